@@ -24,6 +24,7 @@ HOUNSFIELD = "HU"
 
 _TOLERANCE = 0.1  # of the smallest side of a voxel
 _AIR = -500.0  # values below it occur in HU alone
+_DENSEST = 3071.0  # HU, the highest value of 12 bits
 
 
 def check_same_voxels(first: Grid, second: Grid) -> None:
@@ -115,7 +116,7 @@ def value_unit(grid: Grid) -> str:
 
     Returns:
         What the file says. Files that do not say it hold HU if some values are as low as only those
-        of CT are; else "", since magnetic resonance has no unit.
+        of CT are and most are in its range; else "", since magnetic resonance has no unit.
 
     >>> import torch
     >>> from convnd.grid import Grid
@@ -125,4 +126,8 @@ def value_unit(grid: Grid) -> str:
     unit = grid.header.get("value_unit")
     if isinstance(unit, str):
         return unit
-    return HOUNSFIELD if bool((grid.values < _AIR).any()) else ""
+    if not bool((grid.values < _AIR).any()):
+        return ""
+    values = grid.values.flatten()
+    median = float(values[:: max(1, values.numel() // 1_000_000)].nanmedian())
+    return HOUNSFIELD if median < _DENSEST else ""

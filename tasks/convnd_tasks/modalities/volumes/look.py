@@ -230,7 +230,7 @@ def noise_changes(
     scan: Mapping[int, NoiseCovariance],
     targets: Mapping[int, NoiseCovariance],
     resolution: float,
-    tissues: int,
+    scheme: Scheme,
 ) -> dict[int, NoiseChange]:
     """The change of every tissue's noise.
 
@@ -240,7 +240,7 @@ def noise_changes(
         scan: noise of the scan by tissue.
         targets: see `blend_noise`.
         resolution: see `Look.measure`.
-        tissues: number of tissues.
+        scheme: the tissues.
 
     Returns:
         By tissue; empty where no tissue has a target.
@@ -254,11 +254,11 @@ def noise_changes(
     # A denser tissue first: the noise of air is that outside the body, or cut.
     nearest = {
         tissue: min(known, key=lambda other: (other < tissue, abs(other - tissue)))
-        for tissue in range(tissues)
+        for tissue in range(len(scheme.names))
     }
-    # What looks like noise in a tissue that was not measured may be anatomy, and stays.
+    # What looks like noise in a tissue without flat places may be anatomy, and stays.
     return {
-        tissue: known[other] if tissue == other else known[other].only_adding()
+        tissue: known[other] if tissue == other and scheme.strict else known[other].only_adding()
         for tissue, other in nearest.items()
     }
 

@@ -247,7 +247,7 @@ class LookTransfer(Transfer):
             before = noise_of(sharp, scheme, resolution)
             styles = [noise_of(style, scheme, resolution) for style in self._styles]
             targets = blend_noise(before, styles, self._weights)
-        changes = noise_changes(before, targets, resolution, len(scheme.names))
+        changes = noise_changes(before, targets, resolution, scheme)
         noise = torch.zeros_like(scan.values)
         return _Change(scan, sharp.values, filters, noise, changes, scheme, before, targets)
 

@@ -100,8 +100,7 @@ def measure_safety(
     return [
         *_tissue_means(scan, result, tissues, unit),
         *_largest_changes(expected, result, tissues, changes),
-        # Without flat tissue, structures and segments are those of noise.
-        *(_structures(scan, expected, result, resolution) if scheme.strict else []),
+        *_structures(scan, expected, result, resolution),
         *(_dark_lung(scan, expected, result, tissues, changes) if scheme == HOUNSFIELD else []),
     ]
 
