@@ -74,6 +74,9 @@ SCRIPTS = {
         *("train", "--dim", "2", "--work", "work", "--learn", "slices"),
         *("--steps", "1", "--batch", "2", "--extent", "32"),
     ],
+    "benchmarks/performance/scan_boxes.py": [
+        *["--simulated", "--styles", "white", "--json", "out.json"],
+    ],
     "benchmarks/performance/known_answer_volumes.py": [
         "--size",
         "96",
@@ -179,6 +182,7 @@ MODULES = {
     "networks_1d",
     "networks_3d",
     "procedural",
+    "scan_figures",
 }
 
 

@@ -71,7 +71,7 @@ class Look:
 
     def noise_of_result(self, result: Tensor) -> dict[int, NoiseCovariance]:
         """The noise of a result, at the places where that of the scan was measured."""
-        part, changed = self.scan.middle(), self.scan.with_values(result).middle()
+        part, changed = self.scan.sample(), self.scan.with_values(result).sample()
         tissues = self.tissues(part)
         return measure_noise_again(changed.values, self.noise, tissues, self.resolution)
 
@@ -230,13 +230,13 @@ def edge_widths(scan: Scan, resolution: float) -> dict[int, float]:
     one scan before and after a change.
 
     Args:
-        scan: the scan; of a tall one the middle counts.
+        scan: the scan; of a tall one three slabs count.
         resolution: mm, see `Look`.
 
     Returns:
         mm by axis, none where there are too few edges.
     """
-    part = scan.middle()
+    part = scan.sample()
     narrow, wide = (sigma * resolution for sigma in EDGE_SIGMAS)
     widths = {}
     for axis, profiles in measure_edges(part.values, part.spacing, part.valid, resolution)[

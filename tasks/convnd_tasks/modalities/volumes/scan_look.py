@@ -179,7 +179,7 @@ class ScanLook:
         # Lag 0 alone: how strong the noise is, not its spectrum.
         own = measure_noise(scan.values, scan.spacing, tissues, resolution, (0, 0, 0))
         factor = 1.0 if unit == HU else _level(scan, self._styles[style])
-        changes = self._filters(style, scan, resolution, len(scheme.names))
+        changes = self._filters(style, scan, resolution, scheme)
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         white = torch.randn(scan.values.shape, generator=generator)
         widths = sigmas(scan.spacing, 2 * resolution, min(scan.spacing))
@@ -201,11 +201,11 @@ class ScanLook:
         return torch.where(scan.valid, added, 0.0)
 
     def _filters(
-        self, style: int, scan: Scan, resolution: float, tissues: int
+        self, style: int, scan: Scan, resolution: float, scheme: Scheme
     ) -> dict[int, NoiseChange]:
         """What makes noise with the style's spectrum of white noise, by tissue of the scan."""
         counts = lag_counts(scan.values.shape, scan.spacing, resolution)
-        key = (style, scan.spacing, counts, resolution, tissues)
+        key = (style, scan.spacing, counts, resolution, len(scheme.names))
         if key not in self._changes:
             targets = {
                 tissue: noise.resampled(scan.spacing, counts)
@@ -215,7 +215,7 @@ class ScanLook:
                 tissue: dataclasses.replace(noise, values=torch.zeros_like(noise.values))
                 for tissue, noise in targets.items()
             }
-            self._changes[key] = noise_changes(none, targets, resolution, tissues)
+            self._changes[key] = noise_changes(none, targets, resolution, scheme)
         return self._changes[key]
 
     def _noise(self, style: int, resolution: float) -> dict[int, NoiseCovariance]:
