@@ -46,6 +46,7 @@ __all__ = [
     "match_sharpness",
     "noise_changes",
     "noise_of",
+    "transferable_noise",
 ]
 
 _LEAST_NOISE = 0.03
@@ -167,6 +168,13 @@ def noise_of(scan: Scan, scheme: Scheme, resolution: float) -> dict[int, NoiseCo
     scan = scan.sample()
     tissues = TissueMap(scan.values, scan.spacing, scan.valid, scheme, resolution)
     return measure_noise(scan.values, scan.spacing, tissues, resolution)
+
+
+def transferable_noise(
+    noise: Mapping[int, NoiseCovariance], scheme: Scheme
+) -> dict[int, NoiseCovariance]:
+    """The noise of tissues without fine structures."""
+    return {tissue: part for tissue, part in noise.items() if tissue not in scheme.structured}
 
 
 def match_sharpness(

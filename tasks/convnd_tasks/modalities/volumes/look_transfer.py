@@ -34,6 +34,7 @@ from convnd_tasks.modalities.volumes.look import (
     match_sharpness,
     noise_changes,
     noise_of,
+    transferable_noise,
 )
 from convnd_tasks.modalities.volumes.noise_covariance import (
     NoiseCovariance,
@@ -240,7 +241,7 @@ class LookTransfer(Transfer):
         resolution = self._resolution
         sharp = scan.with_values(apply_filters(scan.values, filters, scan.valid))
         scheme = self._scheme(scan)
-        before = noise_of(sharp, scheme, resolution)
+        before = transferable_noise(noise_of(sharp, scheme, resolution), scheme)
         targets = blend_noise(before, [look.noise for look in self._looks], self._weights)
         if not targets:
             scheme = WHOLE

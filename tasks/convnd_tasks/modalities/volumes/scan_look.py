@@ -15,7 +15,13 @@ from convnd import io
 from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
-from convnd_tasks.modalities.volumes.look import NoiseChange, Scan, noise_changes, noise_of
+from convnd_tasks.modalities.volumes.look import (
+    NoiseChange,
+    Scan,
+    noise_changes,
+    noise_of,
+    transferable_noise,
+)
 from convnd_tasks.modalities.volumes.noise_covariance import (
     NoiseCovariance,
     lag_counts,
@@ -223,7 +229,7 @@ class ScanLook:
         if key not in self._noises:
             scan = self._styles[style]
             scheme = _scheme(scan, self._unit_of(scan))
-            noise = noise_of(scan, scheme, resolution)
+            noise = transferable_noise(noise_of(scan, scheme, resolution), scheme)
             if not noise:  # no flat tissue: one noise for all
                 whole = noise_of(scan, WHOLE, resolution)
                 noise = dict.fromkeys(range(len(scheme.names)), whole[0]) if whole else {}

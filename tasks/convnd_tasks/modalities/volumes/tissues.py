@@ -31,6 +31,8 @@ class Scheme:
         measured: for each tissue, whether its noise can be told from its anatomy.
         uniform: whether the noise is about the same in every tissue, as in magnitude images.
         strict: whether noise counts only where much of a tissue is flat.
+        structured: numbers of tissues whose fine structures pass for noise. They are measured, but
+            a transfer changes them as their neighbours.
     """
 
     names: tuple[str, ...]
@@ -38,13 +40,15 @@ class Scheme:
     measured: tuple[bool, ...]
     uniform: bool = False
     strict: bool = True
+    structured: tuple[int, ...] = ()
 
 
 HOUNSFIELD = Scheme(
     ("air", "lung", "border", "soft", "bone"),
     (-950.0, -500.0, -200.0, 200.0),
-    # Fine vessels of the lung and trabeculae of bone pass for noise, and borders are no tissue.
-    (True, False, False, True, False),
+    # Between lung and soft tissue lie their borders, and bone has trabeculae in place of noise.
+    (True, True, False, True, False),
+    structured=(1,),  # vessels of the lung
 )
 """The tissues of CT, by HU."""
 
