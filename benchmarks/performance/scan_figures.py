@@ -101,7 +101,8 @@ def tissue_labels(volume: Volume, spacing: Sequence[float], background: Any, uni
 def _otsu(values: Any, classes: int) -> Any:
     values = values[:: max(1, values.size // 200_000)]
     low, high = np.percentile(values, [0.5, 99.5])
-    return filters.threshold_multiotsu(values.clip(low, high), classes, nbins=128)
+    threshold: Any = filters.threshold_multiotsu
+    return threshold(values.clip(low, high), classes, nbins=128)
 
 
 def tissue_means(volume: Volume, labels: Any) -> dict[int, float]:
@@ -156,7 +157,8 @@ def thin_contrast(
 
     def ridges(volume: Volume) -> Volume:
         fine, coarse = (ndimage.gaussian_filter(volume, widths(spacing, s)) for s in (0.8, 2.5))
-        return fine - coarse
+        ridge: Volume = fine - coarse
+        return ridge
 
     inside = ndimage.maximum_filter(background, 11) == 0
     before = ridges(expected)[inside].astype(np.float64)

@@ -15,7 +15,7 @@ the filter that gives a scan the sharpness of another is found from the moments 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -207,7 +207,7 @@ def differs(scan: EdgeProfiles, style: EdgeProfiles, least: float = 0.0) -> bool
     return abs(difference) > max(_LEAST_CHANGE, least)
 
 
-def apply_filters(values: Tensor, filters: dict[int, Filter], valid: Tensor) -> Tensor:
+def apply_filters(values: Tensor, filters: Mapping[int, Filter], valid: Tensor) -> Tensor:
     """Filter a volume along some axes; what is not valid has no influence on what is."""
     if not filters:
         return values
