@@ -144,7 +144,7 @@ def test_a_series_is_done_frame_by_frame(
     one, other = alone.values[0, 0] - frame, together.values[0, 1] - frame
     assert not torch.equal(one, other)
     assert float(other.std()) == pytest.approx(float(one.std()), rel=0.05)
-    assert (alone.steps, together.steps) == (3, 6)
+    assert (alone.steps, together.steps) == (4, 8)
 
 
 def test_gaps_stay_gaps_and_do_not_spread(
