@@ -23,7 +23,7 @@ def replace_decoder(monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
         "import sys; sys.path[:] = sys.argv[1:]\n"
         "import numpy; from convnd.io.worker import worker\n"
         "from convnd.io.signals import decoder as this\n"
-        f"def decode(path, max_samples):\n  {statement}\n"
+        f"def decode(path, max_samples, expect_samples):\n  {statement}\n"
         "this.decode = decode; this.SECONDS = 1\n"
         "this.DECODERS = {k: (this.__name__, 'decode') for k in this.DECODERS}\n"
         "worker.main()"
@@ -69,3 +69,17 @@ def test_libraries_of_signals_are_loaded_in_the_child_alone(
     for package in ("soundfile", "scipy.io", "h5py", "pyarrow.parquet", "openpyxl"):
         monkeypatch.setitem(sys.modules, package, None)  # importing it here would fail
     assert convnd.io.read(path).values.numel() > 0
+
+
+def test_memory_is_reserved_for_samples_that_take_no_room_in_the_file(tmp_path, monkeypatch):
+    soundfile = pytest.importorskip("soundfile")
+    samples = np.zeros(3_000_000, np.int16)
+    samples[0] = 1
+    soundfile.write(tmp_path / "a.flac", samples, 8000)
+    code = (
+        "import sys; sys.path[:] = sys.argv[1:]\n"
+        "from convnd.io.worker import worker; from convnd.io.signals import decoder\n"
+        "decoder.MEMORY = 2**23; worker.main()"
+    )
+    monkeypatch.setattr(client, "COMMAND", (sys.executable, "-I", "-c", code))
+    assert convnd.io.read(tmp_path / "a.flac").shape == (3_000_000,)

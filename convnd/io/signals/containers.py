@@ -16,7 +16,7 @@ from convnd.errors import InputFileError
 from convnd.io.reading import import_optional, translate_errors
 from convnd.io.registry import Format
 from convnd.io.signals.arrays import NamedArrays, recording_of
-from convnd.io.signals.request import NUMBERS, Content, request_arrays
+from convnd.io.signals.request import NUMBERS, Content, Expect, request_arrays
 from convnd.io.signals.signal import check_held, check_samples
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def read_mat(path: Path, *, max_pixels: int | None = None) -> Grid:
         return recording_of(path, NamedArrays(arrays, _texts(fields)), "MATLAB")
 
 
-def decode_mat(path: Path, max_samples: int) -> Content:
+def decode_mat(path: Path, max_samples: int, expect_samples: Expect) -> Content:
     """Decode a MATLAB file of version 4 to 7, in a child process.
 
     Yields:
@@ -77,6 +77,7 @@ def decode_mat(path: Path, max_samples: int) -> Content:
                     size *= int(extent)
                 count += size
         check_samples(path, count, max_samples)
+        expect_samples(count)
         yield from _content(*_gather(scipy_io.loadmat(str(path), simplify_cells=True)))
 
 
@@ -170,7 +171,7 @@ def read_hdf5(path: Path, *, max_pixels: int | None = None) -> Grid:
         return recording_of(path, NamedArrays(arrays, _texts(fields)), "HDF5")
 
 
-def decode_hdf5(path: Path, max_samples: int) -> Content:
+def decode_hdf5(path: Path, max_samples: int, expect_samples: Expect) -> Content:
     """Decode an HDF5 file, in a child process.
 
     Yields:
@@ -185,6 +186,7 @@ def decode_hdf5(path: Path, max_samples: int) -> Content:
         # Nothing is stored of chunks that nobody wrote; one chunk is read at least.
         chunks = sum(math.prod(dataset.chunks or ()) for dataset in numbers.values())
         check_held(path, max(count, chunks), path.stat().st_size)
+        expect_samples(max(count, chunks))
         arrays = {name: dataset[()] for name, dataset in numbers.items()}
         texts = {
             name: tuple(_text(item) for item in dataset[()].reshape(-1))

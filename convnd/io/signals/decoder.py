@@ -33,10 +33,14 @@ DECODERS = {
     "Parquet": ("convnd.io.signals.sheets", "decode_parquet"),
     "Excel": ("convnd.io.signals.sheets", "decode_excel"),
 }
-"""Module and function that decode a file, by the request's ``what``. A function gets the path and
-the largest number of samples; it yields `convnd.io.signals.request.Content`."""
+"""Module and function that decode a file, by the request's ``what``.
 
-_PER_BYTE = 160  # bytes of memory for each byte of a file: cells become objects of Python
+A function gets the path, the largest number of samples, and what to call with their number. It
+yields `convnd.io.signals.request.Content`.
+"""
+
+# Bytes of memory for each byte of a file and for each sample: cells become objects of Python.
+_PER_BYTE, _PER_SAMPLE = 160, 160
 
 importlib.import_module("numpy")  # the code of a library does not count as memory of a file
 
@@ -50,8 +54,13 @@ def serve(
     module, function = DECODERS[parameters["what"]]
     decode = getattr(importlib.import_module(module), function)
     with silence_libraries(), translate_errors(path, "a file of signals"):
-        reserve_memory(_PER_BYTE * path.stat().st_size)
-        for name, array, fields in decode(path, int(parameters["max_samples"])):
+        size = _PER_BYTE * path.stat().st_size
+
+        def expect_samples(count: int) -> None:
+            reserve_memory(size + _PER_SAMPLE * count)
+
+        expect_samples(0)
+        for name, array, fields in decode(path, int(parameters["max_samples"]), expect_samples):
             if array is None:
                 yield "end", dict(fields), None
             elif array.size:

@@ -5,7 +5,7 @@ The functions `decode_…` of the formats run in that child, see `convnd.io.sign
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from convnd.io.worker.client import request
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LARGEST_TEXT", "NUMBERS", "Content", "request_arrays"]
+__all__ = ["LARGEST_TEXT", "NUMBERS", "Content", "Expect", "request_arrays"]
 
 LARGEST_TEXT = 2**27
 """Bytes of the largest array of text, which is JSON."""
@@ -25,6 +25,9 @@ NUMBERS = "biuf"
 """Kinds of arrays that are sent."""
 
 _MOST_ARRAYS = 100_000
+
+Expect = Callable[[int], None]
+"""A decoder calls it with the number of samples, once it is known to be allowed."""
 
 Content = Iterator[tuple[str, "NDArray[Any] | None", Mapping[str, Any]]]
 """What a decoder yields: named arrays of at most four axes, and in the end None with fields."""

@@ -20,7 +20,7 @@ from convnd.io.registry import Format
 from convnd.io.signals.column import Column, name_and_unit
 from convnd.io.signals.columns import Layout, columns_of, table_grid
 from convnd.io.signals.headers import rate_of, split_header
-from convnd.io.signals.request import LARGEST_TEXT, Content, request_arrays
+from convnd.io.signals.request import LARGEST_TEXT, Content, Expect, request_arrays
 from convnd.io.signals.signal import check_held, check_samples, describe, signal_of
 from convnd.io.signals.table import default_header, default_times
 
@@ -79,7 +79,7 @@ def read_parquet(path: Path, *, max_pixels: int | None = None) -> Grid:
         )
 
 
-def decode_parquet(path: Path, max_samples: int) -> Content:
+def decode_parquet(path: Path, max_samples: int, expect_samples: Expect) -> Content:
     """Decode a Parquet file, in a child process.
 
     Yields:
@@ -103,6 +103,7 @@ def decode_parquet(path: Path, max_samples: int) -> Content:
         count = file.metadata.num_rows * file.metadata.num_columns
         check_samples(path, count, max_samples)
         check_held(path, count, path.stat().st_size, free=_FREE_CELLS)
+        expect_samples(count)
         data = file.read(use_threads=False)
         for number, column in enumerate(data.columns):
             for start in range(0, len(column), _BLOCK):
@@ -245,7 +246,7 @@ def read_excel(path: Path, *, max_pixels: int | None = None) -> Grid:
         return describe(grid, remarks=(*signal_of(grid).remarks, remark))
 
 
-def decode_excel(path: Path, max_samples: int) -> Content:
+def decode_excel(path: Path, max_samples: int, _expect: Expect) -> Content:
     """Decode the first sheet of a workbook that is not empty, in a child process.
 
     Yields:

@@ -16,7 +16,7 @@ from convnd.errors import InputFileError
 from convnd.io.provenance import parse_provenance
 from convnd.io.reading import import_optional, translate_errors
 from convnd.io.registry import SIGNAL_METADATA, Format
-from convnd.io.signals.request import Content, request_arrays
+from convnd.io.signals.request import Content, Expect, request_arrays
 from convnd.io.signals.signal import (
     Signal,
     check_held,
@@ -65,7 +65,7 @@ def read_sound(path: Path, *, max_pixels: int | None = None) -> Grid:
         return signal_grid(path, samples, float(fields["rate"]), names, signal)
 
 
-def decode_sound(path: Path, max_samples: int) -> Content:
+def decode_sound(path: Path, max_samples: int, expect_samples: Expect) -> Content:
     """Decode a sound file, in a child process.
 
     Yields:
@@ -80,6 +80,7 @@ def decode_sound(path: Path, max_samples: int) -> Content:
         count = file.frames * file.channels
         check_samples(path, count, max_samples)
         check_held(path, count, path.stat().st_size, free=_FREE, per_byte=_SAMPLES_PER_BYTE)
+        expect_samples(count)
         yield "samples", file.read(dtype="float64", always_2d=True).T, {}
         fields = {
             "rate": file.samplerate,
@@ -90,7 +91,7 @@ def decode_sound(path: Path, max_samples: int) -> Content:
         yield "", None, fields
 
 
-def decode_provenance(path: Path, _max_samples: int) -> Content:
+def decode_provenance(path: Path, _max_samples: int, _expect: Expect) -> Content:
     """Read the comment of a sound file, in a child process."""
     soundfile = import_optional("soundfile", f"read {path}", "sound")
     with soundfile.SoundFile(str(path)) as file:
