@@ -103,9 +103,9 @@ _app = cli.app
 
 
 @cache
-def _command_line(*_environment: object) -> Any:
+def _command_line(only: str | None, *_environment: object) -> Any:
     """The parser of the command line, which takes longer to make than many tests to run."""
-    return typer.main.get_command(_app())
+    return typer.main.get_command(_app(only))
 
 
 @pytest.fixture
@@ -113,11 +113,12 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     """The command line in this process, in an empty folder: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
     known = ("COLUMNS", "RANK", "WORLD_SIZE")
-    monkeypatch.setattr(
-        cli,
-        "app",
-        lambda: _command_line(cli.entry_points, *map(os.environ.get, known)),  # type: ignore[attr-defined]
-    )
+
+    def app(only: str | None = None) -> Any:
+        find_tasks = cli.entry_points  # type: ignore[attr-defined]
+        return _command_line(only, find_tasks, *map(os.environ.get, known))
+
+    monkeypatch.setattr(cli, "app", app)
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
 
     def call(*arguments: object) -> tuple[int, str, str]:
