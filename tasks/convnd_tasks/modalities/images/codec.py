@@ -72,6 +72,7 @@ def prepare(inputs: TransferInputs, options: ImageOptions) -> PreparedInputs:
         size=size,
         decode=decode,
         visible_content=content,
+        bounds=None if content is None else (0.0, 1.0),
         messages=tuple(
             f"{label}: {note}"
             for _, grid, label in inputs.labelled()
