@@ -112,7 +112,7 @@ _META = {
 def _nifti(changes: dict[str, Any]) -> bytes:
     import nibabel as nib
 
-    header: Any = nib.Nifti1Header()  # type: ignore[no-untyped-call]
+    header: Any = nib.Nifti1Header()
     header["dim"][:4], header["pixdim"][1:4] = [3, 3, 3, 3], 1
     header["magic"], header["vox_offset"] = b"n+1", 352
     header["datatype"], header["bitpix"] = 4, 16

@@ -34,7 +34,8 @@ def _commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
             yield from _commands(command, (*path, name))
 
 
-ROOT = typer.main.get_command(cli.app())
+APP = cli.app
+ROOT = typer.main.get_command(APP())
 COMMANDS = dict(_commands(ROOT))
 
 
@@ -199,14 +200,13 @@ def test_what_is_no_file_is_named(words: list[str], message: str, run: Any, tmp_
 
 def test_a_command_loads_no_other(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     mounted: list[str | None] = []
-    make_app = cli.app
 
     def record(only: str | None = None) -> typer.Typer:
         mounted.append(only)
-        return make_app(only)
+        return APP(only)
 
     monkeypatch.setattr(cli, "app", record)
     for words in (["samples"], ["--offline", "--max-pixels", "9", "samples"], ["sample"], ["-h"]):
         run(*words)
     assert mounted == ["samples", "samples", None, None]
-    assert list(typer.main.get_command(make_app("samples")).commands) == ["samples"]  # type: ignore[attr-defined]
+    assert list(typer.main.get_command(APP("samples")).commands) == ["samples"]  # type: ignore[attr-defined]
