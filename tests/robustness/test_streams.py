@@ -71,6 +71,7 @@ def test_a_hangup_ends_a_job_like_a_termination() -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stderr", ["2>&-", "2>/dev/full"])
 def test_messages_that_cannot_be_written_do_not_end_a_job(tmp_path: Path, stderr: str) -> None:
     (tmp_path / "a.csv").write_text("\n".join(str(0.1 * (n % 7)) for n in range(40)))

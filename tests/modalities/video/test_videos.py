@@ -521,7 +521,9 @@ def test_damage_is_reported_and_the_rest_done(run: Run, tmp_path: Path) -> None:
     assert times == [0, Fraction(1, 25), Fraction(3, 25)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_signals_keep_finished_frames(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:

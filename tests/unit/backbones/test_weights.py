@@ -328,6 +328,7 @@ def process(server: Server) -> Iterator[Callable[[], subprocess.Popen[str]]]:
         each.communicate()
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_fetch_once(
     server: Server, home: Path, process: Callable[[], subprocess.Popen[str]]
 ) -> None:
