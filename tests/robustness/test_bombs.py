@@ -291,6 +291,17 @@ def test_compressed_elements_of_matlab_are_bounded(folder: Path) -> None:
     assert "in a file of its length" in (refusal(folder / "a.mat") or "")
 
 
+def test_arrays_of_objects_of_matlab_are_counted(folder):
+    def element(kind: int, data: bytes) -> bytes:
+        return struct.pack("<II", kind, len(data)) + data
+
+    shape = element(5, struct.pack("<ii", 1, 10**9))
+    cells = element(6, struct.pack("<II", 1, 0)) + shape + element(1, b"ecg".ljust(8, b"\0"))
+    head = b"MATLAB 5.0".ljust(124) + b"\0\1IM"
+    (folder / "a.mat").write_bytes(head + element(14, cells))
+    assert "for the length of its files" in (refusal(folder / "a.mat") or "")
+
+
 PARQUETS = {
     "rows": lambda pa: {"ecg": np.zeros(3_000_000, np.float32)},
     "texts": lambda pa: {"word": ["x" * 100_000] * 1200, "ecg": np.arange(1200.0)},

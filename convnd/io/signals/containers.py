@@ -77,6 +77,8 @@ def decode_mat(path: Path, max_samples: int, expect_samples: Expect) -> Content:
                     size *= int(extent)
                 count += size
         check_samples(path, count, max_samples)
+        # scipy allocates arrays of objects before it reads any.
+        check_held(path, count, path.stat().st_size, free=_FREE, per_byte=_PACKED)
         expect_samples(count)
         yield from _content(*_gather(scipy_io.loadmat(str(path), simplify_cells=True)))
 

@@ -38,6 +38,7 @@ _FREE_CELLS, _MOST_COLUMNS = 2**20, 4096
 # Bytes that any workbook may unpack into, and for each byte of its length. Sheets shrink to a
 # tenth.
 _FREE, _PACKED = 2**21, 24
+_LETTERS = 64  # of a cell of Parquet, besides those that the length of the file allows
 
 
 def read_parquet(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -105,9 +106,14 @@ def decode_parquet(path: Path, max_samples: int, expect_samples: Expect) -> Cont
         check_held(path, count, path.stat().st_size, free=_FREE_CELLS)
         expect_samples(count)
         data = file.read(use_threads=False)
+        letters = _FREE + _LETTERS * count + _PACKED * path.stat().st_size
         for number, column in enumerate(data.columns):
             for start in range(0, len(column), _BLOCK):
-                yield f"{number}/{start}", _to_json(_cells(column.slice(start, _BLOCK))), {}
+                cells = _cells(column.slice(start, _BLOCK))
+                letters -= sum(map(len, cells))
+                if letters < 0:
+                    raise ValueError("many more letters than cells")
+                yield f"{number}/{start}", _to_json(cells), {}
         is_text = [name in texts for name in data.column_names]  # also where it looks like a time
         yield "", None, {"names": data.column_names, "is_text": is_text}
 
