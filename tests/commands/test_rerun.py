@@ -295,6 +295,7 @@ def stops(monkeypatch: pytest.MonkeyPatch) -> Any:
     return stopping
 
 
+@pytest.mark.slow
 def test_a_folder_that_was_stopped_goes_on(
     run: Run, tmp_path: Path, inputs: Path, stops: Any
 ) -> None:
@@ -320,6 +321,7 @@ def test_a_folder_that_was_stopped_goes_on(
     assert "convnd:stopped" not in convnd.io.read_provenance(tmp_path / "out" / "b_stylized.png")
 
 
+@pytest.mark.slow
 def test_pictures_and_reports_come_and_go_with_their_result(
     run: Run, tmp_path: Path, inputs: Path, stops: Any
 ) -> None:
@@ -349,6 +351,7 @@ def test_pictures_and_reports_come_and_go_with_their_result(
     assert err.endswith("r-ecg.png  is not written, because the result is not made again\n")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_what_names_a_patient_is_in_no_record_or_report(
     run: Run, tmp_path: Path, rng: np.random.Generator

@@ -357,6 +357,7 @@ def test_a_signal_keeps_the_picture(
         assert result.size == (48, 32)
 
 
+@pytest.mark.slow
 def test_numbers_that_go_wrong_keep_the_last_good_picture(
     run: Run, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -296,6 +296,7 @@ def test_memory_holds_positions_only() -> None:
     assert len(result.shapes) <= 9
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_inputs() -> None:
     network = network_from_module(_matched(1), ["1"])
     alive: weakref.WeakSet[Grid] = weakref.WeakSet()

@@ -85,6 +85,7 @@ def test_the_same_seed_gives_the_same_bytes(task: str, run: Run, tmp_path: Path)
         assert convnd.io.read_provenance(tmp_path / output)["convnd:deterministic"] == "True"
 
 
+@pytest.mark.slow
 def test_another_seed_gives_others(run: Run, tmp_path: Path) -> None:
     command, _ = TASKS["picture"]
     for seed in (3, 4):

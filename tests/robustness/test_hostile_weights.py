@@ -156,6 +156,7 @@ def test_kept_weights_are_compared_when_they_are_used(name: str, tmp_path: Path)
         path.unlink()
 
 
+@pytest.mark.slow
 def test_kept_weights_of_a_published_network_are_made_again(tmp_path: Path) -> None:
     """They are converted from the installed package; a file that was changed is not used."""
     state = load_state("vgg19")

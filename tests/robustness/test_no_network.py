@@ -53,6 +53,7 @@ def test_no_command_uses_it_unasked(run: Run, no_network: list[str], command: li
     assert out
 
 
+@pytest.mark.slow
 def test_nor_does_one_with_files(
     run: Run, no_network: list[str], rng: np.random.Generator, tmp_path: Any
 ) -> None:

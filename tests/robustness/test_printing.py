@@ -162,6 +162,7 @@ def names(tmp_path: Path) -> list[str]:
     return made
 
 
+@pytest.mark.slow
 def test_folders_of_hostile_names(run: Any, names: list[str], tmp_path: Path) -> None:
     for more in ((), ("--skip-existing",), ("--overwrite", "-v", "--json")):
         code, out, err = run("stylize", "in", "waves", "-o", "out", *QUICK, *more)

@@ -99,6 +99,7 @@ def test_the_style_itself_has_no_distance_to_it() -> None:
     assert measures["content_energy"].value > 0.1
 
 
+@pytest.mark.slow
 def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     content, result, style = picture(0, 352, 32), picture(1, 352, 32), picture(2)
     whole = figures(content, result, style)

@@ -86,6 +86,7 @@ def test_identities_in_a_file_of_coarse_steps(
         assert error < (1e-6 if exact else steps[index] / 2000 + 1e-6)
 
 
+@pytest.mark.slow
 def test_what_a_format_has_no_place_for_is_told_in_one_line(tmp_path: Path, run: Run) -> None:
     pytest.importorskip("wfdb")
     content = describe(
@@ -151,6 +152,7 @@ def test_a_lead_of_gaps_passes_through_and_is_named(role: str, tmp_path: Path, r
     assert not torch.equal(after[:, 0], before[:, 0])
 
 
+@pytest.mark.slow
 def test_the_record_tells_what_weight_beats_had(tmp_path: Path, run: Run) -> None:
     io.write(tmp_path / "a.npz", picked(ecg(size=3000), ("II",)))
     io.write(tmp_path / "style.npz", picked(ecg(size=3000, seed=1), ("II",)))

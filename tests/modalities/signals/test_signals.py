@@ -332,6 +332,7 @@ def test_what_is_measured_of_a_copy_and_of_a_broken_identity() -> None:
     assert identity_error(content) < 1e-6  # type: ignore[operator]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_mean_beat_of_twice_the_signal_is_as_far_as_the_beat_is_large() -> None:
     pytest.importorskip("scipy")
@@ -366,6 +367,7 @@ def test_evaluate_prints_json(tmp_path: Path, run: Run) -> None:
     assert set(measures) >= {"rr_error", "psd_distance", "beat_correlation", "lead_identity_error"}
 
 
+@pytest.mark.slow
 def test_stylize_keeps_what_a_csv_says_of_itself(tmp_path: Path, run: Run) -> None:
     for name, seed in (("a", 0), ("b", 1)):
         io.write(
@@ -497,6 +499,7 @@ def test_nothing_but_constant_leads_is_refused() -> None:
         ready(flat, ecg())
 
 
+@pytest.mark.slow
 def test_a_signal_in_its_own_style_comes_back(tmp_path: Path, run: Run) -> None:
     io.write(tmp_path / "a.csv", samples.content("ecg", spatial_dims=1, size=1200))
     code, _, err = run("stylize", "a.csv", "a.csv", "-o", "o.csv")

@@ -45,6 +45,7 @@ def test_first_frames_that_are_not_finished() -> None:
     assert "3 steps" in _unfinished_text([4.0, 3.0, 2.0, 1.0])
 
 
+@pytest.mark.slow
 def test_one_network_for_a_folder_and_names_of_figures(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

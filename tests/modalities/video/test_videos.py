@@ -229,6 +229,7 @@ def test_interrupted_work_resumes_to_the_same_video(tmp_path: Path) -> None:
         stylize(film(4), parts, resume=True, overwrite=True, **QUICK)
 
 
+@pytest.mark.slow
 def test_frames_finished_before_the_end_are_not_optimised_again(tmp_path: Path) -> None:
     class FullDiskError(Exception):
         pass
@@ -299,6 +300,7 @@ def test_masks_of_other_videos_are_refused(tmp_path: Path, mask: Any, message: s
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_luminance_keeps_the_colours_of_every_frame(tmp_path: Path) -> None:
     stylize(film(3), tmp_path / "plain", **QUICK)
     stylize(film(3), tmp_path / "luminance", colors="luminance", **QUICK)
@@ -432,6 +434,7 @@ def test_command(run: Run, tmp_path: Path) -> None:
     assert io.open_video("b.mkv").info.size == (48, 64)
 
 
+@pytest.mark.slow
 def test_part_size_folder_and_gif(run: Run, tmp_path: Path) -> None:
     io.write_image_sequence(tmp_path / "shots", film(6, 64, 96).frames())
     code, out, err = run(
@@ -505,6 +508,7 @@ def test_folder_of_videos(run: Run, tmp_path: Path) -> None:
     assert out.startswith("films_stylized/a_stylized.mp4  64x48, 2 frames")
 
 
+@pytest.mark.slow
 def test_damage_is_reported_and_the_rest_done(run: Run, tmp_path: Path) -> None:
     io.write_image_sequence(tmp_path / "shots", film(4).frames())
     (tmp_path / "shots" / "frame-000003.png").write_bytes(b"damaged")

@@ -346,6 +346,7 @@ def test_two_processes_at_once_fetch_once(
     assert files(home) == [WEIGHTS[NAME].path.name]
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_left_is_gone_on_with(
     server: Server, home: Path, process: Callable[[], subprocess.Popen[str]]
 ) -> None:

@@ -102,6 +102,7 @@ def picture(pixels: Any) -> torch.Tensor:
     return F.interpolate(values, size=(64, 96), mode="bilinear", antialias=True)
 
 
+@pytest.mark.slow
 def test_the_border_changes_as_the_rest() -> None:
     content, style = picture(skimage.data.chelsea()), picture(skimage.data.coffee())
     changes = {}
