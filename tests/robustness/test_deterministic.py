@@ -69,7 +69,13 @@ def inputs(tmp_path: Path, rng: np.random.Generator) -> None:
     (tmp_path / "a.csv").write_text(f"I (mV)\n{rows}\n")
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(task, marks=pytest.mark.slow) if task in ("texture in tiles", "clip") else task
+        for task in TASKS
+    ],
+)
 def test_the_same_seed_gives_the_same_bytes(task: str, run: Run, tmp_path: Path) -> None:
     command, suffix = TASKS[task]
     found = []

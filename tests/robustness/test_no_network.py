@@ -24,6 +24,7 @@ COMMANDS = [
     ["stylize-video", "--size", "32", "--to", "0.1", "--steps", "1", "--frame-steps", "1"],
     ["patches", "--dim", "2", "--layer", "relu1_1", "--units", "0-1"],
 ]
+SLOW = COMMANDS[-1], COMMANDS[7]  # a whole set of pictures; a long signal
 
 
 @pytest.fixture
@@ -45,7 +46,11 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return tried
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(each, marks=pytest.mark.slow) if each in SLOW else each for each in COMMANDS],
+    ids=" ".join,
+)
 def test_no_command_uses_it_unasked(run: Run, no_network: list[str], command: list[str]) -> None:
     code, out, err = run(*command)
     assert not no_network

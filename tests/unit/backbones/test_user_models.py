@@ -343,7 +343,7 @@ def test_pictures_networks_of_others(package: str) -> None:
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("ndim", [pytest.param(1, marks=pytest.mark.slow), 2, 3])
 def test_stylize_with_a_network_of_ones_own(
     ndim: int, run: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
