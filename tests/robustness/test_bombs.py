@@ -291,7 +291,7 @@ def test_compressed_elements_of_matlab_are_bounded(folder: Path) -> None:
     assert "in a file of its length" in (refusal(folder / "a.mat") or "")
 
 
-def test_arrays_of_objects_of_matlab_are_counted(folder):
+def test_arrays_of_objects_of_matlab_are_counted(folder: Path) -> None:
     def element(kind: int, data: bytes) -> bytes:
         return struct.pack("<II", kind, len(data)) + data
 

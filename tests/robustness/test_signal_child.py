@@ -71,7 +71,9 @@ def test_libraries_of_signals_are_loaded_in_the_child_alone(
     assert convnd.io.read(path).values.numel() > 0
 
 
-def test_memory_is_reserved_for_samples_that_take_no_room_in_the_file(tmp_path, monkeypatch):
+def test_memory_is_reserved_for_samples_that_take_no_room_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     soundfile = pytest.importorskip("soundfile")
     samples = np.zeros(3_000_000, np.int16)
     samples[0] = 1
