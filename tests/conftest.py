@@ -46,6 +46,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 @pytest.fixture
+def no_idle_children() -> None:
+    """For tests that count children: those that other tests left waiting end first."""
+    for child in list(client._IDLE):
+        client._close_idle(child)
+
+
+@pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20)
 

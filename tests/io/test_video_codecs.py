@@ -16,6 +16,7 @@ from video_files import request_here, write_video_file
 from convnd import io
 from convnd.errors import InputFileError, UsageError
 from convnd.io.video import file as video_file
+from convnd.io.video.types import is_animated
 
 DELAYS = [100, 200, 300, 2000]  # ms
 COLORS = [(0, 80, 200), (60, 80, 160), (120, 80, 120), (180, 80, 80)]
@@ -193,3 +194,15 @@ def test_the_command_has_these_options_and_refuses_before_the_work(
         code, _, err = run("stylize-video", "a.mp4", "waves", *few, *options, "-o", "p.mp4")
         assert (code, options[1] in err, "Traceback" in err) == (2, True, False), err
         assert not (tmp_path / "p.mp4").exists()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".avif"])
+def test_animated_pictures_are_known_by_their_files(suffix: str, tmp_path: Path) -> None:
+    first, second = Image.new("RGB", (16, 8)), Image.new("RGB", (16, 8), (255, 0, 0))
+    still, animated = tmp_path / f"still{suffix}", tmp_path / f"animated{suffix}"
+    first.save(still)
+    first.save(animated, save_all=True, append_images=[second])
+    assert [is_animated(path) for path in (still, animated)] == [False, True]
+    assert not is_animated(tmp_path / f"missing{suffix}")
+    animated.write_bytes(animated.read_bytes()[:17])
+    assert is_animated(animated) == (suffix == ".avif")  # which says it in 12 bytes

@@ -22,7 +22,7 @@ from convnd.errors import DependencyError, InputFileError
 from convnd.io.video import decoder
 from convnd.io.video.file import VideoFile
 
-pytestmark = pytest.mark.child
+pytestmark = [pytest.mark.child, pytest.mark.usefixtures("no_idle_children")]
 
 START = (
     "import sys, time; sys.path[:] = sys.argv[1:]\n"

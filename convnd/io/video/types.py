@@ -8,6 +8,7 @@ they are asked for, from a file (`convnd.io.video.file`) or a folder of numbered
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ __all__ = [
     "VideoFrame",
     "VideoInfo",
     "damaged_frames_text",
+    "is_animated",
     "is_video",
 ]
 
@@ -160,6 +162,22 @@ def damaged_frames_text(count: int) -> str:
     ('1 damaged frame was left out', '2 damaged frames were left out')
     """
     return f"{count} damaged frame{' was' if count == 1 else 's were'} left out"
+
+
+def is_animated(path: str | os.PathLike[str]) -> bool:
+    """Whether a picture's file says in its first 4 KiB that it has several frames.
+
+    Args:
+        path: a PNG, WebP or AVIF file; others, and files that cannot be read, are not animated.
+    """
+    head = b""
+    with contextlib.suppress(OSError):
+        if Path(path).is_file():
+            with Path(path).open("rb") as file:
+                head = file.read(4096)
+    png = head.startswith(b"\x89PNG") and b"acTL" in head.partition(b"IDAT")[0]
+    webp = head[8:16] == b"WEBPVP8X" and any(code & 2 for code in head[20:21])
+    return png or webp or b"avis" in head[4:64]
 
 
 def is_video(path: str | os.PathLike[str]) -> bool:

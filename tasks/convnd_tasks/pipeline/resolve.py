@@ -12,7 +12,7 @@ from pathlib import Path
 from convnd import io
 from convnd.errors import ConvndError, OutputFileError, UsageError
 from convnd.io.reading import check_path
-from convnd.io.video.types import ANIMATED_SUFFIXES
+from convnd.io.video.types import ANIMATED_SUFFIXES, is_animated
 from convnd.shapes import is_count
 from convnd_tasks import samples
 from convnd_tasks.pipeline.folders import (
@@ -241,14 +241,16 @@ def is_video(name: str, dim: int | None) -> bool:
 
     Args:
         name: path, or name of a sample.
-        dim: number of spatial axes as typed, or None; animated pictures are videos if it is 3.
+        dim: number of spatial axes as typed, or None; animated pictures are videos if it is 3,
+            which is asked of the files of pictures that mostly have one frame.
 
     >>> is_video("a.mp4", None), is_video("a.gif", None), is_video("a.gif", 3), is_video("a.nii", 3)
     (True, False, True, False)
     """
     suffix = Path(name).suffix.lower()
     if suffix in ANIMATED_SUFFIXES:
-        return dim == 3 or (dim is None and suffix == ".apng")
+        by_name = suffix == ".apng" or (suffix == ".gif" and dim == 3)
+        return (dim in (None, 3) and by_name) or (dim == 3 and is_animated(name))
     return suffix in io.VIDEO_SUFFIXES and dim in (None, 3)
 
 

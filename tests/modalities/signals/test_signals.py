@@ -204,7 +204,9 @@ def test_rates_that_are_none(rate: Any) -> None:
 
 
 def test_a_rate_that_is_known_for_one_only(rng: np.random.Generator) -> None:
-    with pytest.raises(InputFileError, match="expected a sampling rate for both.*add --rate"):
+    with pytest.raises(
+        InputFileError, match="a sampling rate in this file and in the content.*--rate"
+    ):
         ready(grid(rng.normal(size=(1, 99))), Grid(values=torch.rand(1, 1, 99)))
 
 
