@@ -91,10 +91,9 @@ class VideoStream:
             context.color_trc = self._tags.transfer
             context.colorspace = self._tags.matrix
         self._stream = stream
-        # FFmpeg's writers of MP4 and Matroska refuse what some packets of libx265 carry beside
-        # their data ("not yet implemented"); the same frames are refused in one run and not in
-        # the next (PyAV 18.1).
-        self._copies = codec.encoder == "libx265"
+        # x265 measures the delay of decoding times at the third frame, so those of videos of one
+        # or two frames are undefined. Such videos have no frames in another order.
+        self._x265, self._count = codec.encoder == "libx265", 0
         self._animation = animation
         self._graph = _palette_graph(av, width, height) if kind == "gif" else None
         self._waiting: tuple[int, int, Any] | None = None  # time, duration, picture
@@ -122,6 +121,7 @@ class VideoStream:
         return duration
 
     def _encode(self, picture: Any, pts: int, duration: int) -> None:
+        self._count += 1
         if duration:
             self._durations[pts] = duration
         self._mux(self._stream.encode(picture))
@@ -131,14 +131,9 @@ class VideoStream:
             duration = self._durations.pop(packet.pts, 0)
             if duration and self._graph is None:
                 packet.duration = duration
-            self._out.mux(self._without_side_data(packet) if self._copies else packet)
-
-    def _without_side_data(self, packet: Any) -> Any:
-        """A copy of a packet, without its side data."""
-        copy = self._av.Packet(bytes(packet))
-        for key in ("pts", "dts", "duration", "time_base", "is_keyframe", "stream"):
-            setattr(copy, key, getattr(packet, key))
-        return copy
+            if self._x265 and self._count <= 2:
+                packet.dts = packet.pts
+            self._out.mux(packet)
 
     def _convert(self, pts: int, values: Tensor) -> Any:
         """A frame as the encoder takes it."""
