@@ -16,7 +16,7 @@ from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken, measure_safety
 from convnd_tasks.modalities.volumes.sharpness import find_filter, measure_edges
 from convnd_tasks.modalities.volumes.smoothing import constant_background, erode, gaussian
-from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD, TissueMap
+from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD, TissueMap, otsu_scheme
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -255,6 +255,22 @@ def test_safety_finds_harm() -> None:
     assert "thin structures" in broken(gaussian(values, (0.0, 1.5, 1.5)))
     erased = torch.where(values > 150, torch.full_like(values, -820.0), values)
     assert "Dice" in broken(erased)
+
+
+def test_safety_judges_thin_structures_without_deep_voxels() -> None:
+    _, y, x = np.meshgrid(*(np.arange(extent) for extent in SHAPE), indexing="ij")
+    y, x = y % 36 - 18, x % 36 - 18  # four vessels in zeros, each with six wires of a stent
+    data = np.where(np.hypot(y, x) < 10, 200.0, 0.0)
+    for angle in np.arange(6) * math.pi / 3:
+        data[np.hypot(y - 8 * math.sin(angle), x - 8 * math.cos(angle)) < 1.2] = 900.0
+    noise = 5 * np.random.default_rng(0).normal(size=SHAPE)
+    values = torch.from_numpy(np.where(data > 0, data + noise, 0.0)).float()
+    scan = Scan.of(values, SPACING)
+    assert not bool(scan.valid[values == 0].any())
+    scheme = otsu_scheme([values[scan.valid]])
+    weak = torch.where(values > 450, values - 150, values)  # a fifth of the wires' contrast
+    figures = measure_safety(scan, values, weak, scheme, {}, 1.0, "")
+    assert "thin structures" in describe_broken(figures)
 
 
 def test_fitted_spectra_have_the_measured_covariance(generator: torch.Generator) -> None:

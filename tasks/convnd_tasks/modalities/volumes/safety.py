@@ -156,12 +156,16 @@ def _structures(
         return local_mean(values, weight, fine) - local_mean(values, weight, coarse)
 
     before = ridges(expected)
-    inner = erode(scan.valid, [math.ceil(2 * width) for width in coarse])
-    strength = before.abs()[inner]
-    if strength.numel() < _FEWEST:
-        return []
-    limit = float(strength.kthvalue(max(1, int(0.98 * strength.numel()))).values)
-    if limit < _TAIL * float(strength.median()):
+    deep = erode(scan.valid, [math.ceil(2 * width) for width in coarse])
+    # Vessels in a background of exact zeros have few deep voxels, and those show noise alone.
+    for inner in (deep, scan.valid):
+        strength = before.abs()[inner]
+        if strength.numel() < _FEWEST:
+            continue
+        limit = float(strength.kthvalue(max(1, int(0.98 * strength.numel()))).values)
+        if limit >= _TAIL * float(strength.median()):
+            break
+    else:
         return []  # the strongest structures are those of noise
     places = inner & (before.abs() >= limit)
     first, second = before[places].double(), ridges(result)[places].double()
