@@ -350,6 +350,20 @@ def test_a_frame_without_flat_tissue_changes_nothing_for_the_next() -> None:
     assert torch.equal(*seconds)
 
 
+@pytest.mark.slow
+def test_frames_of_different_strengths_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = [SafetyFigure("mean change of soft", 9.0, 0.0, 2.0, "HU")]
+    answers = iter([[], broken, broken, []])  # the second frame is safe at half the strength
+    monkeypatch.setattr(look_transfer, "measure_safety", lambda *_: next(answers))
+    values = chest(5, 1)
+    series = grid_of(values).with_values(torch.cat([grid_of(values).values] * 2, 1))
+    inputs = TransferInputs(content=series, styles=[grid_of(chest(30, 2))], names=["c", "s"])
+    messages: list[str] = []
+    transfer = LookTransfer(inputs, VolumeOptions())
+    list(transfer.run(state=None, group=None, on_message=messages.append))
+    assert messages[-1].startswith("strength: from 0.5 to 1 between frames")
+
+
 @pytest.mark.parametrize(("thickness", "slices"), [(1.0, 64), (5.0, 26)])
 def test_a_look_is_that_of_the_whole_height(thickness: float, slices: int) -> None:
     values = torch.arange(90.0)[:, None, None].expand(90, 8, 8) + torch.randn(90, 8, 8)

@@ -187,6 +187,7 @@ class LookTransfer(Transfer):
             for look, grid in zip(self._looks, self._units.styles, strict=True)
         ]
         frames = self._scan.values.shape[1]
+        strengths = []
         for frame in range(frames):
             values = self._axes.to_canonical(self._scan.values[:, frame : frame + 1])[0, 0]
             scan = Scan.of(values, self._axes.spacing)
@@ -200,6 +201,7 @@ class LookTransfer(Transfer):
             result, strength, figures = self._safest(change, frame)
             after = self._noise_after(change, result)
             self._results.append(result)
+            strengths.append(strength * self._options.strength)
             self._describe(change, after, strength, figures, frame, frames, say)
             yield self._progress(frame, _STAGES, result, change.distance(after))
             broken = describe_broken(figures)
@@ -209,6 +211,11 @@ class LookTransfer(Transfer):
                     f"{strength * self._options.strength:g}; use another style, --mask or a "
                     "smaller --strength"
                 )
+        if len(set(strengths)) > 1:
+            say(
+                f"strength: from {min(strengths):g} to {max(strengths):g} between frames, so noise "
+                f"differs between them; --strength {min(strengths):g} gives all frames the same"
+            )
 
     def result(self, progress: Progress) -> Grid | None:
         """The whole scan with the frames that are done, whatever the step is."""
