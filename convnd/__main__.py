@@ -6,6 +6,7 @@ Signal handlers are set before anything else is imported: a signal never ends in
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import warnings
@@ -26,7 +27,7 @@ def main() -> NoReturn:
         wait_asleep()
         from convnd.cli import main as run
 
-        limit_threads(load, reproducible="--deterministic" in sys.argv)
+        limit_threads(load, reproducible=os.environ.get("CONVND_SHARE_CORES") != "1")
     except StopSignal as stopped:
         number = signal.Signals(stopped.args[0])
         print(f"convnd: stopped by {number.name}", file=sys.stderr)  # noqa: T201

@@ -114,7 +114,9 @@ def _judge(values: Any, content: Grid, style: Grid, original: Grid) -> dict[str,
             figures[f"{tissue}: distance"] = round(measure.value, 3)
             figures[f"{tissue}: fall, %"] = round(100 * (1 - measure.value / measure.before), 1)
     names = {"anatomy_error": "anatomy", "edge_width_front": "edges, mm"}
-    figures |= {label: round(measures[name].value, 2) for name, label in names.items()}
+    figures |= {
+        label: round(measures[name].value, 2) for name, label in names.items() if name in measures
+    }
     difference = values - _array(original)
     figures["rmse to the original"] = round(float(np.sqrt((difference**2).mean())), 2)
     return figures
