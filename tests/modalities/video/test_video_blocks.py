@@ -154,7 +154,7 @@ def test_the_command_works_in_blocks(run: Run, tmp_path: Path) -> None:
     code, _, err = run("rerun", "o.mp4", "-o", "p.mp4", "-q")
     assert code == 0, err
     frames = [[frame.values for frame in io.open_video(x).frames()] for x in ("o.mp4", "p.mp4")]
-    # x264 codes whole macroblocks; of parts of one, B-frames differ from run to run under load, by 0.016.
+    # x264 codes whole macroblocks; of parts of one, B-frames differ by 0.016 under load.
     for first, second in zip(*frames, strict=True):
         assert float((first - second).abs().mean()) < 0.03
 
