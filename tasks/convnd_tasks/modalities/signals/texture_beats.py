@@ -76,7 +76,8 @@ def texture_beats(
     lead = rhythm_lead(names)
     required = weight is not None
     style_peaks = []
-    for label, style in zip(labels or ["style"] * len(styles), styles, strict=True):
+    labels = labels or ["style"] * len(styles)
+    for label, style in zip(labels, styles, strict=True):
         peaks = find_peaks(label, style, lead, names, rate, required=required)
         if peaks is None:
             return None, ""

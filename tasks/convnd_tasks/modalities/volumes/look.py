@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
 from convnd_tasks.modalities.volumes.noise_covariance import (
     NoiseCovariance,
     fit_spectrum,
@@ -35,7 +36,13 @@ from convnd_tasks.modalities.volumes.smoothing import (
     local_mean,
     sigmas,
 )
-from convnd_tasks.modalities.volumes.tissues import Scheme, TissueMap
+from convnd_tasks.modalities.volumes.tissues import (
+    HOUNSFIELD,
+    Scheme,
+    TissueMap,
+    otsu_scheme,
+    tissue_values,
+)
 
 __all__ = [
     "Look",
@@ -46,6 +53,7 @@ __all__ = [
     "match_sharpness",
     "noise_changes",
     "noise_of",
+    "scheme_of",
     "transferable_noise",
 ]
 
@@ -161,6 +169,13 @@ class NoiseChange:
     def only_adding(self) -> NoiseChange:
         """The change without what it removes."""
         return dataclasses.replace(self, removed=torch.zeros_like(self.removed))
+
+
+def scheme_of(scan: Scan, unit: str) -> Scheme:
+    """The tissues of a scan: by Hounsfield units in CT, three classes of its values elsewhere."""
+    if unit == HU:
+        return HOUNSFIELD
+    return otsu_scheme([tissue_values(scan.values, scan.spacing, scan.valid)])
 
 
 def noise_of(scan: Scan, scheme: Scheme, resolution: float) -> dict[int, NoiseCovariance]:

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 
 from convnd_tasks.modalities.metrics import Measure
-from convnd_tasks.modalities.volumes.look import NoiseChange, Scan, blend_noise, noise_of
+from convnd_tasks.modalities.volumes.look import (
+    NoiseChange,
+    Scan,
+    blend_noise,
+    noise_of,
+    scheme_of,
+)
 from convnd_tasks.modalities.volumes.noise_covariance import (
     NoiseCovariance,
     measure_noise_again,
@@ -22,12 +28,9 @@ from convnd_tasks.modalities.volumes.safety import measure_safety
 from convnd_tasks.modalities.volumes.sharpness import EDGE_SIGMAS, measure_edges
 from convnd_tasks.modalities.volumes.smoothing import sigmas
 from convnd_tasks.modalities.volumes.tissues import (
-    HOUNSFIELD,
     WHOLE,
     Scheme,
     TissueMap,
-    otsu_scheme,
-    tissue_values,
 )
 
 __all__ = ["Look", "anatomy", "edge_widths", "edges", "noise_distance", "noises", "tissues"]
@@ -55,9 +58,7 @@ class Look:
     @classmethod
     def of(cls, scan: Scan, unit: str, resolution: float) -> Look:
         """Measure a scan; the noise of one without flat tissue is that of the whole."""
-        scheme = HOUNSFIELD
-        if unit != "HU":
-            scheme = otsu_scheme([tissue_values(scan.values, scan.spacing, scan.valid)])
+        scheme = scheme_of(scan, unit)
         noise = noise_of(scan, scheme, resolution)
         if not noise:
             scheme = WHOLE

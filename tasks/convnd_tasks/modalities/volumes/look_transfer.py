@@ -16,7 +16,6 @@ from convnd.errors import NumericalError
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.base import Transfer, TransferInputs
-from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
 from convnd_tasks.modalities.volumes.inputs import (
     MATCHING_STYLE,
     PHANTOM,
@@ -34,6 +33,7 @@ from convnd_tasks.modalities.volumes.look import (
     match_sharpness,
     noise_changes,
     noise_of,
+    scheme_of,
     transferable_noise,
 )
 from convnd_tasks.modalities.volumes.noise_covariance import (
@@ -46,12 +46,9 @@ from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken, measure_safety
 from convnd_tasks.modalities.volumes.sharpness import Filter, apply_filters
 from convnd_tasks.modalities.volumes.tissues import (
-    HOUNSFIELD,
     WHOLE,
     Scheme,
     TissueMap,
-    otsu_scheme,
-    tissue_values,
 )
 from convnd_tasks.modalities.volumes.units import StyleUnits
 
@@ -179,7 +176,8 @@ class LookTransfer(Transfer):
         self._results = []
         say = (lambda _: None) if on_message is None else on_message
         self._looks = [
-            Look.measure(style, self._scheme(style), self._resolution) for style in self._styles
+            Look.measure(style, scheme_of(style, self._units.unit), self._resolution)
+            for style in self._styles
         ]
         # The edges of a phantom are sharper than any anatomy's.
         self._looks = [
@@ -238,16 +236,11 @@ class LookTransfer(Transfer):
             messages.append(f"transfer: look, which does not read {names}; see --transfer paint")
         return messages
 
-    def _scheme(self, scan: Scan) -> Scheme:
-        if self._units.unit == HU:
-            return HOUNSFIELD
-        return otsu_scheme([tissue_values(scan.values, scan.spacing, scan.valid)])
-
     def _measure_change(self, scan: Scan, filters: Mapping[int, Filter]) -> _Change:
         """Measure the noise of a frame after its sharpness was changed, and what has to change."""
         resolution = self._resolution
         sharp = scan.with_values(apply_filters(scan.values, filters, scan.valid))
-        scheme = self._scheme(scan)
+        scheme = scheme_of(scan, self._units.unit)
         before = transferable_noise(noise_of(sharp, scheme, resolution), scheme)
         targets = blend_noise(before, [look.noise for look in self._looks], self._weights)
         if not targets:

@@ -20,6 +20,7 @@ from convnd_tasks.modalities.volumes.look import (
     Scan,
     noise_changes,
     noise_of,
+    scheme_of,
     transferable_noise,
 )
 from convnd_tasks.modalities.volumes.noise_covariance import (
@@ -30,12 +31,9 @@ from convnd_tasks.modalities.volumes.noise_covariance import (
 from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.smoothing import local_mean, sigmas
 from convnd_tasks.modalities.volumes.tissues import (
-    HOUNSFIELD,
     WHOLE,
     Scheme,
     TissueMap,
-    otsu_scheme,
-    tissue_values,
 )
 from convnd_tasks.modalities.volumes.units import scan_unit
 
@@ -180,7 +178,7 @@ class ScanLook:
             return added
         resolution = self._resolution(style, scan.spacing)
         unit = self._unit_of(scan)
-        scheme = _scheme(scan, unit)
+        scheme = scheme_of(scan, unit)
         tissues = TissueMap(scan.values, scan.spacing, scan.valid, scheme, resolution)
         # Lag 0 alone: how strong the noise is, not its spectrum.
         own = measure_noise(scan.values, scan.spacing, tissues, resolution, (0, 0, 0))
@@ -228,7 +226,7 @@ class ScanLook:
         key = (style, resolution)
         if key not in self._noises:
             scan = self._styles[style]
-            scheme = _scheme(scan, self._unit_of(scan))
+            scheme = scheme_of(scan, self._unit_of(scan))
             noise = transferable_noise(noise_of(scan, scheme, resolution), scheme)
             if not noise:  # no flat tissue: one noise for all
                 whole = noise_of(scan, WHOLE, resolution)
@@ -284,12 +282,6 @@ def _checked_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
             f"ScanLook: expected a spacing of three numbers above 0, got {spacing}; in mm"
         )
     return steps
-
-
-def _scheme(scan: Scan, unit: str) -> Scheme:
-    if unit == HU:
-        return HOUNSFIELD
-    return otsu_scheme([tissue_values(scan.values, scan.spacing, scan.valid)])
 
 
 def _floor(scan: Scan, unit: str) -> float:
