@@ -39,7 +39,7 @@ MOST_NETWORKS = 4
 
 PADDING = Flag(
     "What the network reads beyond the border: zeros, as trained, or replicate, which stylises "
-    "borders as the rest. Default: zeros; for pictures and videos replicate.",
+    "borders as the rest.",
     LOSS,
     choices=("zeros", "replicate"),
 )

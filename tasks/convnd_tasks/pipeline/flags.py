@@ -218,8 +218,8 @@ def _parameter(
         if value != default:
             other_kinds.setdefault(_text(value), []).append(data)
     if other_kinds:
-        phrases = [f"{value} for {listed(data)}" for value, data in other_kinds.items()]
-        text = f"{text} Default: {', '.join([_text(default), *phrases])}."
+        phrases = [f"for {listed(data)} {value}" for value, data in other_kinds.items()]
+        text = f"{text} Default: {'; '.join([_text(default), *phrases])}."
     read = {} if allowed is None else reader(kind, allowed)
     if allowed is None or flag.metavar is not None:
         read["metavar"] = flag.metavar or _PLACEHOLDERS.get(typed)
