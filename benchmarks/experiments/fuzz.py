@@ -134,7 +134,8 @@ def _decode_here(
     def messages() -> Iterator[tuple[dict[str, Any], Any]]:
         try:
             for kind, fields, array in decoder.serve(path, parameters, lambda _: None):
-                yield {"kind": kind, **fields}, array
+                # As a child sends it: its pixels need not be an array of NumPy.
+                yield {"kind": kind, **fields}, None if array is None else np.array(array)
         except MemoryError as error:
             raise too_large_error(path) from error
 

@@ -15,7 +15,6 @@ from typing import Any
 from convnd.errors import DependencyError, InputFileError, ResourceError, UsageError
 from convnd.io.atomic import error_text
 from convnd.io.silence import silence_libraries
-from convnd.shapes import is_count
 
 __all__ = [
     "LIMIT_HINT",
@@ -197,6 +196,8 @@ def size_limit(limit: int | None, default: int) -> int:
     """
     if limit is not None:
         return limit
+    from convnd.shapes import is_count  # a decoding child never gets here
+
     text = os.environ.get("CONVND_MAX_PIXELS", "")
     if text and not (is_count(text) and int(text) > 0):
         raise UsageError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.images.decoding import decode, image_provenance, load_plugins
+from convnd.io.images.decoding import decode, image_provenance
 from convnd.io.images.request import header_to_json
 from convnd.io.reading import translate_errors
 
@@ -27,14 +27,12 @@ SECONDS = 15
 
 _LARGEST_HEADER = 2**23  # characters of JSON
 
-# The code of libraries does not count as memory of a file.
-importlib.import_module("numpy")
-load_plugins()
+importlib.import_module("PIL.Image")  # the code of a library does not count as memory of a file
 
 
 def serve(
     path: Path, parameters: Mapping[str, Any], reserve_memory: Callable[[int], None]
-) -> Iterator[tuple[str, dict[str, Any], NDArray[Any] | None]]:
+) -> Iterator[tuple[str, dict[str, Any], NDArray[Any] | memoryview | None]]:
     """Yield the pixels and metadata of a picture, or its provenance."""
     if parameters["what"] == "provenance":
         with translate_errors(path, "a picture"):

@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.io.conversions import recognized_format
 from convnd.io.images.deep import Tag, deep_pixels, deep_tiff_pixels, tiff_pages
-from convnd.io.images.profile import apply_tables, convert_with_tables, declared_space, known_space
+from convnd.io.images.profile import (
+    apply_tables,
+    convert_with_tables,
+    declared_space,
+    has_tables,
+    known_space,
+)
 from convnd.io.provenance import is_provenance, parse_provenance
 from convnd.io.reading import check_positions, import_optional, translate_errors
 from convnd.io.silence import silence_stderr
@@ -36,13 +42,15 @@ __all__ = [
     "decode",
     "decode_image",
     "image_provenance",
-    "load_plugins",
 ]
 
 # The only decoders that get the bytes of a file; some others start programs (EPS).
 _READABLE = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
-# Pillow would load all of its own, in a third of the time that the child takes to start.
-_PLUGINS = ("Png", "Jpeg", "Mpo", "WebP", "Tiff", "Bmp", "Gif", "Avif")
+# The part of Pillow that decodes files with such a start. All parts take as long to load as Pillow.
+_PLUGINS = {
+    b"\x89PNG": "Png", b"\xff\xd8": "Jpeg", b"RIFF": "WebP", b"II": "Tiff", b"MM": "Tiff",
+    b"BM": "Bmp", b"GIF8": "Gif",
+}  # fmt: skip
 _ANIMATED = {"PNG", "WEBP", "GIF", "AVIF"}  # further pictures in MPO are extras
 
 EXIF_IFD, GPS_IFD, USER_COMMENT = 0x8769, 0x8825, 0x9286
@@ -68,6 +76,8 @@ _SCANS, _SCANNED_PIXELS = 20, 2**32
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _STILL = "save one frame of it, or give it to convnd stylize-video"
 _START = 32  # bytes that tell a format
+# Methods of `PIL.Image.Image.transpose` (``PIL.Image.Transpose``) that undo an orientation of EXIF.
+_TRANSPOSED: Mapping[int, Any] = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _BLOCK = 2**20
 _MAX_TEXT = 2**23  # bytes of all compressed texts in a PNG
@@ -82,13 +92,13 @@ class Decoded:
 
     Args:
         pixels: ``(H, W, C)``: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; uint8, uint16, or float32
-            in ``[0, 1]``. Writable and contiguous.
+            in ``[0, 1]``. Contiguous; a memoryview where NumPy was not needed.
         header: of ``icc``, ``exif``, ``dpi`` and ``text`` those that the file has; ``space``, the
             arguments of `convnd.io.images.color.named_space`, where it declares another colour
             space than sRGB without a profile; and ``notes`` about precision that was lost.
     """
 
-    pixels: NDArray[Any]
+    pixels: NDArray[Any] | memoryview
     header: dict[str, object]
 
 
@@ -130,7 +140,7 @@ def decode_image(image: PIL.Image.Image) -> Decoded:
     if image.mode.startswith("I;16"):
         pixels = np.array(image).astype(np.uint16)[..., None]
     else:
-        pixels = _pixels(name, image, header)
+        pixels = _to_array(_with_plain_mode(name, image, header))
     if "icc" not in header:
         header |= known_space(image)
     return Decoded(_upright(apply_tables(pixels, header), _orientation(image)), header)
@@ -166,8 +176,9 @@ def _decode_other(
         header = _metadata(image.info, image.getexif)
         header |= declared_space(path, image, header)
         orientation = _orientation(image)
-        pixels = deep_pixels(path) if depth == 16 else _pixels(path, image, header)
-    return Decoded(_upright(apply_tables(pixels, header), orientation), header)
+        if depth != 16:
+            return _decoded(_with_plain_mode(path, image, header), header, orientation)
+        return Decoded(_upright(apply_tables(deep_pixels(path), header), orientation), header)
 
 
 def _decode_tiff(path: Path, max_pixels: int, reserve_memory: Callable[[int], None]) -> Decoded:
@@ -199,7 +210,25 @@ def _decode_tiff(path: Path, max_pixels: int, reserve_memory: Callable[[int], No
         return Decoded(apply_tables(deep_tiff_pixels(path, tags), header), header)
     with _open(path) as image, silence_stderr():
         image.load()  # applies the orientation itself
-        return Decoded(apply_tables(_pixels(path, image, header), header), header)
+        return _decoded(_with_plain_mode(path, image, header), header)
+
+
+def _decoded(image: PIL.Image.Image, header: dict[str, object], orientation: int = 1) -> Decoded:
+    """Return upright pixels of 8 bits, without NumPy, which takes as long to load as all else."""
+    channels = len(image.getbands())
+    if has_tables(header, channels):
+        return Decoded(_upright(apply_tables(_to_array(image), header), orientation), header)
+    if orientation in _TRANSPOSED:
+        image = image.transpose(_TRANSPOSED[orientation])
+    shape = [image.height, image.width, channels]
+    return Decoded(memoryview(image.tobytes()).cast("B", shape), header)
+
+
+def _to_array(image: PIL.Image.Image) -> NDArray[Any]:
+    import numpy as np
+
+    pixels = np.array(image)
+    return pixels.reshape(*pixels.shape[:2], -1)
 
 
 def _check_scans(path: Path, pixels: int) -> None:
@@ -245,9 +274,12 @@ def _check_held(path: Path, pixels: int, depth: int, ratio: int | None) -> int:
     return pixels * (_BYTES_PER_PIXEL if depth <= 8 else _BYTES_PER_DEEP_PIXEL)
 
 
-def load_plugins() -> None:
-    """Load the part of Pillow that decodes the readable formats."""
-    for name in _PLUGINS:
+def _load_plugin(start: bytes) -> None:
+    """Load the part of Pillow that decodes files with this start, if there is one."""
+    names = [name for prefix, name in _PLUGINS.items() if start.startswith(prefix)]
+    if start[4:8] == b"ftyp":
+        names = ["Avif"]
+    for name in names:
         with contextlib.suppress(ImportError):  # a Pillow without that library
             plugin: Any = importlib.import_module(f"PIL.{name}ImagePlugin")
             if name == "Png":  # otherwise 64 MiB, in which a wide character takes four times more
@@ -263,7 +295,7 @@ def _open(path: Path) -> PIL.Image.Image:
         heif = import_optional("pillow_heif", f"read {path}: HEIC", extra="pictures")
         heif.register_heif_opener(thumbnails=False)
     try:
-        load_plugins()
+        _load_plugin(start)
         return Image.open(path, formats=[kind for kind in _READABLE if kind in Image.OPEN])
     except UnidentifiedImageError as error:
         recognized = recognized_format(start)
@@ -280,10 +312,10 @@ def _open(path: Path) -> PIL.Image.Image:
         ) from error
 
 
-def _pixels(path: Path, image: PIL.Image.Image, header: dict[str, object]) -> NDArray[Any]:
-    """Return pixels of at most 8 bits, CMYK by its ICC profile, which is then removed."""
-    import numpy as np
-
+def _with_plain_mode(
+    path: Path, image: PIL.Image.Image, header: dict[str, object]
+) -> PIL.Image.Image:
+    """Convert to L, LA, RGB or RGBA; CMYK by its ICC profile, which is then removed."""
     if image.mode in {"I", "F", "LAB"} or image.mode.startswith("I;"):
         raise InputFileError(
             f"read {path}: expected grey, RGB, CMYK or palette pixels, got pixels of kind "
@@ -296,11 +328,8 @@ def _pixels(path: Path, image: PIL.Image.Image, header: dict[str, object]) -> ND
     if image.has_transparency_data:
         # Pillow converts premultiplied colours in two steps only.
         straight = image.convert("LA") if image.mode == "La" else image
-        image = straight.convert("LA" if straight.mode == "LA" else "RGBA")
-    else:
-        image = image.convert("L" if image.mode in {"1", "L"} else "RGB")
-    pixels = np.array(image)
-    return pixels.reshape(*pixels.shape[:2], -1)
+        return straight.convert("LA" if straight.mode == "LA" else "RGBA")
+    return image.convert("L" if image.mode in {"1", "L"} else "RGB")
 
 
 def _metadata(info: Mapping[Any, Any], exif: Callable[[], PIL.Image.Exif]) -> dict[str, object]:

@@ -28,6 +28,8 @@ __all__ = [
     "apply_tables",
     "convert_with_tables",
     "declared_space",
+    "has_tables",
+    "known_space",
     "pixels_in_srgb",
     "space_of_header",
 ]
@@ -106,18 +108,11 @@ def apply_tables(pixels: NDArray[Any], header: dict[str, object]) -> NDArray[Any
     import numpy as np
     from PIL import Image
 
-    icc = header.get("icc")
-    if not isinstance(icc, bytes):
+    if not has_tables(header, pixels.shape[2]):
         return pixels
-    kind, has_tables = profile_kind(icc)
-    colors = pixels[..., : pixels.shape[2] - 1 + pixels.shape[2] % 2]
-    if (
-        not has_tables
-        or kind not in (b"RGB ", b"GRAY")
-        or (kind == b"GRAY" and colors.shape[2] > 1)
-    ):
-        return pixels
-    header.pop("icc")
+    icc: Any = header.pop("icc")
+    kind, _ = profile_kind(icc)
+    colors = pixels[..., : _color_count(pixels.shape[2])]
     white = {1: 255, 2: 65535, 4: 1}[pixels.itemsize]
     codes = np.rint(colors * (255 / white)).astype(np.uint8)
     image = Image.fromarray(codes[..., 0] if codes.shape[2] == 1 else codes)
@@ -132,6 +127,20 @@ def apply_tables(pixels: NDArray[Any], header: dict[str, object]) -> NDArray[Any
     result = np.asarray(converted) * (pixels.dtype.type(white) / 255)
     result = result.round().astype(pixels.dtype) if white > 1 else result.astype(pixels.dtype)
     return np.concatenate([result, pixels[..., colors.shape[2] :]], 2)
+
+
+def has_tables(header: Mapping[str, object], channels: int) -> bool:
+    """Whether the header has a profile of tables that fits this number of channels."""
+    icc = header.get("icc")
+    if not isinstance(icc, bytes):
+        return False
+    kind, tables = profile_kind(icc)
+    return tables and (kind == b"RGB " or (kind == b"GRAY" and _color_count(channels) == 1))
+
+
+def _color_count(channels: int) -> int:
+    """The number of channels without alpha."""
+    return channels - 1 + channels % 2
 
 
 def pixels_in_srgb(pixels: NDArray[Any], header: dict[str, object]) -> NDArray[Any]:

@@ -74,8 +74,10 @@ def _answer(request: Mapping[str, Any], out: BinaryIO) -> tuple[str, dict[str, A
             if seconds is None:
                 _limit_cpu(timeout * _THREADS)
             if array is not None:
-                _send(out, kind, **fields, shape=array.shape, dtype=array.dtype.name)
-                out.write(array.data)
+                # A memoryview holds bytes, of a decoder that did without NumPy.
+                dtype = "uint8" if isinstance(array, memoryview) else array.dtype.name
+                _send(out, kind, **fields, shape=array.shape, dtype=dtype)
+                out.write(memoryview(array))
                 out.flush()
             elif kind == "alive":
                 _send(out, kind, **fields)
