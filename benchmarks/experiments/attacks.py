@@ -25,8 +25,23 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.experiments import attack_commands, attack_pictures, attack_signals, attack_volumes
+from benchmarks.experiments import (
+    attack_commands,
+    attack_containers,
+    attack_jobs,
+    attack_pictures,
+    attack_signals,
+    attack_volumes,
+)
 
+MODULES = (
+    attack_pictures,
+    attack_containers,
+    attack_volumes,
+    attack_signals,
+    attack_commands,
+    attack_jobs,
+)
 SECONDS, MEBIBYTES, CHILD_MEBIBYTES, COMMAND_MEBIBYTES = 20, 96, 640, 1024
 CODES = {0, 1, 2, 3, 4, 5, 130, 143}
 
@@ -43,7 +58,7 @@ def main() -> None:
     args = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
     attacks: dict[str, Attack] = {}
-    for module in (attack_pictures, attack_volumes, attack_signals, attack_commands):
+    for module in MODULES:
         attacks |= module.attacks()
     chosen = {
         name: attack
@@ -113,7 +128,8 @@ def judge(attack: Attack) -> tuple[str, str]:
         results = {path for path in set(Path(place).rglob("*")) - before if path != start}
         if not problem and results and isinstance(target, Path):
             problem = f"left {sorted(results)[0].name}"
-        limit = COMMAND_MEBIBYTES if isinstance(target, list) else MEBIBYTES + 4 * size / 2**20
+        is_command = isinstance(target, list) or hasattr(target, "is_command")
+        limit = COMMAND_MEBIBYTES if is_command else MEBIBYTES + 4 * size / 2**20
         if not problem and int(grown) > limit:
             problem = f"{grown} MiB for {size:,} bytes"
         if not problem and int(child) > CHILD_MEBIBYTES + 16 * size / 2**20:
@@ -161,7 +177,7 @@ def _run(target: Path | list[str] | Callable[[], object], inlet: int, place: Pat
     own = isinstance(target, list)
     if not problem and ("Traceback" in printed or (printed and not own) or "\x1b" in printed):
         problem = f"printed {printed[:80]!r}"
-    if not problem and opened:
+    if not problem and opened and not hasattr(target, "is_command"):  # it checks that itself
         problem = f"opened {opened[0]}"
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent += children.ru_utime + children.ru_stime

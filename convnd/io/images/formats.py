@@ -92,9 +92,10 @@ def grid_of_image(image: PIL.Image.Image) -> Grid:
 
 
 def _grid(decoded: Decoded) -> Grid:
+    import numpy as np
     import torch
 
-    pixels = decoded.pixels
+    pixels = np.asarray(decoded.pixels)
     depth, samples = 8 * pixels.itemsize, pixels.shape[2]
     header = decoded.header | {"depth": depth, "grey": samples < 3}
 

@@ -23,7 +23,10 @@ from convnd.io.reading import too_large_error
 __all__ = ["main"]
 
 _THREADS = 16  # the most that a decoder starts
-_DECODERS = ("video.decoder", "images.decoder", "volumes.dicom_decoder", "signals.decoder")
+_DECODERS = (
+    *("video.decoder", "images.decoder", "volumes.dicom_decoder", "signals.decoder"),
+    "weights.decoder",
+)
 _BYTES_PER_SECOND = 3e7  # of memory that a decoder reserves; each takes some computing
 
 

@@ -1,0 +1,1 @@
+"""Files of weights that `torch.save` wrote, decoded in a child process."""
