@@ -478,7 +478,7 @@ def attacks() -> dict[str, Callable[[Path], object]]:
         "report result": _stylize("--report", "x.png", "-o", "x.png"), "report none": _stylize("--report", "none/none/r.html"),
         "output lines": _stylize("-o", "a\n\u202e\x1b[2J.png"), "output nul": _stylize("-o", "x\0.png"),
         "output above": _stylize("-o", "../../../../../../../proc/1/x.png"), "output system": _stylize("-o", "/sys/kernel/x.png"),
-        "output dots": _stylize("-o", ".."), "output device": _stylize("-o", "device", "--overwrite"),
+        "output dots": _stylize("-o", "."), "output device": _stylize("-o", "device", "--overwrite"),
         "output empty": _stylize("-o", ""), "output suffix": _stylize("-o", "x.exe"),
         "mask pipe": _stylize("--mask", "pipe.png"), "init pipe": _stylize("--init", "pipe.png"),
         "mask table": _stylize("--mask", "t.csv"), "checkpoint pipe": _stylize("--checkpoint-every", "1", "--resume"),

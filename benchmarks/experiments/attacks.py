@@ -43,6 +43,7 @@ MODULES = (
     attack_jobs,
 )
 SECONDS, MEBIBYTES, CHILD_MEBIBYTES, COMMAND_MEBIBYTES = 20, 96, 640, 1024
+REVERSALS = set("\x1b\x07\u202e\u2066\u2028")  # what a terminal obeys
 CODES = {0, 1, 2, 3, 4, 5, 130, 143}
 
 Attack = Callable[[Path], "Path | list[str] | Callable[[], object]"]
@@ -175,7 +176,9 @@ def _run(target: Path | list[str] | Callable[[], object], inlet: int, place: Pat
     streams.seek(0)
     printed = streams.read().decode("utf-8", "replace")
     own = isinstance(target, list)
-    if not problem and ("Traceback" in printed or (printed and not own) or "\x1b" in printed):
+    if not problem and (
+        "Traceback" in printed or (printed and not own) or not REVERSALS.isdisjoint(printed)
+    ):
         problem = f"printed {printed[:80]!r}"
     if not problem and opened and not hasattr(target, "is_command"):  # it checks that itself
         problem = f"opened {opened[0]}"

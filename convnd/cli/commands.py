@@ -8,6 +8,8 @@ from typing import Any
 
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
+from convnd.errors import UsageError
+
 __all__ = ["Command", "Group", "Root", "help_width"]
 
 _WIDEST_HELP = 100
@@ -94,6 +96,17 @@ class Root(Group):
             command.params += [
                 parameter for parameter in self.params if option_names.isdisjoint(parameter.opts)
             ]
+
+    def _main_shell_completion(self, *arguments: Any, **named: Any) -> None:
+        try:
+            super()._main_shell_completion(*arguments, **named)
+        except (LookupError, ValueError) as error:
+            raise UsageError(
+                "completion",
+                expected="the variables that a shell sets (COMP_WORDS, COMP_CWORD)",
+                got=f"'{error}'"[:80],
+                remedy="unset _CONVND_COMPLETE",
+            ) from error
 
 
 def _commands_below(group: Any) -> Iterator[Any]:

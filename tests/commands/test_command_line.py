@@ -134,7 +134,20 @@ def test_completion(
 ) -> None:
     Path("weather.png").touch()
     Path("web").mkdir()
+    Path("wea\nther.png").touch()  # would be offered as two names
+    Path("we\u202egnp.\x1b[2J").touch()
     assert _complete(run, monkeypatch, *words) == offers
+
+
+@pytest.mark.parametrize("position", ["-1x", "", "9" * 5000])
+def test_completion_without_a_shell_is_a_usage_error(
+    run: Run, monkeypatch: pytest.MonkeyPatch, position: str
+) -> None:
+    monkeypatch.setenv("_CONVND_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "convnd samples")
+    monkeypatch.setenv("COMP_CWORD", position)
+    code, out, err = run()
+    assert (code, out, err.count("\n")) == (2, "", 1)
 
 
 def test_completion_can_be_installed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -257,6 +257,19 @@ def test_parts_that_are_links_to_other_folders_are_refused(
     assert "a link to another one" in message or "beside it" in message
 
 
+def test_links_out_of_a_series_are_refused(folder: Path) -> None:
+    WHOLE["series"](folder / "series", np.random.default_rng(9))
+    file = folder / "series" / "1.dcm"
+    file.rename(folder / "series" / "one")
+    file.symlink_to("one")
+    message = refusal(folder / "series")
+    assert message is None or "leads out" not in message
+    file.unlink()
+    (folder / "series" / "one").rename(folder / "one")
+    file.symlink_to(folder / "one")
+    assert "a link that leads out of it" in str(refusal(folder / "series"))
+
+
 @pytest.mark.parametrize("wrong", ["x", "0", "-3", "1.5"])
 def test_limits_that_are_none_are_usage_errors(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wrong: str

@@ -67,6 +67,7 @@ def _images(folder: Path, paths: Iterable[Path]) -> list[SeriesFile]:
             )
     images, unreadable = [], []
     for path in sorted(candidates):
+        _check_link(folder, path)
         with path.open("rb") as stream:
             start = stream.read(_START)
         header = read_header(folder, path) if is_dicom(start) else {}
@@ -76,6 +77,17 @@ def _images(folder: Path, paths: Iterable[Path]) -> list[SeriesFile]:
             unreadable.append(path)
     _check_damage(folder, images, unreadable)
     return images
+
+
+def _check_link(folder: Path, path: Path) -> None:
+    """Refuse a link that leads out of the folder: what it leads to would be part of the result."""
+    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        raise InputFileError(
+            f"read {folder}",
+            expected="files in this folder",
+            got=f"{path.name}, a link that leads out of it",
+            remedy="copy the files themselves (cp -rL), or take the link out",
+        )
 
 
 def _check_damage(folder: Path, images: Sequence[SeriesFile], unreadable: Sequence[Path]) -> None:

@@ -84,6 +84,9 @@ def _with_files(names: dict[str, str], incomplete: str) -> list[tuple[str, str]]
     files = [
         f"{path.name}/" if path.is_dir() else path.name
         for path in sorted(Path().iterdir())
-        if path.name.startswith(incomplete) and not path.name.startswith(".")
+        # A line break would begin another name, and escapes would reach the terminal.
+        if path.name.startswith(incomplete)
+        and not path.name.startswith(".")
+        and path.name.isprintable()
     ]
     return [*fitting, *((name, "") for name in files)]
