@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -36,6 +37,9 @@ torch.set_num_threads(1)
 
 client.IDLE_SECONDS = 60.0  # a child that decodes pictures serves many tests
 
+# Modules and items live to the end: the collector of cycles need not look at them again and again.
+gc.disable()
+
 collect_ignore = ["support"]  # no tests in there, and imports that take seconds
 
 
@@ -43,6 +47,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """All of the tests on all cores, as far as memory goes; a few of them in this process."""
     everything = config.args == config.getini("testpaths")
     return min(os.cpu_count() or 1, 4) if everything else 0
+
+
+def pytest_collection_finish() -> None:
+    """Tests begin: leave what was made until now out of every collection, and collect again."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
@@ -93,8 +103,8 @@ def make_objective(
         layers = ["relu1_1", "relu2_1"]
         with torch.no_grad():
             targets = net(style, layers)
-            kept = net(content, ["relu2_1"])["relu2_1"]
-        terms = [Term("content", 1.0, ContentLoss(kept, layer="relu2_1"))]
+            features = net(content, ["relu2_1"])["relu2_1"]
+        terms = [Term("content", 1.0, ContentLoss(features, layer="relu2_1"))]
         terms += [
             Term("style", 3.0, StyleLoss(STATISTICS["gram"].sums(targets[name]), layer=name))
             for name in layers

@@ -79,9 +79,9 @@ def test_a_result_is_made_again(run: Run, tmp_path: Path, inputs: Path, name: st
     code, _, err = run(*CASES[name])
     assert code == 0, err
     result = tmp_path / name
-    told = " ".join(convnd.io.read_provenance(result).values())
-    assert str(tmp_path) not in told
-    assert "inputs/" not in told
+    record = " ".join(convnd.io.read_provenance(result).values())
+    assert str(tmp_path) not in record
+    assert "inputs/" not in record
     for entry in json.loads(convnd.io.read_provenance(result)["convnd:inputs"]):
         known = [path.name for path in inputs.iterdir()]
         assert (entry["name"] in known) == ("sha256" in entry)
@@ -157,8 +157,8 @@ def test_records_that_are_made_up_do_no_harm(
     text.add_text("convnd:inputs", json.dumps(entries))
     text.add_text("convnd:record", "2")
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png", pnginfo=text)
-    found, out, err = run("rerun", "a.png")
-    assert (found, out) == (code, "")
+    status, out, err = run("rerun", "a.png")
+    assert (status, out) == (code, "")
     assert message in err
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
@@ -249,13 +249,13 @@ def test_what_does_not_change_a_result_does_not_count(
     assert "made with the same parameters" in out
     result = tmp_path / "photo_stylized.png"
     record = convnd.io.read_provenance(result)
-    told = json.loads(record["convnd:versions"])
-    assert (told["threads"], told["processes"]) == ("1", "1")
-    told["processes"] = "3"
-    assert is_up_to_date(result, {**record, "convnd:versions": json.dumps(told)})
-    told["torch"] = "0.1"
+    versions = json.loads(record["convnd:versions"])
+    assert (versions["threads"], versions["processes"]) == ("1", "1")
+    versions["processes"] = "3"
+    assert is_up_to_date(result, {**record, "convnd:versions": json.dumps(versions)})
+    versions["torch"] = "0.1"
     with pytest.raises(OutputExistsError, match="got one that differs in versions; choose"):
-        is_up_to_date(result, {**record, "convnd:versions": json.dumps(told)})
+        is_up_to_date(result, {**record, "convnd:versions": json.dumps(versions)})
 
 
 @pytest.mark.parametrize("case", ["photo_stylized.png", "v.nii.gz"])
@@ -282,8 +282,8 @@ def stops(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         whole = StyleTransfer.run
 
-        def stops(self: Any, *given: Any, **named: Any) -> Any:
-            for progress in whole(self, *given, **named):
+        def stops(self: Any, *arguments: Any, **named: Any) -> Any:
+            for progress in whole(self, *arguments, **named):
                 if progress.step == 1:
                     signal.raise_signal(signal.SIGTERM)
                 yield progress
@@ -325,8 +325,8 @@ def test_a_folder_that_was_stopped_goes_on(
 def test_pictures_and_reports_come_and_go_with_their_result(
     run: Run, tmp_path: Path, inputs: Path, stops: Any
 ) -> None:
-    beside = ["--report", "r.html", "--figures"]
-    command = [*CASES["r.hea"], "--scales", "1", *beside, "--checkpoint-every", "1",
+    pictures = ["--report", "r.html", "--figures"]
+    command = [*CASES["r.hea"], "--scales", "1", *pictures, "--checkpoint-every", "1",
                "--skip-existing", "--resume"]  # fmt: skip
     paths = [tmp_path / name for name in ("r.html", "r-ecg.png")]
     paths[0].write_text("mine")
@@ -377,11 +377,11 @@ def test_what_names_a_patient_is_in_no_record_or_report(
                                  "digital_max": 9999, "transducer": "",
                                  "prefilter": ""})  # fmt: skip
         file.writeSamples([rng.normal(size=400)])
-    code, told, more = run("stylize", "a.edf", "-o", "a.csv", *FAST, *LAYERS)
-    assert code == 0, more
+    code, lines, notes = run("stylize", "a.edf", "-o", "a.csv", *FAST, *LAYERS)
+    assert code == 0, notes
     scan: Any = nib.load(tmp_path / "v.nii.gz")
     written = (scan.to_bytes(), (tmp_path / "r.html").read_bytes(),
                (tmp_path / "a.csv").read_bytes(), (tmp_path / "a.csv.json").read_bytes(),
-               f"{out}{err}{told}{more}".encode())  # fmt: skip
+               f"{out}{err}{lines}{notes}".encode())  # fmt: skip
     for text in (b"Nobody", b"ID4711", b"19510203", b"Clinic7"):
-        assert not any(text in each for each in written)
+        assert not any(text in data for data in written)

@@ -69,9 +69,9 @@ def test_demo_in_other_dimensions(run: Run, tmp_path: Path, dim: int) -> None:
     arguments = ("--backbone", "compact", "--steps", "1", "--size", "32", "--scales", "1")
     code, out, _ = run("stylize", "--dim", str(dim), *arguments)
     assert code == 0
-    made = sorted(path.name for path in tmp_path.iterdir())
+    names = sorted(path.name for path in tmp_path.iterdir())
     assert (
-        made
+        names
         == {
             1: ["stylized-ecg.png", "stylized.csv", "stylized.csv.json"],
             3: ["stylized-comparison.png", "stylized.nii.gz"],
@@ -111,7 +111,7 @@ def test_luminance_only_keeps_the_chroma(run: Run, pair: tuple[Path, Path], tmp_
     arguments = ("--colors", "luminance", "--size", "0", "-o", "out.png")
     assert run("stylize", *pair, *QUICK, *arguments)[0] == 0
     with Image.open(pair[0]) as before, Image.open(tmp_path / "out.png") as after:
-        one, other = (np.asarray(each, dtype=float) for each in (before, after))
+        one, other = (np.asarray(image, dtype=float) for image in (before, after))
     assert np.abs(one - other).max() > 5
     inside = ((other > 1) & (other < 254)).all(-1)  # where nothing was clipped
     for a, b in ((0, 1), (1, 2)):
@@ -127,9 +127,9 @@ def test_matched_colors_are_the_contents(tmp_path: Path) -> None:
     style = torch.rand(1, 3, 40, 40, generator=generator) * 0.2
     content = torch.rand(1, 3, 30, 50, generator=generator) * 0.3 + 0.3
     matched = match_colors(style, color_moments(content))[0].flatten(1).numpy()
-    wanted = content[0].flatten(1).numpy()
-    np.testing.assert_allclose(matched.mean(1), wanted.mean(1), atol=1e-3)
-    np.testing.assert_allclose(np.cov(matched), np.cov(wanted), atol=1e-3)
+    colors = content[0].flatten(1).numpy()
+    np.testing.assert_allclose(matched.mean(1), colors.mean(1), atol=1e-3)
+    np.testing.assert_allclose(np.cov(matched), np.cov(colors), atol=1e-3)
 
 
 def test_texture_without_content(run: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
@@ -166,8 +166,8 @@ def test_a_folder_reports_what_failed(run: Run, pair: tuple[Path, Path], tmp_pat
     (folder / "notes.txt").touch()
     code, out, err = run("stylize", "in", pair[1], *QUICK)
     assert code == 1
-    made = sorted(path.name for path in (tmp_path / "in_stylized").iterdir())
-    assert made == ["a_stylized.png", "c_stylized.png"]
+    names = sorted(path.name for path in (tmp_path / "in_stylized").iterdir())
+    assert names == ["a_stylized.png", "c_stylized.png"]
     assert out.count("\n") == 2
     assert "b.png" in err
     assert err.endswith("convnd: 1 of 3 failed\n")
@@ -178,8 +178,8 @@ def test_scales_share_numbered_pictures(run: Run, tmp_path: Path) -> None:
     arguments = ("--backbone", "compact", "--steps", "4", "--size", "128", "--scales", "2")
     arguments += ("--save-every", "1", "-o", "a.png")  # type: ignore[assignment]
     assert run("stylize", photo, "cells", *arguments)[0] == 0
-    made = sorted(path.name for path in tmp_path.glob("a-*.png"))
-    assert made == [f"a-00000{step}.png" for step in (1, 2, 3, 4)]
+    names = sorted(path.name for path in tmp_path.glob("a-*.png"))
+    assert names == [f"a-00000{step}.png" for step in (1, 2, 3, 4)]
     (tmp_path / "a.png").unlink()
     code, _, err = run("stylize", photo, "cells", *arguments)
     assert (code, err.count("\n")) == (2, 1)
@@ -195,8 +195,8 @@ def test_two_contents_of_one_name_keep_apart(
     picture(folder / "x.png")
     picture(folder / "x.jpg", seed=5)
     assert run("stylize", "in", pair[1], *QUICK)[0] == 0
-    made = sorted(path.name for path in (tmp_path / "in_stylized").iterdir())
-    assert made == ["x.jpg_stylized.png", "x.png_stylized.png"]
+    names = sorted(path.name for path in (tmp_path / "in_stylized").iterdir())
+    assert names == ["x.jpg_stylized.png", "x.png_stylized.png"]
 
 
 def test_a_folder_with_a_wrong_option_leaves_nothing(
@@ -233,11 +233,11 @@ def test_arrays_keep_units_gaps_and_start(run: Run, tmp_path: Path) -> None:
     assert (code, err) == (0, f"{untimed.format('a.npz')}\n")
     assert out.startswith("a_stylized.npz  256,")
     with np.load(tmp_path / "a_stylized.npz") as result:
-        found = result["values"]
+        stored = result["values"]
         assert result["spacing"].tolist() == [0.004]
-    assert np.isnan(found[0, 40:60]).all()
-    assert np.isfinite(found[1]).all()
-    assert 300 < np.nanmean(found) < 700
+    assert np.isnan(stored[0, 40:60]).all()
+    assert np.isfinite(stored[1]).all()
+    assert 300 < np.nanmean(stored) < 700
     np.save(tmp_path / "c.npy", np.full((2, 256), 450.0, np.float32))
     arguments = ("--dim", "1", "--backbone", "compact", "--steps", "0", "--init", "c.npy")
     assert run("stylize", "a.npz", "b.npy", *arguments, "-o", "d.npy")[0] == 0

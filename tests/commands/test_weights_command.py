@@ -65,23 +65,23 @@ def served(tmp_path: Path) -> Iterator[str]:
 
 def test_the_life_of_a_file(run: Run, home: Path, mine: Path) -> None:
     assert run("weights", "get", mine) == (0, "mine\n", "")
-    kept = home / "user-mine.safetensors"
-    assert run("weights", "path", "mine") == (0, f"{kept}\n", "")
-    assert run("weights", "verify", "mine") == (0, f"mine: intact, {kept}\n", "")
+    path = home / "user-mine.safetensors"
+    assert run("weights", "path", "mine") == (0, f"{path}\n", "")
+    assert run("weights", "verify", "mine") == (0, f"mine: intact, {path}\n", "")
     code, out, _ = run("weights", "list", "--json")
-    table = {each["name"]: each for each in json.loads(out)["weights"]}
+    table = {entry["name"]: entry for entry in json.loads(out)["weights"]}
     assert code == 0
     assert table["mine"] == {
         "name": "mine",
         "state": "verified",
-        "size": kept.stat().st_size,
+        "size": path.stat().st_size,
         "licence": "",
         "source": "mine.safetensors",
-        "file": str(kept),
+        "file": str(path),
         "detail": "",
     }
     assert table["vgg16-torchvision"]["state"] == "absent"
-    assert run("weights", "remove", "mine") == (0, f"mine: removed {kept}\n", "")
+    assert run("weights", "remove", "mine") == (0, f"mine: removed {path}\n", "")
     code, out, err = run("weights", "path", "mine")
     assert (code, out) == (2, "")
     assert "weights: expected one of vgg19, compact" in err
@@ -89,8 +89,8 @@ def test_the_life_of_a_file(run: Run, home: Path, mine: Path) -> None:
 
 def test_damage_is_said_and_exits_with_3(run: Run, home: Path, mine: Path) -> None:
     run("weights", "get", mine)
-    kept = home / "user-mine.safetensors"
-    kept.write_bytes(kept.read_bytes()[:-1] + b"\0")
+    path = home / "user-mine.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
     code, out, err = run("weights", "verify", "mine")
     assert (code, out) == (3, "")
     assert "convnd: weights: expected intact weights in" in err
@@ -150,23 +150,23 @@ def test_offline_in_another_command(run: Run, home: Path) -> None:
     ],
 )
 def test_errors(run: Run, home: Path, arguments: tuple[str, ...], code: int, message: str) -> None:
-    found, out, err = run("weights", *arguments)
-    assert (found, out) == (code, "")
+    status, out, err = run("weights", *arguments)
+    assert (status, out) == (code, "")
     assert message in " ".join(err.split())
 
 
 def test_a_job_fetches_what_it_needs_first(
     run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
+    fetched: list[str] = []
 
     def fetch(name: str, *, progress: object) -> None:
-        told.append(name)
+        fetched.append(name)
         raise InputFileError("weights: expected a network, got none; connect")
 
     monkeypatch.setattr(weights, "fetch", fetch)
     code, out, err = run("stylize", "--dim", "2", "--size", "32", "--backbone", "vgg16-torchvision")
-    assert (code, out, told) == (3, "", ["vgg16-torchvision"])
+    assert (code, out, fetched) == (3, "", ["vgg16-torchvision"])
     assert err == "convnd: weights: expected a network, got none; connect\n"
     assert not list(home.parent.glob("*.png"))
 

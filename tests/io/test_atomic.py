@@ -186,9 +186,9 @@ def test_a_signal_at_a_bad_moment_leaves_nothing(
     true = getattr(atomic, moment)
 
     def struck(*arguments: Any, **named: Any) -> Any:
-        found = true(*arguments, **named)
+        result = true(*arguments, **named)
         signal.raise_signal(signal.SIGTERM)
-        return found
+        return result
 
     def stop(number: int, _: object) -> None:
         raise StopSignal(number)
@@ -200,7 +200,7 @@ def test_a_signal_at_a_bad_moment_leaves_nothing(
             path.write_text("all of it")
     finally:
         assert signal.signal(signal.SIGTERM, before) is stop
-    left = [each.name for each in tmp_path.iterdir()]
+    left = [entry.name for entry in tmp_path.iterdir()]
     assert left == (["a"] if moment == "_move_into_place" else [])
 
 

@@ -38,27 +38,27 @@ def make(
     series = generate_uid()
     normal = np.cross(orientation[:3], orientation[3:])
     for number in range(count):
-        each = Dataset()
-        each.file_meta = FileMetaDataset()
-        each.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        each.file_meta.MediaStorageSOPClassUID = CTImageStorage
-        each.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        each.SOPClassUID, each.SOPInstanceUID = CTImageStorage, generate_uid()
-        each.SeriesInstanceUID, each.StudyInstanceUID = series, generate_uid()
-        each.Modality, each.InstanceNumber = "CT", number + 1
-        each.Rows, each.Columns, each.SamplesPerPixel = *shape, 1
-        each.PhotometricInterpretation = "MONOCHROME2"
-        each.BitsAllocated = each.BitsStored = 16
-        each.HighBit, each.PixelRepresentation = 15, 0
-        each.PixelSpacing, each.SliceThickness = [0.6, 0.7], 3.0
+        dataset = Dataset()
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
+        dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, generate_uid()
+        dataset.SeriesInstanceUID, dataset.StudyInstanceUID = series, generate_uid()
+        dataset.Modality, dataset.InstanceNumber = "CT", number + 1
+        dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = *shape, 1
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+        dataset.BitsAllocated = dataset.BitsStored = 16
+        dataset.HighBit, dataset.PixelRepresentation = 15, 0
+        dataset.PixelSpacing, dataset.SliceThickness = [0.6, 0.7], 3.0
         position = np.array([-10.0, 20.0, 30.0]) + normal * between * number
-        each.ImagePositionPatient = [*map(float, np.add(position, [drift * number, 0, 0]))]
-        each.ImageOrientationPatient = list(orientation)
-        each.RescaleSlope, each.RescaleIntercept = "1", "-1024"
-        each.PixelData = rng.integers(0, 3000, shape, dtype=np.uint16).tobytes()
+        dataset.ImagePositionPatient = [*map(float, np.add(position, [drift * number, 0, 0]))]
+        dataset.ImageOrientationPatient = list(orientation)
+        dataset.RescaleSlope, dataset.RescaleIntercept = "1", "-1024"
+        dataset.PixelData = rng.integers(0, 3000, shape, dtype=np.uint16).tobytes()
         for name, value in fields.items():
-            setattr(each, name, value)
-        each.save_as(folder / f"{(number * 7) % 20}.dcm", enforce_file_format=True)
+            setattr(dataset, name, value)
+        dataset.save_as(folder / f"{(number * 7) % 20}.dcm", enforce_file_format=True)
     return folder
 
 
@@ -160,16 +160,16 @@ def test_a_stylised_series_lies_where_others_see_the_series(
     one, two = by_itk(folder), sitk.ReadImage(str(tmp_path / "series_stylized.nii.gz"))
     # Of the same voxels the file may list another corner first.
     corners = [
-        np.array(np.meshgrid(*[(0, n - 1) for n in each.GetSize()])).reshape(3, -1).T
-        for each in (one, two)
+        np.array(np.meshgrid(*[(0, n - 1) for n in image.GetSize()])).reshape(3, -1).T
+        for image in (one, two)
     ]
     places = [
         np.array(
             sorted(
-                np.round(each.TransformIndexToPhysicalPoint(list(map(int, at))), 3).tolist()
-                for at in some
+                np.round(image.TransformIndexToPhysicalPoint(list(map(int, index))), 3).tolist()
+                for index in some
             )
         )
-        for each, some in zip((one, two), corners, strict=True)
+        for image, some in zip((one, two), corners, strict=True)
     ]
     np.testing.assert_allclose(*places, atol=2e-3)  # type: ignore[call-overload]

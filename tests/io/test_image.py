@@ -130,17 +130,17 @@ def test_cmyk_goes_through_its_profile_which_is_then_dropped(
     # No CMYK profile is at hand: what a profile does is the library's part, ours to ask for it.
     icc = bytearray(ICC)
     icc[16:20] = b"CMYK"
-    seen = []
+    modes = []
 
     def convert(image: Any, _source: Any, _target: Any, *, outputMode: Any) -> Any:  # noqa: N803
-        seen.append((image.mode, outputMode))
+        modes.append((image.mode, outputMode))
         return Image.new("RGB", image.size, (1, 2, 3))
 
     monkeypatch.setattr(ImageCms, "ImageCmsProfile", lambda file: file.read())
     monkeypatch.setattr(ImageCms, "profileToProfile", convert)
     Image.new("CMYK", (2, 2)).save(tmp_path / "a.jpg", icc_profile=bytes(icc))
     decoded = decode(tmp_path / "a.jpg", 4)  # in this process, where the library was replaced
-    assert seen == [("CMYK", "RGB")]
+    assert modes == [("CMYK", "RGB")]
     assert np.asarray(decoded.pixels)[0, 0].tolist() == [1, 2, 3]
     assert "icc" not in decoded.header
 

@@ -25,12 +25,12 @@ OBLIQUE = np.array(
 def image(
     data: Any, affine: NDArray[Any] = OBLIQUE, kind: Any = nib.Nifti1Image, dtype: Any = None
 ) -> Any:
-    made = kind(data, affine, dtype=dtype)
-    made.set_qform(affine, 1)
-    made.set_sform(affine, 3)
-    made.header.set_xyzt_units("mm", "sec")
-    made.header["descrip"] = b"a scanner"
-    return made
+    scan = kind(data, affine, dtype=dtype)
+    scan.set_qform(affine, 1)
+    scan.set_sform(affine, 3)
+    scan.header.set_xyzt_units("mm", "sec")
+    scan.header["descrip"] = b"a scanner"
+    return scan
 
 
 def voxels(grid: Grid) -> np.ndarray:

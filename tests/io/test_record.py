@@ -21,8 +21,8 @@ RECORD = {
     "convnd:inputs": '[{"name": "ü: 名; \\"x\\"", "sha256": "ab"}]',
     "convnd:blend": "",
 }
-WRITTEN = sorted(suffix for each in FORMATS for suffix in FORMATS[each].suffixes
-                 if FORMATS[each].write is not None)  # fmt: skip
+WRITTEN = sorted(suffix for name in FORMATS for suffix in FORMATS[name].suffixes
+                 if FORMATS[name].write is not None)  # fmt: skip
 
 VOLUMES = (*(".nii", ".nii.gz", ".hdr", ".img", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh"),)
 
@@ -53,7 +53,7 @@ def test_the_record_comes_back_and_is_not_inherited(tmp_path: Path, suffix: str)
 
 @pytest.mark.filterwarnings("ignore")
 # Each Ogg stream has a random serial number, which libsndfile draws.
-@pytest.mark.parametrize("suffix", [each for each in WRITTEN if each not in (".oga", ".ogg")])
+@pytest.mark.parametrize("suffix", [kind for kind in WRITTEN if kind not in (".oga", ".ogg")])
 def test_the_same_grid_gives_the_same_bytes(tmp_path: Path, suffix: str) -> None:
     for folder in "ab":
         (tmp_path / folder).mkdir()

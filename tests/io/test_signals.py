@@ -64,7 +64,7 @@ def edf(path: Path, samples: Any, rates: tuple[int, ...] = (200, 200), kind: Any
                 for k, rate in enumerate(rates)
             ]
         )  # fmt: skip
-        file.writeSamples([np.ascontiguousarray(each) for each in samples])
+        file.writeSamples([np.ascontiguousarray(lead) for lead in samples])
         file.writeAnnotation(1.5, -1, "beat")
     return path
 
@@ -118,7 +118,7 @@ def test_wfdb_written_in_blocks_is_what_wfdb_writes_at_once(
     assert (tmp_path / "ours.dat").read_bytes() == (folder / "ours.dat").read_bytes()
     lines = (tmp_path / "ours.hea").read_text().splitlines()
     assert lines == (folder / "ours.hea").read_text().splitlines()
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["ours.dat", "ours.hea", "theirs"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ours.dat", "ours.hea", "theirs"]
 
 
 def test_gaps_survive_in_wfdb(tmp_path: Path, samples: Any) -> None:
@@ -301,11 +301,11 @@ def test_wav_of_every_width_comes_back_bit_by_bit(
     io.write(tmp_path / "b.wav", grid, provenance={"Software": "convnd"})
     with wave.open(str(tmp_path / "b.wav")) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (2, width, 8000)
-        found = file.readframes(300)
+        written = file.readframes(300)
     if width < 4:  # float32 holds 24 bits
-        assert found == data
+        assert written == data
     else:
-        one, two = (np.frombuffer(each, "<i4").astype(float) for each in (found, data))
+        one, two = (np.frombuffer(codes, "<i4").astype(float) for codes in (written, data))
         np.testing.assert_allclose(one, two, atol=2**8)
 
 
@@ -343,16 +343,16 @@ def test_a_missing_package_is_named_with_its_install_command(
 def test_npz_keeps_what_is_known_of_a_signal(tmp_path: Path) -> None:
     start = datetime(2021, 3, 4, 5, 6, 7)
     marks = (Annotation(0.5, "N"), Annotation(1.0, "noise, arm", 2.5))
-    made = Grid(
+    grid = Grid(
         values=torch.rand(1, 2, 30),
         spacing=(0.01,),
         units=("s",),
         axes=("t",),
         channels=("I", "II"),
     )
-    io.write(tmp_path / "a.npz", describe(made, units=("mV", "uV"), start=start, annotations=marks))
-    found = signal_of(io.read(tmp_path / "a.npz"))
-    assert (found.units, found.start, found.annotations) == (("mV", "uV"), start, marks)
+    io.write(tmp_path / "a.npz", describe(grid, units=("mV", "uV"), start=start, annotations=marks))
+    signal = signal_of(io.read(tmp_path / "a.npz"))
+    assert (signal.units, signal.start, signal.annotations) == (("mV", "uV"), start, marks)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", '{"units": []}', '{"units": 1, "start": 2}'])

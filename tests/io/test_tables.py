@@ -26,45 +26,47 @@ def table(header: str, row: Row, end: str = "") -> str:
     return header + "".join(row(k) + "\n" for k in range(COUNT)) + end
 
 
-def made(header: str, time: Row, mark: str = ",") -> str:
+def make_table(header: str, time: Row, mark: str = ",") -> str:
     return table(header, lambda k: f"{time(k)}{mark}{II[k]}")
 
 
 # Each holds II at 250 Hz.
 TABLES = {
-    "msec": made("time (msec),II\n", lambda k: str(4 * k)),
-    "milliseconds": made("time (milliseconds),II\n", lambda k: str(4 * k)),
-    "name is the unit": made("ms,II\n", lambda k: str(4 * k)),
-    "unit behind a bar": made("t_us,II\n", lambda k: str(4000 * k)),
-    "ns": made("time (ns),II\n", lambda k: str(4_000_000 * k)),
-    "minutes": made("time (min),II\n", lambda k: f"{k / 15000:.12f}"),
-    "epoch s": made("timestamp,II\n", lambda k: f"{1_700_000_000 + k / 250:.3f}"),
-    "epoch s through a float": made("timestamp,II\n", lambda k: f"{1.7e9 + k / 250:.10f}"),
-    "epoch ms": made("timestamp,II\n", lambda k: str(1_700_000_000_000 + 4 * k)),
-    "epoch us": made("unix_us,II\n", lambda k: str(1_700_000_000_000_000 + 4000 * k)),
-    "epoch ns": made("epoch,II\n", lambda k: str(1_700_000_000_000_000_000 + 4_000_000 * k)),
-    "camel case": made("timestampMs,II\n", lambda k: str(4 * k)),
-    "any name with a unit": made("Elapsed (s),II\n", lambda k: f"{k / 250:.3f}"),
-    "German": made("Zeit [ms];II\n", lambda k: str(4 * k), ";"),
+    "msec": make_table("time (msec),II\n", lambda k: str(4 * k)),
+    "milliseconds": make_table("time (milliseconds),II\n", lambda k: str(4 * k)),
+    "name is the unit": make_table("ms,II\n", lambda k: str(4 * k)),
+    "unit behind a bar": make_table("t_us,II\n", lambda k: str(4000 * k)),
+    "ns": make_table("time (ns),II\n", lambda k: str(4_000_000 * k)),
+    "minutes": make_table("time (min),II\n", lambda k: f"{k / 15000:.12f}"),
+    "epoch s": make_table("timestamp,II\n", lambda k: f"{1_700_000_000 + k / 250:.3f}"),
+    "epoch s through a float": make_table("timestamp,II\n", lambda k: f"{1.7e9 + k / 250:.10f}"),
+    "epoch ms": make_table("timestamp,II\n", lambda k: str(1_700_000_000_000 + 4 * k)),
+    "epoch us": make_table("unix_us,II\n", lambda k: str(1_700_000_000_000_000 + 4000 * k)),
+    "epoch ns": make_table("epoch,II\n", lambda k: str(1_700_000_000_000_000_000 + 4_000_000 * k)),
+    "camel case": make_table("timestampMs,II\n", lambda k: str(4 * k)),
+    "any name with a unit": make_table("Elapsed (s),II\n", lambda k: f"{k / 250:.3f}"),
+    "German": make_table("Zeit [ms];II\n", lambda k: str(4 * k), ";"),
     "pandas": table(",time (s),II\n", lambda k: f"{k},{k / 250:.3f},{II[k]}"),
     "R": table('"t (s)" "II"\n', lambda k: f'"{k + 1}" {k / 250:.3f} {II[k]}'),
-    "units below": made("time,II\nms,mV\n", lambda k: str(4 * k)),
-    "PhysioNet": made(
+    "units below": make_table("time,II\nms,mV\n", lambda k: str(4 * k)),
+    "PhysioNet": make_table(
         "'Elapsed time','II'\n'hh:mm:ss.mmm','mV'\n", lambda k: f"'0:00.{4 * k:03d}'"
     ),
-    "PhysioNet, seconds": made("'Elapsed time','II'\n'seconds','mV'\n", lambda k: f"{k / 250:.3f}"),
-    "PhysioNet, dates": made(
+    "PhysioNet, seconds": make_table(
+        "'Elapsed time','II'\n'seconds','mV'\n", lambda k: f"{k / 250:.3f}"
+    ),
+    "PhysioNet, dates": make_table(
         "'Time and date','II'\n'hh:mm:ss.mmm dd/mm/yyyy','mV'\n",
         lambda k: f"'[10:00:00.{4 * k:03d} 13/02/2020]'",
     ),
-    "clock": made("Uhrzeit;II\n", lambda k: f"10:00:00.{4 * k:03d}", ";"),
-    "clock over midnight": made(
+    "clock": make_table("Uhrzeit;II\n", lambda k: f"10:00:00.{4 * k:03d}", ";"),
+    "clock over midnight": make_table(
         "time,II\n",
         lambda k: f"23:59:59.{948 + 4 * k}" if k < 13 else f"00:00:00.{4 * k - 52:03d}",
     ),
-    "day first": made("Datum;II\n", lambda k: f"12.03.2021 10:00:00,{4 * k:03d}", ";"),
-    "two columns": made("Date,Time,II\n", lambda k: f"12.03.2021,10:00:00.{4 * k:03d}"),
-    "noon": made("time,II\n", lambda k: f"1/13/2020 9:00:00.{4 * k:03d} PM"),
+    "day first": make_table("Datum;II\n", lambda k: f"12.03.2021 10:00:00,{4 * k:03d}", ";"),
+    "two columns": make_table("Date,Time,II\n", lambda k: f"12.03.2021,10:00:00.{4 * k:03d}"),
+    "noon": make_table("time,II\n", lambda k: f"1/13/2020 9:00:00.{4 * k:03d} PM"),
     "sep": "sep=;\r\n"
     + table("time (s);II (mV)\n", lambda k: f"0,{4 * k:03d};{II[k]}".replace(".", ",")),
     "quoted decimals": table(
@@ -87,7 +89,7 @@ TABLES = {
         "Phone timestamp;sensor timestamp [ns];ecg\n",
         lambda k: f"2023-01-01T10:00:00.{4 * k:03d};{599618000000000000 + 4000000 * k};{II[k]}",
     ),
-    "comment at the end": made("% x\ntime (ms),II\n", lambda k: str(4 * k)) + "% end\n",
+    "comment at the end": make_table("% x\ntime (ms),II\n", lambda k: str(4 * k)) + "% end\n",
     "blanks and commas": table("", lambda k: f"0,{4 * k:03d} {II[k]}".replace(".", ",")),
 }  # fmt: skip
 
@@ -139,7 +141,7 @@ def test_dates_are_the_start_of_the_recording(
     "header", ["time (jiffies)", "time_jiffies", "Time [jiffies]", "timestamp (jiffies)"]
 )
 def test_an_unknown_unit_of_time_is_refused_by_name(header: str, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text(made(f"{header},II\n", lambda k: str(4 * k)))
+    (tmp_path / "a.csv").write_text(make_table(f"{header},II\n", lambda k: str(4 * k)))
     with pytest.raises(InputFileError, match=r"expected a unit of time \(s, ms.*'jiffies'.*--rate"):
         io.read(tmp_path / "a.csv")
 
@@ -149,7 +151,7 @@ def test_an_unknown_unit_of_time_is_refused_by_name(header: str, tmp_path: Path)
 )
 def test_a_first_column_that_counts_is_no_lead(header: str, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text(made(f"{header},II\n", lambda k: str(3 * k)))
+    path.write_text(make_table(f"{header},II\n", lambda k: str(3 * k)))
     grid = io.read(path)
     assert (grid.channels, grid.units) == (("II",), ("px",))
     io.write(tmp_path / "b.csv", grid)
@@ -163,19 +165,19 @@ def test_a_first_column_that_counts_is_no_lead(header: str, tmp_path: Path) -> N
 
 def test_a_first_column_with_a_unit_of_values_is_a_lead(tmp_path: Path) -> None:
     for header in ("I (mV)", "press (mmHg)"):
-        (tmp_path / "a.csv").write_text(made(f"{header},II\n", lambda k: str(3 * k)))
+        (tmp_path / "a.csv").write_text(make_table(f"{header},II\n", lambda k: str(3 * k)))
         assert len(io.read(tmp_path / "a.csv").channels) == 2
 
 
 def test_a_slow_drift_is_no_index(tmp_path: Path) -> None:
     """Digits rise by one from time to time, as those of rounded times would."""
-    (tmp_path / "a.csv").write_text(made("temp,II\n", lambda k: f"36.{50 + k // 6}"))
+    (tmp_path / "a.csv").write_text(make_table("temp,II\n", lambda k: f"36.{50 + k // 6}"))
     assert io.read(tmp_path / "a.csv").channels == ("temp", "II")
 
 
 def test_seconds_by_custom_are_said_to_be_so(tmp_path: Path) -> None:
     for header, assumed in (("time", True), ("time (s)", False)):
-        (tmp_path / "a.csv").write_text(made(f"{header},II\n", lambda k: f"{k / 250:.3f}"))
+        (tmp_path / "a.csv").write_text(make_table(f"{header},II\n", lambda k: f"{k / 250:.3f}"))
         grid = io.read(tmp_path / "a.csv")
         assert (sampling_rate(grid), signal_of(grid).rate_assumed) == (250, assumed)
 
@@ -226,7 +228,7 @@ def test_untouched_numbers_keep_all_digits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1", "utf-8-sig"])
 def test_a_table_keeps_its_encoding(encoding: str, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text(made("time (ms),II (µV)\n", lambda k: str(4 * k)), encoding=encoding)
+    path.write_text(make_table("time (ms),II (µV)\n", lambda k: str(4 * k)), encoding=encoding)
     grid = io.read(path)
     assert value_units(grid) == ("µV",)
     io.write(tmp_path / "b.csv", grid)

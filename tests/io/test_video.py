@@ -32,9 +32,9 @@ from convnd.io.video.types import VideoFrame
 TIMES = [0, 1001, 2002, 5005, 6006, 9009]  # of 30000 a second, with frames left out
 
 
-def picture(at: int, height: int = 48, width: int = 64) -> NDArray[np.uint8]:
+def picture(seed: int, height: int = 48, width: int = 64) -> NDArray[np.uint8]:
     """Large patches of colour, other ones in every frame; red in the corner at the top right."""
-    grid = np.random.default_rng(at).integers(40, 210, (height // 16, width // 16, 3))
+    grid = np.random.default_rng(seed).integers(40, 210, (height // 16, width // 16, 3))
     pixels = grid.repeat(16, 0).repeat(16, 1).astype(np.uint8)
     pixels[:16, -16:] = (220, 30, 30)
     return pixels
@@ -52,7 +52,7 @@ def make(
     frames: Sequence[NDArray[Any]] = (),
     kind: str = "rgb24",
 ) -> Path:
-    pictures = frames or [picture(at) for at in range(len(pts))]
+    pictures = frames or [picture(number) for number in range(len(pts))]
     with av.open(str(path), "w") as out:
         stream: Any = out.add_stream(codec, rate=Fraction(30000, 1001))
         height, width = pictures[0].shape[:2]
@@ -64,7 +64,7 @@ def make(
         sound: Any = out.add_stream(audio, rate=48000) if audio else None
         if sound is not None:
             sound.layout = "mono"
-        for at, (time, pixels) in enumerate(zip(pts, pictures, strict=True)):
+        for number, (time, pixels) in enumerate(zip(pts, pictures, strict=True)):
             frame = av.VideoFrame.from_ndarray(pixels, format=kind)
             frame = frame.reformat(
                 format=pix_fmt, src_color_range=2, dst_colorspace=1, dst_color_range=tags[0]
@@ -73,9 +73,9 @@ def make(
             frame.pts, frame.time_base = time, Fraction(1, 30000)
             out.mux(stream.encode(frame))
             if sound is not None:
-                tone = np.sin(np.arange(1024)[None] * (0.05 + at / 100)).astype(np.float32)
+                tone = np.sin(np.arange(1024)[None] * (0.05 + number / 100)).astype(np.float32)
                 heard = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
-                heard.sample_rate, heard.pts = 48000, 1024 * at
+                heard.sample_rate, heard.pts = 48000, 1024 * number
                 heard.time_base = Fraction(1, 48000)
                 out.mux(sound.encode(heard))
         out.mux(stream.encode(None))
@@ -113,11 +113,11 @@ def test_frames_come_with_their_exact_times(tmp_path: Path) -> None:
     )
     assert clip.info.colors == io.ColorTags(False, 1, 1, 1)
     assert clip.damage == ""
-    for at, frame in enumerate(frames):
+    for number, frame in enumerate(frames):
         assert frame.values.shape == (1, 3, 48, 64)
         # In the middle of the patches, where chroma of half the resolution is that of one patch.
-        wanted = torch.from_numpy(picture(at)[8::16, 8::16].transpose(2, 0, 1) / 255.0)
-        assert (frame.values[0, :, 8::16, 8::16] - wanted).abs().max() < 0.02
+        expected = torch.from_numpy(picture(number)[8::16, 8::16].transpose(2, 0, 1) / 255.0)
+        assert (frame.values[0, :, 8::16, 8::16] - expected).abs().max() < 0.02
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -128,10 +128,10 @@ def test_written_clips_keep_times_tags_aspect_and_sound(tmp_path: Path, suffix: 
     exact = suffix == ".mp4"
     # Matroska has no times below 0, where AAC begins: sound and pictures move together.
     heard = packets(target, "audio")[0][0] - packets(source, "audio")[0][0]
-    seen = frames[0].pts * after.time_base
-    assert abs(seen - heard) <= (0 if exact else Fraction(1, 1000))
+    start = frames[0].pts * after.time_base
+    assert abs(start - heard) <= (0 if exact else Fraction(1, 1000))
     for frame, time in zip(frames, TIMES, strict=True):
-        error = abs(frame.pts * after.time_base - seen - Fraction(time, 30000))
+        error = abs(frame.pts * after.time_base - start - Fraction(time, 30000))
         assert error <= (0 if exact else Fraction(1, 1000))
     assert (after.colors, after.aspect, after.audio) == (before.colors, before.aspect, before.audio)
     assert [data for _, data in packets(target, "audio")] == [
@@ -159,12 +159,12 @@ def test_webm_and_gif(tmp_path: Path) -> None:
         base = io.open_video(tmp_path / name).info.time_base
         times = [frame.pts * base for frame in frames]
         assert all(
-            abs(time - Fraction(wanted, 30000)) <= tick
-            for time, wanted in zip(times, TIMES, strict=True)
+            abs(time - Fraction(expected, 30000)) <= tick
+            for time, expected in zip(times, TIMES, strict=True)
         )
     codes = frames[2].values[0, :, 8::16, 8::16] * 255
-    wanted = torch.from_numpy(picture(2)[8::16, 8::16].transpose(2, 0, 1).astype(np.float32))
-    assert (codes - wanted).abs().max() < 12
+    expected = torch.from_numpy(picture(2)[8::16, 8::16].transpose(2, 0, 1).astype(np.float32))
+    assert (codes - expected).abs().max() < 12
 
 
 # Rows of the matrix in the track header: (a, b, u), (c, d, v); x' = ax + cy, y' = bx + dy.
@@ -175,9 +175,9 @@ TURNS = {"clockwise": (0, 1, -1, 0), "half": (-1, 0, 0, -1), "counter": (0, -1, 
 def test_rotation_is_applied(tmp_path: Path, turn: str) -> None:
     path = make(tmp_path / "a.mp4", [0, 1001], audio="")
     data = bytearray(path.read_bytes())
-    at = data.index(b"tkhd") + 4 + 4 + 20 + 8 + 8  # version and flags, times, reserved, layer
-    a, b, c, d = (each * 65536 for each in TURNS[turn])
-    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    offset = data.index(b"tkhd") + 4 + 4 + 20 + 8 + 8  # version and flags, times, reserved, layer
+    a, b, c, d = (entry * 65536 for entry in TURNS[turn])
+    data[offset : offset + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
     clip = io.open_video(path)
     values = next(clip.frames()).values[0]
@@ -192,21 +192,21 @@ def test_rotation_is_applied(tmp_path: Path, turn: str) -> None:
 
 
 def test_part_of_a_clip(tmp_path: Path) -> None:
-    source = make(tmp_path / "a.mp4", [1000 * at for at in range(12)])
+    source = make(tmp_path / "a.mp4", [1000 * number for number in range(12)])
     clip = io.open_video(source)
     frames = clip.frames(Fraction(2, 30), Fraction(11, 30), every=2)
     assert [frame.pts for frame in frames] == [2000, 4000, 6000, 8000, 10000]
     part = clip.frames(Fraction(3, 30), Fraction(6, 30))
     io.write_video(tmp_path / "b.mp4", clip.info, part, end=Fraction(6, 30))
-    kept = packets(tmp_path / "b.mp4", "audio")
+    sound = packets(tmp_path / "b.mp4", "audio")
     assert packets(tmp_path / "b.mp4", "video")[0][0] == 0
-    wanted = [
+    expected = [
         (time - Fraction(3, 30), data)
         for time, data in packets(source, "audio")
         if Fraction(3, 30) <= time < Fraction(6, 30)
     ]
-    assert kept == wanted
-    assert len(wanted) > 2
+    assert sound == expected
+    assert len(expected) > 2
 
 
 def test_deep_frames_are_read_in_full(tmp_path: Path) -> None:
@@ -297,11 +297,13 @@ def test_bad_files(tmp_path: Path) -> None:
 
 
 def test_damage_in_the_middle_leaves_the_good_frames(tmp_path: Path) -> None:
-    path = make(tmp_path / "a.mkv", [1000 * at for at in range(20)], codec="mpeg4", audio="")
+    path = make(
+        tmp_path / "a.mkv", [1000 * offset for offset in range(20)], codec="mpeg4", audio=""
+    )
     data = bytearray(path.read_bytes())
     (_, hit) = packets(path, "video")[9]
-    at = data.index(hit)
-    data[at : at + len(hit)] = bytes(len(hit))
+    offset = data.index(hit)
+    data[offset : offset + len(hit)] = bytes(len(hit))
     path.write_bytes(data)
     clip = io.open_video(path)
     times = [frame.pts for frame in clip.frames()]
@@ -312,7 +314,7 @@ def test_damage_in_the_middle_leaves_the_good_frames(tmp_path: Path) -> None:
     ):
         io.read(path)
     cut = tmp_path / "cut.mkv"
-    whole = make(tmp_path / "b.mkv", [1000 * at for at in range(20)], audio="").read_bytes()
+    whole = make(tmp_path / "b.mkv", [1000 * offset for offset in range(20)], audio="").read_bytes()
     cut.write_bytes(whole[: len(whole) * 3 // 4])
     clip = io.open_video(cut)
     assert 0 < len(list(clip.frames())) < 20
@@ -323,13 +325,13 @@ def test_sizes_that_change_or_are_absurd(tmp_path: Path, monkeypatch: pytest.Mon
     with av.open(str(tmp_path / "c.mkv"), "w") as out:  # each JPEG has a size of its own
         stream: Any = out.add_stream("mjpeg", rate=30)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
-        for at, height in enumerate((48, 48, 64)):
+        for number, height in enumerate((48, 48, 64)):
             encoder: Any = av.CodecContext.create("mjpeg", "w")
             encoder.width, encoder.height, encoder.pix_fmt = 64, height, "yuvj420p"
             encoder.time_base = Fraction(1, 30)
-            frame = av.VideoFrame.from_ndarray(picture(at, height=height), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture(number, height=height), format="rgb24")
             frame = frame.reformat(format="yuvj420p")
-            frame.pts = at
+            frame.pts = number
             for packet in [*encoder.encode(frame), *encoder.encode(None)]:
                 packet.stream = stream
                 out.mux(packet)
@@ -369,14 +371,14 @@ def test_odd_sizes_become_even_in_h264(tmp_path: Path) -> None:
     values = torch.rand(1, 3, 1, 1).expand(1, 3, 33, 47)
     for name, size in (("a.mp4", (34, 48)), ("a.mkv", (34, 48)), ("a.webm", (33, 47))):
         path = tmp_path / name
-        io.write_video(path, info, [io.VideoFrame(at, values) for at in range(3)])
+        io.write_video(path, info, [io.VideoFrame(number, values) for number in range(3)])
         clip = io.open_video(path)
         assert clip.info.size == size
         assert (next(clip.frames()).values - values[..., :1, :1]).abs().max() < 0.02
         with av.open(str(path)) as container:
             assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
-        told = io.lost_properties(path, info)
-        assert any("odd size 47x33" in line for line in told) == (size != (33, 47))
+        losses = io.lost_properties(path, info)
+        assert any("odd size 47x33" in line for line in losses) == (size != (33, 47))
 
 
 def test_folders_of_pictures(tmp_path: Path) -> None:
@@ -448,7 +450,7 @@ def test_pictures_are_replaced_all_or_none(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     with pytest.raises(OutputExistsError, match="made meanwhile by someone else"):
         io.write_image_sequence(tmp_path / "new", taken_meanwhile())
-    assert [each.name for each in (tmp_path / "new").iterdir()] == ["mine.txt"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["mine.txt"]
 
 
 def test_a_clip_as_one_grid(tmp_path: Path) -> None:

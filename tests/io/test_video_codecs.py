@@ -165,7 +165,10 @@ def test_an_animated_webp_with_transparency_is_refused(tmp_path: Path) -> None:
         io.open_video(tmp_path / "a.webp")
 
 
-@pytest.mark.parametrize("suffix", [".webp", ".png", ".gif"])
+@pytest.mark.parametrize(
+    "suffix",
+    [*(pytest.param(suffix, marks=pytest.mark.slow) for suffix in (".webp", ".png")), ".gif"],
+)
 def test_an_animation_given_as_a_picture_is_sent_where_it_is_read(
     suffix: str, tmp_path: Path, run: Any
 ) -> None:

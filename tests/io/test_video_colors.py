@@ -111,8 +111,8 @@ def test_every_format_matrix_and_range(name: str) -> None:
                 continue
             frame = pack(name, to_codes(rgb, matrix, full, bits))
             frame.colorspace, frame.color_range = matrix, 2 if full else 1
-            found = decibels(rgb_pixels(frame, Path("x")), rgb)
-            assert found >= 45, (matrix, full)
+            quality = decibels(rgb_pixels(frame, Path("x")), rgb)
+            assert quality >= 45, (matrix, full)
 
 
 PACKED = ("yuyv422", "uyvy422", "yvyu422", "vuya", "vuyx", "ayuv", "vyu444")

@@ -47,10 +47,10 @@ def test_tags_chapters_and_languages(
         assert ("comment" in tags) == (provenance is not None)
         assert [sound.language for sound in result.streams.audio] == ["deu", "jpn"]
         parts: list[Any] = list(result.chapters())
-        found = [
+        titles = [
             (float(part["start"] * part["time_base"]), part["metadata"]["title"]) for part in parts
         ]
-        assert found == [(0.0, "one"), (0.16, "two")]
+        assert titles == [(0.0, "one"), (0.16, "two")]
     assert io.lost_properties(tmp_path / name, io.open_video(source).info) == []
 
 
@@ -61,11 +61,11 @@ def test_chapters_of_a_part(tmp_path: Path) -> None:
     copy(source, tmp_path / "b.mkv", start=start, end=end)
     with av.open(str(tmp_path / "b.mkv")) as result:
         parts: list[Any] = list(result.chapters())
-    found = [
+    spans = [
         tuple(round(float(part[key] * part["time_base"]), 3) for key in ("start", "end"))
         for part in parts
     ]
-    assert found == [(0, 0.08), (0.08, 0.12)]
+    assert spans == [(0, 0.08), (0.08, 0.12)]
 
 
 def test_what_a_result_cannot_hold_is_named(tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ def test_a_track_without_decoder_is_left_out(tmp_path: Path) -> None:
     place = [p for p in entries if data[p - 8 : p - 4] == b"\0\0\0\1"][-1]
     data[place : place + 4] = b"apac"
     for box in (b"esds", b"mp4a"):
-        while (found := data.find(box, place + 4)) >= 0:
-            data[found : found + 4] = b"xxxx"
+        while (offset := data.find(box, place + 4)) >= 0:
+            data[offset : offset + 4] = b"xxxx"
     path.write_bytes(data)
     video = io.open_video(path)
     assert video.info.audio == ("aac",)

@@ -73,11 +73,11 @@ def test_gif_keeps_delays_and_loops(tmp_path: Path, loop: int | None) -> None:
     )
     copy(tmp_path / "a.gif", tmp_path / "b.gif")
     with Image.open(tmp_path / "b.gif") as result:
-        found = []
+        durations = []
         for number in range(len(delays)):
             result.seek(number)
-            found.append(result.info["duration"])
-        assert found == delays
+            durations.append(result.info["duration"])
+        assert durations == delays
         assert result.info.get("loop") == loop
     assert loop_count(tmp_path / "b.gif") == {None: 1, 0: 0, 2: 3}[loop]
     copy(tmp_path / "a.gif", tmp_path / "b.mp4")

@@ -155,10 +155,10 @@ def signal(annotations: tuple[Annotation, ...], rate: float = 250.0) -> Grid:
 def test_annotations_between_samples_keep_their_times(suffix: str, tmp_path: Path) -> None:
     marks = tuple(Annotation(0.1003 + 0.0507 * k, f"note {k}") for k in range(20))
     io.write(tmp_path / f"a{suffix}", signal(marks, rate=250))
-    found = signal_of(io.read(tmp_path / f"a{suffix}")).annotations
-    assert [mark.text for mark in found] == [mark.text for mark in marks]
+    restored = signal_of(io.read(tmp_path / f"a{suffix}")).annotations
+    assert [mark.text for mark in restored] == [mark.text for mark in marks]
     np.testing.assert_allclose(
-        [mark.seconds for mark in found], [mark.seconds for mark in marks], atol=1e-8
+        [mark.seconds for mark in restored], [mark.seconds for mark in marks], atol=1e-8
     )
 
 

@@ -84,7 +84,9 @@ def test_files_in_and_out(tmp_path: Path, pixels: np.ndarray) -> None:
     assert result.save(tmp_path / "again.png").exists()
 
 
-@pytest.mark.parametrize("shape", [(200,), (2, 200), (30, 28), (1, 2, 18, 17, 16)])
+@pytest.mark.parametrize(
+    "shape", [(200,), (2, 200), (30, 28), pytest.param((1, 2, 18, 17, 16), marks=pytest.mark.slow)]
+)
 def test_arrays_of_every_rank(shape: tuple[int, ...], rng: np.random.Generator) -> None:
     content = rng.normal(5, 2, shape)
     dim = len(shape) if len(shape) < 3 and shape[0] != 2 else {2: 1, 5: 3}[len(shape)]

@@ -46,9 +46,9 @@ def test_a_walk_goes_on_bit_by_bit(
         state = load_checkpoint(tmp_path / "c", "mark")
         rest = list(minimize(objective, x, resume=state, **arguments))  # type: ignore[arg-type]
         assert [step.index for step in rest] == list(range(stop, 10))
-        for found, wanted in zip(rest, expected[stop:], strict=True):
-            assert found.values.equal(wanted.values)
-            assert (found.loss, found.parts) == (wanted.loss, wanted.parts)
+        for resumed, original in zip(rest, expected[stop:], strict=True):
+            assert resumed.values.equal(original.values)
+            assert (resumed.loss, resumed.parts) == (original.loss, original.parts)
 
 
 def test_a_transfer_goes_on_bit_by_bit(tmp_path: Path) -> None:
@@ -57,25 +57,25 @@ def test_a_transfer_goes_on_bit_by_bit(tmp_path: Path) -> None:
     )
     content, style = torch.rand(2, 1, 1, 300, generator=torch.Generator().manual_seed(1))
     transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
-    seen: list[Progress] = []
+    steps: list[Progress] = []
     for number, progress in enumerate(transfer.run(content, [style])):
-        seen.append(progress)
+        steps.append(progress)
         save_checkpoint(tmp_path / str(number), progress.state(), "mark")
-    assert {progress.phase for progress in seen} == {1, 2}
-    for number in range(len(seen)):
+    assert {progress.phase for progress in steps} == {1, 2}
+    for number in range(len(steps)):
         state = load_checkpoint(tmp_path / str(number), "mark")
         rest = list(transfer.run(content, [style], resume=state))
-        assert [each.step for each in rest] == [each.step for each in seen[number:]]
-        assert rest[-1].values.equal(seen[-1].values)
-        assert rest[-1].loss == seen[-1].loss
+        assert [step.step for step in rest] == [step.step for step in steps[number:]]
+        assert rest[-1].values.equal(steps[-1].values)
+        assert rest[-1].loss == steps[-1].loss
 
 
 def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "c"
     save_checkpoint(path, {"x": torch.arange(5.0), 0: [1, None, 0.1, float("inf")]}, "mine")
-    found = load_checkpoint(path, "mine")
-    assert found["x"].tolist() == [0, 1, 2, 3, 4]
-    assert found[0] == [1, None, 0.1, float("inf")]
+    state = load_checkpoint(path, "mine")
+    assert state["x"].tolist() == [0, 1, 2, 3, 4]
+    assert state[0] == [1, None, 0.1, float("inf")]
     with pytest.raises(UsageError, match="expected the checkpoint of these inputs and options"):
         load_checkpoint(path, "yours")
     path.write_bytes(path.read_bytes()[:-3])
@@ -112,15 +112,15 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(folder: Path) -> None
     whole.communicate()
     assert whole.returncode == 0
     chance = random.Random(5)
-    kept = folder / "out.npy.checkpoint"
+    checkpoint = folder / "out.npy.checkpoint"
     again = ("-o", "out.npy", "--checkpoint-every", "1", "--resume")
     kills = 0
     while kills < 2:
         work = command(folder, *again)
         began = time.monotonic()
-        before = kept.stat().st_mtime_ns if kept.exists() else 0
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
         while work.poll() is None and time.monotonic() - began < 60:
-            if kept.exists() and kept.stat().st_mtime_ns != before:
+            if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:
                 break
             time.sleep(0.01)
         time.sleep(chance.random() * 0.2)
@@ -129,29 +129,29 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(folder: Path) -> None
         if (folder / "out.npy").exists():
             break  # done before it was killed
         kills += 1
-    if not (folder / "out.npy").exists() or kept.exists():
+    if not (folder / "out.npy").exists() or checkpoint.exists():
         more = ("--overwrite",) if (folder / "out.npy").exists() else ()
         last = command(folder, *again, *more)
         _, errors = last.communicate()
         assert last.returncode == 0, errors
     assert (folder / "out.npy").read_bytes() == (folder / "whole.npy").read_bytes()
-    assert not kept.exists()
+    assert not checkpoint.exists()
 
 
 @pytest.mark.slow
 def test_a_signal_keeps_a_checkpoint_that_others_may_not_use(folder: Path) -> None:
     work = command(folder, "-o", "out.npy", "--checkpoint-every", "2", "--steps", "100000")
-    kept = folder / "out.npy.checkpoint"
+    checkpoint = folder / "out.npy.checkpoint"
     began = time.monotonic()
-    while not kept.exists() and time.monotonic() - began < 60:
+    while not checkpoint.exists() and time.monotonic() - began < 60:
         time.sleep(0.02)
     work.send_signal(signal.SIGTERM)
     _, errors = work.communicate()
     assert work.returncode == 143, errors
-    assert kept.exists()
+    assert checkpoint.exists()
     assert (folder / "out.npy").exists()
     other = command(folder, "-o", "out.npy", "--resume", "--steps", "7")
     _, errors = other.communicate()
     assert other.returncode == 2
     assert "resume: expected the checkpoint of these inputs and options" in errors
-    assert kept.exists()
+    assert checkpoint.exists()

@@ -32,7 +32,7 @@ class HeavyOptions(Made):
 
 
 def invoke(*words: str) -> tuple[dict[str, Any], str]:
-    seen: dict[str, Any] = {}
+    values: dict[str, Any] = {}
 
     @with_flags(Made, HeavyOptions)
     def command(
@@ -42,14 +42,14 @@ def invoke(*words: str) -> tuple[dict[str, Any], str]:
         typed_options: dict[str, Any],
     ) -> None:
         """Do it."""
-        seen.update(name=name, overwrite=overwrite, given=typed_options)
+        values.update(name=name, overwrite=overwrite, given=typed_options)
 
     app = typer.Typer()
     app.command()(command)
     result = CliRunner(env={"COLUMNS": "200"}).invoke(app, list(words))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    return seen, result.output
+    return values, result.output
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def invoke(*words: str) -> tuple[dict[str, Any], str]:
     ],
 )
 def test_what_was_typed_is_given(words: list[str], typed_options: dict[str, Any]) -> None:
-    seen, _ = invoke("y", "--overwrite", *words)
-    assert seen == {"name": "y", "overwrite": True, "given": typed_options}
+    values, _ = invoke("y", "--overwrite", *words)
+    assert values == {"name": "y", "overwrite": True, "given": typed_options}
     assert Made(**typed_options) is not None
 
 

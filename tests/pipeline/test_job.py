@@ -25,12 +25,14 @@ class Kind:
         content: file name of the content.
         shape: extent along each axis.
         channels: number of channels.
+        options: words of the command line that make its transfers quicker.
     """
 
     dim: int
     content: str
     shape: tuple[int, ...]
     channels: int
+    options: tuple[str, ...] = ()
 
     def file(self, stem: str) -> str:
         return stem + Path(self.content).suffix
@@ -52,15 +54,22 @@ class Kind:
         return [
             *("stylize", self.content, self.file("style"), "--dim", str(self.dim)),
             *("--backbone", "compact", "--steps", "2", "--scales", "1", "--size", "0", "-q"),
+            *self.options,
             *arguments,
         ]
 
 
 KINDS = {
     "pictures": Kind(2, "content.png", (40, 36), 3),
-    "signals": Kind(1, "content.csv", (400,), 2),
+    "signals": Kind(1, "content.csv", (200,), 2, ("--no-figures",)),
     "arrays": Kind(2, "content.npy", (36, 40), 2),
-    "arrays of 3 axes": Kind(3, "content.npy", (18, 17, 16), 1),
+    "arrays of 3 axes": Kind(
+        3,
+        "content.npy",
+        (18, 17, 16),
+        1,
+        ("--style-layers", "relu1_1,relu2_1", "--content-layers", "relu2_1"),
+    ),
 }
 
 

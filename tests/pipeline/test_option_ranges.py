@@ -68,10 +68,10 @@ def test_what_is_no_number_is_told_the_range(
 ) -> None:
     arguments = {"trace": ["14x1", "conv:5:16"], "patches": ["waves"], "backbones": []}
     code, out, err = run(command, *arguments.get(command, ["a.png"]), option)
-    told = " ".join(err.replace("│", " ").split())
+    message = " ".join(err.replace("│", " ").split())
     assert (code, out) == (2, "")
-    assert option.partition("=")[0] in told
-    assert f"number from {lowest} to {highest}, got {option.partition('=')[2]!r}" in told
+    assert option.partition("=")[0] in message
+    assert f"number from {lowest} to {highest}, got {option.partition('=')[2]!r}" in message
     assert not list(tmp_path.iterdir())
 
 

@@ -43,8 +43,8 @@ def test_an_option_is_accepted_where_the_table_says_so(row: OptionRow, kind: str
     )
     options, settings = ({}, {name: value}) if dataclass is JobSettings else ({name: value}, {})
     if row.applies[kind]:
-        made = make_options(spec, options, settings)
-        assert type(made) is options_class(kind)
+        accepted = make_options(spec, options, settings)
+        assert type(accepted) is options_class(kind)
         return
     with pytest.raises(UsageError, match=rf"^{row.name} (applies to|has no meaning for) ") as error:
         make_options(spec, options, settings)

@@ -76,8 +76,17 @@ def stylize(run: Run, content: str, style: str, out: str, *arguments: str) -> ND
     return result_codes(Path(out))
 
 
-@pytest.mark.parametrize("role", ["content", "style", "init"])
-@pytest.mark.parametrize(("icc", "colors"), [(P3, "style"), (SWAPPED, "match"), (P3, "luminance")])
+@pytest.mark.parametrize(
+    ("role", "icc", "colors"),
+    [
+        *(
+            pytest.param(role, icc, colors, marks=pytest.mark.slow)
+            for role in ("content", "style", "init")
+            for icc, colors in ((P3, "style"), (P3, "luminance"))
+        ),
+        *((role, SWAPPED, "match") for role in ("content", "style", "init")),
+    ],
+)
 def test_the_colour_space_of_an_input_changes_nothing(
     run: Run, content: Codes, style: Codes, icc: bytes, role: str, colors: str
 ) -> None:
@@ -130,7 +139,7 @@ def test_strip_leaves_out_what_the_file_says(run: Run, content: Codes, style: Co
     text.add_text("Author", "Someone")
     path = save(Path("content.png"), content, exif=exif, pnginfo=text, icc_profile=P3, dpi=(99, 99))
     save(Path("style.png"), style)
-    for arguments, told in (
+    for arguments, described in (
         ((), True),
         (("--strip",), False),
         (("--strip", "--no-metadata"), False),
@@ -139,8 +148,8 @@ def test_strip_leaves_out_what_the_file_says(run: Run, content: Codes, style: Co
         stylize(run, path, "style.png", out, *arguments)
         with Image.open(out) as image:
             image.load()
-            assert bool(image.getexif()) == told
-            assert ("Author" in image.info) == told
+            assert bool(image.getexif()) == described
+            assert ("Author" in image.info) == described
             assert ("convnd:record" in image.info) == (len(arguments) < 2)
             assert image.info["icc_profile"] == P3  # without it, the colours would be others
 
@@ -172,7 +181,12 @@ def alpha() -> Codes:
 @pytest.mark.parametrize("role", ["content", "style", "init"])
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("--colors", "match"), ("--colors", "luminance"), ("--size", "20", "--strength", "0.5")],
+    [
+        (),
+        pytest.param(("--colors", "match"), marks=pytest.mark.slow),
+        pytest.param(("--colors", "luminance"), marks=pytest.mark.slow),
+        pytest.param(("--size", "20", "--strength", "0.5"), marks=pytest.mark.slow),
+    ],
     ids=lambda arguments: "-".join(arguments) or "plain",
 )
 def test_hidden_colours_have_no_influence(
@@ -190,9 +204,9 @@ def test_hidden_colours_have_no_influence(
             results.append(np.array(image))
     if role == "content":
         assert results[0].shape[2] == 4
-        seen = results[0][..., 3] > 0
-        assert 0.3 < seen.mean() < 0.9
-        results = [result[seen] for result in results]
+        visible = results[0][..., 3] > 0
+        assert 0.3 < visible.mean() < 0.9
+        results = [result[visible] for result in results]
     np.testing.assert_array_equal(results[0], results[1])
 
 

@@ -6,10 +6,10 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import typer.main
 from convnd_tasks.modalities import modality_class, options_class
 from convnd_tasks.pipeline.flags import applicable_modalities
@@ -93,18 +93,27 @@ def _messages() -> Iterator[tuple[str, str]]:
                     yield str(path.relative_to(ROOT)), str(node.value)
 
 
-MESSAGES = sorted(set(_messages()))
-OPTIONS = sorted(
-    {
-        (path, option)
-        for path, text in MESSAGES
-        for option in re.findall(r"--[a-z][\w-]+(?!WORD)", text)
-        if option not in ("--help", "--no-WORD") and path not in FOREIGN
-        if (path, option) not in FOREIGN_OPTIONS
-    }
-)
+@cache
+def messages() -> list[tuple[str, str]]:
+    """What `_messages` yields, once."""
+    return sorted(set(_messages()))
 
 
+@cache
+def named_options() -> list[tuple[str, str]]:
+    """Path and option for every option of ours that a message names."""
+    return sorted(
+        {
+            (path, option)
+            for path, text in messages()
+            for option in re.findall(r"--[a-z][\w-]+(?!WORD)", text)
+            if option not in ("--help", "--no-WORD") and path not in FOREIGN
+            if (path, option) not in FOREIGN_OPTIONS
+        }
+    )
+
+
+@cache
 def _options_of(name: str) -> set[str]:
     return {
         option
@@ -114,14 +123,14 @@ def _options_of(name: str) -> set[str]:
 
 
 def test_there_are_messages_with_options() -> None:
-    assert len(MESSAGES) > 300
-    assert {"--resume", "--overwrite", "--rate"} <= {option for _, option in OPTIONS}
+    assert len(messages()) > 300
+    assert {"--resume", "--overwrite", "--rate"} <= {option for _, option in named_options()}
 
 
-@pytest.mark.parametrize(("path", "option"), OPTIONS)
-def test_an_option_that_a_message_names_exists(path: str, option: str) -> None:
+def _commands_of(path: str, option: str) -> list[str]:
+    """Commands whose users read an option in a message of a module."""
     readers = max((place for place in READERS if path.startswith(place)), key=len)
-    commands = next(
+    return next(
         (
             names
             for (place, name), names in ELSEWHERE.items()
@@ -129,46 +138,47 @@ def test_an_option_that_a_message_names_exists(path: str, option: str) -> None:
         ),
         READERS[readers],
     )
-    for command in commands:
-        assert option in _options_of(command), f"{path}: {command} has no {option}"
+
+
+def test_options_that_messages_name_exist() -> None:
+    missing = [
+        f"{path}: {command} has no {option}"
+        for path, option in named_options()
+        for command in _commands_of(path, option)
+        if option not in _options_of(command)
+    ]
+    assert missing == []
 
 
 KINDS = {"images": "pictures", "video": "videos", "volumes": "volumes", "signals": "signals"}
 
 
-@pytest.mark.parametrize(
-    ("kind", "option"),
-    sorted(
-        {
-            (KINDS[folder], option)
-            for path, option in OPTIONS
-            for folder in KINDS
-            if path.startswith(f"tasks/convnd_tasks/modalities/{folder}/")
-        }
-    ),
-)
-def test_an_option_that_a_message_names_applies_to_the_kind_of_data(kind: str, option: str) -> None:
-    classes: list[type[Any]] = [options_class(kind), JobSettings]
-    for options in classes:
-        for name, (_, flag) in flags_of(options).items():
-            if option in (flag_name(name, flag), *flag.names):
-                assert kind in applicable_modalities(name)
-                assert name not in modality_class(kind).unsupported
+def test_options_that_messages_name_apply_to_the_kind_of_data() -> None:
+    pairs = {
+        (kind, option)
+        for path, option in named_options()
+        for folder, kind in KINDS.items()
+        if path.startswith(f"tasks/convnd_tasks/modalities/{folder}/")
+    }
+    assert len(pairs) > 10
+    for kind, option in sorted(pairs):
+        classes: list[type[Any]] = [options_class(kind), JobSettings]
+        for options in classes:
+            for name, (_, flag) in flags_of(options).items():
+                if option in (flag_name(name, flag), *flag.names):
+                    assert kind in applicable_modalities(name), option
+                    assert name not in modality_class(kind).unsupported, option
 
 
-@pytest.mark.parametrize(
-    ("path", "line"),
-    [
-        (path, line)
-        for path, text in MESSAGES
-        for line in re.findall(
-            r"convnd ((?:stylize|weights|rerun|patches|backbones)[^,;)'`]*)", text
-        )
-    ],
-)
-def test_a_command_that_a_message_names_exists(path: str, line: str) -> None:
-    words = shlex.split(line)
-    name = words[0] if words[0] != "weights" else " ".join(words[:2])
-    assert name in COMMANDS, f"{path}: {line}"
-    typed = {word.partition("=")[0] for word in words if word.startswith("--")}
-    assert typed <= _options_of(name), f"{path}: {line}"
+COMMAND_LINE = re.compile(r"convnd ((?:stylize|weights|rerun|patches|backbones)[^,;)'`]*)")
+
+
+def test_commands_that_messages_name_exist() -> None:
+    lines = [(path, line) for path, text in messages() for line in re.findall(COMMAND_LINE, text)]
+    assert len(lines) > 5
+    for path, line in lines:
+        words = shlex.split(line)
+        name = words[0] if words[0] != "weights" else " ".join(words[:2])
+        assert name in COMMANDS, f"{path}: {line}"
+        typed = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert typed <= _options_of(name), f"{path}: {line}"

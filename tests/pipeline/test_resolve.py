@@ -106,7 +106,7 @@ def scans(tmp_path: Path, rng: np.random.Generator) -> Path:
     return folder
 
 
-def made(folder: Path) -> dict[str, int]:
+def results_in(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in sorted(folder.iterdir())}
 
 
@@ -116,17 +116,17 @@ def test_machines_share_a_folder_of_scans_and_skip_what_is_there(
     results = tmp_path / "scans_stylized"
     code, _, err = run(*SCANS, "--shard", "2/2")
     assert code == 0, err
-    assert list(made(results)) == ["b_stylized.nii.gz"]
+    assert list(results_in(results)) == ["b_stylized.nii.gz"]
     code, out, err = run(*SCANS, "--skip-existing")
     assert code == 0, err
-    first = made(results)
+    first = results_in(results)
     assert list(first) == [f"{name}_stylized.nii.gz" for name in "abc"]
     assert out.count("\n") == 3
     code, _, err = run(*SCANS, "--skip-existing")
-    assert (code, made(results)) == (0, first), err
+    assert (code, results_in(results)) == (0, first), err
     # Other parameters: refused without --overwrite.
     code, _, err = run(*SCANS, "--skip-existing", "--seed", "3")
-    assert (code, made(results)) == (1, first), err
+    assert (code, results_in(results)) == (1, first), err
     code, _, err = run("stylize-volume", "scans/a.nii", *SCANS[2:], "--shard", "1/2")
     assert (code, err.count("\n")) == (2, 1)
     assert "--shard: expected a folder" in err
@@ -168,7 +168,9 @@ def test_the_place_of_a_result(
     [
         (("stylize", "a.png", "waves", "--size", "32"), "neu.png"),
         (("stylize", "a.csv", "a.csv", "--rate", "250"), "neu.csv"),
-        (("stylize-volume", "a.nii", "--style", "waves"), "neu.nii"),
+        pytest.param(
+            ("stylize-volume", "a.nii", "--style", "waves"), "neu.nii", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_name_without_suffix_is_answered_with_names_that_work(

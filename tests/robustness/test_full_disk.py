@@ -115,8 +115,8 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def _refused(folder: Path, suffix: str) -> None:
     """The writer fails with one line, and everything is as it was."""
-    for each in folder.iterdir():
-        each.unlink()
+    for path in folder.iterdir():
+        path.unlink()
     target = folder / f"a{suffix}"
     target.write_bytes(OLD)
     target.chmod(0o640)
@@ -125,7 +125,7 @@ def _refused(folder: Path, suffix: str) -> None:
     assert str(failed.value).isprintable()
     assert target.read_bytes() == OLD
     assert stat.S_IMODE(target.stat().st_mode) == 0o640
-    assert [each.name for each in folder.iterdir()] == [target.name]
+    assert [path.name for path in folder.iterdir()] == [target.name]
 
 
 @pytest.mark.parametrize("suffix", [suffix for suffix in WRITERS if suffix not in VARYING])
@@ -136,7 +136,7 @@ def test_a_full_disk(suffix: str, small_disk: Path) -> None:
 @pytest.mark.parametrize("suffix", [suffix for suffix in WRITERS if suffix not in VARYING])
 def test_a_quota_that_is_one_byte_short(suffix: str, tmp_path: Path) -> None:
     WRITERS[suffix](tmp_path / f"a{suffix}")
-    size = max(each.stat().st_size for each in tmp_path.iterdir())
+    size = max(path.stat().st_size for path in tmp_path.iterdir())
     assert size > SMALL
     with file_limit(size - 1):
         _refused(tmp_path, suffix)
@@ -154,9 +154,9 @@ def _marked(suffix: str, text: str) -> Grid:
 
 def _several(suffix: str) -> bool:
     """Whether a result is several files, a record beside it included."""
-    found = find_format(f"a{suffix}")
-    assert found is not None
-    return bool(found.companions) or found.read_provenance is None
+    format = find_format(f"a{suffix}")
+    assert format is not None
+    return bool(format.companions) or format.read_provenance is None
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -187,14 +187,14 @@ def test_two_writers_of_one_file(
     monkeypatch.setattr(owner, name, late)
     if overwrite:
         io.write(target, mine, overwrite=True)
-        for each in other.iterdir():
-            each.unlink()
+        for entry in other.iterdir():
+            entry.unlink()
         io.write(other / target.name, mine)
     else:
         with pytest.raises(OutputExistsError, match="got one made meanwhile by someone else"):
             io.write(target, mine)
-    left = {each.name: each.read_bytes() for each in ours.iterdir()}
-    assert left == {each.name: each.read_bytes() for each in other.iterdir()}
+    left = {entry.name: entry.read_bytes() for entry in ours.iterdir()}
+    assert left == {entry.name: entry.read_bytes() for entry in other.iterdir()}
 
 
 @pytest.mark.parametrize(
@@ -221,8 +221,8 @@ def test_no_mix_of_two_writers_stays(
     other = threading.Thread(target=jobs[1], args=(target,))
     true = atomic._move_into_place
 
-    def place(*given: Any, **named: Any) -> None:
-        true(*given, **named)
+    def place(*arguments: Any, **named: Any) -> None:
+        true(*arguments, **named)
         if threading.current_thread() is threading.main_thread() and other.ident is None:
             other.start()
             other.join(0.3)
@@ -230,10 +230,10 @@ def test_no_mix_of_two_writers_stays(
     monkeypatch.setattr(atomic, "_move_into_place", place)
     jobs[0](target)
     other.join()
-    left = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     (tmp_path / "alone").mkdir()
     jobs[1](tmp_path / "alone" / target.name)
-    assert left == {each.name: each.read_bytes() for each in (tmp_path / "alone").iterdir()}
+    assert left == {path.name: path.read_bytes() for path in (tmp_path / "alone").iterdir()}
 
 
 def test_one_who_never_ends_his_turn_is_not_waited_for(
@@ -267,12 +267,14 @@ def test_every_task_says_so_and_leaves_nothing(task: str, run: Run, tmp_path: Pa
         Image.fromarray(pixels).save(tmp_path / name)
     scan = noise(18, 17, 16).numpy()
     nib.Nifti1Image(scan, np.eye(4)).to_filename(tmp_path / "a.nii")
-    (tmp_path / "a.csv").write_text("I (mV)\n" + "\n".join(f"{each:.6g}" for each in scan.flat))
+    (tmp_path / "a.csv").write_text(
+        "I (mV)\n" + "\n".join(f"{value:.6g}" for value in scan.flat[:1500])
+    )
     before = sorted(tmp_path.rglob("*"))
     with file_limit(8000):
         code, out, err = run(*TASKS[task])
     assert (code, out) == (4, ""), err
     *remarks, last = err.splitlines()
     assert last.startswith("convnd: write ")
-    assert not any(each.startswith("convnd: ") for each in remarks)
+    assert not any(remark.startswith("convnd: ") for remark in remarks)
     assert sorted(tmp_path.rglob("*")) == before

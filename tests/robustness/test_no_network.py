@@ -24,7 +24,7 @@ COMMANDS = [
     ["stylize-video", "--size", "32", "--to", "0.1", "--steps", "1", "--frame-steps", "1"],
     ["patches", "--dim", "2", "--layer", "relu1_1", "--units", "0-1"],
 ]
-SLOW = COMMANDS[-1], COMMANDS[7]  # a whole set of pictures; a long signal
+SLOW = COMMANDS[-1], COMMANDS[7], COMMANDS[5]  # a whole set of pictures; a long signal; a volume
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize(
     "command",
-    [pytest.param(each, marks=pytest.mark.slow) if each in SLOW else each for each in COMMANDS],
+    [pytest.param(words, marks=pytest.mark.slow) if words in SLOW else words for words in COMMANDS],
     ids=" ".join,
 )
 def test_no_command_uses_it_unasked(run: Run, no_network: list[str], command: list[str]) -> None:

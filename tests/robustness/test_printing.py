@@ -154,12 +154,12 @@ def test_what_was_typed_is_escaped(run: Any) -> None:
 def names(tmp_path: Path) -> list[str]:
     """Files with hostile names in a folder that the command sees."""
     (tmp_path / "in").mkdir()
-    made = ["\x1b]0;owned\x07\x1b[31m.png", "c\nconvnd: fake line.png", "\u202egnp.\x9b2J.png"]
-    for name in made:
+    strange = ["\x1b]0;owned\x07\x1b[31m.png", "c\nconvnd: fake line.png", "\u202egnp.\x9b2J.png"]
+    for name in strange:
         picture(tmp_path / "in" / name)
     (tmp_path / "in" / "broken\x1b[31m\n.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     (tmp_path / "in" / "other\x1b[31m.x\x1b[2J").write_bytes(b"?")
-    return made
+    return strange
 
 
 @pytest.mark.slow

@@ -77,9 +77,9 @@ def test_a_lost_process_leaves_one_line_and_a_checkpoint_for_any_number(
     for name in "ab":
         np.save(tmp_path / f"{name}.npy", rng.normal(size=size).astype(np.float32))
     first, second = start(tmp_path, 2, command)
-    kept = tmp_path / f"{output}.checkpoint"
+    checkpoint = tmp_path / f"{output}.checkpoint"
     began = time.monotonic()
-    while not kept.exists() and first.poll() is None and time.monotonic() - began < 120:
+    while not checkpoint.exists() and first.poll() is None and time.monotonic() - began < 120:
         time.sleep(0.05)
     second.kill()
     out, errors = first.communicate(timeout=120)
@@ -89,20 +89,20 @@ def test_a_lost_process_leaves_one_line_and_a_checkpoint_for_any_number(
     assert line.startswith("convnd: processes: expected all 2 to go on, lost one")
     assert "Traceback" not in errors
     assert out == ""
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy", "b.npy", kept.name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy", "b.npy", checkpoint.name]
     # Three go on where two were; a signal to one of them stops all at one step.
-    before = kept.stat().st_mtime_ns
+    before = checkpoint.stat().st_mtime_ns
     several = start(tmp_path, 3, command)
     began = time.monotonic()
-    while kept.stat().st_mtime_ns == before and time.monotonic() - began < 120:
+    while checkpoint.stat().st_mtime_ns == before and time.monotonic() - began < 120:
         time.sleep(0.05)
     several[2].send_signal(signal.SIGTERM)
-    outputs = [each.communicate(timeout=120) for each in several]
-    assert [each.returncode for each in several] == [143] * 3, outputs
+    outputs = [process.communicate(timeout=120) for process in several]
+    assert [process.returncode for process in several] == [143] * 3, outputs
     # Libraries may warn in lines of their own.
     assert [bool(out) or "convnd:" in err for out, err in outputs] == [True, False, False]
     assert outputs[0][0].startswith(f"stopped early, kept: {output}")
     assert convnd.io.read(tmp_path / output).values.isfinite().all()
     record = convnd.io.read_provenance(tmp_path / output)
     assert json.loads(record["convnd:versions"])["processes"] == "3"
-    assert kept.exists()
+    assert checkpoint.exists()

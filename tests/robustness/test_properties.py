@@ -92,8 +92,8 @@ def test_any_header_is_read_or_refused(
     @given(st.lists(st.tuples(place, st.one_of(BINARY, TEXT)), min_size=1, max_size=3))
     def check(changes: list[tuple[int, bytes]]) -> None:
         data = bytearray(good)
-        for at, new in changes:
-            data[at : at + len(new)] = new
+        for offset, new in changes:
+            data[offset : offset + len(new)] = new
         Path(name).write_bytes(data)
         refusal(Path(name))
 
@@ -151,7 +151,7 @@ def _values(kind: Any) -> st.SearchStrategy[Any]:
         bool: st.booleans(),
         type(None): st.none(),
     }
-    return st.one_of([kinds[each] for each in (get_args(kind) or (kind,))])
+    return st.one_of([kinds[member] for member in (get_args(kind) or (kind,))])
 
 
 @pytest.mark.parametrize("options", [TransferOptions, VideoOptions, VolumeOptions, PatchOptions])
@@ -164,12 +164,12 @@ def test_any_options_are_taken_or_a_usage_error(options: Any) -> None:
     )
     def check(chosen: tuple[str, Any]) -> None:
         try:
-            made = options(**dict([chosen]))
+            accepted = options(**dict([chosen]))
         except UsageError as error:
             said = str(error)
             assert said.isprintable()
         else:
             # What is kept of options is all there.
-            assert set(made.record()) == {field.name for field in dataclasses.fields(made)}
+            assert set(accepted.record()) == {field.name for field in dataclasses.fields(accepted)}
 
     check()

@@ -43,7 +43,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("statement", CASES)
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param(statement, marks=pytest.mark.slow) if "while" in statement else statement
+        for statement in CASES
+    ],
+)
 def test_a_decoder_gone_wrong_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: Any
 ) -> None:

@@ -132,7 +132,7 @@ def make_inputs(folder: Path) -> None:
 def test_a_signal_ends_it_at_once(
     phase: str, server: multiprocessing.context.ForkServerContext, tmp_path: Path
 ) -> None:
-    command, place, kept = PHASES[phase]
+    command, place, leftover = PHASES[phase]
     # One of the two for each phase: both end in the same handler.
     number = [signal.SIGINT, signal.SIGTERM][list(PHASES).index(phase) % 2]
     work = tmp_path / "work"
@@ -152,9 +152,9 @@ def test_a_signal_ends_it_at_once(
     assert last == f"convnd: stopped by {number.name}"
     assert "Traceback" not in err
     assert "ignored" not in err
-    found = {path.name for path in work.iterdir()} - before
+    names = {path.name for path in work.iterdir()} - before
     # The flow is looked for while the first frame is worked on, which may be finished or not.
-    assert found == kept or (phase == "clip, flow" and not found)
+    assert names == leftover or (phase == "clip, flow" and not names)
     assert not list(work.rglob(".convnd-*"))
     # Children that nobody took leave of are ended by the system, which may take it a moment.
     deadline = time.monotonic() + 10
@@ -165,9 +165,9 @@ def test_a_signal_ends_it_at_once(
 
 def _left(session: int) -> list[int]:
     return [
-        each.pid
-        for each in psutil.process_iter(["status"])
-        if _session(each.pid) == session and each.info["status"] != psutil.STATUS_ZOMBIE
+        process.pid
+        for process in psutil.process_iter(["status"])
+        if _session(process.pid) == session and process.info["status"] != psutil.STATUS_ZOMBIE
     ]
 
 

@@ -193,7 +193,10 @@ def inputs(tmp_path: Path, rng: np.random.Generator) -> None:
 
 
 @pytest.mark.usefixtures("inputs")
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task",
+    [pytest.param(task, marks=pytest.mark.slow) if task == "block" else task for task in TASKS],
+)
 def test_rejected_steps_are_noted_once_and_recorded(
     task: str, run: Run, spoiler: Spoiler, tmp_path: Path
 ) -> None:
@@ -248,7 +251,7 @@ def wobbly(wrong: Callable[[int], bool]) -> tuple[Backbone, list[Tensor]]:
 
     Evaluations count from 1; those without a gradient, which only look, are none.
     """
-    given: list[Tensor] = []
+    visited: list[Tensor] = []
 
     class Wobbly(nn.Module):
         def __init__(self) -> None:
@@ -257,13 +260,13 @@ def wobbly(wrong: Callable[[int], bool]) -> tuple[Backbone, list[Tensor]]:
             nn.init.ones_(self.blur.weight)
 
         def forward(self, x: Tensor) -> Tensor:
-            found: Tensor = self.blur(x)
+            blurred: Tensor = self.blur(x)
             if not x.requires_grad:
-                return found
-            given.append(x.detach().clone())
-            return found * (math.nan if wrong(len(given)) else 1.0)
+                return blurred
+            visited.append(x.detach().clone())
+            return blurred * (math.nan if wrong(len(visited)) else 1.0)
 
-    return network_from_module(nn.Sequential(Wobbly()), ["0"]), given
+    return network_from_module(nn.Sequential(Wobbly()), ["0"]), visited
 
 
 def optimal(network: Backbone, said: list[str], **more: Any) -> Tensor:
@@ -274,12 +277,12 @@ def optimal(network: Backbone, said: list[str], **more: Any) -> Tensor:
 
 def test_steps_of_optimal_inputs_are_taken_back_and_told() -> None:
     said: list[str] = []
-    network, given = wobbly(lambda call: call in (3, 4))
-    found = optimal(network, said, steps=6)
-    assert len(given) == 6 + 2
-    assert bool(found.isfinite().all())
+    network, visited = wobbly(lambda call: call in (3, 4))
+    result = optimal(network, said, steps=6)
+    assert len(visited) == 6 + 2
+    assert bool(result.isfinite().all())
     # From the second one on: a whole step, a half, a quarter; sigmoids are nearly straight here.
-    moves = [(given[at] - given[1]).abs().mean().item() for at in (2, 3, 4)]
+    moves = [(visited[index] - visited[1]).abs().mean().item() for index in (2, 3, 4)]
     assert moves[1] / moves[0] == pytest.approx(0.5, rel=0.1)
     assert moves[2] / moves[0] == pytest.approx(0.25, rel=0.1)
     assert said == [
@@ -290,16 +293,16 @@ def test_steps_of_optimal_inputs_are_taken_back_and_told() -> None:
 
 def test_the_last_good_optimal_input_is_offered() -> None:
     said: list[str] = []
-    network, given = wobbly(lambda call: call > 3)
+    network, visited = wobbly(lambda call: call > 3)
     with pytest.raises(AscentError, match="at step 3 after 8 smaller steps") as stopped:
         optimal(network, said, steps=6)
-    assert len(given) == 3 + 9
+    assert len(visited) == 3 + 9
     assert stopped.value.inputs is not None
-    torch.testing.assert_close(stopped.value.inputs, given[2])
-    network, given = wobbly(lambda _: True)
+    torch.testing.assert_close(stopped.value.inputs, visited[2])
+    network, visited = wobbly(lambda _: True)
     with pytest.raises(AscentError, match="at step 0 after 0 smaller steps") as stopped:
         optimal(network, said, steps=6)
-    assert len(given) == 1
+    assert len(visited) == 1
     assert stopped.value.inputs is None
     assert not said
 
@@ -329,9 +332,9 @@ def test_patches_found_before_are_offered_with_them(
     calls[0], good = 0, range(5, 99)
     code, out, err = run(*command, "-o", "p")
     assert (code, out) == (5, ""), err
-    kept = tmp_path / "p-last-good"
-    assert err.endswith(f"; the last good result is in {kept.name}\n")
+    rescued = tmp_path / "p-last-good"
+    assert err.endswith(f"; the last good result is in {rescued.name}\n")
     assert err.count("\n") == 1
     assert not (tmp_path / "p").exists()
-    made = {path.name for path in kept.iterdir()}
-    assert made == {path.name for path in (tmp_path / "o").iterdir()}
+    names = {path.name for path in rescued.iterdir()}
+    assert names == {path.name for path in (tmp_path / "o").iterdir()}

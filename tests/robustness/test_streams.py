@@ -38,7 +38,16 @@ def test_a_full_stdout_is_one_line_and_code_4() -> None:
     assert "No space left" in done.stderr
 
 
-@pytest.mark.parametrize("line", ["samples 2>&-", "samples 2>/dev/full", "samples"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "samples 2>&-",
+        *(
+            pytest.param(line, marks=pytest.mark.slow)
+            for line in ("samples 2>/dev/full", "samples")
+        ),
+    ],
+)
 def test_stderr_is_not_needed(line: str) -> None:
     done = convnd(line)
     assert done.returncode == 0
@@ -46,7 +55,6 @@ def test_stderr_is_not_needed(line: str) -> None:
 
 
 def test_closed_streams_end_without_a_traceback() -> None:
-    assert convnd("samples >&- 2>&-").returncode == 0
     assert convnd("nothing >&- 2>/dev/full").returncode != 0
 
 
@@ -84,7 +92,14 @@ def test_messages_that_cannot_be_written_do_not_end_a_job(tmp_path: Path, stderr
     assert json.loads(done.stdout)["results"][0]["output"] == f"{tmp_path}/b.csv"
 
 
-@pytest.mark.parametrize("words", ["--help", "stylize --help", "--show-completion bash"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param("--help", marks=pytest.mark.slow),
+        "stylize --help",
+        pytest.param("--show-completion bash", marks=pytest.mark.slow),
+    ],
+)
 def test_help_that_cannot_be_written_is_code_4(words: str) -> None:
     done = convnd(f"{words} > /dev/full")
     assert (done.returncode, done.stderr.count("\n")) == (4, 1)

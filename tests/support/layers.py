@@ -29,12 +29,12 @@ class Case:
     theirs: Callable[[int], Callable[..., nn.Module] | None]
     arguments: tuple[Any, ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
-    own: tuple[tuple[str, Any], ...] = ()
+    extra: tuple[tuple[str, Any], ...] = ()
     size: int = 6
     channels: int = 4
 
     def make(self, ndim: int) -> nn.Module:
-        options = dict(self.options) | dict(self.own)
+        options = dict(self.options) | dict(self.extra)
         return self.ours(*self.arguments, **options, spatial_dims=ndim)
 
     def make_torchs(self, ndim: int) -> nn.Module | None:
@@ -69,9 +69,9 @@ CASES: dict[str, Case] = {
     "instance_norm": Case(cn.InstanceNormNd, _named("InstanceNorm"), (4, 1e-5, 0.1, True)),
     "pad_constant": Case(cn.PadNd, _named("ConstantPad"), (2,), (("value", 3.0),)),
     "pad_zero": Case(cn.PadNd, _named("ZeroPad"), (-1,)),
-    "pad_reflect": Case(cn.PadNd, _named("ReflectionPad"), (2,), own=(("mode", "reflect"),)),
-    "pad_replicate": Case(cn.PadNd, _named("ReplicationPad"), (2,), own=(("mode", "replicate"),)),
-    "pad_circular": Case(cn.PadNd, _named("CircularPad"), (2,), own=(("mode", "circular"),)),
+    "pad_reflect": Case(cn.PadNd, _named("ReflectionPad"), (2,), extra=(("mode", "reflect"),)),
+    "pad_replicate": Case(cn.PadNd, _named("ReplicationPad"), (2,), extra=(("mode", "replicate"),)),
+    "pad_circular": Case(cn.PadNd, _named("CircularPad"), (2,), extra=(("mode", "circular"),)),
     "upsample_nearest": Case(cn.UpsampleNd, _upsample, (None, 1.7)),
     "upsample_exact": Case(cn.UpsampleNd, _upsample, (5, None, "nearest-exact")),
     "upsample_area": Case(cn.UpsampleNd, _upsample, (4, None, "area")),

@@ -28,11 +28,11 @@ class Living(TorchDispatchMode):
     def __torch_dispatch__(
         self, operation: Any, types: Any, arguments: Any = (), options: Any = None
     ) -> Any:
-        found = operation(*arguments, **(options or {}))
-        for each in tree_leaves(found):
-            if isinstance(each, torch.Tensor) and each.layout == torch.strided:
-                self._note(each.untyped_storage())
-        return found
+        result = operation(*arguments, **(options or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided:
+                self._note(leaf.untyped_storage())
+        return result
 
     def _note(self, storage: torch.UntypedStorage) -> None:
         if storage.filename is not None:  # in a file

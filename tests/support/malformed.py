@@ -44,8 +44,8 @@ def _picture(**options: Any) -> Maker:
     def make(path: Path, rng: Random) -> None:
         exif = Image.Exif()
         exif[274] = 6
-        given = {"exif": exif} if path.suffix in {".jpg", ".webp"} else {}
-        Image.fromarray(_codes(rng)).save(path, **options, **given)  # type: ignore[arg-type]
+        extra = {"exif": exif} if path.suffix in {".jpg", ".webp"} else {}
+        Image.fromarray(_codes(rng)).save(path, **options, **extra)  # type: ignore[arg-type]
 
     return make
 
@@ -179,23 +179,23 @@ def _waveform(path: Path, rng: Random) -> None:
 def _series(path: Path, rng: Random) -> None:
     path.mkdir()
     for number in range(3):
-        each = Dataset()
-        each.file_meta = FileMetaDataset()
-        each.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        each.file_meta.MediaStorageSOPClassUID = each.SOPClassUID = CTImageStorage
-        each.file_meta.MediaStorageSOPInstanceUID = each.SOPInstanceUID = f"1.2.3.{number}"  # type: ignore[assignment]
-        each.SeriesInstanceUID, each.StudyInstanceUID = "1.2.4", "1.2.5"
-        each.PatientName, each.Modality = "Nobody^At^All", "CT"
-        each.Rows, each.Columns, each.SamplesPerPixel = 6, 5, 1
-        each.PhotometricInterpretation = "MONOCHROME2"
-        each.BitsAllocated = each.BitsStored = 16
-        each.HighBit, each.PixelRepresentation = 15, 0
-        each.PixelSpacing = [0.6, 0.7]
-        each.ImagePositionPatient = [-10.0, 20.0, 5.0 * number]
-        each.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        each.RescaleSlope, each.RescaleIntercept = "1", "-1024"
-        each.PixelData = rng.integers(0, 3000, (6, 5), dtype=np.uint16).tobytes()
-        each.save_as(path / f"{number}.dcm", enforce_file_format=True)
+        dataset = Dataset()
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = CTImageStorage
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = f"1.2.3.{number}"  # type: ignore[assignment]
+        dataset.SeriesInstanceUID, dataset.StudyInstanceUID = "1.2.4", "1.2.5"
+        dataset.PatientName, dataset.Modality = "Nobody^At^All", "CT"
+        dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = 6, 5, 1
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+        dataset.BitsAllocated = dataset.BitsStored = 16
+        dataset.HighBit, dataset.PixelRepresentation = 15, 0
+        dataset.PixelSpacing = [0.6, 0.7]
+        dataset.ImagePositionPatient = [-10.0, 20.0, 5.0 * number]
+        dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        dataset.RescaleSlope, dataset.RescaleIntercept = "1", "-1024"
+        dataset.PixelData = rng.integers(0, 3000, (6, 5), dtype=np.uint16).tobytes()
+        dataset.save_as(path / f"{number}.dcm", enforce_file_format=True)
 
 
 def _mgh(path: Path, rng: Random) -> None:
@@ -267,8 +267,8 @@ def _last_byte(data: bytes, rng: Random) -> bytes:
 
 
 def _flip(data: bytes, rng: Random) -> bytes:
-    at = _place(data, rng)
-    return data[:at] + bytes([data[at] ^ 1 << int(rng.integers(8))]) + data[at + 1 :]
+    offset = _place(data, rng)
+    return data[:offset] + bytes([data[offset] ^ 1 << int(rng.integers(8))]) + data[offset + 1 :]
 
 
 def _flips(data: bytes, rng: Random) -> bytes:
@@ -278,26 +278,26 @@ def _flips(data: bytes, rng: Random) -> bytes:
 
 
 def _zeros(data: bytes, rng: Random) -> bytes:
-    at = _place(data, rng)
-    return data[:at] + bytes(4) + data[at + 4 :]
+    offset = _place(data, rng)
+    return data[:offset] + bytes(4) + data[offset + 4 :]
 
 
 def _ones(data: bytes, rng: Random) -> bytes:
-    at = _place(data, rng)
-    return data[:at] + b"\xff" * 4 + data[at + 4 :]
+    offset = _place(data, rng)
+    return data[:offset] + b"\xff" * 4 + data[offset + 4 :]
 
 
 def _digits(data: bytes, rng: Random) -> bytes:
     """Numbers in text made large, negative or none."""
-    found = [at for at, byte in enumerate(data[:2000]) if 48 <= byte <= 57] or [0]
-    at = found[int(rng.integers(len(found)))]
+    offsets = [offset for offset, byte in enumerate(data[:2000]) if 48 <= byte <= 57] or [0]
+    offset = offsets[int(rng.integers(len(offsets)))]
     word = (b"9", b"-", b"e", b".", b"\n")[int(rng.integers(5))]
-    return data[:at] + word + data[at + 1 :]
+    return data[:offset] + word + data[offset + 1 :]
 
 
 def _insert(data: bytes, rng: Random) -> bytes:
-    at = _place(data, rng)
-    return data[:at] + rng.bytes(int(rng.integers(1, 20))) + data[at:]
+    offset = _place(data, rng)
+    return data[:offset] + rng.bytes(int(rng.integers(1, 20))) + data[offset:]
 
 
 def _noise(data: bytes, rng: Random) -> bytes:
@@ -336,12 +336,12 @@ def _npy_header(shape: str, version: bytes = b"\x01\x00", dtype: str = "'<f4'") 
 
 
 def _zipped(name: str, data: bytes, **more: bytes) -> bytes:
-    kept = io.BytesIO()
-    with zipfile.ZipFile(kept, "w", zipfile.ZIP_DEFLATED) as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(name, data)
         for other, content in more.items():
             archive.writestr(f"{other}.npy", content)
-    return kept.getvalue()
+    return buffer.getvalue()
 
 
 def _nifti_header(*extents: int) -> bytes:
@@ -367,19 +367,19 @@ def _edf_header(records: str, samples: str, duration: str = "1", channels: str =
     start += field(records, 8) + field(duration, 8) + field(channels, 4)
     texts = (("I", 16), ("", 80), ("mV", 8), ("-5", 8), ("5", 8), ("-32768", 8), ("32767", 8),
              ("", 80), (samples, 8), ("", 32))  # fmt: skip
-    return start + b"".join(field(*each) for each in texts) + bytes(400)
+    return start + b"".join(field(*entry) for entry in texts) + bytes(400)
 
 
 def _deflated_dicom() -> bytes:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, "1.2.3"  # type: ignore[assignment]
-    each = Dataset()
-    each.file_meta = meta
-    each.PatientComments = "x"
-    kept = io.BytesIO()
-    each.save_as(kept, enforce_file_format=True)
-    start = kept.getvalue()
+    dataset = Dataset()
+    dataset.file_meta = meta
+    dataset.PatientComments = "x"
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    start = buffer.getvalue()
     packed = zlib.compressobj(9, wbits=-15)
     plain = start[: start.rindex(DeflatedExplicitVRLittleEndian.encode()) + 22]
     return plain + packed.compress(bytes(40_000_000)) + packed.flush()

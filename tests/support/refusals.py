@@ -25,9 +25,9 @@ class Hang(BaseException):
 
 
 def _resident(kind: str) -> int:
-    found = re.search(rf"{kind}:\s+(\d+) kB", STATUS.read_text())
-    assert found is not None
-    return int(found[1]) // 1024
+    match = re.search(rf"{kind}:\s+(\d+) kB", STATUS.read_text())
+    assert match is not None
+    return int(match[1]) // 1024
 
 
 @contextlib.contextmanager
@@ -54,7 +54,7 @@ def bounded(mebibytes: int = MEBIBYTES, *, gone: Collection[Path] = ()) -> Itera
     finally:
         signals.alarm(0)
         signals.signal(signals.SIGALRM, handler)
-    assert [str(each.message) for each in warned] == []
+    assert [str(warning.message) for warning in warned] == []
     assert sorted(Path.cwd().rglob("*")) == before
     if measured:
         assert _resident("VmHWM") - resident < mebibytes

@@ -79,7 +79,7 @@ def evaluations(group: ProcessGroup, folder: Path) -> None:
         x, content, style = torch.rand(3, 1, 2, *size, generator=generator, dtype=torch.float64)
         tiler, shards = Tiler(tile=tile, workers=group.size), ShardedField(size, group)
         with torch.no_grad():
-            kept, targets = net(content, LAYERS), net(style, LAYERS)
+            contents, targets = net(content, LAYERS), net(style, LAYERS)
 
         def features(values: torch.Tensor, net: VGG = net) -> dict[str, torch.Tensor]:
             return net(values, LAYERS[1:2])  # type: ignore[no-any-return]
@@ -103,20 +103,20 @@ def evaluations(group: ProcessGroup, folder: Path) -> None:
             assert sums[layer].count == whole_sums.count
             difference = (sums[layer].total - whole_sums.total).abs().max()
             assert difference < 1e-11 * whole_sums.total.abs().max()
-        wanted = ContentLoss(kept[LAYERS[1]], layer=LAYERS[1])
+        content_loss = ContentLoss(contents[LAYERS[1]], layer=LAYERS[1])
         tiling = tiler.make_tiling(net, LAYERS[1:2], size)
         source = ShardedContent(
             features, content, tiling, LAYERS[1], shards=shards, tiler=tiler, keep=keep
         )
-        found = ContentLoss(source, layer=LAYERS[1])
+        shared_loss = ContentLoss(source, layer=LAYERS[1])
         precision = Precision(torch.float64)
-        whole = Objective(net, [*terms, Term("content", 1.0, wanted)], precision=precision)
-        shared = Objective(net, [*terms, Term("content", 1.0, found)], precision=precision)
+        whole = Objective(net, [*terms, Term("content", 1.0, content_loss)], precision=precision)
+        shared = Objective(net, [*terms, Term("content", 1.0, shared_loss)], precision=precision)
         expected = evaluate_whole(whole, x)
         deep = Tiler(tile=tile and tile // 2, workers=group.size)
         cut = Tiler(tile=tile, workers=group.size, deep_tiler=deep, spare_bytes=lambda *_: 10_000.0)  # type: ignore[assignment]
-        for each in (tiler, tiler, cut):  # the second time with what is kept
-            got = ShardedEvaluation(each, shards)(shared, shards.local_part(x))  # type: ignore[arg-type]
+        for variant in (tiler, tiler, cut):  # the second time with what is kept
+            got = ShardedEvaluation(variant, shards)(shared, shards.local_part(x))  # type: ignore[arg-type]
             assert abs(got.loss / expected.loss - 1) < 1e-12
             assert got.parts.keys() == expected.parts.keys()
             assert all(abs(got.parts[n] / expected.parts[n] - 1) < 1e-10 for n in got.parts)
@@ -180,11 +180,11 @@ def transfers(group: ProcessGroup, folder: Path) -> None:
         end = alone[f"values{number}"]
         # The same processes go on bit by bit; another number of them to the same result.
         for count in (group.size, group.size - 1, 1):
-            kept = folder / f"{name}-{count}-2.checkpoint"
-            if not kept.exists():
+            checkpoint = folder / f"{name}-{count}-2.checkpoint"
+            if not checkpoint.exists():
                 assert count == group.size - 1
                 continue
-            state = load_checkpoint(kept, "mark", group)
+            state = load_checkpoint(checkpoint, "mark", group)
             *_, last = transfer.run(content, [style], group=group, resume=state)
             if count == group.size:
                 assert last.values.equal(together[-1].values)
@@ -197,15 +197,19 @@ def transfers(group: ProcessGroup, folder: Path) -> None:
             assert (last.values - end).norm() / end.norm() < 1e-5
 
 
-def whole_walk(transfer: StyleTransfer, content: Tensor, style: Tensor, kept: Path) -> Found:
+def whole_walk(transfer: StyleTransfer, content: Tensor, style: Tensor, checkpoint: Path) -> Found:
     """What one process does, with its checkpoints."""
-    found: Found = {}
+    values: Found = {}
     losses = []
     for number, progress in enumerate(transfer.run(content, [style])):
-        keep(kept.with_name(f"{kept.name.replace('alone', '1')}-{progress.step}"), progress, None)
-        found[f"values{number}"] = progress.values
+        keep(
+            checkpoint.with_name(f"{checkpoint.name.replace('alone', '1')}-{progress.step}"),
+            progress,
+            None,
+        )
+        values[f"values{number}"] = progress.values
         losses.append(progress.loss)
-    return {**found, "losses": torch.tensor(losses)}
+    return {**values, "losses": torch.tensor(losses)}
 
 
 def keep(path: Path, progress: Progress, group: ProcessGroup | None) -> None:
@@ -229,8 +233,8 @@ def memory(group: ProcessGroup, folder: Path) -> None:
     smooth = Objective(net, [Term("smooth", 1.0, TotalVariationLoss([1.0]))])
     shards = ShardedField((200,), group)
     x = torch.rand(1, 1, 200, generator=torch.Generator().manual_seed(1))
-    told = []  # type: ignore[var-annotated]
-    tiler = Tiler(workers=group.size, on_shrink=told.append)
+    shrinks = []  # type: ignore[var-annotated]
+    tiler = Tiler(workers=group.size, on_shrink=shrinks.append)
     features = smooth.features
 
     def limited(values: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -239,11 +243,11 @@ def memory(group: ProcessGroup, folder: Path) -> None:
         return features(values)
 
     smooth.features = limited  # type: ignore[assignment, method-assign]
-    found = ShardedEvaluation(tiler, shards)(smooth, shards.local_part(x))
+    evaluated = ShardedEvaluation(tiler, shards)(smooth, shards.local_part(x))
     smooth.features = features  # type: ignore[method-assign]
     expected = evaluate_whole(smooth, x)
-    assert abs(found.loss / expected.loss - 1) < 1e-6
-    assert len(told) >= 1
+    assert abs(evaluated.loss / expected.loss - 1) < 1e-6
+    assert len(shrinks) >= 1
     with pytest.raises(MemoryError) as caught:
         group.run_together(lambda: limited(torch.zeros(1, 1, 99)))
     assert is_out_of_memory(caught.value)
@@ -339,14 +343,14 @@ def main() -> None:
             fork.Process(target=work, args=(rank, size, port, Path(sys.argv[1])))
             for rank in range(size)
         ]
-        for each in processes:
-            each.start()
+        for process in processes:
+            process.start()
         until = time.monotonic() + 120
-        for each in processes:
-            each.join(max(0.0, until - time.monotonic()))
-        codes = [each.exitcode for each in processes]
-        for each in processes:
-            each.kill()  # who still waits after that waits for ever
+        for process in processes:
+            process.join(max(0.0, until - time.monotonic()))
+        codes = [process.exitcode for process in processes]
+        for process in processes:
+            process.kill()  # who still waits after that waits for ever
         if codes != [0] * size:
             sys.exit(f"{size} processes ended with {codes}")
 

@@ -33,8 +33,8 @@ def command(arguments: list[str], place: str, folder: str) -> None:
     module, _, name = place.partition(":")
     owner: Any = importlib.import_module(module)
     *path, last = name.split(".")
-    for each in path:
-        owner = getattr(owner, each)
+    for part in path:
+        owner = getattr(owner, part)
     true, calls = getattr(owner, last), []
 
     @functools.wraps(true)

@@ -63,9 +63,9 @@ def objective_for(
     x, content, style = torch.rand((3, *shape), generator=generator, dtype=dtype)
     Precision(dtype).apply(net)
     with torch.no_grad():
-        kept, targets = net(content, layers), net(style, layers)
+        contents, targets = net(content, layers), net(style, layers)
     terms = [
-        Term("content", 1.0, ContentLoss(kept[name], layer=name, normalization=normalization))
+        Term("content", 1.0, ContentLoss(contents[name], layer=name, normalization=normalization))
         for name in layers
     ]
     for name, statistic in itertools.product(layers, ALL):

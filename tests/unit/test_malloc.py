@@ -25,10 +25,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def faults(how: str, **environment: str) -> int:
     """Pages that one more round of the same allocations asks for anew."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
     done = subprocess.run(
         [sys.executable, "-c", _FAULTS, how],
-        env={**kept, **environment},
+        env={**inherited, **environment},
         capture_output=True,
         text=True,
         check=True,

@@ -21,19 +21,19 @@ _NAMES = (
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """An environment that says nothing of threads, and a process without torch."""
-    own = {name: text for name, text in os.environ.items() if name not in _NAMES}
-    monkeypatch.setattr(os, "environ", own)
+    variables = {name: text for name, text in os.environ.items() if name not in _NAMES}
+    monkeypatch.setattr(os, "environ", variables)
     monkeypatch.delitem(sys.modules, "torch")
     monkeypatch.setattr(threads, "_automatic", False)
-    return own
+    return variables
 
 
-def _load(seconds: float, *, idle: float, own: float, average: float, cores: int = 8) -> Load:
-    return Load(seconds, idle, own, cores, average)
+def _load(seconds: float, *, idle: float, used: float, average: float, cores: int = 8) -> Load:
+    return Load(seconds, idle, used, cores, average)
 
 
 @pytest.mark.parametrize(
-    ("idle", "own", "average", "free"),
+    ("idle", "used", "average", "free"),
     [
         (7.0, 1.0, 0.0, 8),  # a quiet machine
         (4.0, 1.0, 3.0, 5),  # three cores are taken, now and before
@@ -43,17 +43,17 @@ def _load(seconds: float, *, idle: float, own: float, average: float, cores: int
     ],
 )
 def test_cores_are_taken_if_they_are_now_and_were_before(
-    idle: float, own: float, average: float, free: int
+    idle: float, used: float, average: float, free: int
 ) -> None:
-    before = _load(10.0, idle=100.0, own=0.0, average=average)
-    assert before.free_cores(_load(11.0, idle=100.0 + idle, own=own, average=average)) == free
+    before = _load(10.0, idle=100.0, used=0.0, average=average)
+    assert before.free_cores(_load(11.0, idle=100.0 + idle, used=used, average=average)) == free
 
 
 def test_a_load_that_cannot_be_measured_takes_no_core() -> None:
     before = Load(10.0, None, 0.0, 4, 9.0)
     assert before.free_cores(Load(11.0, None, 1.0, 4, 9.0)) == 4
-    too_short = _load(10.001, idle=0.0, own=0.0, average=9.0)
-    assert _load(10.0, idle=0.0, own=0.0, average=9.0).free_cores(too_short) == 8
+    too_short = _load(10.001, idle=0.0, used=0.0, average=9.0)
+    assert _load(10.0, idle=0.0, used=0.0, average=9.0).free_cores(too_short) == 8
 
 
 def _write(path: Path, text: str) -> None:

@@ -57,8 +57,8 @@ def test_structural_similarity_is_that_of_scikit_image() -> None:
 def test_colours_in_cielab_are_those_of_scikit_image() -> None:
     values = picture(0).values
     expected = rgb2lab(values[0].movedim(0, -1).double().numpy())
-    found = similarity.srgb_to_lab(values.double())[0].movedim(0, -1).numpy()
-    assert np.abs(found - expected).max() < 0.01  # its white point has fewer digits
+    lab = similarity.srgb_to_lab(values.double())[0].movedim(0, -1).numpy()
+    assert np.abs(lab - expected).max() < 0.01  # its white point has fewer digits
 
 
 def test_style_energy_is_that_of_gram_matrices_computed_by_hand() -> None:

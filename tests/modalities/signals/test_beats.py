@@ -35,47 +35,47 @@ def wave(
 ) -> NDArray[np.float64]:
     """R peaks of a width, and a T wave behind each, in mV."""
     t = np.arange(round(seconds * RATE)) / RATE
-    found = 0.01 * rng.normal(size=len(t))
+    lead = 0.01 * rng.normal(size=len(t))
     for peak in peaks:
-        found += np.exp(-(((t - peak) / width) ** 2))
-        found += t_wave * np.exp(-(((t - peak - 0.25) / 0.05) ** 2))
-    return found
+        lead += np.exp(-(((t - peak) / width) ** 2))
+        lead += t_wave * np.exp(-(((t - peak - 0.25) / 0.05) ** 2))
+    return lead
 
 
 def grid(array: NDArray[Any]) -> Grid:
     values = torch.as_tensor(np.asarray(array, np.float32))[None, None]
-    made = Grid(values=values, channels=("II",), spacing=(1 / RATE,), units=("s",), axes=("t",))
-    return describe(made, units=("mV",))
+    signal = Grid(values=values, channels=("II",), spacing=(1 / RATE,), units=("s",), axes=("t",))
+    return describe(signal, units=("mV",))
 
 
 def test_retimed_beats_keep_what_is_around_r_peaks(rng: np.random.Generator) -> None:
     values = torch.tensor(rng.normal(size=(2, 1, 1000)).astype("f"))
     peaks, intervals = np.array([120, 320, 540, 800]), np.array([150, 400])
-    found, at = warp_to_rhythm(values, peaks, intervals, RATE)
-    assert at.tolist() == [120, 270, 670, 820]
-    assert found.shape[2] == 820 + 200
+    warped, places = warp_to_rhythm(values, peaks, intervals, RATE)
+    assert places.tolist() == [120, 270, 670, 820]
+    assert warped.shape[2] == 820 + 200
     for old, new, after in ((120, 120, 80), (320, 270, 80), (540, 670, 80)):
-        assert torch.equal(found[..., new : new + after], values[..., old : old + after])
+        assert torch.equal(warped[..., new : new + after], values[..., old : old + after])
     for old, new in ((320, 270), (540, 670), (800, 820)):
-        assert torch.equal(found[..., new - 40 : new], values[..., old - 40 : old])
+        assert torch.equal(warped[..., new - 40 : new], values[..., old - 40 : old])
     # Nothing comes in that was not there but by fading.
-    assert found.abs().max() <= values.abs().max()
+    assert warped.abs().max() <= values.abs().max()
 
 
 def test_noise_between_beats_stays_noise_of_its_strength(rng: np.random.Generator) -> None:
     values = torch.tensor(rng.normal(size=(1, 1, 4000)).astype("f"))
     peaks = np.arange(200, 4000, 200)
     for interval in (120, 350):
-        found, at = warp_to_rhythm(values, peaks, np.array([interval]), RATE)
-        assert found[..., at[0] : at[-1]].std() == pytest.approx(1, abs=0.08)
+        warped, places = warp_to_rhythm(values, peaks, np.array([interval]), RATE)
+        assert warped[..., places[0] : places[-1]].std() == pytest.approx(1, abs=0.08)
 
 
 @pytest.mark.parametrize("gap", [1, 2, 7])
 def test_intervals_of_a_few_samples(gap: int) -> None:
     values = torch.arange(40.0)[None, None]
-    found, at = warp_to_rhythm(values, np.array([5, 5 + gap, 30]), np.array([3, 50]), RATE)
-    assert torch.isfinite(found).all()
-    assert found.shape[2] == at[-1] + 10
+    warped, places = warp_to_rhythm(values, np.array([5, 5 + gap, 30]), np.array([3, 50]), RATE)
+    assert torch.isfinite(warped).all()
+    assert warped.shape[2] == places[-1] + 10
 
 
 def test_the_term_is_bound_to_the_peaks_at_every_size() -> None:
@@ -101,12 +101,12 @@ def test_what_to_start_from_has_the_mean_beat_and_the_rest_is_left(
     values[..., 18:22] -= 3  # another QRS than is wanted
     values[..., 58:62] -= 3
     loss = beats.term(100).loss
-    found = beats.insert(values)
+    start = beats.insert(values)
     assert loss.value(loss.sums(values)).item() > 2
-    assert loss.value(loss.sums(found)).item() < 0.01
-    assert torch.equal(found[..., 32:48], values[..., 32:48])
-    assert torch.equal(found[..., 72:87], values[..., 72:87])
-    assert found[..., 97:].mean() > 2  # the last one is not whole
+    assert loss.value(loss.sums(start)).item() < 0.01
+    assert torch.equal(start[..., 32:48], values[..., 32:48])
+    assert torch.equal(start[..., 72:87], values[..., 72:87])
+    assert start[..., 97:].mean() > 2  # the last one is not whole
 
 
 def test_beats_are_at_the_same_place_at_every_size() -> None:
@@ -123,24 +123,24 @@ def test_beats_are_at_the_same_place_at_every_size() -> None:
 @pytest.mark.slow
 def test_morphology_comes_over_and_rhythm_stays(rng: np.random.Generator) -> None:
     pytest.importorskip("scipy")
-    own = np.array([0.6, 1.5, 2.5, 3.4, 4.4, 5.3, 6.3, 7.2])
-    content = wave(own, 8, t_wave=0.1, width=0.015, rng=rng)
+    peaks = np.array([0.6, 1.5, 2.5, 3.4, 4.4, 5.3, 6.3, 7.2])
+    content = wave(peaks, 8, t_wave=0.1, width=0.015, rng=rng)
     style = wave(np.arange(0.5, 11.8, 0.6), 12, t_wave=0.5, width=0.04, rng=rng)
-    found = {}
+    correlations = {}
     for weight in (0.0, None):
         options = SignalOptions(size=0, steps=10, scales=1, beat_weight=weight)
         inputs = TransferInputs(content=grid(content), styles=[grid(style)], names=("A", "B"))
         ready = prepare(inputs, options)
         *_, last = StyleTransfer(options, spatial_dims=1, in_channels=1).run(**ready.arguments())
         result = ready.decode(last.values).values[0, 0].double().numpy()
-        found[weight] = beat_correlation(mean_beat(result, RATE), mean_beat(style, RATE))
-        assert match_peaks(own, r_peaks(result, RATE) / RATE, 0.05)[0] > (
+        correlations[weight] = beat_correlation(mean_beat(result, RATE), mean_beat(style, RATE))
+        assert match_peaks(peaks, r_peaks(result, RATE) / RATE, 0.05)[0] > (
             0 if weight == 0 else 0.98
         )
     assert ready.messages[-1].startswith("R peaks by lead II: 8 in the content, 19 in the style")
     before = beat_correlation(mean_beat(content, RATE), mean_beat(style, RATE))
-    assert found[None] > 0.97 > before
-    assert found[None] > found[0.0]
+    assert correlations[None] > 0.97 > before
+    assert correlations[None] > correlations[0.0]
 
 
 def test_beats_come_by_themselves_where_both_have_them(rng: np.random.Generator) -> None:
@@ -148,29 +148,29 @@ def test_beats_come_by_themselves_where_both_have_them(rng: np.random.Generator)
     ecg = grid(wave(np.arange(0.5, 9.8, 0.8), 10, t_wave=0.2, width=0.02, rng=rng))
     hiss = grid(0.1 * rng.normal(size=2000))
 
-    def found(content: Grid, style: Any, **options: Any) -> Any:
+    def find_beats(content: Grid, style: Any, **options: Any) -> Any:
         inputs = TransferInputs(content=content, styles=[style], names=("A", "B"))
         ready = prepare(inputs, SignalOptions(size=0, **options))
         beats = None if ready.initial is None else ready.initial.__self__  # type: ignore[attr-defined]
         return beats, "".join(ready.messages)
 
     other = ecg.with_values(1.2 * ecg.values)
-    beats, told = found(ecg, other)
+    beats, note = find_beats(ecg, other)
     assert (beats.weight, len(beats.peaks)) == (3.0, 12)
-    assert told.startswith("R peaks by lead II: 12 in the content, 12 in the style")
-    assert found(ecg, ecg, beat_weight=0) == (None, "")
-    assert found(ecg, ecg, beat_weight=7)[0].weight == 7
-    assert found(ecg, ecg) == (None, "lead II: the content has the style's mean beat already")
+    assert note.startswith("R peaks by lead II: 12 in the content, 12 in the style")
+    assert find_beats(ecg, ecg, beat_weight=0) == (None, "")
+    assert find_beats(ecg, ecg, beat_weight=7)[0].weight == 7
+    assert find_beats(ecg, ecg) == (None, "lead II: the content has the style's mean beat already")
     lonely = "no beats in lead II of style B: its statistics alone count"
-    assert found(ecg, hiss) == (None, lonely)
-    assert found(hiss, ecg) == (None, "")
+    assert find_beats(ecg, hiss) == (None, lonely)
+    assert find_beats(hiss, ecg) == (None, "")
     # Sounds, and what nobody called a voltage.
     plain = dataclasses.replace(describe(ecg, units=("",)), channels=("left",))
-    assert found(plain, plain) == (None, "")
-    assert found(plain, plain, beat_weight=3)[0] is not None
+    assert find_beats(plain, plain) == (None, "")
+    assert find_beats(plain, plain, beat_weight=3)[0] is not None
     silent = dataclasses.replace(ecg, spacing=(1.0,), units=("px",))
-    beats, told = found(silent, silent)
-    assert (beats, "names no sampling rate" in told, "--rate" in told) == (None, True, True)
+    beats, note = find_beats(silent, silent)
+    assert (beats, "names no sampling rate" in note, "--rate" in note) == (None, True, True)
 
 
 def test_without_scipy_beats_are_left_out_and_it_is_said(

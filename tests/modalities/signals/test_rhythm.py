@@ -43,11 +43,14 @@ def grid(
     array: NDArray[Any], *, names: tuple[str, ...] = ("II",), rate: float = 500.0, unit: str = "mV"
 ) -> Grid:
     values = torch.as_tensor(np.atleast_2d(array).astype("f"))[None]
-    made = Grid(values=values, channels=names, spacing=(1 / rate,), units=("s",), axes=("t",))
-    return describe(made, units=(unit,) * len(names))
+    signal = Grid(values=values, channels=names, spacing=(1 / rate,), units=("s",), axes=("t",))
+    return describe(signal, units=(unit,) * len(names))
 
 
-@pytest.mark.parametrize(("rate", "names"), [(125, ("I", "V2")), (1000.5, ("aVL", "V5"))])
+@pytest.mark.parametrize(
+    ("rate", "names"),
+    [(125, ("I", "V2")), pytest.param(1000.5, ("aVL", "V5"), marks=pytest.mark.slow)],
+)
 def test_leads_beat_together_in_noise_too_and_at_every_rate(
     leads: Any, rng: np.random.Generator, rate: float, names: tuple[str, ...]
 ) -> None:
@@ -55,8 +58,8 @@ def test_leads_beat_together_in_noise_too_and_at_every_rate(
     assert len(expected) == 10
     for name in names:
         for signal in (leads[name], noisy(leads[name], rng)):
-            found = r_peaks(resample_lead(signal, 500, rate), rate) / rate
-            assert match_peaks(expected, found, 0.05)[0] == 1, name
+            peaks = r_peaks(resample_lead(signal, 500, rate), rate) / rate
+            assert match_peaks(expected, peaks, 0.05)[0] == 1, name
 
 
 @pytest.mark.slow
@@ -120,7 +123,7 @@ def test_voltages_or_leads_of_that_name_may_have_beats() -> None:
 
 
 def measured(content: Grid, style: Any) -> Any:
-    return {each.name for each in measure_all(content, content, [style])}
+    return {measure.name for measure in measure_all(content, content, [style])}
 
 
 @pytest.mark.slow
@@ -134,7 +137,7 @@ def test_rhythm_is_measured_where_there_is_one(leads: Any, rng: np.random.Genera
     assert measured(ecg, hiss) == {"r_peak_f1", "rr_error"} | rest | wander
     assert measured(hiss, ecg) == rest | wander  # a voltage that may be an electrocardiogram
     assert measured(sound, sound) == rest
-    lost = {each.name: each.value for each in measure_all(ecg, hiss, [ecg])}
+    lost = {measure.name: measure.value for measure in measure_all(ecg, hiss, [ecg])}
     assert lost["r_peak_f1"] < 0.8  # a result has to have a rhythm
 
 
@@ -143,5 +146,5 @@ def test_beats_of_all_leads_are_where_those_of_lead_ii_are(leads: Any) -> None:
     names = ("V1", "II")
     content = grid(np.stack([leads["V1"], leads["II"]]), names=names)
     style = samples.style("ambulatory", spatial_dims=1)
-    found = {each.name: each for each in measure_all(content, content, [style])}
-    assert set(found["beat_correlation"].parts) == set(names)
+    measures = {measure.name: measure for measure in measure_all(content, content, [style])}
+    assert set(measures["beat_correlation"].parts) == set(names)

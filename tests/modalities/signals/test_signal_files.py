@@ -32,8 +32,8 @@ def ecg(seed: int = 0, size: int = 1000) -> Any:
 def picked(grid: Grid, names: Any) -> Grid:
     """Some leads of a recording, in this order."""
     rows = [grid.channels.index(name) for name in names]
-    made = dataclasses.replace(grid, values=grid.values[:, rows], channels=tuple(names))
-    return describe(made, units=("mV",) * len(rows))
+    signal = dataclasses.replace(grid, values=grid.values[:, rows], channels=tuple(names))
+    return describe(signal, units=("mV",) * len(rows))
 
 
 def quietly(run: Run, *args: Any, steps: int = 0) -> Any:
@@ -52,13 +52,13 @@ def test_leads_of_two_files_are_matched_by_name_whatever_their_order(
     permuted = picked(ecg(seed=1), other)
     io.write(tmp_path / "permuted.csv", permuted)
     io.write(tmp_path / "wrong.csv", dataclasses.replace(permuted, channels=names))
-    found = {}
+    results = {}
     for style in ("same", "permuted", "wrong"):
         quietly(run, "content.csv", f"{style}.csv", "-o", f"{style}_out.csv", steps=1)
-        found[style] = io.read(tmp_path / f"{style}_out.csv")
-        assert found[style].channels == names
-    assert torch.equal(found["same"].values, found["permuted"].values)
-    assert not torch.equal(found["same"].values, found["wrong"].values)
+        results[style] = io.read(tmp_path / f"{style}_out.csv")
+        assert results[style].channels == names
+    assert torch.equal(results["same"].values, results["permuted"].values)
+    assert not torch.equal(results["same"].values, results["wrong"].values)
 
 
 @pytest.mark.parametrize("steps", [(5.0,) * 6, (20.0,) * 6, (5.0, 20.0, 10.0, 5.0, 40.0, 5.0)])
@@ -68,7 +68,7 @@ def test_identities_in_a_file_of_coarse_steps(
     """Half a step of the derived lead at most; III is exact where all steps are alike."""
     pytest.importorskip("wfdb")
     content = describe(
-        picked(ecg(), LIMBS), steps=tuple(each / 1000 for each in steps), zeros=(0,) * 6
+        picked(ecg(), LIMBS), steps=tuple(step / 1000 for step in steps), zeros=(0,) * 6
     )
     inputs = TransferInputs(content=content, styles=[picked(ecg(seed=1), LIMBS)], names=("a", "b"))
     prepared = prepare(inputs, SignalOptions(size=0))
@@ -76,11 +76,11 @@ def test_identities_in_a_file_of_coarse_steps(
     result = prepared.decode(prepared.content + noise)  # type: ignore[operator]
     assert identity_error(result) < 1e-6  # type: ignore[operator]
     io.write(tmp_path / "a.hea", result)
-    found = io.read(tmp_path / "a.hea")
-    assert signal_of(found).steps == pytest.approx(signal_of(content).steps)
-    assert identity_error(found) < max(steps[2:]) / 2000 + 1e-6
+    signal = io.read(tmp_path / "a.hea")
+    assert signal_of(signal).steps == pytest.approx(signal_of(content).steps)
+    assert identity_error(signal) < max(steps[2:]) / 2000 + 1e-6
     for index, factors in ((2, (-1.0, 1.0)), (5, (-0.5, 1.0))):
-        one, two, derived = found.values[0, [0, 1, index]].double()
+        one, two, derived = signal.values[0, [0, 1, index]].double()
         error = (derived - factors[0] * one - factors[1] * two).abs().max().item()
         exact = index == 2 and len(set(steps)) == 1
         assert error < (1e-6 if exact else steps[index] / 2000 + 1e-6)
@@ -97,12 +97,12 @@ def test_what_a_format_has_no_place_for_is_told_in_one_line(tmp_path: Path, run:
         zeros=(0, 0),
     )
     io.write(tmp_path / "a.hea", content)
-    told = {
+    losses = {
         suffix: quietly(run, "a.hea", "ambulatory", "-o", f"b{suffix}").splitlines()
         for suffix in (".csv", ".hea", ".npz", ".wav", ".npy")
     }
     common = "start time, annotations, gain and baseline"
-    assert told == {
+    assert losses == {
         ".csv": [f"b.csv has no place for: {common}"],
         ".hea": [],
         ".npz": ["b.npz has no place for: gain and baseline"],

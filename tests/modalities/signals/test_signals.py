@@ -43,10 +43,10 @@ OPTIONS = SignalOptions(size=0)
 
 def grid(array: Any, names: Any = (), rate: float = 500.0, unit: str = "mV") -> Grid:
     values = torch.as_tensor(np.asarray(array, np.float32))[None]
-    made = Grid(
+    signal = Grid(
         values=values, channels=tuple(names), spacing=(1 / rate,), units=("s",), axes=("t",)
     )
-    return describe(made, units=(unit,) * values.shape[1])
+    return describe(signal, units=(unit,) * values.shape[1])
 
 
 def ecg(**changes: Any) -> Grid:
@@ -154,9 +154,9 @@ def test_above_a_slower_style_the_content_stays(rng: np.random.Generator) -> Non
 def test_spectra_are_compared_up_to_the_slower_rate(rng: np.random.Generator) -> None:
     fast = grid(rng.normal(size=(1, 5000)))
     slow = grid(resample(fast.values.double(), 500, 250)[0].numpy(), rate=250.0)
-    found = {each.name: each for each in measure_all(fast, fast, [slow])}["psd_distance"]
-    assert found.value < 1
-    assert "112.5 Hz" in found.meaning
+    measure = {entry.name: entry for entry in measure_all(fast, fast, [slow])}["psd_distance"]
+    assert measure.value < 1
+    assert "112.5 Hz" in measure.meaning
 
 
 @pytest.mark.parametrize("highest", [0.0, 1.5, math.nan])
@@ -178,8 +178,8 @@ def test_leads_are_matched_by_name_or_one_serves_all() -> None:
 def test_derived_leads_are_left_out() -> None:
     names = ["V1", "aVF", "II", "I", "III"]
     assert independent(names) == [0, 2, 3]
-    found = derive_leads(torch.tensor([[[9.0], [3.0], [1.0]]]), names)
-    assert found.flatten().tolist() == [9, 2.5, 3, 1, 2]
+    leads = derive_leads(torch.tensor([[[9.0], [3.0], [1.0]]]), names)
+    assert leads.flatten().tolist() == [9, 2.5, 3, 1, 2]
 
 
 def test_a_lead_without_values_passes_through() -> None:
@@ -216,7 +216,7 @@ def test_autocorrelation_is_the_mean_product_of_pairs(
 ) -> None:
     x = rng.normal(size=(2, 3, *shape)) + 1
     statistic = AutocorrelationStatistic(lags=5)
-    found = statistic.summary(statistic.sums(torch.tensor(x))).numpy()
+    summary = statistic.summary(statistic.sums(torch.tensor(x))).numpy()
     rows = []
     for axis, extent in enumerate(shape, start=2):
         for lag in range(6) if extent > 1 else ():
@@ -225,7 +225,7 @@ def test_autocorrelation_is_the_mean_product_of_pairs(
                 for first, last in ((0, extent - lag), (lag, extent))
             )
             rows.append((one * two).mean(2) - x.reshape(2, 3, -1).mean(2) ** 2)
-    np.testing.assert_allclose(found, np.stack(rows, 1), atol=1e-5)
+    np.testing.assert_allclose(summary, np.stack(rows, 1), atol=1e-5)
 
 
 @pytest.mark.parametrize("taper", [0, 1, 5])
@@ -258,8 +258,8 @@ def test_pairs_count_less_at_the_ends(rng: np.random.Generator) -> None:
     for lag in range(5):
         both = count[: 50 - lag] * count[lag:]
         expected.append(np.sum(both * x[: 50 - lag] * x[lag:]) / both.sum() - x.mean() ** 2)
-    found = statistic.summary(statistic.sums(torch.tensor(x)[None, None]))[0, :, 0]
-    np.testing.assert_allclose(found.numpy(), expected)
+    summary = statistic.summary(statistic.sums(torch.tensor(x)[None, None]))[0, :, 0]
+    np.testing.assert_allclose(summary.numpy(), expected)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -270,39 +270,41 @@ def test_the_ends_do_not_hide_what_is_faint(seed: Any) -> None:
     x = 0.3 * np.convolve(rng.normal(size=4000), taps, "valid") + 0.5
     x += 0.003 * rng.normal(size=3600)
     statistic = SpectrumStatistic()
-    found = statistic.summary(statistic.sums(torch.tensor(x)[None, None]))[0, :, 0].numpy()
-    np.testing.assert_allclose(found[170:], np.log10(1 + 0.003**2 / 1e-8), atol=0.35)
+    spectrum = statistic.summary(statistic.sums(torch.tensor(x)[None, None]))[0, :, 0].numpy()
+    np.testing.assert_allclose(spectrum[170:], np.log10(1 + 0.003**2 / 1e-8), atol=0.35)
 
 
 def test_the_spectrum_is_that_of_welch_for_smooth_noise(rng: np.random.Generator) -> None:
     taps = scipy.signal.firwin(31, 0.3)
     x = np.convolve(rng.normal(size=100_000), taps, "valid")
     statistic = SpectrumStatistic(lags=64)
-    found = statistic.summary(statistic.sums(torch.tensor(x)[None, None]))[0, :, 0].numpy()
+    spectrum = statistic.summary(statistic.sums(torch.tensor(x)[None, None]))[0, :, 0].numpy()
     _, expected = scipy.signal.freqz(taps, worN=65, include_nyquist=True)
     passed = slice(0, 17)  # Parzen's window smooths the edge
     np.testing.assert_allclose(
-        found[passed], np.log10(1 + abs(expected[passed]) ** 2 / 1e-8), atol=0.12
+        spectrum[passed], np.log10(1 + abs(expected[passed]) ** 2 / 1e-8), atol=0.12
     )
 
 
 def test_the_distribution_is_that_of_scipy(rng: np.random.Generator) -> None:
     x = rng.gamma(2.0, size=(1, 2, 5000))
-    found = STATISTICS["distribution"].summary(STATISTICS["distribution"].sums(torch.tensor(x)))
+    summary = STATISTICS["distribution"].summary(STATISTICS["distribution"].sums(torch.tensor(x)))
     flat = x[0]
     expected = [
         flat.mean(1), flat.std(1), scipy.stats.skew(flat, 1),
         np.log(scipy.stats.kurtosis(flat, 1, fisher=False)),
     ]  # fmt: skip
-    np.testing.assert_allclose(found[0].numpy(), np.array(expected), rtol=1e-4)
+    np.testing.assert_allclose(summary[0].numpy(), np.array(expected), rtol=1e-4)
 
 
 def test_resampling_keeps_a_tone() -> None:
     t = np.arange(3600) / 360
-    found = resample(torch.tensor(np.sin(2 * np.pi * 5 * t))[None, None], 360, 500)[0, 0].numpy()
-    wanted = np.sin(2 * np.pi * 5 * np.arange(5000) / 500)
-    assert len(found) == 5000
-    np.testing.assert_allclose(found[100:-100], wanted[100:-100], atol=2e-3)
+    resampled = resample(torch.tensor(np.sin(2 * np.pi * 5 * t))[None, None], 360, 500)[
+        0, 0
+    ].numpy()
+    tone = np.sin(2 * np.pi * 5 * np.arange(5000) / 500)
+    assert len(resampled) == 5000
+    np.testing.assert_allclose(resampled[100:-100], tone[100:-100], atol=2e-3)
 
 
 def test_peaks_are_matched_once() -> None:
@@ -321,16 +323,18 @@ def test_what_is_measured_of_a_copy_and_of_a_broken_identity() -> None:
     content = samples.content("ecg", spatial_dims=1)
     values = content.values.clone()
     values[0, 2, 50] += 0.25  # III
-    found = {
-        each.name: each
-        for each in measure_all(
+    measures = {
+        measure.name: measure
+        for measure in measure_all(
             content, dataclasses.replace(content, values=values),
             [samples.style("ambulatory", spatial_dims=1)],
         )
     }  # fmt: skip
-    assert (found["r_peak_f1"].value, found["rr_error"].value) == (1, 0)
-    assert found["lead_identity_error"].value == pytest.approx(250, abs=0.1)
-    assert found["psd_distance"].value == pytest.approx(found["psd_distance"].before, rel=0.05)
+    assert (measures["r_peak_f1"].value, measures["rr_error"].value) == (1, 0)
+    assert measures["lead_identity_error"].value == pytest.approx(250, abs=0.1)
+    assert measures["psd_distance"].value == pytest.approx(
+        measures["psd_distance"].before, rel=0.05
+    )
     assert identity_error(content) < 1e-6  # type: ignore[operator]
 
 
@@ -343,8 +347,8 @@ def test_the_mean_beat_of_twice_the_signal_is_as_far_as_the_beat_is_large() -> N
     twice = one.with_values(one.values * 2)
 
     def distance(*styles: Any) -> Any:
-        found = {each.name: each for each in measure_all(one, one, styles)}
-        return found["beat_distance"].value
+        measures = {measure.name: measure for measure in measure_all(one, one, styles)}
+        return measures["beat_distance"].value
 
     # The same peaks are found in both, so the difference is the mean beat itself.
     beat = mean_beat(one.values[0, 0].double().numpy(), 500)
@@ -393,17 +397,17 @@ def test_nothing_to_measure_is_said(tmp_path: Path, run: Run, rng: np.random.Gen
 
 
 @pytest.mark.parametrize(
-    ("units", "seen", "labels"),
+    ("units", "points", "labels"),
     [(("px",), 900, ("sample", "cycles per sample")), (("s",), 10, ("s", "Hz"))],
 )
 def test_a_picture_shows_samples_where_time_is_not_known(
-    rng: np.random.Generator, units: tuple[str, ...], seen: int, labels: tuple[str, ...]
+    rng: np.random.Generator, units: tuple[str, ...], points: int, labels: tuple[str, ...]
 ) -> None:
     pytest.importorskip("matplotlib")
     values = torch.from_numpy(rng.normal(size=(1, 1, 900))).float()
     signal = Grid(values=values, units=units, spacing=(1.0,), axes=("t",), channels=("0",))
     traces, spectra = figure(signal, signal, signal).axes
-    assert [len(line.get_xdata()) for line in traces.get_lines()] == [seen] * 3
+    assert [len(line.get_xdata()) for line in traces.get_lines()] == [points] * 3
     assert (traces.get_xlabel(), spectra.get_xlabel()) == labels
 
 

@@ -52,8 +52,8 @@ def test_the_rhythm_has_the_intervals_of_the_style(rng: np.random.Generator) -> 
     assert beats is not None
     intervals = np.diff(beats.peaks.numpy())
     assert len(intervals) >= 4000 // 200 - 2
-    found = np.abs(intervals[:, None] - INTERVALS).min(1)
-    assert found.max() <= 2  # samples: the detector's
+    distances = np.abs(intervals[:, None] - INTERVALS).min(1)
+    assert distances.max() <= 2  # samples: the detector's
     assert not np.array_equal(intervals[: len(INTERVALS)], INTERVALS)
     assert "11 in the style" in message
     other, _ = texture_beats([values], ["II"], RATE, 4000, seed=4, labels=["style"])
@@ -61,7 +61,7 @@ def test_the_rhythm_has_the_intervals_of_the_style(rng: np.random.Generator) -> 
     assert not torch.equal(other.peaks[:10], beats.peaks[:10])
 
 
-@pytest.mark.parametrize("size", [0, 3000])
+@pytest.mark.parametrize("size", [0, pytest.param(3000, marks=pytest.mark.slow)])
 def test_a_texture_has_r_peaks_and_the_times_of_its_style(
     size: int, rng: np.random.Generator, tmp_path: Any, run: Any
 ) -> None:

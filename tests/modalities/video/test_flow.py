@@ -26,7 +26,7 @@ def wide(seed: int = 0, height: int = 64, width: int = 120) -> torch.Tensor:
 def test_warp_is_exact_on_whole_pixels() -> None:
     frames, exact = render_video((4, 48, 80), 0)
     for t in range(3):
-        before, after = (torch.from_numpy(frames[None, :, at]) for at in (t, t + 1))
+        before, after = (torch.from_numpy(frames[None, :, index]) for index in (t, t + 1))
         moved = flows.warp(after, torch.from_numpy(exact[t]).float())
         y, x = np.mgrid[:48, :80]
         where = y + exact[t, 0], x + exact[t, 1]

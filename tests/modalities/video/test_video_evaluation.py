@@ -20,8 +20,12 @@ HLG = {
     ("source", "options"),
     [
         ({}, ("--from", "0.04", "--every", "2")),
-        ({"interlaced": True}, ("--deinterlace",)),
-        ({"codec": "libx265", "pix_fmt": "yuv420p10le", "options": HLG}, ("--tone-map",)),
+        pytest.param({"interlaced": True}, ("--deinterlace",), marks=pytest.mark.slow),
+        pytest.param(
+            {"codec": "libx265", "pix_fmt": "yuv420p10le", "options": HLG},
+            ("--tone-map",),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_evaluation_reads_the_content_as_the_transfer_did(

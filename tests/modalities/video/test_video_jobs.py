@@ -53,16 +53,16 @@ def test_one_network_for_a_folder_and_names_of_figures(
     folder.mkdir()
     for name in ("a.mp4", "b.mkv"):
         write_video_file(folder / name, [0, 3600])
-    made: list[Any] = []
+    transfers: list[Any] = []
 
     def counted(options: VideoOptions) -> Any:
-        made.append(make_frame_transfer(options))
-        return made[-1]
+        transfers.append(make_frame_transfer(options))
+        return transfers[-1]
 
     monkeypatch.setattr(modality, "make_frame_transfer", counted)
     out = tmp_path / "out"
     code, _, _ = run("stylize-video", str(folder), "cells", "-o", str(out), *QUICK)
-    assert (code, len(made)) == (0, 1)
+    assert (code, len(transfers)) == (0, 1)
     # Results of one stem, one after the other: each keeps figures of its own.
     for name in ("c.mp4", "c.mkv"):
         source = str(folder / "a.mp4")
@@ -93,8 +93,8 @@ def test_textures_are_measured_by_style_alone() -> None:
 
             yield VideoFrame(0, cells.values)
 
-    (own, _), (other, _) = (measure_texture(Still(), [style]) for style in (cells, waves))  # type: ignore[arg-type]
-    assert own.value < 1e-3 < 0.1 < other.value
+    (same, _), (other, _) = (measure_texture(Still(), [style]) for style in (cells, waves))  # type: ignore[arg-type]
+    assert same.value < 1e-3 < 0.1 < other.value
 
 
 def test_unfinished_first_frames_are_told_and_tags_stripped(run: Run, tmp_path: Path) -> None:

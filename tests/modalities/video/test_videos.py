@@ -124,7 +124,14 @@ def test_motion_holds_frames_together(tmp_path: Path) -> None:
 
 def test_two_passes(tmp_path: Path) -> None:
     steps: list[Progress] = []
-    result = stylize(film(3), tmp_path / "out.mp4", passes=2, on_progress=steps.append, **QUICK)
+    result = stylize(
+        film(3),
+        tmp_path / "out.mp4",
+        passes=2,
+        on_progress=steps.append,
+        backbone="compact",
+        **QUICK,
+    )
     assert len(result.records) == 3
     assert [record["e_warp"] is None for record in result.records] == [True, False, False]
     # The last frame begins the second pass; it took no further steps.
@@ -176,7 +183,7 @@ def test_style_targets_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return original(self, *arguments, **named)
 
     monkeypatch.setattr(Targets, "style", counted)
-    finished(tmp_path, film(5), **QUICK)
+    finished(tmp_path, film(5), backbone="compact", **QUICK)
     assert len(calls) == 2  # the first frame's own, and one for all others
 
 
@@ -369,7 +376,9 @@ def test_frames_stay_when_the_result_cannot_be_written(
         code, _, err = run("stylize-video", "film.mp4", "cells", "-o", "o.mp4", *FAST)
     assert code == 4
     assert "2 finished frames are kept in o.mp4.frames; the same command with --resume" in err
-    code, _, err = run("stylize-video", "film.mp4", "cells", "-o", "o.mp4", "--resume", *FAST)
+    code, _, err = run(
+        "stylize-video", "film.mp4", "cells", "-o", "o.mp4", "--resume", *FAST, "--no-figures"
+    )
     assert (code, err) == (0, "continuing after 2 frames of an earlier run\n")
     assert not (tmp_path / "o.mp4.frames").exists()
 
@@ -482,7 +491,9 @@ def test_mask_strength_and_colours_are_typed_and_recorded(run: Run, tmp_path: Pa
     mask[:, 40:] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     more = ("--mask", "mask.png", "--strength", "0.7", "--colors", "luminance")
-    code, _, err = run("stylize-video", "film.mp4", "cells", "-o", "a", *more, *FAST)
+    code, _, err = run(
+        "stylize-video", "film.mp4", "cells", "-o", "a", *more, *FAST, "--no-figures"
+    )
     assert code == 0, err
     for before, after in zip(
         io.open_video("film.mp4").frames(), io.open_video("a").frames(), strict=True
@@ -547,7 +558,7 @@ def test_signals_keep_finished_frames(
     assert "2 finished frames are kept in film_stylized.mp4.frames" in err
     assert "--resume" in err
     assert not (tmp_path / "film_stylized.mp4").exists()
-    code, out, err = run("stylize-video", "film.mp4", "cells", "--resume", *FAST)
+    code, out, err = run("stylize-video", "film.mp4", "cells", "--resume", *FAST, "--no-figures")
     assert (code, err) == (0, "continuing after 2 frames of an earlier run\n")
     assert "4 frames" in out
 

@@ -73,7 +73,8 @@ def core() -> NDArray[np.bool_]:
     )
 
 
-@pytest.mark.parametrize("kernel", [0.0, pytest.param(1.2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", [0.0, 1.2])
 def test_known_noise_comes_over_and_nothing_else(kernel: float) -> None:
     content = chest(5, 1)
     style = chest(30, 2, kernel, mirrored=True)
@@ -102,7 +103,8 @@ def test_known_noise_comes_over_and_nothing_else(kernel: float) -> None:
     assert np.abs(smooth).max() < 8 * lacking * left
 
 
-@pytest.mark.parametrize("sigma", [0.8, pytest.param(1.2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sigma", [0.8, 1.2])
 def test_known_blur_comes_over(sigma: float) -> None:
     content = chest(3, 1)
     style = ndimage.gaussian_filter(content, sigma)
@@ -164,10 +166,10 @@ def test_padding_range_and_gaps_stay() -> None:
     assert np.isnan(result[3, 20, 20])
     finite = np.isfinite(result)
     np.testing.assert_array_equal(finite, np.isfinite(content))
-    seen = content[~padded & np.isfinite(content)]
+    measured = content[~padded & np.isfinite(content)]
     inside = result[~padded & finite]
-    assert seen.min() <= inside.min() + 1e-3
-    assert inside.max() <= seen.max() + 1e-3
+    assert measured.min() <= inside.min() + 1e-3
+    assert inside.max() <= measured.max() + 1e-3
 
 
 @pytest.mark.slow
@@ -314,12 +316,12 @@ def test_constant_tissue_of_a_phantom_is_no_background() -> None:
 def test_filters_are_found_from_moments() -> None:
     values = torch.from_numpy(chest(0, 1)).float()
     valid = torch.ones(SHAPE, dtype=torch.bool)
-    own, _ = measure_edges(values, SPACING, valid, 1.0)
+    edges, _ = measure_edges(values, SPACING, valid, 1.0)
     for amount in (-1.3, -0.5, 0.7, 2.0):
         from convnd_tasks.modalities.volumes.sharpness import Filter
 
-        target = own[2].sharpness(Filter(amount, 1.0).matrix(own[2].moments.shape[0]))
-        assert find_filter(own[2], target).amount == pytest.approx(amount, abs=0.01)
+        target = edges[2].sharpness(Filter(amount, 1.0).matrix(edges[2].moments.shape[0]))
+        assert find_filter(edges[2], target).amount == pytest.approx(amount, abs=0.01)
 
 
 def test_without_flat_tissue_the_noise_is_that_of_the_whole_scan() -> None:

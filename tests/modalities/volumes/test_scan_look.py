@@ -73,6 +73,7 @@ def test_a_volume_as_noisy_as_the_style_stays(look: ScanLook) -> None:
     assert torch.equal(look.apply(loud), loud)
 
 
+@pytest.mark.slow
 def test_evaluate_finds_the_noise_nearer_to_the_style(look: ScanLook, quiet: Tensor) -> None:
     torch.manual_seed(0)
     grids = [

@@ -97,6 +97,7 @@ def test_known_noise_is_measured() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_noise_of_a_style_is_that_of_the_result_that_has_it() -> None:
     scan = body()
     noise = torch.randn((20, 60, 64), generator=torch.Generator().manual_seed(1))
@@ -115,7 +116,7 @@ def test_the_noise_of_a_style_is_that_of_the_result_that_has_it() -> None:
     assert frequency.value < 0.7 * frequency.before
 
 
-@pytest.mark.parametrize("sigma", [1.0, 1.5])
+@pytest.mark.parametrize("sigma", [1.0, pytest.param(1.5, marks=pytest.mark.slow)])
 def test_the_width_of_edges_follows_a_known_blur(sigma: float) -> None:
     scan = body(shape=(72, 70, 24))
     blurred = gaussian(scan.values[0, 0], (sigma, sigma, 0.0))[None, None]
@@ -137,6 +138,7 @@ def test_edges_of_a_known_width_have_it_whatever_the_noise() -> None:
     assert second == pytest.approx(third, rel=0.02)
 
 
+@pytest.mark.slow
 def test_noise_does_not_depend_on_where_a_part_of_a_scan_begins() -> None:
     values = body(shape=(80, 70, 20)).values[0, 0].permute(2, 1, 0)
     noises = []
@@ -170,7 +172,7 @@ def test_a_shift_of_values_is_bias_and_moves_means() -> None:
 
 
 def test_every_frame_of_a_series_is_measured() -> None:
-    scan = body()
+    scan = body(shape=(44, 46, 20))
     series = Grid(
         values=torch.cat([scan.values, scan.values + 3], 1),
         spacing=scan.spacing,

@@ -296,7 +296,12 @@ def test_windows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("order", "flips"), [((0, 1, 2), (0, 2)), ((2, 0, 1), ()), ((1, 2, 0), (1,))]
+    ("order", "flips"),
+    [
+        pytest.param((0, 1, 2), (0, 2), marks=pytest.mark.slow),
+        pytest.param((2, 0, 1), (), marks=pytest.mark.slow),
+        ((1, 2, 0), (1,)),
+    ],
 )
 def test_however_the_file_stores_it_the_patient_gets_the_same(
     rng: np.random.Generator, order: tuple[int, ...], flips: Any

@@ -59,10 +59,10 @@ def test_torchvision_state_dict_gives_torchvisions_features(plan: VGGPlan) -> No
     )
     x = torch.rand(2, 3, 33, 47)
     h = (x - mean.view(3, 1, 1)) / deviation.view(3, 1, 1)
-    found = net(x, plan.layers)
+    features = net(x, plan.layers)
     for name, part in zip(plan.layers, reference, strict=True):
         h = part(h)
-        torch.testing.assert_close(found[name], h, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(features[name], h, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -73,8 +73,8 @@ def test_original_vgg19_is_the_one_in_its_package() -> None:
     x = torch.rand(1, 3, 32, 40)
     mean = torch.tensor([103.939, 116.779, 123.68]).view(3, 1, 1)
     expected = reference(x.flip(1) * 255 - mean, ["block1_relu1", "block4_relu2", "block5_relu1"])
-    found = load("vgg19")(x, ["relu1_1", "relu4_2", "relu5_1"])
-    for one, other in zip(found.values(), expected.values(), strict=True):
+    features = load("vgg19")(x, ["relu1_1", "relu4_2", "relu5_1"])
+    for one, other in zip(features.values(), expected.values(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(other.max()))
 
 
@@ -83,9 +83,9 @@ def test_original_vgg19_is_the_one_in_its_package() -> None:
 def test_every_offline_backbone_at_every_rank(name: str, ndim: int) -> None:
     layers = ["relu1_1", "relu3_1"]
     net = load(name, spatial_dims=ndim, in_channels=1, layers=layers)
-    found = net(torch.rand(1, 1, *[12] * ndim), layers)
-    assert found["relu3_1"].shape[2:] == (3,) * ndim
-    assert all(bool(torch.isfinite(each).all()) for each in found.values())
+    features = net(torch.rand(1, 1, *[12] * ndim), layers)
+    assert features["relu3_1"].shape[2:] == (3,) * ndim
+    assert all(bool(torch.isfinite(layer).all()) for layer in features.values())
     assert not any(parameter.requires_grad for parameter in net.parameters())
 
 
@@ -147,7 +147,7 @@ def test_the_predicted_footprint_counts_what_is_kept(ndim: int) -> None:
     net = VGG(NARROW, spatial_dims=ndim, in_channels=1)
     x = torch.rand(1, 1, *[32] * ndim).requires_grad_()
 
-    def kept() -> int:
+    def kept_bytes() -> int:
         held: dict[int, int] = {}
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -162,11 +162,11 @@ def test_the_predicted_footprint_counts_what_is_kept(ndim: int) -> None:
         return sum(held.values())
 
     transient = 3 * 4 * NARROW.widths[0][0] * 32**ndim
-    assert kept() <= net.peak_bytes(x.shape[2:], [DEEPEST]) - transient <= 1.5 * kept()
-    frozen = kept()
+    assert kept_bytes() <= net.peak_bytes(x.shape[2:], [DEEPEST]) - transient <= 1.5 * kept_bytes()
+    frozen = kept_bytes()
     for parameter in net.parameters():
         parameter.requires_grad_()
-    assert kept() > 2 * frozen  # what plain automatic differentiation holds on to
+    assert kept_bytes() > 2 * frozen  # what plain automatic differentiation holds on to
 
 
 def test_only_what_is_needed_is_computed_and_kept(generator: torch.Generator) -> None:
@@ -181,10 +181,10 @@ def test_only_what_is_needed_is_computed_and_kept(generator: torch.Generator) ->
 def test_features_before_and_after_relu_are_both_right(generator: torch.Generator) -> None:
     net = VGG(NARROW, generator=generator)
     x = torch.rand(1, 3, 16, 16)
-    found = net(x, ["conv1_1", "relu1_1", "conv1_2"])
-    assert bool((found["conv1_1"] < 0).any())
-    torch.testing.assert_close(found["relu1_1"], found["conv1_1"].clamp(min=0))
-    torch.testing.assert_close(found["conv1_2"], net(x, ["conv1_2"])["conv1_2"])
+    features = net(x, ["conv1_1", "relu1_1", "conv1_2"])
+    assert bool((features["conv1_1"] < 0).any())
+    torch.testing.assert_close(features["relu1_1"], features["conv1_1"].clamp(min=0))
+    torch.testing.assert_close(features["conv1_2"], net(x, ["conv1_2"])["conv1_2"])
 
 
 def test_taps_are_linear_maps_of_the_features(generator: torch.Generator) -> None:
@@ -217,12 +217,12 @@ def test_a_convolution_of_low_rank_is_one(
         first = net.get_parameter("reductions.conv2_1.weight").flatten(1)
         kernel = torch.einsum("oi...,ic->oc...", kernel, first)
     x = torch.rand(1, 3, *[8] * ndim, generator=generator).double().requires_grad_()
-    found = net(x, ["pool1", "conv2_1", "relu2_1"])
+    outputs = net(x, ["pool1", "conv2_1", "relu2_1"])
     conv = (F.conv1d, F.conv2d, F.conv3d)[ndim - 1]
-    before = conv(found["pool1"].detach(), kernel, offset, padding=1)
-    torch.testing.assert_close(found["conv2_1"], before)
-    torch.testing.assert_close(found["relu2_1"], before.clamp(min=0))
-    counted = sum(each.numel() for each in net.parameters())
+    before = conv(outputs["pool1"].detach(), kernel, offset, padding=1)
+    torch.testing.assert_close(outputs["conv2_1"], before)
+    torch.testing.assert_close(outputs["relu2_1"], before.clamp(min=0))
+    counted = sum(parameter.numel() for parameter in net.parameters())
     assert counted == sum(plan.parameters(ndim, 3).values())
     assert plan.truncate(["relu1_1"]).ranks == {}
 
@@ -247,9 +247,9 @@ def test_weights_changed_between_two_calls_count(
     )
 
     def check() -> None:
-        found = net(x, ["pool1", "conv2_1"])
-        expected = F.conv2d(found["pool1"], weight, bias, padding=1)
-        torch.testing.assert_close(found["conv2_1"], expected, rtol=1e-2, atol=1e-2)
+        features = net(x, ["pool1", "conv2_1"])
+        expected = F.conv2d(features["pool1"], weight, bias, padding=1)
+        torch.testing.assert_close(features["conv2_1"], expected, rtol=1e-2, atol=1e-2)
 
     check()
     weight.mul_(-2)
@@ -268,13 +268,13 @@ def test_any_module_is_a_backbone() -> None:
     net = nn.Sequential(nn.Conv1d(1, 4, 5), nn.ReLU(), nn.Conv1d(4, 2, 3))
     features = ModuleBackbone(net, ["1", "2"], spatial_dims=1, in_channels=1)
     x = torch.rand(1, 1, 14)
-    found = features(x, ["2", "1"])
-    torch.testing.assert_close(found["2"], net(x))
-    torch.testing.assert_close(found["1"], net[:2](x))
+    outputs = features(x, ["2", "1"])
+    torch.testing.assert_close(outputs["2"], net(x))
+    torch.testing.assert_close(outputs["1"], net[:2](x))
     assert not net[1]._forward_hooks
     worked_on = nn.Sequential(nn.Conv1d(1, 4, 5), nn.ReLU(inplace=True))
-    kept = ModuleBackbone(worked_on, ["0"], spatial_dims=1, in_channels=1)(x, ["0"])["0"]
-    torch.testing.assert_close(kept, worked_on[0](x))
+    unchanged = ModuleBackbone(worked_on, ["0"], spatial_dims=1, in_channels=1)(x, ["0"])["0"]
+    torch.testing.assert_close(unchanged, worked_on[0](x))
     assert features.bfloat16()(x, ["1"])["1"].dtype == torch.bfloat16
     with pytest.raises(UnknownNameError, match="layer: expected one of 0, 1, 2, got 'x'"):
         ModuleBackbone(net, ["x"], spatial_dims=1, in_channels=1)

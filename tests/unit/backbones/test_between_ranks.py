@@ -65,14 +65,14 @@ def test_acs_is_a_thin_kernel_in_one_plane_per_channel(
     x = rng.normal(size=(2, *range(5, 5 + high)))
     weight = rng.normal(size=(7, 2, *[3] * low))
     thick = change_rank(torch.from_numpy(weight), high, "acs")
-    found = conv_nd(torch.from_numpy(x)[None], thick, padding=1)[0].numpy()
+    result = conv_nd(torch.from_numpy(x)[None], thick, padding=1)[0].numpy()
     for channel, plane in enumerate(PLANES[low, high]):
         thin = [3 if axis in plane else 1 for axis in range(high)]
         expected = sum(
             ndimage.correlate(x[c], weight[channel, c].reshape(thin), mode="constant")
             for c in range(2)
         )
-        np.testing.assert_allclose(found[channel], expected, atol=1e-12)
+        np.testing.assert_allclose(result[channel], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("how", ["mean", "centre"])
@@ -101,12 +101,12 @@ def test_acs_on_a_field_constant_along_any_axis(
         flat = rng.normal(size=[5] * (high - 1))
         field = np.repeat(np.expand_dims(flat, axis), 5, axis)
         answer = conv_nd(torch.from_numpy(field)[None, None], thick, padding=1)[0].numpy()
-        left = [each for each in range(high) if each != axis]
+        left = [other_axis for other_axis in range(high) if other_axis != axis]
         for channel, plane in enumerate(PLANES[low, high]):
             kernel = weight[channel, 0]
             if axis in plane:
                 kernel = kernel.sum(plane.index(axis))
-            thin = [3 if each in plane else 1 for each in left]
+            thin = [3 if other_axis in plane else 1 for other_axis in left]
             expected = ndimage.correlate(flat, kernel.reshape(thin), mode="constant")
             middle = np.take(answer[channel], 2, axis)
             np.testing.assert_allclose(middle, expected, atol=1e-12)
@@ -133,9 +133,9 @@ def test_a_network_on_a_constant_field_is_the_one_summed_along_it(
             summed.state_dict()[name].copy_(tap.view(*tap.shape[:2], *[1] * (rank - 1)))
     x = torch.rand(1, 2, *[4] * (rank - 1), generator=generator).double()
     field = x.unsqueeze(axis + 2).expand(*x.shape[: axis + 2], 12, *x.shape[axis + 2 :])
-    found, expected = thick(field, layers), summed(x, layers)
+    thick_features, expected = thick(field, layers), summed(x, layers)
     for name in layers:
-        middle = found[name].select(axis + 2, found[name].shape[axis + 2] // 2)
+        middle = thick_features[name].select(axis + 2, thick_features[name].shape[axis + 2] // 2)
         torch.testing.assert_close(middle, expected[name])
     if axis == 0 and how != "acs" and rank == 3:
         for name, features in net(x, layers).items():
@@ -170,7 +170,7 @@ def test_tables_of_parameters(plan: VGGPlan, rank: int) -> None:
     inputs = [1, *[width for block in plan.widths for width in block]]
     expected = [a * b * 3**rank + b for a, b in itertools.pairwise(inputs)]
     assert list(plan.parameters(rank, 1).values()) == expected
-    assert sum(each.numel() for each in net.parameters()) == sum(expected)
+    assert sum(parameter.numel() for parameter in net.parameters()) == sum(expected)
 
 
 @pytest.mark.parametrize("how", INFLATIONS)
@@ -188,10 +188,10 @@ def test_tables_of_fields(how: str, rank: int, generator: torch.Generator) -> No
         }
     )
     x = torch.rand(1, 1, *[14] * rank, generator=generator).requires_grad_()
-    at = (3,) * rank
+    position = (3,) * rank
     features = other(x, ["relu2_1"])["relu2_1"]
     # With acs no single channel looks along every axis; all of them together do.
-    (gradient,) = torch.autograd.grad(features[(0, slice(None), *at)].sum(), x)
+    (gradient,) = torch.autograd.grad(features[(0, slice(None), *position)].sum(), x)
     live = gradient[0, 0].nonzero()
     # Two taps of 3 around a pooling over 2: 8 samples wide, from 2 k - 3.
 
@@ -199,20 +199,20 @@ def test_tables_of_fields(how: str, rank: int, generator: torch.Generator) -> No
         low, high = int(live[:, axis].min()), int(live[:, axis].max())
         new = how == "centre" and axis < rank - 2
         assert (low, high) == ((6, 7) if new else (3, 10)), axis
-        seen = other.receptive_fields["relu2_1"].region(at, x.shape[2:])[axis]
-        assert seen.start <= low
-        assert seen.stop > high
+        window = other.receptive_fields["relu2_1"].region(position, x.shape[2:])[axis]
+        assert window.start <= low
+        assert window.stop > high
         if not new:
-            assert (seen.start, seen.stop) == (low, high + 1)
+            assert (window.start, window.stop) == (low, high + 1)
 
 
 @pytest.mark.parametrize("how", INFLATIONS)
 def test_pretrained_features_in_four_axes(how: str) -> None:
     net = load("vgg19", spatial_dims=4, in_channels=1, layers=["relu2_1"], inflation=how)
-    found = net(torch.rand(1, 1, 4, 4, 6, 4), ["relu2_1"])["relu2_1"]
-    assert found.shape == (1, 128, 2, 2, 3, 2)
-    assert bool(torch.isfinite(found).all())
-    assert found.max() > 0
+    features = net(torch.rand(1, 1, 4, 4, 6, 4), ["relu2_1"])["relu2_1"]
+    assert features.shape == (1, 128, 2, 2, 3, 2)
+    assert bool(torch.isfinite(features).all())
+    assert features.max() > 0
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3, 4])

@@ -35,19 +35,21 @@ def test_each_plane_is_seen_alone(
     net = network(n, generator)
     planes = MultiPlanar(net, spatial_dims=len(size))
     x = torch.rand(2, 2, *size, generator=generator)
-    found = planes(x, planes.plane_layers(ASKED), raw=["relu1_1@" + "01"[:n]])
+    features = planes(x, planes.plane_layers(ASKED), raw=["relu1_1@" + "01"[:n]])
     for axes in itertools.combinations(range(len(size)), n):
         others = [axis for axis in range(len(size)) if axis not in axes]
         choice = "".join(map(str, axes))
-        for at in itertools.product(*(range(size[axis]) for axis in others)):
+        for position in itertools.product(*(range(size[axis]) for axis in others)):
             cut = tuple(
-                at[others.index(axis)] if axis in others else slice(None)
+                position[others.index(axis)] if axis in others else slice(None)
                 for axis in range(len(size))
             )
             raw = ["relu1_1"] if choice == "01"[:n] else []
-            wanted = net(x[(..., *cut)], ASKED, raw=raw)
+            expected = net(x[(..., *cut)], ASKED, raw=raw)
             for name in ASKED:
-                torch.testing.assert_close(found[f"{name}@{choice}"][(..., *cut)], wanted[name])
+                torch.testing.assert_close(
+                    features[f"{name}@{choice}"][(..., *cut)], expected[name]
+                )
 
 
 def test_fields_are_where_gradients_are(generator: torch.Generator) -> None:
@@ -58,14 +60,21 @@ def test_fields_are_where_gradients_are(generator: torch.Generator) -> None:
         middle = [extent // 2 for extent in features.shape[2:]]
         place: Any = (0, slice(None), *middle)
         (slope,) = torch.autograd.grad(features[place].square().sum(), x)
-        seen = planes.receptive_fields[name].region(middle, x.shape[2:])
+        windows = planes.receptive_fields[name].region(middle, x.shape[2:])
         inside = torch.zeros_like(slope, dtype=torch.bool)
-        region: Any = (..., *seen)
+        region: Any = (..., *windows)
         inside[region] = True
         assert not slope[~inside].any()
         for axis in range(3):  # and not larger than need be
-            near = slope.abs().sum([each for each in range(5) if each != axis + 2]).nonzero()
-            assert (int(near.min()), int(near.max()) + 1) == (seen[axis].start, seen[axis].stop)
+            near = (
+                slope.abs()
+                .sum([other_axis for other_axis in range(5) if other_axis != axis + 2])
+                .nonzero()
+            )
+            assert (int(near.min()), int(near.max()) + 1) == (
+                windows[axis].start,
+                windows[axis].stop,
+            )
 
 
 def test_tiles_give_the_whole(generator: torch.Generator) -> None:
@@ -73,10 +82,10 @@ def test_tiles_give_the_whole(generator: torch.Generator) -> None:
     x = torch.rand(1, 2, 17, 13, 19, generator=generator).double()
     style = torch.rand(1, 2, 12, 12, 12, generator=generator).double()
     layers = planes.plane_layers(["relu1_1", "relu2_1"])
-    wanted = planes(style, layers)
-    kept = planes(x.flip(2), layers[:3])
-    terms = [Term(n, 1.0, StyleLoss(GramStatistic().sums(f), layer=n)) for n, f in wanted.items()]
-    terms += [Term(f"content {n}", 0.5, ContentLoss(f, layer=n)) for n, f in kept.items()]
+    targets = planes(style, layers)
+    contents = planes(x.flip(2), layers[:3])
+    terms = [Term(n, 1.0, StyleLoss(GramStatistic().sums(f), layer=n)) for n, f in targets.items()]
+    terms += [Term(f"content {n}", 0.5, ContentLoss(f, layer=n)) for n, f in contents.items()]
     objective = Objective(planes, terms, precision=Precision(torch.float64))
     whole = evaluate_whole(objective, x)
     tiled = TiledEvaluation(Tiler(tile=8))(objective, x)
@@ -112,7 +121,7 @@ def test_slabs_are_cut_for_the_cache_where_all_is_kept(
             assert (len(tiling) > 1) == some
             assert tiling.overhead == 1
         cut = [part != whole for part, whole in zip(tiling.largest_crop, size, strict=True)]
-        assert [axis for axis, each in enumerate(cut) if each] == [across]
+        assert [axis for axis, is_cut in enumerate(cut) if is_cut] == [across]
         assert math.prod(tiling.largest_crop) <= 500
         # Sums that look further would see a halo.
         whole = Tiler(spare_bytes=rest).make_tiling(planes, (*group, INPUT), size, {group[0]: 1})
@@ -125,14 +134,14 @@ def test_gram_of_any_order_of_positions(dtype: torch.dtype, generator: torch.Gen
     for order in itertools.permutations(range(1, 5)):
         features = lying.permute(0, *order).detach().requires_grad_()
         rows = features.double().flatten(2)
-        wanted = rows @ rows.mT
-        found = gram_matrix(features)
+        reference = rows @ rows.mT
+        gram = gram_matrix(features)
         near: dict[str, Any] = (
             {"rtol": 1e-4, "atol": 1e-3} if dtype == torch.float32 else {"rtol": 0.02, "atol": 0.5}
         )
-        torch.testing.assert_close(found.double(), wanted, **near)
-        seed = torch.randn(found.shape, generator=generator).double()
-        (slope,) = torch.autograd.grad(found, features, seed.to(found.dtype))
+        torch.testing.assert_close(gram.double(), reference, **near)
+        seed = torch.randn(gram.shape, generator=generator).double()
+        (slope,) = torch.autograd.grad(gram, features, seed.to(gram.dtype))
         expected = ((seed + seed.mT) @ rows).view(features.shape)
         torch.testing.assert_close(slope.double(), expected, **near)
 
@@ -157,12 +166,12 @@ def test_a_transfer_uses_them_in_three_axes(generator: torch.Generator) -> None:
 
 def test_bfloat16_is_near_float32(generator: torch.Generator) -> None:
     content, style, x = torch.rand(3, 1, 1, 16, 18, 20, generator=generator)
-    found = []
+    evaluations = []
     for precision in ("float32", "bfloat16"):
         options = TransferOptions(backbone="compact", scales=1, precision=precision)
         transfer = StyleTransfer(options, spatial_dims=3, in_channels=1)
-        found.append(evaluate_whole(transfer.objective(content, [style], [1.0] * 3), x))
-    exact, rough = found
+        evaluations.append(evaluate_whole(transfer.objective(content, [style], [1.0] * 3), x))
+    exact, rough = evaluations
     assert rough.loss == pytest.approx(exact.loss, rel=0.03)
     assert torch.cosine_similarity(rough.gradient.flatten(), exact.gradient.flatten(), 0) > 0.98
     assert not torch.equal(rough.gradient, exact.gradient)
@@ -187,24 +196,24 @@ def test_wrong_use(generator: torch.Generator) -> None:
 def test_the_content_of_planes_is_cut_without_halo(
     generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = (32, 32, 32)
+    size = (16, 16, 16)
     options = TransferOptions(backbone="compact", precision="float32", size=0)
     transfer = StyleTransfer(options, spatial_dims=3, in_channels=1)
     content = torch.rand(1, 1, *size, generator=generator)
-    seen: list[tuple[int, ...]] = []
+    shapes: list[tuple[int, ...]] = []
     forward = MultiPlanar.forward
 
     def noted(
         net: MultiPlanar, x: torch.Tensor, *more: Any, **named: Any
     ) -> dict[str, torch.Tensor]:
-        seen.append(tuple(x.shape[2:]))
+        shapes.append(tuple(x.shape[2:]))
         return forward(net, x, *more, **named)
 
     whole = transfer.objective(content, [], [1.0] * 3, style_terms=[])
     monkeypatch.setattr(MultiPlanar, "forward", noted)
-    tiler = Tiler(fits=lambda crop, _: math.prod(crop) <= 16 * 32 * 32)
+    tiler = Tiler(fits=lambda crop, _: math.prod(crop) <= 8 * 16 * 16)
     tiled = transfer.objective(content, [], [1.0] * 3, tiler=tiler, style_terms=[])
-    assert sorted(seen) == sorted([(16, 32, 32), (32, 16, 32), (32, 32, 16)] * 2)
+    assert sorted(shapes) == sorted([(8, 16, 16), (16, 8, 16), (16, 16, 8)] * 2)
     assert evaluate_whole(tiled, content * 0.9).loss == pytest.approx(
         evaluate_whole(whole, content * 0.9).loss, rel=1e-5
     )

@@ -30,13 +30,13 @@ def test_values_are_those_of_torch(
             x = x.contiguous(memory_format=layout)
         expected = CONVS[ndim - 1](x.double(), weight.double(), bias.double(), padding=taps // 2)
         expected = expected.clamp(min=0) if relu else expected
-        found = conv(x, relu=relu)
-        assert found.dtype == dtype
+        result = conv(x, relu=relu)
+        assert result.dtype == dtype
         # The result is rounded once; a sum of n terms, of bfloat16 in float32, as their root.
         summed = torch.promote_types(dtype, torch.float32)
         atol = torch.finfo(summed).eps * weight[0].numel() ** 0.5 * expected.abs().max().item()
         rtol = torch.finfo(dtype).eps / 2
-        torch.testing.assert_close(found.double(), expected, rtol=rtol, atol=atol)
+        torch.testing.assert_close(result.double(), expected, rtol=rtol, atol=atol)
 
 
 def test_without_bias_and_of_another_type(generator: torch.Generator) -> None:
@@ -73,6 +73,6 @@ def test_many_axes_and_an_empty_batch(generator: torch.Generator) -> None:
     weight = torch.randn(2, 1, 3, 3, 3, 3, generator=generator)
     x = torch.zeros(1, 1, 4, 4, 4, 4)
     x[0, 0, 1, 2, 1, 2] = 1  # an impulse gives the kernel, reversed
-    found = PrepackedConv(weight)(x)[0, :, 0:3, 1:4, 0:3, 1:4]
-    torch.testing.assert_close(found, weight[:, 0].flip((1, 2, 3, 4)))
+    result = PrepackedConv(weight)(x)[0, :, 0:3, 1:4, 0:3, 1:4]
+    torch.testing.assert_close(result, weight[:, 0].flip((1, 2, 3, 4)))
     assert PrepackedConv(torch.zeros(2, 3, 3))(torch.zeros(0, 3, 7)).shape == (0, 2, 7)

@@ -82,8 +82,8 @@ class Server:
         return f"http://127.0.0.1:{self.listener.server_port}/file.pth"
 
     def answer(self, to: http.server.BaseHTTPRequestHandler) -> None:
-        wanted = to.headers.get("Range")
-        self.requests.append(wanted)
+        asked_range = to.headers.get("Range")
+        self.requests.append(asked_range)
         fault = self.faults.pop(0) if self.faults else None
         if fault == "redirect":
             to.send_response(302)
@@ -94,14 +94,14 @@ class Server:
             to.send_error(fault)
             return
         start = 0
-        if wanted is not None and self.ranges:
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        if asked_range is not None and self.ranges:
+            start = int(asked_range.removeprefix("bytes=").removesuffix("-"))
             if start >= len(self.data):
                 to.send_error(416)
                 return
             to.send_response(206)
-            told = start + 1 if fault == "other part" else start
-            to.send_header("Content-Range", f"bytes {told}-{len(self.data) - 1}/{len(self.data)}")
+            first = start + 1 if fault == "other part" else start
+            to.send_header("Content-Range", f"bytes {first}-{len(self.data) - 1}/{len(self.data)}")
         else:
             to.send_response(200)
         body = self.data[start:]
@@ -115,8 +115,8 @@ class Server:
                 self.closing.wait(20)
             return
         step = max(1, len(body) // 10)
-        for at in range(0, len(body), step):
-            to.wfile.write(body[at : at + step])
+        for offset in range(0, len(body), step):
+            to.wfile.write(body[offset : offset + step])
             time.sleep(self.delay)
 
     def close(self) -> None:
@@ -130,13 +130,13 @@ def small_vgg() -> dict[str, torch.Tensor]:
     """A state_dict as torchvision's, of 2 MB, most of it what we do not need."""
     torch.manual_seed(4)
     state = {"classifier.0.weight": torch.rand(500_000)}
-    at, channels = 0, 3
+    number, channels = 0, 3
     for block in WIDTHS:
         for width in block:
             for key, value in nn.Conv2d(channels, width, 3).state_dict().items():
-                state[f"features.{at}.{key}"] = value
-            at, channels = at + 2, width
-        at += 1
+                state[f"features.{number}.{key}"] = value
+            number, channels = number + 2, width
+        number += 1
     return state
 
 
@@ -169,8 +169,8 @@ def put(monkeypatch: pytest.MonkeyPatch, origin: WebFile | PackagedFile, **more:
 
 def files(home: Path) -> list[str]:
     """What a user would find in the cache folder; locks are not looked at."""
-    found = [path for path in home.rglob("*") if "locks" not in path.parts and path.is_file()]
-    return sorted(path.name for path in found)
+    paths = [path for path in home.rglob("*") if "locks" not in path.parts and path.is_file()]
+    return sorted(path.name for path in paths)
 
 
 def expected() -> dict[str, torch.Tensor]:
@@ -193,9 +193,9 @@ def umask() -> int:
 
 
 def test_progress_is_told(server: Server) -> None:
-    told: list[tuple[str, int, int | None]] = []
-    weights.fetch(NAME, progress=lambda *step: told.append(step))
-    assert told[-1] == ("downloading", len(server.data), len(server.data))
+    steps: list[tuple[str, int, int | None]] = []
+    weights.fetch(NAME, progress=lambda *step: steps.append(step))
+    assert steps[-1] == ("downloading", len(server.data), len(server.data))
 
 
 def test_a_redirect_is_followed(server: Server) -> None:
@@ -323,9 +323,9 @@ def process(server: Server) -> Iterator[Callable[[], subprocess.Popen[str]]]:
         return started[-1]
 
     yield start
-    for each in started:
-        each.kill()
-        each.communicate()
+    for child in started:
+        child.kill()
+        child.communicate()
 
 
 @pytest.mark.slow
@@ -334,14 +334,14 @@ def test_two_processes_at_once_fetch_once(
 ) -> None:
     server.delay = 0.05
     both = [process(), process()]
-    for each in both:
-        assert each.stdout is not None
-        assert each.stdout.readline() == "ready\n"
-    for each in both:
-        assert each.stdin is not None
-        each.stdin.write("\n")
-        each.stdin.flush()
-    assert [each.communicate(timeout=60)[0] for each in both] == ["7\n", "7\n"]
+    for child in both:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+    for child in both:
+        assert child.stdin is not None
+        child.stdin.write("\n")
+        child.stdin.flush()
+    assert [child.communicate(timeout=60)[0] for child in both] == ["7\n", "7\n"]
     assert server.requests == [None]
     assert files(home) == [WEIGHTS[NAME].path.name]
 
@@ -376,11 +376,11 @@ def test_another_process_is_not_waited_for_for_ever(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache, "_LOCK_TIMEOUT", 0.1)
-    told: list[str] = []
+    messages: list[str] = []
     with cache.lock_weights("x"), pytest.raises(ResourceError, match="by another process to end"):  # noqa: SIM117
-        with cache.lock_weights("x", progress=lambda what, *_: told.append(what)):
+        with cache.lock_weights("x", progress=lambda what, *_: messages.append(what)):
             pass
-    assert told == ["waiting for another process that fetches x"]
+    assert messages == ["waiting for another process that fetches x"]
 
 
 @pytest.fixture
@@ -457,17 +457,17 @@ def test_an_unusable_cache_folder_does_not_stop_the_job(
 
 
 def test_a_damaged_cache_is_made_anew(home: Path) -> None:
-    made = []
+    calls = []
 
     def make(_: Path | None) -> dict[str, torch.Tensor]:
-        made.append(1)
+        calls.append(1)
         return {"w": torch.ones(2)}
 
     weights.load_or_make("x", make)
     (home / "x.safetensors").write_bytes(b"half a file")
     assert weights.load_or_make("x", make)["w"].tolist() == [1, 1]
     assert weights.load_or_make("x", make)["w"].tolist() == [1, 1]
-    assert len(made) == 2
+    assert len(calls) == 2
     assert files(home) == ["x.safetensors"]
 
 
@@ -584,7 +584,7 @@ class TestWheel:
             {k if k == "mean" else f"convolutions.{k}": v for k, v in state.items()}
         )
         x = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-        found = net(x, ["relu1_1", "relu2_1"])
+        features = net(x, ["relu1_1", "relu2_1"])
         bgr = x[0].flip(0).permute(1, 2, 0) * 255 - torch.tensor([104.00699, 116.66877, 122.67892])
         with h5py.File(tmp_path / "w.h5") as file:
 
@@ -603,10 +603,10 @@ class TestWheel:
             pooled = second.unfold(0, 2, 2).unfold(1, 2, 2).amax((-1, -2))
             third = conv(pooled, "block2/layers/conv2d")
         torch.testing.assert_close(
-            found["relu1_1"][0].permute(1, 2, 0), first, rtol=1e-4, atol=1e-2
+            features["relu1_1"][0].permute(1, 2, 0), first, rtol=1e-4, atol=1e-2
         )
         torch.testing.assert_close(
-            found["relu2_1"][0].permute(1, 2, 0), third, rtol=1e-4, atol=1e-2
+            features["relu2_1"][0].permute(1, 2, 0), third, rtol=1e-4, atol=1e-2
         )
 
     def test_of_another_content_is_refused(

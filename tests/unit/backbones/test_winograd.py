@@ -33,9 +33,9 @@ def by_hand(x: Tensor, weight: Tensor) -> np.ndarray:
         [
             sum(
                 correlate(plane, taps, mode="constant")
-                for plane, taps in zip(item, each, strict=True)
+                for plane, taps in zip(item, kernel, strict=True)
             )
-            for each in weight.double().numpy()
+            for kernel in weight.double().numpy()
         ]
         for item in x.double().numpy()
     ]
@@ -61,12 +61,12 @@ def test_it_is_the_convolution(size: tuple[int, ...], generator: torch.Generator
     x = torch.randn(2, 5, *size, generator=generator)
     weight = torch.randn(7, 5, *[3] * len(size), generator=generator)
     bias = torch.randn(7, generator=generator)
-    wanted = by_hand(x, weight) + bias.view(-1, *[1] * len(size)).numpy()
+    expected = by_hand(x, weight) + bias.view(-1, *[1] * len(size)).numpy()
     y = winograd_conv_nd(x, weight, bias)
     tolerance = rounding(size, 5)
-    np.testing.assert_allclose(y.numpy(), wanted, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(y.numpy(), expected, rtol=0, atol=tolerance)
     rectified = winograd_conv_nd(x, weight, bias, relu=True)
-    np.testing.assert_allclose(rectified.numpy(), wanted.clip(0), rtol=0, atol=tolerance)
+    np.testing.assert_allclose(rectified.numpy(), expected.clip(0), rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -77,17 +77,17 @@ def test_its_adjoint_is_the_gradient(size: tuple[int, ...], generator: torch.Gen
     y = CONVS[len(size)](x, weight.double(), padding=1)
     gradient = torch.randn(y.shape, generator=generator)
     gate = torch.rand(y.shape, generator=generator) > 0.5
-    (wanted,) = torch.autograd.grad(y, x, gradient.double() * gate)
-    found = winograd_conv_nd(gradient, weight, adjoint=True, mask=gate)
-    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=rounding(size, 4))
+    (expected,) = torch.autograd.grad(y, x, gradient.double() * gate)
+    result = winograd_conv_nd(gradient, weight, adjoint=True, mask=gate)
+    torch.testing.assert_close(result.double(), expected, rtol=0, atol=rounding(size, 4))
 
 
 def test_more_than_one_block_of_tiles(generator: torch.Generator) -> None:
     x = torch.randn(1, 128, 41, 130, generator=generator)
     weight = torch.randn(200, 128, 3, 3, generator=generator)
-    wanted = F.conv2d(x.double(), weight.double(), padding=1)
-    error = winograd_conv_nd(x, weight).double() - wanted
-    assert error.norm() < 3e-6 * wanted.norm()
+    expected = F.conv2d(x.double(), weight.double(), padding=1)
+    error = winograd_conv_nd(x, weight).double() - expected
+    assert error.norm() < 3e-6 * expected.norm()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_frozen_layers_give_torchs_gradient(
     x = torch.randn(2, 2, *size, generator=generator).double().requires_grad_()
     plain = POOLS[ndim](F.relu(CONVS[ndim](x, weight, bias, padding=1)), 2)
     seed = torch.randn(plain.shape, generator=generator).double()
-    (wanted,) = torch.autograd.grad(plain, x, seed)
+    (expected,) = torch.autograd.grad(plain, x, seed)
     for by_pool in (False, True):
         h, _ = frozen_conv(
             x,
@@ -119,8 +119,8 @@ def test_frozen_layers_give_torchs_gradient(
         )
         y = frozen_max_pool(h, [2] * ndim, mask_grad=by_pool)
         torch.testing.assert_close(y, plain)
-        (found,) = torch.autograd.grad(y, x, seed)
-        torch.testing.assert_close(found, wanted)
+        (result,) = torch.autograd.grad(y, x, seed)
+        torch.testing.assert_close(result, expected)
 
 
 WIDE = VGGPlan(widths=((8, 8), (64,), (256, 192, 192), (192,)))
@@ -146,20 +146,20 @@ def test_a_fast_backbone_has_the_features_and_gradients_of_plain_torch(
             layers.append(nn.ReLU() if name.startswith("relu") else pool(2))
     x = torch.rand(1, 2, *[extent] * ndim, generator=generator)
     wide = x.double().requires_grad_()
-    h, wanted = wide, {}
+    h, expected = wide, {}
     for name, layer in zip(WIDE.layers[:-1], layers, strict=False):  # type: ignore[assignment]  # all but the last pooling
         h = layer(h)
-        wanted[name] = h
-    loss = sum((wanted[name].square().sum() * 1e-3 for name in ASKED), torch.tensor(0.0))
+        expected[name] = h
+    loss = sum((expected[name].square().sum() * 1e-3 for name in ASKED), torch.tensor(0.0))
     (slope,) = torch.autograd.grad(loss, wide)
 
     fast = Precision(torch.float32, winograd=True).apply(net)
     x.requires_grad_()
-    found = fast(x, ASKED)
+    features = fast(x, ASKED)
     for name in ASKED:
-        error = (found[name].double() - wanted[name]).norm() / wanted[name].norm()
+        error = (features[name].double() - expected[name]).norm() / expected[name].norm()
         assert error < 1e-5, name
-    loss = sum((found[name].square().sum() * 1e-3 for name in ASKED), torch.tensor(0.0))
+    loss = sum((features[name].square().sum() * 1e-3 for name in ASKED), torch.tensor(0.0))
     (gradient,) = torch.autograd.grad(loss, x)
     # A sign or a maximum that hangs on the last bit turns a single path on or off.
     assert (gradient.double() - slope).norm() < 1e-4 * slope.norm()
@@ -175,7 +175,9 @@ def test_gradients_are_added_without_copies(generator: torch.Generator) -> None:
     )
     with torch.profiler.profile() as profile:
         torch.autograd.grad(total, x)  # type: ignore[arg-type]
-    adds = [each.key for each in profile.key_averages() if each.key in ("aten::add", "aten::add_")]
+    adds = [
+        event.key for event in profile.key_averages() if event.key in ("aten::add", "aten::add_")
+    ]
     assert adds == ["aten::add_"]
 
 
@@ -190,24 +192,24 @@ def test_gradients_of_features_are_left_as_they_were(
     x = torch.rand(1, 3, 8, 8, generator=generator).requires_grad_()
     features = net(x, layers)
     seeds = [
-        torch.randn(each.shape, generator=generator).to(dtype).to(memory_format=layout)
-        for each, layout in zip(
+        torch.randn(feature.shape, generator=generator).to(dtype).to(memory_format=layout)
+        for feature, layout in zip(
             features.values(), [torch.contiguous_format, torch.channels_last] * 2, strict=False
         )
     ]
-    given = [seed.clone() for seed in seeds]
-    made = [
+    copies = [seed.clone() for seed in seeds]
+    gradients = [
         torch.autograd.grad(list(features.values()), x, seeds, retain_graph=True)[0]
         for _ in range(2)
     ]
-    assert torch.equal(*made)
-    assert all(map(torch.equal, seeds, given))
+    assert torch.equal(*gradients)
+    assert all(map(torch.equal, seeds, copies))
     parts = [
-        torch.autograd.grad(each, x, seed, retain_graph=True)[0]
-        for each, seed in zip(features.values(), seeds, strict=True)
+        torch.autograd.grad(feature, x, seed, retain_graph=True)[0]
+        for feature, seed in zip(features.values(), seeds, strict=True)
     ]
     near = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.05, "atol": 0.05}
-    torch.testing.assert_close(made[0], torch.stack(parts).sum(0), **near)  # type: ignore[arg-type]
+    torch.testing.assert_close(gradients[0], torch.stack(parts).sum(0), **near)  # type: ignore[arg-type]
 
 
 def test_weights_that_are_trained_get_gradients(generator: torch.Generator) -> None:

@@ -165,17 +165,17 @@ def test_products_before_a_tap_are_mapped_instead_of_all_positions(
     x, style = torch.rand(2, 1, 2, *[6] * ndim, generator=generator).double()
     target = net(style, ["relu1_1"])["relu1_1"]
     content = Term("content", 1.0, ContentLoss(net(style, ["relu2_1"])["relu2_1"], layer="relu2_1"))
-    found = []
+    evaluations = []
     for projection in (None, net.projection("relu1_1")):
         sums = STATISTICS[statistic].sums(target)
         loss = StyleLoss(sums, layer="relu1_1", statistic=statistic, projection=projection)
         objective = Objective(
             net, [Term("style", 2.0, loss), content], precision=Precision(torch.float64)
         )
-        found.append(evaluate_whole(objective, x))
-        channels = {name: len(each[0]) for name, each in objective.features(x).items()}
+        evaluations.append(evaluate_whole(objective, x))
+        channels = {name: len(feature[0]) for name, feature in objective.features(x).items()}
         assert channels == {"relu1_1": 4 if projection is None else 5, "relu2_1": 7, INPUT: 2}
-    behind, before = found
+    behind, before = evaluations
     assert abs(before.loss / behind.loss - 1) < 1e-12
     torch.testing.assert_close(before.gradient, behind.gradient)
 
@@ -216,9 +216,9 @@ def test_temporal_loss_by_hand() -> None:
     value.backward()
     # (2² + 1²) · 1 + (1² + 3²) · ½ = 10, over 3 positions and the reference 5
     assert value.item() == pytest.approx(10 / 15)
-    wanted = torch.tensor([[[2 * 2.0, 0.0, -1.0], [2 * 1.0, 0.0, 3.0]]]) / 15
+    expected = torch.tensor([[[2 * 2.0, 0.0, -1.0], [2 * 1.0, 0.0, 3.0]]]) / 15
     assert x.grad is not None
-    torch.testing.assert_close(x.grad, wanted)
+    torch.testing.assert_close(x.grad, expected)
     tiles = [slice(0, 2), slice(2, None)]
     parts = [loss.sums(x[..., tile].detach(), [tile]) for tile in tiles]
     total = Sums(parts[0].total + parts[1].total, parts[0].count + parts[1].count)
@@ -242,7 +242,9 @@ def test_events_are_the_mean_over_their_windows(
         for place in places
     ]
     axes = tuple(range(2, 2 + len(size)))
-    mean, aim = (each - each.mean(axes, keepdims=True) for each in (np.mean(windows, 0), target))
+    mean, aim = (
+        window - window.mean(axes, keepdims=True) for window in (np.mean(windows, 0), target)
+    )
     loss = EventLoss(torch.tensor(target), torch.tensor(places), size=size)
     whole = loss.sums(torch.tensor(x))
     assert loss.value(whole).item() == pytest.approx(np.sum((mean - aim) ** 2) / np.sum(aim**2))

@@ -250,9 +250,9 @@ def _leave_first_axis(module: Any, ndim: int) -> None:
         ("scale_factor", 1.0),
         ("size", 1),
     ):
-        given = getattr(module, attribute, None)
-        if given is not None and not isinstance(given, str):
-            others = given[1:] if isinstance(given, tuple) else (given,) * ndim
+        setting = getattr(module, attribute, None)
+        if setting is not None and not isinstance(setting, str):
+            others = setting[1:] if isinstance(setting, tuple) else (setting,) * ndim
             setattr(module, attribute, (value, *others))
 
 

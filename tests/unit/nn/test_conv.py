@@ -263,11 +263,11 @@ def test_first_weights_follow_the_generator_within_torchs_bound(ours: Any) -> No
 
 def reached(y: Tensor) -> set[int]:
     """Leaves that a backward pass from y would give a gradient."""
-    waiting, seen, leaves = [y.grad_fn], set(), set()
+    waiting, visited, leaves = [y.grad_fn], set(), set()
     while waiting:
         node = waiting.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
+        if node is not None and node not in visited:
+            visited.add(node)
             if hasattr(node, "variable"):
                 leaves.add(id(node.variable))
             waiting.extend(parent for parent, _ in node.next_functions)
@@ -289,21 +289,21 @@ def test_frozen_weights_take_no_part_in_the_backward_pass(ndim: int) -> None:
 def test_large_inputs_are_kept_for_the_backward_pass_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gathering path keeps a copy per tap; beyond its limit there is one."""
     x = torch.zeros(2, 2, 6, 6, 6, 6, requires_grad=True)
-    weight, kept = torch.zeros(1, 2, 3, 3, 3, 3), {}
+    weight, sizes = torch.zeros(1, 2, 3, 3, 3, 3), {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     for limit, copies in ((2**30, 2.0), (0, 1.0)):  # 4 of 6 steps by 3 taps, or all 6 once
         monkeypatch.setattr("convnd.nn.conv.GATHER_BYTES", limit)
-        kept.clear()
+        sizes.clear()
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             y = conv_nd(x, weight)
         weights = 4 * weight.numel()
         assert y.requires_grad
-        assert abs(sum(kept.values()) - copies * 4 * x.numel()) <= weights
+        assert abs(sum(sizes.values()) - copies * 4 * x.numel()) <= weights
 
 
 @pytest.mark.parametrize("padding", [1, "same", ((1, 2), (0, 1))])

@@ -36,13 +36,13 @@ def settings(name: str, ndim: int) -> dict[str, Any]:
     return {key: value[:ndim] for key, value in chosen.items()}
 
 
-def windows(x: np.ndarray, fill: float, dilation: int = 1, **at: Any) -> np.ndarray:
+def windows(x: np.ndarray, fill: float, dilation: int = 1, **setting: Any) -> np.ndarray:
     """``(B, C, *S', windows)`` flattened over each window."""
     ndim = x.ndim - 2
-    x = np.pad(x, ((0, 0), (0, 0), *at["padding"]), constant_values=fill)
-    reach = tuple((k - 1) * dilation + 1 for k in at["kernel"])
+    x = np.pad(x, ((0, 0), (0, 0), *setting["padding"]), constant_values=fill)
+    reach = tuple((k - 1) * dilation + 1 for k in setting["kernel"])
     view = sliding_window_view(x, reach, axis=tuple(range(2, 2 + ndim)))
-    steps: Any = (slice(None), slice(None), *(slice(None, None, s) for s in at["stride"]))
+    steps: Any = (slice(None), slice(None), *(slice(None, None, s) for s in setting["stride"]))
     taps: Any = (..., *[slice(None, None, dilation)] * ndim)
     view = view[steps][taps]
     return view.reshape(*view.shape[: 2 + ndim], -1)  # type: ignore[no-any-return]
@@ -52,14 +52,14 @@ def windows(x: np.ndarray, fill: float, dilation: int = 1, **at: Any) -> np.ndar
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("ndim", RANKS)
 def test_max_pool(ndim: int, name: str, dilation: int, rng: np.random.Generator) -> None:
-    at = settings(name, ndim)
+    setting = settings(name, ndim)
     x = rng.normal(size=(2, 3, *[5, 4, 4, 5, 3][:ndim])) - 5  # below zero: padding must not win
-    expected = windows(x, -np.inf, dilation, **at).max(-1)
+    expected = windows(x, -np.inf, dilation, **setting).max(-1)
     y = max_pool_nd(
         torch.from_numpy(x),
-        at["kernel"],
-        stride=at["stride"],
-        padding=at["padding"],
+        setting["kernel"],
+        stride=setting["stride"],
+        padding=setting["padding"],
         dilation=dilation,
     )
     np.testing.assert_array_equal(y, expected)
@@ -69,13 +69,17 @@ def test_max_pool(ndim: int, name: str, dilation: int, rng: np.random.Generator)
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("ndim", RANKS)
 def test_avg_pool(ndim: int, name: str, include: bool, rng: np.random.Generator) -> None:
-    at = settings(name, ndim)
+    setting = settings(name, ndim)
     x = rng.normal(size=(2, 3, *[5, 4, 4, 5, 3][:ndim]))
-    seen = windows(x, 0.0 if include else np.nan, **at)
+    regions = windows(x, 0.0 if include else np.nan, **setting)
     module = AvgPoolNd(
-        at["kernel"], at["stride"], at["padding"], count_include_pad=include, spatial_dims=ndim
+        setting["kernel"],
+        setting["stride"],
+        setting["padding"],
+        count_include_pad=include,
+        spatial_dims=ndim,
     )
-    np.testing.assert_allclose(module(torch.from_numpy(x)), np.nanmean(seen, -1), rtol=1e-12)
+    np.testing.assert_allclose(module(torch.from_numpy(x)), np.nanmean(regions, -1), rtol=1e-12)
 
 
 @pytest.mark.parametrize("ndim", RANKS)
@@ -137,17 +141,17 @@ def test_ceil_mode_and_divisors_as_in_torch(ndim: int, rng: np.random.Generator)
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("ndim", RANKS)
 def test_indices_lead_to_the_maxima(ndim: int, name: str, rng: np.random.Generator) -> None:
-    at = settings(name, ndim)
+    setting = settings(name, ndim)
     x = torch.from_numpy(rng.integers(0, 3, size=(2, 3, *[5, 4, 4, 5, 3][:ndim]))).float()
-    arguments = at["kernel"], at["stride"], at["padding"]
+    arguments = setting["kernel"], setting["stride"], setting["padding"]
     y, positions = MaxPoolNd(*arguments, return_indices=True, spatial_dims=ndim)(x)
     assert torch.equal(y, max_pool_nd(x, *arguments))
     assert torch.equal(x.flatten(2).gather(2, positions.flatten(2)).view(y.shape), y)
     # Of equal maxima it is the first, as in torch.
     places = np.arange(x[0, 0].numel(), dtype=float).reshape(1, 1, *x.shape[2:])
     places = np.broadcast_to(places, x.shape)
-    tied = windows(x.numpy(), -np.inf, **at) == y.numpy()[..., None]
-    first = np.where(tied, windows(places, np.inf, **at), np.inf).min(-1)
+    tied = windows(x.numpy(), -np.inf, **setting) == y.numpy()[..., None]
+    first = np.where(tied, windows(places, np.inf, **setting), np.inf).min(-1)
     np.testing.assert_array_equal(positions, first)
 
 

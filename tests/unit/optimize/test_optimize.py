@@ -76,8 +76,8 @@ def test_gradient_descent_is_the_notes_update(
 
 
 def evaluate_float64(objective: Objective, x: torch.Tensor) -> Evaluation:
-    found = evaluate_whole(objective, x.double())
-    return Evaluation(found.loss, found.parts, found.gradient.to(x.dtype))
+    evaluation = evaluate_whole(objective, x.double())
+    return Evaluation(evaluation.loss, evaluation.parts, evaluation.gradient.to(x.dtype))
 
 
 def test_lbfgs_is_that_of_torch_bit_by_bit(generator: torch.Generator) -> None:
@@ -88,28 +88,28 @@ def test_lbfgs_is_that_of_torch_bit_by_bit(generator: torch.Generator) -> None:
         expected = torch.optim.LBFGS(
             [theirs], lr=0.9, max_iter=1, history_size=history, tolerance_grad=0, tolerance_change=0
         )
-        found = LBFGS(ours, 0.9, history=history, all_reduce=lambda number: number)
+        optimizer = LBFGS(ours, 0.9, history=history, all_reduce=lambda number: number)
         for _ in range(25):
             for x in (ours, theirs):
                 flat = x.reshape(-1)
                 x.grad = (root @ (root.T @ flat) / 30 + torch.tanh(flat)).view_as(x)
             expected.step(lambda: 0.0)
-            found.step()
+            optimizer.step()
             assert ours.equal(theirs)
 
 
 def test_evaluation_is_the_objective_and_its_gradient(make_objective: MakeObjective) -> None:
     objective, x = make_objective(2)
-    found = evaluate_whole(objective, x)
+    evaluation = evaluate_whole(objective, x)
     step = 1e-5
     for place in ((0, 0, 0, 0), (0, 0, 2, 3), (0, 0, 5, 5)):
         change = torch.zeros_like(x)
         change[place] = step
         above, below = (evaluate_whole(objective, x + sign * change).loss for sign in (1, -1))
         slope = (above - below) / (2 * step)
-        assert found.gradient[place].item() == pytest.approx(slope, rel=1e-4)
-    assert set(found.parts) == {"content", "style", "smooth", "temporal"}
-    assert sum(found.parts.values()) == pytest.approx(found.loss)
+        assert evaluation.gradient[place].item() == pytest.approx(slope, rel=1e-4)
+    assert set(evaluation.parts) == {"content", "style", "smooth", "temporal"}
+    assert sum(evaluation.parts.values()) == pytest.approx(evaluation.loss)
 
 
 def test_steps_are_counted_and_kept(make_objective: MakeObjective) -> None:
@@ -127,13 +127,13 @@ def test_a_nan_is_taken_back_and_then_given_up(make_objective: MakeObjective) ->
 
     def fails_after_three(_: object, x: torch.Tensor) -> Evaluation:
         calls.append(x.clone())
-        found = quadratic(None, x)
-        return found if len(calls) <= 3 else Evaluation(math.nan, {}, found.gradient)
+        evaluation = quadratic(None, x)
+        return evaluation if len(calls) <= 3 else Evaluation(math.nan, {}, evaluation.gradient)
 
-    walk = minimize(objective, x.float(), steps=50, evaluate=fails_after_three)
+    steps = minimize(objective, x.float(), steps=50, evaluate=fails_after_three)
     yielded = []
     with pytest.raises(NumericalError, match=r"expected a finite loss .* got nan at step"):
-        for step in walk:
+        for step in steps:
             yielded.append(step)  # noqa: PERF402
     assert len(yielded) == 3
     assert all(math.isfinite(step.loss) for step in yielded)

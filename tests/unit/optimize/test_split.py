@@ -29,7 +29,7 @@ def network(ndim: int, generator: torch.Generator, pooling: str = "max") -> VGG:
         ((64, 1), 20, 8, "max"),
         ((21, 18, 17), 8, 4, "max"),
         ((20, 1, 17), 8, 2, "avg"),
-        ((9, 10, 8, 11), 4, None, "max"),
+        pytest.param((9, 10, 8, 11), 4, None, "max", marks=pytest.mark.slow),
         ((9, 10, 2, 11), 4, 4, "max"),
     ],
 )

@@ -131,11 +131,11 @@ def test_receptive_field_follows_positions_back_through_the_stack() -> None:
         for layer in stack:
             field = field.compose(layer)
         for position in (0, 1, 4):
-            seen = {position}
+            positions = {position}
             for layer in reversed(stack):
-                seen = set().union(*(seen_from(layer, at) for at in seen))
+                positions = set().union(*(seen_from(layer, place) for place in positions))
             (window,) = field.window((position,))
-            assert (window.start, window.stop - 1) == (min(seen), max(seen))
+            assert (window.start, window.stop - 1) == (min(positions), max(positions))
             assert field.size == field.span == (len(window),)
 
 
@@ -147,11 +147,11 @@ def test_receptive_field_covers_what_transposed_convolutions_see() -> None:
         for layer in stack:
             field = field.compose(layer)
         for position in range(5):
-            seen = {position}
+            positions = {position}
             for layer in reversed(stack):
-                seen = set().union(*(seen_from(layer, at) for at in seen))
+                positions = set().union(*(seen_from(layer, place) for place in positions))
             (window,) = field.window((position,))
-            assert seen <= set(window), (list(map(str, stack)), position)
+            assert positions <= set(window), (list(map(str, stack)), position)
             assert len(window) <= field.span[0]
 
 

@@ -155,7 +155,9 @@ def test_styles_of_weight_0_do_not_count(generator: torch.Generator) -> None:
     torch.testing.assert_close(both, random_phase_noise([one], (64,), generator=seeds[1]))
 
 
-@pytest.mark.parametrize("ndim", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "ndim", [1, *(pytest.param(ndim, marks=pytest.mark.slow) for ndim in (2, 3))]
+)
 def test_a_texture_ends_nearer_to_its_style_than_from_uniform_noise(ndim: int) -> None:
     generator = torch.Generator().manual_seed(ndim)
     coarse = torch.rand(1, 1, *[6] * ndim, generator=generator)

@@ -54,11 +54,11 @@ def test_each_network_continues_what_the_one_before_has_made(extents: tuple[int,
     content, style = fields(*extents)
     transfer = StyleTransfer(OPTIONS, spatial_dims=len(extents), in_channels=1)
     steps = list(transfer.run(content, [style]))
-    assert [each.fraction_done for each in steps] == sorted(each.fraction_done for each in steps)
+    assert [step.fraction_done for step in steps] == sorted(step.fraction_done for step in steps)
     assert steps[-1].fraction_done == pytest.approx(1)
     assert steps[-1].step == steps[-1].steps == OPTIONS.steps
-    first = next(each for each in steps if each.phase == each.phases)
-    draft = [each for each in steps if each.phase == each.phases - 1][-1]
+    first = next(step for step in steps if step.phase == step.phases)
+    draft = [step for step in steps if step.phase == step.phases - 1][-1]
     assert first.values.equal(draft.values)
     assert steps[-1].loss < first.loss
     # The loss is that of the network whose turn it is.
@@ -80,11 +80,11 @@ def test_every_phase_continues_from_its_checkpoint_bit_by_bit(tmp_path: Path) ->
     for number, progress in enumerate(transfer.run(content, [style])):
         steps.append(progress)
         save_checkpoint(tmp_path / str(number), progress.state(), "mark")
-    assert {each.phase for each in steps} == {1, 2, 3}
+    assert {step.phase for step in steps} == {1, 2, 3}
     for number in range(len(steps)):
         state = load_checkpoint(tmp_path / str(number), "mark")
         rest = list(transfer.run(content, [style], resume=state))
-        assert [each.step for each in rest] == [each.step for each in steps[number:]]
+        assert [step.step for step in rest] == [step.step for step in steps[number:]]
         assert rest[-1].values.equal(steps[-1].values)
 
 
@@ -99,14 +99,14 @@ def test_it_ends_when_nothing_is_gained(tmp_path: Path) -> None:
         save_checkpoint(tmp_path / str(progress.step), progress.state(), "mark")
     last = steps[-1].step
     assert 10 <= last < 60
-    losses = [each.loss for each in steps]
+    losses = [step.loss for step in steps]
     assert losses[-11] - min(losses[-10:]) < 0.2 * losses[-11]
     assert losses[-12] - min(losses[-11:-1]) >= 0.2 * losses[-12]
     assert len(messages) == 1
     assert f"{last} of" in messages[0]
     # The losses before an interruption count.
     state = load_checkpoint(tmp_path / str(last - 3), "mark")
-    assert [each.step for each in transfer.run(content, [style], resume=state)][-1] == last
+    assert [step.step for step in transfer.run(content, [style], resume=state)][-1] == last
     everything = dataclasses.replace(options, tolerance=0.0)
     *_, end = StyleTransfer(everything, spatial_dims=1, in_channels=1).run(content, [style])
     assert end.step == 60

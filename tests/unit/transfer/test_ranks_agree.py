@@ -33,7 +33,7 @@ def test_loss_and_gradient(ndim: int, extent: int) -> None:
     lower = StyleTransfer(NARROW, spatial_dims=ndim, in_channels=1)
     higher = StyleTransfer(NARROW, spatial_dims=ndim + 1, in_channels=1)
     one = evaluate_whole(lower.objective(content, [style], [1.0] * ndim), x)
-    thick = [each.unsqueeze(2) for each in (content, style, x)]
+    thick = [values.unsqueeze(2) for values in (content, style, x)]
     other = evaluate_whole(higher.objective(thick[0], [thick[1]], [1.0] * (ndim + 1)), thick[2])
     assert other.loss == pytest.approx(one.loss, rel=1e-4)
     torch.testing.assert_close(other.gradient.squeeze(2), one.gradient, rtol=2e-3, atol=1e-6)
