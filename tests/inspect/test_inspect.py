@@ -24,6 +24,7 @@ from convnd_tasks.inspect import (
     probe_receptive_field,
 )
 from convnd_tasks.modalities.arrays.codec import value_range
+from error_fields import raises
 from rounding import network_rounding
 from torch import nn
 
@@ -224,9 +225,9 @@ def test_probed_fields_are_those_of_the_geometry(ndim: int) -> None:
 
 def test_probing_says_what_it_cannot_tell() -> None:
     whole = nn.Sequential(nn.Conv1d(1, 2, 3), nn.InstanceNorm1d(2))
-    with pytest.raises(UsageError, match="layer 1: expected equal windows at equal whole steps"):
+    with raises(UsageError, operation="layer 1", got="other windows"):
         network_from_module(whole, ["1"])
-    with pytest.raises(UsageError, match="expected a module with a convolution, got none"):
+    with raises(UsageError, operation="from_module", got="none"):
         network_from_module(nn.Sequential(nn.ReLU()), ["0"])
 
 
@@ -296,7 +297,6 @@ def test_memory_holds_positions_only() -> None:
     assert len(result.shapes) <= 9
 
 
-@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_inputs() -> None:
     network = network_from_module(_matched(1), ["1"])
     alive: weakref.WeakSet[Grid] = weakref.WeakSet()
@@ -306,6 +306,8 @@ def test_memory_does_not_grow_with_the_number_of_inputs() -> None:
         rng = np.random.default_rng(number)
         grid = Grid(values=torch.from_numpy(rng.integers(0, 9, (1, 1, 16))).float())
         alive.add(grid)
+        if number % 50 == 0:
+            gc.collect()  # garbage in cycles
         most[0] = max(most[0], len(alive))
         return grid
 
@@ -318,9 +320,9 @@ def test_memory_does_not_grow_with_the_number_of_inputs() -> None:
         tracemalloc.stop()
         return peak
 
-    few, many = peak_memory(1000), peak_memory(3000)
-    # Names and shapes of 2,000 inputs more would take over 250,000 bytes.
-    assert many < few + 100_000
+    few, many = peak_memory(300), peak_memory(700)
+    # Names and shapes of 400 inputs more would take over 50,000 bytes.
+    assert many < few + 20_000
     assert most[0] < 10  # the values themselves live outside of what is traced
 
 
@@ -381,7 +383,7 @@ def test_cut_volume_lies_where_it_lay(tmp_path: Path) -> None:
     np.testing.assert_array_equal(back.get_fdata().astype(np.float32), data[2:5, 3:9, 1:2])
     np.testing.assert_allclose(back.affine @ [0, 0, 0, 1], image.affine @ [2, 3, 1, 1], atol=1e-5)
     np.testing.assert_allclose(back.affine[:3, :3], image.affine[:3, :3], atol=1e-5)
-    with pytest.raises(ShapeError, match=r"a region inside \(8, 9, 7\)"):
+    with raises(ShapeError, operation="crop", expected="(8, 9"):
         io.crop(io.read(tmp_path / "scan.nii"), (slice(2, 9), slice(0, 1), slice(0, 1)))
 
 
@@ -397,16 +399,16 @@ def test_values_are_scaled_by_the_percentiles_of_what_is_finite() -> None:
 def test_names_and_numbers_that_are_wrong() -> None:
     network = network_from_module(_matched(1), ["1"])
     inputs = _named({"a": np.ones(9, np.float32)})
-    with pytest.raises(UnknownNameError, match="layer: expected one of 1, got 'relu9'"):
+    with raises(UnknownNameError, operation="layer", expected="one of 1", got="'relu9'"):
         find_patches(network, inputs, {"relu9": []})
-    with pytest.raises(UsageError, match="units: expected numbers from 0 to 2 for 1, got 3"):
+    with raises(UsageError, operation="units", expected="0 to 2", got="3"):
         find_patches(network, inputs, {"1": [3]}, rescale=False)
-    with pytest.raises(UsageError, match="suppress: expected one of overlap, input, none"):
+    with raises(UsageError, operation="suppress", got="'some'"):
         find_patches(network, inputs, {"1": []}, suppress="some")
-    with pytest.raises(UsageError, match="top of at least 1 and batch of at least 0, got 0, 0"):
+    with raises(UsageError, operation="patches", expected="1 and batch", got="0, 0"):
         find_patches(network, inputs, {"1": []}, top=0)
     for text in ("9", "2-1", "x", "random:", "random:x", "", "1,,2", "-1"):
-        with pytest.raises(UsageError, match="--units: expected numbers from 0 to 7 for relu1_1"):
+        with raises(UsageError, operation="--units", expected="0 to 7"):
             parse_units(text, 8, layer="relu1_1")
     assert parse_units("0-2,1,7", 8, layer="x") == [0, 1, 2, 7]
     assert parse_units("random:99", 8, layer="x") == list(range(8))

@@ -25,6 +25,7 @@ from convnd_tasks.inspect import (
 from convnd_tasks.inspect.grams import gram_distances
 from convnd_tasks.inspect.job import run_patches
 from convnd_tasks.inspect.options import PatchOptions
+from error_fields import raises
 from PIL import Image
 from torch import nn
 
@@ -91,9 +92,9 @@ def test_a_mixed_folder_gives_what_has_as_many_axes(photos: Path, tmp_path: Path
     (photos / "table.csv").write_text("time,I\n0,1\n1,2\n")
     assert _run(tmp_path / "out", [str(photos)], 2, units="0")["inputs"] == 3
     assert _run(tmp_path / "most", [str(photos)], units="0")["inputs"] == 3
-    with pytest.raises(UsageError, match="give files of one kind"):
+    with raises(UsageError, operation="--dim", expected="1, which"):
         _run(tmp_path / "other", [str(photos), str(photos / "table.csv")])
-    with pytest.raises(InputFileError, match="with 3 spatial axes, got none"):
+    with raises(InputFileError, operation="photos", expected="3 spatial", got="none"):
         _run(tmp_path / "other", [str(photos)], 3)
 
 
@@ -200,7 +201,7 @@ def test_wrong_usage_leaves_nothing(photos: Path, tmp_path: Path) -> None:
             _run(tmp_path / "out", names, **options)
     assert set(tmp_path.rglob("*")) == before
     (tmp_path / "out").mkdir()
-    with pytest.raises(OutputExistsError, match="expected a new folder, got one that exists"):
+    with raises(OutputExistsError, operation="out", got="one that exists"):
         _run(tmp_path / "out", [folder])
 
 
@@ -244,7 +245,7 @@ def test_what_goes_back_through_rectifiers(ndim: int) -> None:
         got = explain(network, x, "3", 0, position, method=method)
         assert got[(0, 0, *position)].item() == pytest.approx(value)
         assert got.count_nonzero() == 1
-    with pytest.raises(UnknownNameError, match="explain: method: expected one of guided"):
+    with raises(UnknownNameError, operation="explain: method", got="'other'"):
         explain(network, x, "3", 0, position, method="other")
 
 
@@ -272,7 +273,7 @@ def test_channel_maps_are_the_features() -> None:
     assert maps.shape == (1, 7, 7)
     assert torch.nonzero(maps).tolist() == [[0, 3, 5]]
     assert channel_maps(network, x, "1", [0]).shape == (1, 9, 9)
-    with pytest.raises(UsageError, match="units: expected numbers from 0 to 0 for 1, got 1"):
+    with raises(UsageError, operation="units", expected="0 to 0", got="1"):
         channel_maps(network, x, "1", [1])
 
 

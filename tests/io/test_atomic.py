@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from error_fields import raises
 
 from convnd.errors import InputFileError, OutputExistsError, OutputFileError, StopSignal
 from convnd.io import atomic
@@ -86,7 +87,7 @@ def test_a_link_keeps_pointing_at_the_replaced_file(tmp_path: Path) -> None:
 def test_an_existing_file_is_refused(tmp_path: Path) -> None:
     target = tmp_path / "out.png"
     target.write_text("old")
-    with pytest.raises(OutputExistsError, match=r"write .*out.png: expected a new file, got one"):
+    with raises(OutputExistsError, operation="out.png", got="one that exists"):
         check_target(target, overwrite=False)
     assert check_target(target, overwrite=True) == target
 
@@ -94,7 +95,7 @@ def test_an_existing_file_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     target = tmp_path / "out.png"
     with (
-        pytest.raises(OutputExistsError, match="made meanwhile by someone else"),
+        raises(OutputExistsError, operation="out.png", got="one made meanwhile by someone else"),
         atomic_path(target, overwrite=False) as file,
     ):
         file.write_text("ours")
@@ -121,7 +122,7 @@ def test_a_full_disk_is_an_output_error(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "fsync", full)
     with (
-        pytest.raises(OutputFileError, match="'No space left on device'; choose another folder"),
+        raises(OutputFileError, operation="out.png", got="'No space left on device'"),
         atomic_path(tmp_path / "out.png", overwrite=False),
     ):
         pass
@@ -157,7 +158,9 @@ def test_folders_that_take_no_file_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that even root cannot fill")
 def test_a_folder_that_is_not_writable_is_refused() -> None:
-    with pytest.raises(OutputFileError, match="expected a folder that takes new files, got"):
+    with raises(
+        OutputFileError, operation="write /proc/self/out.png", expected="a folder that takes"
+    ):
         check_target("/proc/self/out.png", overwrite=False)
 
 
@@ -208,7 +211,7 @@ def test_a_link_to_nothing_is_no_free_name(tmp_path: Path) -> None:
     link, target = tmp_path / "a.png", tmp_path / "elsewhere" / "b.png"
     link.symlink_to(target)
     assert next_free_path(link) == tmp_path / "a-2.png"
-    with pytest.raises(OutputExistsError, match="got a link to .* which is missing"):
+    with raises(OutputExistsError, operation="a.png", got="missing"):
         check_target(link, overwrite=False)
     (tmp_path / "elsewhere").mkdir()
     with atomic_path(link, overwrite=True) as file:
@@ -218,7 +221,7 @@ def test_a_link_to_nothing_is_no_free_name(tmp_path: Path) -> None:
 
 def test_a_sidecar_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "a.csv.json").symlink_to(tmp_path / "nothing")
-    with pytest.raises(OutputExistsError, match="a record of an earlier result or none"):
+    with raises(OutputExistsError, operation="a.csv.json", got="another file"):
         write_sidecar(tmp_path / "a.csv", {"convnd:x": "y"})
     assert names(tmp_path) == ["a.csv.json"]
 
@@ -238,6 +241,6 @@ def test_a_temporary_folder_that_cannot_be_is_an_output_error(
     parent: Path | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    expected = pytest.raises(OutputFileError, match="temporary folder: expected a place that")
+    expected = raises(OutputFileError, operation="temporary folder", expected="a place that")
     with expected, temporary_folder(parent):
         pass

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from error_fields import raises
 
 from convnd import io
 from convnd.errors import InputFileError
@@ -172,7 +173,7 @@ def test_several_recordings_are_named(suffix: str, tmp_path: Path) -> None:
     else:
         with pytest.importorskip("h5py").File(tmp_path / "a.h5", "w") as file:
             file.update(arrays)
-    with pytest.raises(InputFileError, match=r"one array of leads.*a 2x60, b 2x40"):
+    with raises(InputFileError, expected="one array of leads", got="a 2x60, b 2x40"):
         io.read(tmp_path / f"a{suffix}")
 
 
@@ -185,7 +186,7 @@ def test_links_to_other_files_are_not_followed(tmp_path: Path) -> None:
         layout = h5py.VirtualLayout(shape=LEADS.shape, dtype="f8")
         layout[:] = h5py.VirtualSource(str(tmp_path / "secret.h5"), "x", shape=LEADS.shape)
         file.create_virtual_dataset("virtual", layout)
-    with pytest.raises(InputFileError, match="expected arrays of numbers, got none"):
+    with raises(InputFileError, operation="a.h5", got="none"):
         io.read(tmp_path / "a.h5")
 
 
@@ -201,7 +202,7 @@ def test_sizes_are_checked(suffix: str, tmp_path: Path) -> None:
         pytest.importorskip("soundfile").write(path, LEADS.T / 10, 8000)
     else:
         table(path, {"I": LEADS[0], "II": LEADS[1]})
-    with pytest.raises(InputFileError, match="expected at most 100 samples, got"):
+    with raises(InputFileError, expected="100 samples"):
         io.read(path, max_pixels=100)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputFileError):

@@ -12,6 +12,7 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 from command_line import Run
 from dicom_files import enhanced, series
+from error_fields import raises
 from pydicom.data import get_testdata_file
 
 import convnd.io
@@ -188,7 +189,7 @@ def test_folders_are_replaced_whole_and_never_others(tmp_path: Path) -> None:
     convnd.io.write(tmp_path / "out", shorter, overwrite=True)
     assert convnd.io.read(tmp_path / "out").shape == (20, 24, 2)
     (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(OutputFileError, match="got 'thesis.txt' among them"):
+    with raises(OutputFileError, operation="out", got="'thesis.txt' among them"):
         convnd.io.write(tmp_path / "out", grid, overwrite=True)
     assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
@@ -196,12 +197,12 @@ def test_folders_are_replaced_whole_and_never_others(tmp_path: Path) -> None:
 
 def test_what_cannot_be_dicom_is_refused(tmp_path: Path) -> None:
     grid = convnd.io.read(series(tmp_path / "s", [0, 5, 10]))
-    with pytest.raises(UsageError, match="expected a folder for a series of 3 files"):
+    with raises(UsageError, operation="write a.dcm", expected="3 files"):
         convnd.io.write(tmp_path / "a.dcm", grid)
-    with pytest.raises(UsageError, match="expected a name ending in"):
+    with raises(UsageError, operation="out", got="'out'"):
         convnd.io.write(tmp_path / "out", Grid(values=torch.ones(1, 1, 2, 2, 2)))
     box = convnd.io.crop(grid, [slice(0, 4), slice(0, 4), slice(1, 3)])
-    with pytest.raises(UsageError, match="expected the grid of the source, 20 x 24 x 3, got 4 x"):
+    with raises(UsageError, operation="write DICOM", expected="20 x 24 x 3", got="4 x 4 x 2"):
         convnd.io.write(tmp_path / "out", box)
     convnd.io.write(tmp_path / "box.nii", box)
     np.testing.assert_array_equal(

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from error_fields import raises
 
 import convnd.io
 from convnd.errors import DependencyError, InputFileError, ShapeError
@@ -130,18 +131,18 @@ def test_hazards_are_refused_without_a_sound(
 def test_a_small_file_cannot_unpack_into_a_large_one(tmp_path: Path) -> None:
     bomb = gzip.compress(bytes(2**24))
     (tmp_path / "a.nrrd").write_bytes(NRRD.replace(b"raw", b"gzip") + bomb)
-    with pytest.raises(InputFileError, match="expected 96 bytes of voxels, got more"):
+    with raises(InputFileError, operation="a.nrrd", expected="96 bytes", got="more"):
         convnd.io.read(tmp_path / "a.nrrd")
 
 
 def test_all_missing_and_several_channels_are_refused(tmp_path: Path) -> None:
     voxels = np.full(24, np.nan, np.float32).tobytes()
     (tmp_path / "a.nrrd").write_bytes(NRRD + voxels)
-    with pytest.raises(InputFileError, match="expected finite voxels, got none among 24"):
+    with raises(InputFileError, operation="a.nrrd", got="none among 24"):
         convnd.io.read(tmp_path / "a.nrrd")
     import torch
 
-    with pytest.raises(ShapeError, match="expected 1 channel for NRRD and MHA, got 2"):
+    with raises(ShapeError, operation="write", expected="1 channel", got="2"):
         convnd.io.write(tmp_path / "b.nrrd", Grid(values=torch.ones(1, 2, 2, 2, 2)))
 
 
@@ -224,7 +225,7 @@ def test_compressed_voxels_are_right_or_refused(
         values = convnd.io.read(tmp_path / "a.mha").values[0, 0].numpy()
         assert values.T.ravel().tolist() == list(range(64))
     else:
-        with pytest.raises(InputFileError, match="^read "):
+        with raises(InputFileError, operation="a.mha"):
             convnd.io.read(tmp_path / "a.mha")
 
 
@@ -376,5 +377,10 @@ def test_reading_needs_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "a.mha").write_bytes(mha_header().encode() + VOXELS)
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     grid = convnd.io.read(tmp_path / "a.mha")
-    with pytest.raises(DependencyError, match=r'pip install "convnd-toolkit\[volumes\]"'):
+    with raises(
+        DependencyError,
+        operation="NRRD and MHA",
+        got="none installed",
+        remedy='pip install "convnd-toolkit[volumes]"',
+    ):
         convnd.io.write(tmp_path / "b.mha", grid)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from command_line import Run
+from error_fields import raises
 
 import convnd.io
 from convnd.errors import InputFileError
@@ -144,19 +145,21 @@ def test_analyze_is_read_with_its_voxels_from_right_to_left(tmp_path: Path, kind
     convnd.io.write(tmp_path / "b.nii", grid)
     np.testing.assert_allclose(nibabel.load(tmp_path / "b.nii").affine, expected.affine, atol=1e-5)
     (tmp_path / "a.mat").write_bytes(b"geometry")
-    with pytest.raises(InputFileError, match=r"one in a.mat; convert it to NIfTI"):
+    with raises(
+        InputFileError, operation="a.hdr", got="one in a.mat", remedy="convert it to NIfTI"
+    ):
         convnd.io.read(tmp_path / "a.hdr")
 
 
 def test_pairs_with_one_file_missing_are_refused(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Pair(data(), AFFINE), tmp_path / "a.img")
     (tmp_path / "a.img").rename(tmp_path / "b.img")
-    with pytest.raises(InputFileError, match=r"expected the file a.img beside it"):
+    with raises(InputFileError, operation="a.hdr", expected="the file a.img beside", got="none"):
         convnd.io.read(tmp_path / "a.hdr")
-    with pytest.raises(InputFileError, match=r"expected the file b.hdr beside it"):
+    with raises(InputFileError, operation="b.img", expected="the file b.hdr beside", got="none"):
         convnd.io.read(tmp_path / "b.img")
     (tmp_path / "a.img").write_bytes(bytes(10))
-    with pytest.raises(InputFileError, match="the file is cut short"):
+    with raises(InputFileError, operation="a.img", got="fewer"):
         convnd.io.read(tmp_path / "a.hdr")
 
 

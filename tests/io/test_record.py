@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from error_fields import raises
 from malformed import WHOLE
 
 import convnd.io
@@ -64,7 +65,7 @@ def test_the_same_grid_gives_the_same_bytes(tmp_path: Path, suffix: str) -> None
 
 def test_a_file_beside_that_is_no_record_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "a.csv.json").write_text(json.dumps({"mine": "yes"}))
-    with pytest.raises(OutputExistsError, match=r"a.csv.json: expected a record of an earlier"):
+    with raises(OutputExistsError, operation="a.csv.json", got="another file"):
         convnd.io.write(tmp_path / "a.csv", grid_for(".csv"), provenance=RECORD)
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv.json"]
     convnd.io.write(tmp_path / "b.csv", grid_for(".csv"), provenance=RECORD)
@@ -84,7 +85,7 @@ def test_the_digest_is_of_all_that_belongs_to_an_input(tmp_path: Path) -> None:
         assert convnd.io.digest(path) != before
         (tmp_path / part).write_bytes(data)
         assert convnd.io.digest(path) == before
-    with pytest.raises(InputFileError, match="expected a file that can be read to its end"):
+    with raises(InputFileError, operation="none", expected="a file that can"):
         convnd.io.digest(tmp_path / "none")
 
 
@@ -105,9 +106,9 @@ def test_a_file_in_the_record_s_place_is_found_before_any_work(tmp_path: Path) -
         (tmp_path / f"{name}.json").write_text("{}")
     convnd.io.check_output(tmp_path / "a.csv")
     convnd.io.check_output(tmp_path / "a.png", provenance=True)  # which holds its record itself
-    with pytest.raises(OutputExistsError, match=r"a.csv.json: expected a record of an earlier"):
+    with raises(OutputExistsError, operation="a.csv.json", got="another file"):
         convnd.io.check_output(tmp_path / "a.csv", provenance=True)
     WHOLE["a.mp4"](tmp_path / "a.mp4", np.random.default_rng(1))
     clip = convnd.io.open_video(tmp_path / "a.mp4")
-    with pytest.raises(OutputExistsError, match=r"a.gif.json: expected a record of an earlier"):
+    with raises(OutputExistsError, operation="a.gif.json", got="another file"):
         convnd.io.check_video_output(tmp_path / "a.gif", clip.info, provenance=True)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from error_fields import raises
 
 from convnd import io
 from convnd.errors import DependencyError, InputFileError, OutputExistsError, UsageError
@@ -135,7 +136,7 @@ def test_gaps_survive_in_wfdb(tmp_path: Path, samples: Any) -> None:
 def test_no_part_of_a_record_is_overwritten(record: Path, tmp_path: Path) -> None:
     grid = io.read(record)
     (tmp_path / "out.dat").write_bytes(b"mine")
-    with pytest.raises(OutputExistsError, match="expected a new file"):
+    with raises(OutputExistsError, operation="out.dat", got="one that exists"):
         io.write(tmp_path / "out.hea", grid)
     assert (tmp_path / "out.dat").read_bytes() == b"mine"
     assert not (tmp_path / "out.hea").exists()
@@ -143,7 +144,9 @@ def test_no_part_of_a_record_is_overwritten(record: Path, tmp_path: Path) -> Non
 
 def test_a_header_that_names_a_missing_file(record: Path) -> None:
     record.with_suffix(".dat").unlink()
-    with pytest.raises(InputFileError, match=r"expected the file rec\.dat beside it.*got none"):
+    with raises(
+        InputFileError, operation="rec.hea", expected="the file rec.dat beside", got="none"
+    ):
         io.read(record)
 
 
@@ -197,14 +200,14 @@ def test_a_result_beyond_the_physical_range_widens_it(tmp_path: Path, samples: A
 def test_a_truncated_edf(tmp_path: Path, samples: Any) -> None:
     path = edf(tmp_path / "a.edf", samples)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputFileError, match=r"expected \d+ data records.*cut short"):
+    with raises(InputFileError, operation="a.edf", expected="3 data"):
         io.read(path)
 
 
 def test_edf_knows_no_gaps(tmp_path: Path, samples: Any) -> None:
     grid = io.read(edf(tmp_path / "a.edf", samples))
     grid.values[0, 0, 3] = math.nan
-    with pytest.raises(UsageError, match="knows none"):
+    with raises(UsageError, operation="write", got="some"):
         io.write(tmp_path / "b.edf", grid)
     assert not (tmp_path / "b.edf").exists()
 
@@ -316,7 +319,7 @@ def test_a_wav_that_is_cut_short(tmp_path: Path) -> None:
         file.setframerate(8000)
         file.writeframes(struct.pack("<100h", *range(100)))
     (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:-10])
-    with pytest.raises(InputFileError, match="cut short"):
+    with raises(InputFileError, operation="a.wav", got="190"):
         io.read(tmp_path / "a.wav")
 
 
@@ -336,7 +339,12 @@ def test_a_missing_package_is_named_with_its_install_command(
     record: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wfdb", None)
-    with pytest.raises(DependencyError, match=r'pip install "convnd-toolkit\[signals\]"'):
+    with raises(
+        DependencyError,
+        operation="rec.hea",
+        got="none installed",
+        remedy='pip install "convnd-toolkit[signals]"',
+    ):
         io.read(record)
 
 
@@ -358,13 +366,13 @@ def test_npz_keeps_what_is_known_of_a_signal(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "3", '{"units": []}', '{"units": 1, "start": 2}'])
 def test_npz_whose_signal_is_none(tmp_path: Path, text: str) -> None:
     np.savez(tmp_path / "a.npz", values=np.zeros((1, 9)), signal=np.array(text))
-    with pytest.raises(InputFileError, match="a.npz: expected an .npz archive"):
+    with raises(InputFileError, operation="a.npz", expected="an .npz archive"):
         io.read(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize("suffix", [".edf", ".bdf", ".hea", ".wav", ".flac"])
 def test_a_rate_that_is_not_known_is_asked_for(tmp_path: Path, suffix: str) -> None:
-    with pytest.raises(UsageError, match="expected a sampling rate for .* add --rate"):
+    with raises(UsageError, operation="write", got="a recording without one", remedy="--rate"):
         io.write(tmp_path / f"a{suffix}", Grid(values=torch.rand(1, 1, 99)))
     assert not list(tmp_path.iterdir())
 

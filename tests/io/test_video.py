@@ -15,6 +15,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from error_fields import raises
 from numpy.typing import NDArray
 
 from convnd import io
@@ -268,7 +269,7 @@ def test_transparency_is_refused_where_there_is_any(
     assert len(list(io.open_video(path).frames())) == 3
     frames[2][20:30, 20:30, 3] = 240  # not yet in the first frame, which is looked at beforehand
     path = make(tmp_path / name, [0, 1001, 2002], frames=frames, **how)
-    with pytest.raises(InputFileError, match="expected opaque frames, got transparency"):
+    with raises(InputFileError, expected="opaque frames", got="transparency"):
         list(io.open_video(path).frames())
 
 
@@ -335,25 +336,25 @@ def test_sizes_that_change_or_are_absurd(tmp_path: Path, monkeypatch: pytest.Mon
             for packet in [*encoder.encode(frame), *encoder.encode(None)]:
                 packet.stream = stream
                 out.mux(packet)
-    with pytest.raises(InputFileError, match="expected frames of 64x48 as the first, got 64x64"):
+    with raises(InputFileError, operation="c.mkv", expected="64x48", got="64x64 at 0.067 s"):
         list(io.open_video(tmp_path / "c.mkv").frames())
     monkeypatch.setattr(file, "MAX_FRAME", 1000)
-    with pytest.raises(InputFileError, match="expected at most 1,000 pixels, got 48 × 64"):
+    with raises(InputFileError, operation="d.mp4", expected="1,000 pixels", got="48 × 64 = 3,072"):
         io.open_video(make(tmp_path / "d.mp4", [0, 1001]))
 
 
 def test_outputs_that_cannot_be(tmp_path: Path) -> None:
     clip = io.open_video(make(tmp_path / "a.mp4", aspect=Fraction(1)))
     check = io.check_video_output
-    with pytest.raises(UsageError, match="expected sound that webm holds, got aac; choose .mkv"):
+    with raises(UsageError, operation="b.webm", got="aac", remedy="choose .mkv"):
         check(tmp_path / "b.webm", clip.info)
     check(tmp_path / "b.webm", clip.info, audio=False)
-    with pytest.raises(UsageError, match="expected a name ending in .mp4"):
+    with raises(UsageError, operation="b.avi", expected="a name ending in"):
         check(tmp_path / "b.avi", clip.info)
-    with pytest.raises(OutputExistsError, match="expected a new file"):
+    with raises(OutputExistsError, operation="a.mp4", got="one that exists"):
         check(tmp_path / "a.mp4", clip.info)
     frame = io.VideoFrame(0, torch.full((1, 3, 48, 64), float("nan")))
-    with pytest.raises(NumericalError, match="expected finite values for a frame"):
+    with raises(NumericalError, operation="write", expected="finite values for a"):
         io.write_video(tmp_path / "b.mp4", clip.info, [frame])
 
     def stops() -> Any:
@@ -400,17 +401,17 @@ def test_folders_of_pictures(tmp_path: Path) -> None:
     back = io.read(tmp_path / "out" / "shot-100.png")
     assert torch.equal(back.values, frames[2].values)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["frames", "out"]
-    with pytest.raises(OutputExistsError, match="expected a new or empty folder"):
+    with raises(OutputExistsError, operation="out", expected="a new or empty"):
         io.write_image_sequence(tmp_path / "out", clip.frames())
     (folder / "shot-10.png").write_bytes(b"damaged")
     assert len(list(clip.frames())) == 2
     assert clip.damage == "1 damaged frame was left out"
-    with pytest.raises(InputFileError, match="expected pictures whose names end in a number"):
+    with raises(InputFileError, expected="pictures whose names end", got="none"):
         io.open_video(tmp_path)
-    with pytest.raises(UsageError, match="--rate: expected a folder of pictures"):
+    with raises(UsageError, operation="--rate", expected="a folder of pictures"):
         io.open_video(make(tmp_path / "a.mp4", [0, 1001]), rate=Fraction(25))
     (folder / "again-9.png").write_bytes((folder / "shot-9.png").read_bytes())
-    with pytest.raises(InputFileError, match="expected one picture for each number"):
+    with raises(InputFileError, operation="frames", expected="one picture for each"):
         io.open_video(folder)
 
 
@@ -448,7 +449,7 @@ def test_pictures_are_replaced_all_or_none(tmp_path: Path) -> None:
         yield frame(1.0)
 
     (tmp_path / "new").mkdir()
-    with pytest.raises(OutputExistsError, match="made meanwhile by someone else"):
+    with raises(OutputExistsError, operation="new", got="one made meanwhile by someone else"):
         io.write_image_sequence(tmp_path / "new", taken_meanwhile())
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["mine.txt"]
 
@@ -458,5 +459,5 @@ def test_a_clip_as_one_grid(tmp_path: Path) -> None:
     assert (grid.shape, grid.axes, grid.units) == ((6, 48, 64), ("t", "y", "x"), ("s", "px", "px"))
     io.write(tmp_path / "b.mp4", grid)
     assert io.read(tmp_path / "b.mp4").shape == (6, 48, 64)
-    with pytest.raises(InputFileError, match="expected at most 10,000 pixels"):
+    with raises(InputFileError, operation="a.mp4", expected="10,000 pixels"):
         io.read(tmp_path / "a.mp4", max_pixels=10000)

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from error_fields import raises
 from PIL import Image
 from video_files import request_here, write_video_file
 
@@ -161,7 +162,7 @@ def test_a_part_of_an_animated_webp(tmp_path: Path) -> None:
 def test_an_animated_webp_with_transparency_is_refused(tmp_path: Path) -> None:
     frames = [Image.new("RGBA", (32, 32), (9, 9, k, 99)) for k in range(3)]
     frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], duration=50)
-    with pytest.raises(InputFileError, match="transparency"):
+    with raises(InputFileError, operation="a.webp", got="transparency"):
         io.open_video(tmp_path / "a.webp")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from av.video import format as av_format
 from av.video.format import VideoFormat
+from error_fields import raises
 from numpy.typing import NDArray
 
 from convnd import io
@@ -159,7 +160,7 @@ def test_matrices_by_primaries_and_without_a_formula() -> None:
     frame.colorspace, frame.color_range, frame.color_primaries = 12, 1, 9
     assert decibels(rgb_pixels(frame, Path("x")), rgb) >= 45
     frame.colorspace = 14
-    with pytest.raises(InputFileError, match="ICtCp"):
+    with raises(InputFileError, operation="read x", got="ICtCp"):
         rgb_pixels(frame, Path("x"))
 
 
@@ -252,7 +253,9 @@ class Matrix(bytes):
 def test_other_display_matrices() -> None:
     small = orientation(Displayed((0.5, 0, 0, -0.5)), Path("x"))
     assert small == (False, False, True)
-    with pytest.raises(InputFileError, match="multiple of 90 degrees"):
+    with raises(
+        InputFileError, operation="read x", expected="90 degrees", got="another display matrix"
+    ):
         orientation(Displayed((0.7, 0.7, -0.7, 0.7)), Path("x"))
 
 
@@ -293,7 +296,7 @@ def test_high_dynamic_range_is_refused_or_mapped(tmp_path: Path, transfer: int) 
         frame.color_trc, frame.colorspace = transfer, 9
         out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
-    with pytest.raises(InputFileError, match="--tone-map"):
+    with raises(InputFileError, operation="a.mkv", remedy="--tone-map"):
         io.open_video(path)
     video = io.open_video(path, tone_map=True)
     assert video.info.colors == io.ColorTags(False, 1, 1, 1)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from error_fields import raises
 
 from convnd import io
 from convnd.errors import InputFileError
@@ -98,14 +99,16 @@ def test_segments_of_different_units_are_refused(tmp_path: Path, rng: Any) -> No
     segment(tmp_path, "rec_1", rng.normal(size=(100, 1)), ["II"])
     segment(tmp_path, "rec_2", rng.normal(size=(100, 1)), ["II"], unit="uV")
     (tmp_path / "rec.hea").write_text("rec/3 1 250 200\nrec_layout 0\nrec_1 100\nrec_2 100\n")
-    with pytest.raises(InputFileError, match="expected one unit of II in all segments, got mV and"):
+    with raises(InputFileError, operation="rec.hea", expected="one unit of II", got="mV and uV"):
         io.read(tmp_path / "rec.hea")
 
 
 def test_a_missing_segment_is_named(tmp_path: Path) -> None:
     (tmp_path / "rec_layout.hea").write_text("rec_layout 1 250 0\n~ 0 200(0)/mV 16 0 0 0 0 II\n")
     (tmp_path / "rec.hea").write_text("rec/2 1 250 200\nrec_layout 0\nrec_1 200\n")
-    with pytest.raises(InputFileError, match=r"expected the file rec_1\.hea beside it"):
+    with raises(
+        InputFileError, operation="rec.hea", expected="the file rec_1.hea beside", got="none"
+    ):
         io.read(tmp_path / "rec.hea")
 
 
@@ -133,7 +136,7 @@ def test_headers_that_leave_things_open(
 def test_a_length_of_zero_is_refused_with_advice_that_works(tmp_path: Path) -> None:
     np.arange(100, dtype="<i2").tofile(tmp_path / "a.dat")
     (tmp_path / "a.hea").write_text("a 1 360 0\na.dat 16 200(0)/mV 16 0 0 0 0 II\n")
-    with pytest.raises(InputFileError, match="got 0; correct it, or leave it out"):
+    with raises(InputFileError, operation="a.hea", got="0"):
         io.read(tmp_path / "a.hea")
     (tmp_path / "a.hea").write_text("a 1 360\na.dat 16 200(0)/mV 16 0 0 0 0 II\n")
     assert io.read(tmp_path / "a.hea").shape == (100,)
@@ -142,7 +145,7 @@ def test_a_length_of_zero_is_refused_with_advice_that_works(tmp_path: Path) -> N
 def test_a_limit_holds_where_the_header_names_no_length(tmp_path: Path) -> None:
     np.arange(1000, dtype="<i2").tofile(tmp_path / "a.dat")
     (tmp_path / "a.hea").write_text("a 1 250\na.dat 16 200/mV\n")
-    with pytest.raises(InputFileError, match="expected at most 100 samples"):
+    with raises(InputFileError, operation="a.hea", expected="100 samples"):
         io.read(tmp_path / "a.hea", max_pixels=100)
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from convnd_tasks import samples
 from convnd_tasks.samples import brush, fields, head, phantom, signals, video
+from error_fields import raises
 
 from convnd.errors import ShapeError, UnknownNameError, UsageError
 from convnd.grid import Grid
@@ -328,21 +329,21 @@ def test_cells_agree_with_brute_force() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match="did you mean 'marble'"):
+    with raises(UnknownNameError, operation="style", got="'marbel'", remedy="'marble'"):
         samples.style("marbel", spatial_dims=2)
-    with pytest.raises(UnknownNameError, match="did you mean 'town'"):
+    with raises(UnknownNameError, operation="content", got="'toun'", remedy="'town'"):
         samples.content("toun", spatial_dims=2)
 
 
 def test_a_sample_of_another_rank_is_refused() -> None:
-    with pytest.raises(UsageError, match="content: expected one of town, .* got 'ecg'") as caught:
+    with raises(UsageError, operation="content", got="'ecg'") as caught:
         samples.content("ecg", spatial_dims=2)
     assert type(caught.value) is UsageError
 
 
 @pytest.mark.parametrize("size", [(8,), (8, 8, 8), (8, 0), -1, ()])
 def test_a_size_of_another_rank_is_refused(size: Any) -> None:
-    with pytest.raises(ShapeError, match="expected 2 positive extents in size"):
+    with raises(ShapeError, operation="style", expected="2 positive"):
         samples.style("marble", spatial_dims=2, size=size)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from error_fields import raises
 
 from convnd.errors import InputFileError, UsageError
 from convnd.losses import Objective
@@ -76,12 +77,12 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     state = load_checkpoint(path, "mine")
     assert state["x"].tolist() == [0, 1, 2, 3, 4]
     assert state[0] == [1, None, 0.1, float("inf")]
-    with pytest.raises(UsageError, match="expected the checkpoint of these inputs and options"):
+    with raises(UsageError, operation="resume", expected="the checkpoint of these"):
         load_checkpoint(path, "yours")
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(InputFileError, match="expected a complete checkpoint"):
+    with raises(InputFileError, operation="resume", expected="a complete checkpoint"):
         load_checkpoint(path, "mine")
-    with pytest.raises(InputFileError, match="expected an existing file"):
+    with raises(InputFileError, operation="none", got="none"):
         load_checkpoint(tmp_path / "none", "mine")
     assert fingerprint([torch.ones(2)]) != fingerprint([torch.ones(1, 2)])
 

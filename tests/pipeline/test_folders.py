@@ -10,6 +10,7 @@ import pytest
 from command_line import Run
 from convnd_tasks.pipeline.folders import list_contents, result_names, typical_file
 from convnd_tasks.pipeline.resolve import resolve
+from error_fields import raises
 from PIL import Image
 
 from convnd.errors import InputFileError
@@ -59,7 +60,7 @@ def test_a_text_is_a_signal_where_it_is_named(tmp_path: Path) -> None:
     (tmp_path / "ecg.txt").write_text("0.1\n0.2\n")
     assert resolve([str(tmp_path / "ecg.txt")], dim=1).modality == "signals"
     assert typical_file(tmp_path, None) is None
-    with pytest.raises(InputFileError, match="expected files of a known kind"):
+    with raises(InputFileError, expected="files of a known", got="none"):
         list_contents(tmp_path, "signals", 1)
 
 
@@ -82,7 +83,7 @@ def test_a_folder_into_itself_leaves_results_alone(run: Run, tmp_path: Path) -> 
     assert names == ["cat.png", "cat_stylized.png"]
     assert "left out: results of convnd 1" in err
     (tmp_path / "in" / "cat.png").unlink()
-    with pytest.raises(InputFileError, match="expected pictures that are not results of convnd"):
+    with raises(InputFileError, operation="in", got="none"):
         list_contents(tmp_path / "in", "pictures", 2)
     shutil.copy(picture(tmp_path / "own.png"), tmp_path / "in" / "a_stylized.png")
     assert len(list_contents(tmp_path / "in", "pictures", 2).files) == 1  # it has no record

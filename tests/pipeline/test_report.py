@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pytest
 from convnd_tasks.pipeline.report import Report, check_report
 from convnd_tasks.runtime import plots
+from error_fields import raises
 
 from convnd.errors import OutputExistsError, OutputFileError, UsageError
 
@@ -100,18 +100,18 @@ def test_same_page_same_bytes(tmp_path: Path) -> None:
 
 def test_errors(tmp_path: Path) -> None:
     report = Report("x")
-    with pytest.raises(UsageError, match="report: expected the bytes of a PNG or SVG, got b'GIF8"):
+    with raises(UsageError, operation="report", got="b'GIF89a'"):
         report.figure(b"GIF89a")
-    with pytest.raises(UsageError, match="report: expected rows of 2 cells, got 1; fill with None"):
+    with raises(UsageError, operation="report", expected="2 cells", got="1"):
         report.table(["a", "b"], [[1]])
-    with pytest.raises(UsageError, match=r"report: expected a name ending in .html, got '.*pdf'"):
+    with raises(UsageError, operation="report", expected="a name ending in"):
         check_report(tmp_path / "a.pdf")
-    with pytest.raises(OutputFileError, match="missing; create it"):
+    with raises(OutputFileError, operation="a.html", got="missing"):
         check_report(tmp_path / "no" / "a.html")
     report.write(tmp_path / "a.html")
     check_report(tmp_path / "a.html", overwrite=True)
     for again in (check_report, report.write):
-        with pytest.raises(OutputExistsError, match="expected a new file"):
+        with raises(OutputExistsError, operation="a.html", got="one that exists"):
             again(tmp_path / "a.html")
     assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
 

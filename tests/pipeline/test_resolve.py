@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from command_line import Run
 from convnd_tasks.pipeline.resolve import JobSpec, resolve
+from error_fields import raises
 from PIL import Image
 
 from convnd.errors import UsageError
@@ -74,7 +75,7 @@ def test_styles_come_from_both_places_and_one_is_built_in() -> None:
     assert spec.styles[0] in spec.message
     spec = resolve(["a.png", "b.png"], texture=True)
     assert (spec.contents, spec.styles) == ((None,), ("a.png", "b.png"))
-    with pytest.raises(UsageError, match="a.png holds"):
+    with raises(UsageError, operation="--dim", got="2, which a.png holds"):
         resolve(["a.png", "b.nii"])
 
 

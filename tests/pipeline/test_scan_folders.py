@@ -12,6 +12,7 @@ from command_line import Run
 from convnd_tasks.pipeline.folders import result_name
 from convnd_tasks.pipeline.resolve import resolve
 from dicom_files import series
+from error_fields import raises
 
 import convnd.io
 from convnd.errors import InputFileError, UsageError
@@ -104,7 +105,7 @@ def test_one_of_several_series_is_chosen(run: Run, tmp_path: Path) -> None:
 
 def test_folders_without_scans_say_what_helps(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputFileError, match="--recursive"):
+    with raises(InputFileError, operation="empty", remedy="--recursive"):
         convnd.io.read(tmp_path / "empty")
     with pytest.raises((InputFileError, UsageError)):
         resolve([str(tmp_path / "empty")], modality="volumes", recursive=True)

@@ -18,6 +18,7 @@ import pytest
 import soundfile
 import torch
 from convnd_tasks.runtime import plots
+from error_fields import raises
 from malformed import WHOLE
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -285,7 +286,7 @@ def test_a_child_decodes_compressed_pixels_of_dicom(
     code += "from convnd.io.volumes import dicom_decoder; "
     code += "dicom_decoder.read_dataset = lambda path: bytearray(2**30)\nworker.main()"
     monkeypatch.setattr("convnd.io.worker.client.COMMAND", (sys.executable, "-I", "-c", code))
-    with pytest.raises(InputFileError, match="asks for more than there is"):
+    with raises(InputFileError, operation="1.dcm", got="one that asks for more than"):
         convnd.io.read(path)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import Run
+from error_fields import raises
 from PIL import Image
 
 from convnd import io
@@ -191,7 +192,7 @@ def test_two_writers_of_one_file(
             entry.unlink()
         io.write(other / target.name, mine)
     else:
-        with pytest.raises(OutputExistsError, match="got one made meanwhile by someone else"):
+        with raises(OutputExistsError, got="one made meanwhile by someone else"):
             io.write(target, mine)
     left = {entry.name: entry.read_bytes() for entry in ours.iterdir()}
     assert left == {entry.name: entry.read_bytes() for entry in other.iterdir()}
@@ -242,7 +243,7 @@ def test_one_who_never_ends_his_turn_is_not_waited_for(
     monkeypatch.setattr(locks, "_LOCK_TIMEOUT", 0.1)
     with (
         locks.folder_lock(tmp_path),
-        pytest.raises(OutputFileError, match="got none that did in 0.1 s"),
+        raises(OutputFileError, got="none that did in 0.1 s"),
     ):
         io.write(tmp_path / "a.csv", _grid(".csv"))
     assert not list(tmp_path.iterdir())

@@ -15,6 +15,7 @@ import torch
 from convnd_tasks.modalities.video.frame_cache import FIRST_PASS, FrameCache
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.runtime.checkpoints import Checkpointer
+from error_fields import raises
 from safetensors.torch import save_file
 
 from convnd.errors import ConvndError, InputFileError, OutputExistsError, UsageError
@@ -83,7 +84,7 @@ def test_a_step_beyond_the_last_does_not_run_for_ever(signal_transfer: Any) -> N
     transfer, content, style = signal_transfer
     state = [copy.deepcopy(step.state()) for step in transfer.run(content, [style])][-1]
     state["optimizer"]["step"]["index"] = 10**6
-    with pytest.raises(InputFileError, match="resume: expected a checkpoint"):
+    with raises(InputFileError, operation="resume", expected="a checkpoint"):
         list(transfer.run(content, [style], resume=state))
 
 
@@ -116,9 +117,9 @@ def test_structures_of_every_kind_are_refused(name: str, tmp_path: Path) -> None
     if name == "another kind":  # `StyleTransfer` refuses it
         assert load_checkpoint(path, "m") == 5
         return
-    with pytest.raises(InputFileError, match="resume: expected a complete checkpoint"):
+    with raises(InputFileError, operation="resume", expected="a complete checkpoint"):
         load_checkpoint(path, "m")
-    with pytest.raises(UsageError, match="expected the checkpoint of these inputs and options"):
+    with raises(UsageError, operation="resume", expected="the checkpoint of these"):
         load_checkpoint(path, "other")  # the mark comes first
 
 
@@ -126,7 +127,7 @@ def test_structures_of_every_kind_are_refused(name: str, tmp_path: Path) -> None
 def test_other_types_are_refused(dtype: torch.dtype, tmp_path: Path) -> None:
     metadata = {"format": "convnd checkpoint 6", "mark": "m", "state": '{"tensor": "0"}'}
     save_file({"0": torch.zeros(4).to(dtype)}, tmp_path / "c", metadata)
-    with pytest.raises(InputFileError, match="resume: expected a complete checkpoint"):
+    with raises(InputFileError, operation="resume", expected="a complete checkpoint"):
         load_checkpoint(tmp_path / "c", "m")
 
 
@@ -145,7 +146,7 @@ def test_what_is_no_checkpoint_is_refused_and_stays(kind: str, tmp_path: Path) -
     assert not is_checkpoint(path)
     with pytest.raises(InputFileError):
         load_checkpoint(path, "m")
-    with pytest.raises(OutputExistsError, match="or a checkpoint of an earlier run"):
+    with raises(OutputExistsError, operation="a.png.checkpoint", got="another file"):
         Checkpointer(tmp_path / "a.png", 1).check(resume=False, overwrite=True)
 
 
@@ -207,7 +208,7 @@ def test_kept_frames_of_another_shape_are_refused(tmp_path: Path) -> None:
     cache.size = (4, 6)
     assert cache.load(FIRST_PASS, 0).shape == (1, 3, 4, 6)
     cache.size = (4, 8)
-    with pytest.raises(InputFileError, match="resume: expected kept frames of 8x4 pixels"):
+    with raises(InputFileError, operation="resume", expected="8x4 pixels"):
         cache.load(FIRST_PASS, 0)
 
 
@@ -225,7 +226,7 @@ def test_folders_of_others_are_refused_and_stay(tmp_path: Path) -> None:
     FrameCache(tmp_path / "a.mp4").check(resume=False, overwrite=False)  # empty
     (folder / "frame-000001.png").write_bytes(b"of the user's")
     for flags in ({"resume": True}, {"overwrite": True}, {}):
-        with pytest.raises(OutputExistsError, match="or one of an earlier run"):
+        with raises(OutputExistsError, operation="a.mp4.frames", got="another"):
             FrameCache(tmp_path / "a.mp4").check(**{"resume": False, "overwrite": False, **flags})
     with pytest.raises(InputFileError):
         read(folder / "frame-000001.png")

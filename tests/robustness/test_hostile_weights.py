@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from error_fields import raises
 from safetensors.torch import load_file, save_file
 
 from convnd.backbones import load
@@ -61,7 +62,7 @@ TENSORS: dict[str, Callable[[], Any]] = {
 @pytest.mark.filterwarnings("ignore")
 def test_tensors_of_every_kind_are_refused(name: str, tmp_path: Path) -> None:
     torch.save(TENSORS[name](), tmp_path / "a.pth")
-    with pytest.raises(InputFileError, match="weights"):
+    with raises(InputFileError, operation="weights"):
         add_file(tmp_path / "a.pth")
     assert not user_path("a").exists()
 
@@ -150,7 +151,7 @@ def test_kept_weights_are_compared_when_they_are_used(name: str, tmp_path: Path)
     save_file(DAMAGES[name](load_file(path)), path, metadata)
     try:
         for use in (lambda: load_state("mine"), lambda: load("mine", layers=["relu1_1"])):
-            with pytest.raises(InputFileError, match="weights: expected intact weights in"):
+            with raises(InputFileError, operation="weights", expected="intact weights in"):
                 use()
     finally:
         path.unlink()

@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import Run
+from error_fields import raises
 from malformed import LIES, PARTS, WAYS, WHOLE
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -416,7 +417,7 @@ def test_a_pipe_in_place_of_provenance_is_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "a.csv.json")
     with bounded():
         assert convnd.io.read_provenance(folder / "a.csv") == {}
-        with pytest.raises(OutputExistsError, match="got another file"):
+        with raises(OutputExistsError, operation="a.csv.json", got="another file"):
             convnd.io.check_output(folder / "a.csv", overwrite=True, provenance=True)
 
 

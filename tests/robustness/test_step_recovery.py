@@ -16,6 +16,7 @@ import torch
 from command_line import Run
 from convnd_tasks.inspect import network_from_module
 from convnd_tasks.inspect.maximize import AscentError, maximize_activation
+from error_fields import raises
 from PIL import Image
 from torch import Tensor, nn
 
@@ -294,13 +295,17 @@ def test_steps_of_optimal_inputs_are_taken_back_and_told() -> None:
 def test_the_last_good_optimal_input_is_offered() -> None:
     said: list[str] = []
     network, visited = wobbly(lambda call: call > 3)
-    with pytest.raises(AscentError, match="at step 3 after 8 smaller steps") as stopped:
+    with raises(
+        AscentError, operation="maximize_activation", got="others at step 3 after 8"
+    ) as stopped:
         optimal(network, said, steps=6)
     assert len(visited) == 3 + 9
     assert stopped.value.inputs is not None
     torch.testing.assert_close(stopped.value.inputs, visited[2])
     network, visited = wobbly(lambda _: True)
-    with pytest.raises(AscentError, match="at step 0 after 0 smaller steps") as stopped:
+    with raises(
+        AscentError, operation="maximize_activation", got="others at step 0 after 0"
+    ) as stopped:
         optimal(network, said, steps=6)
     assert len(visited) == 1
     assert stopped.value.inputs is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -77,6 +78,23 @@ def test_a_hangup_ends_a_job_like_a_termination() -> None:
     _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGHUP
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("stderr", ["closed", "full"])
+def test_a_job_goes_on_without_stderr(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stderr: str
+) -> None:
+    (tmp_path / "a.csv").write_text("\n".join(str(0.1 * (n % 7)) for n in range(40)))
+    words = ("--rate", "100", "--backbone", "compact", "--steps", "1", "--scales", "1")
+    with Path("/dev/full").open("w") as full:
+        for name in ("stderr", "__stderr__"):
+            monkeypatch.setattr(sys, name, None if stderr == "closed" else full)
+        code, out, _ = run("stylize", "a.csv", "a.csv", *words, "-v", "--json", "-o", "b.csv")
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
+    assert code == 0, out
+    assert json.loads(out)["results"][0]["output"] == "b.csv"
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from error_fields import raises
 
 from convnd.errors import DependencyError, InputFileError
 from convnd.io.video import decoder
@@ -107,7 +108,7 @@ def test_a_decoder_that_hangs_is_one_line(
     frames = VideoFile(path, timeout=30, command=child(AFTER_ONE.format(bad))).frames()
     next(frames)  # its start may take as long as it likes
     monkeypatch.setattr("convnd.io.worker.client.select.poll", Silence)
-    with pytest.raises(InputFileError, match="an answer of its decoder within 30 s") as refused:
+    with raises(InputFileError, operation="a.mp4", expected="30 s", got="none") as refused:
         next(frames)
     assert str(refused.value).isprintable()
     assert not decoders()
@@ -161,12 +162,17 @@ def test_a_parent_that_is_killed_leaves_no_child(path: Path, number: signal.Sign
 
 
 def test_without_the_package(path: Path) -> None:
-    with pytest.raises(DependencyError, match=r'pip install "convnd-toolkit\[video\]"'):
+    with raises(
+        DependencyError,
+        operation="video",
+        got="none installed",
+        remedy='pip install "convnd-toolkit[video]"',
+    ):
         VideoFile(path, command=child("sys.modules['av'] = None"))
 
 
 def test_a_header_that_asks_for_all_memory_is_the_files_fault(path: Path) -> None:
     """Found by `benchmarks/experiments/fuzz.py`: it counted as too little memory, exit code 4."""
     bad = "import av\ndef greedy(*_, **__): raise av.error.MemoryError(12, 'no')\nav.open = greedy"
-    with pytest.raises(InputFileError, match="asks for more than there is"):
+    with raises(InputFileError, operation="a.mp4", got="one that asks for more than"):
         VideoFile(path, command=child(bad))

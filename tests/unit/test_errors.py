@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from error_fields import raises
 
 from convnd import errors
 from convnd.errors import STOP_SIGNALS, ConvndError, InputFileError, ShapeError, StopSignal
@@ -39,7 +40,7 @@ def test_control_characters_stay_on_one_line() -> None:
 
 
 def test_a_built_in_class_catches_it() -> None:
-    with pytest.raises(ValueError, match="rank 4") as caught:
+    with raises(ValueError, operation="conv", expected="rank 4") as caught:
         raise ShapeError("conv", expected="rank 4", got="rank 2", remedy="add two axes")
     assert isinstance(caught.value, ConvndError)
     assert caught.value.got == "rank 2"

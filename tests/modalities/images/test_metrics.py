@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from convnd_tasks.modalities.arrays import metrics as array_metrics
 from convnd_tasks.modalities.images import features, similarity
 from convnd_tasks.modalities.images.metrics import measure_all
 from convnd_tasks.modalities.metrics import Measure
+from error_fields import raises
 from PIL import Image
 from skimage.color import rgb2lab
 from skimage.metrics import structural_similarity
@@ -21,6 +23,7 @@ from skimage.metrics import structural_similarity
 from convnd import io
 from convnd.errors import InputFileError
 from convnd.grid import Grid
+from convnd.optimize import tiled_sums
 
 RGB = ("R", "G", "B")
 
@@ -99,6 +102,27 @@ def test_the_style_itself_has_no_distance_to_it() -> None:
     assert measures["content_energy"].value > 0.1
 
 
+def test_tiles_of_shallow_layers_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "STYLE_LAYERS", ("relu1_1", "relu2_1"))
+    monkeypatch.setattr(features, "CONTENT_LAYER", "relu2_2")
+    content, result = picture(0, 96, 16).values, picture(1, 96, 16).values
+    opacity = torch.linspace(0.2, 1, 96).view(1, 1, 96, 1).expand(1, 1, 96, 16)
+    energy, grams = features.content_and_style(result, content, opacity)
+    counts = []
+
+    def count(values: Any, pictures: Any, tiling: Any, statistics: Any) -> Any:
+        counts.append(len(list(tiling)))
+        return tiled_sums(values, pictures, tiling, statistics)
+
+    monkeypatch.setattr(features, "tiled_sums", count)
+    monkeypatch.setattr(features, "_CROP", 64 * 16)
+    cut_energy, cut_grams = features.content_and_style(result, content, opacity)
+    assert counts[0] > 1
+    assert cut_energy == pytest.approx(energy, rel=1e-5)
+    for layer, gram in grams.items():
+        torch.testing.assert_close(cut_grams[layer], gram, rtol=1e-5, atol=1e-8)
+
+
 @pytest.mark.slow
 def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     content, result, style = picture(0, 352, 32), picture(1, 352, 32), picture(2)
@@ -123,7 +147,7 @@ def test_transparent_pixels_do_not_count() -> None:
     assert {name: m.value for name, m in one.items()} == pytest.approx(
         {name: m.value for name, m in two.items()}, rel=1e-5, abs=1e-6
     )
-    with pytest.raises(InputFileError, match="transparent"):
+    with raises(InputFileError, operation="evaluate: content", got="transparent ones only"):
         figures(with_opacity(content, alpha * 0), result)
 
 
@@ -147,7 +171,7 @@ def test_a_content_of_another_size_is_resized_and_the_meaning_says_so() -> None:
 
 def test_a_picture_too_small_is_refused() -> None:
     small = Grid(values=torch.rand(1, 3, 8, 30), channels=RGB)
-    with pytest.raises(InputFileError, match="result.*16x16.*30x8"):
+    with raises(InputFileError, operation="evaluate: result", expected="1 or 3", got="3 of 30x8"):
         figures(picture(0), small)
 
 

@@ -18,6 +18,7 @@ from convnd_tasks.modalities.signals.peaks import r_peaks
 from convnd_tasks.modalities.signals.prepare import prepare
 from convnd_tasks.modalities.signals.rhythm import beat_correlation, match_peaks, mean_beat
 from convnd_tasks.modalities.signals.rhythm_warp import warp_to_rhythm
+from error_fields import raises
 from numpy.typing import NDArray
 
 from convnd.errors import DependencyError, InputFileError, UsageError
@@ -87,7 +88,7 @@ def test_the_term_is_bound_to_the_peaks_at_every_size() -> None:
         values[..., first + 2 : first + 4] = 4
     assert (term.weight, term.loss.value(term.loss.sums(values)).item()) == (2.0, 0)
     assert beats.term(20).loss.target.shape == (1, 1, 4)  # type: ignore[attr-defined]
-    with pytest.raises(InputFileError, match="expected a whole beat in the content, got none"):
+    with raises(InputFileError, operation="beats", got="none in 40 samples"):
         BeatTemplate(torch.tensor([1]), 40, target, 3, (), 1.0).term(40)
 
 
@@ -182,7 +183,7 @@ def test_without_scipy_beats_are_left_out_and_it_is_said(
     ready = prepare(inputs, SignalOptions(size=0))
     assert ready.initial is None
     assert ready.messages[0].startswith("beats are left out: R peaks: expected the package scipy")
-    with pytest.raises(DependencyError, match="package scipy"):
+    with raises(DependencyError, operation="R peaks", got="none installed"):
         prepare(inputs, SignalOptions(size=0, beat_weight=3))
 
 
@@ -190,9 +191,9 @@ def test_what_has_no_beats_is_refused(rng: np.random.Generator) -> None:
     pytest.importorskip("scipy")
     flat = torch.linspace(0, 1, 1000).view(1, 1, -1)
     good = torch.tensor(wave([1.0, 2.0, 3.0], 5, t_wave=0.2, width=0.02, rng=rng)).view(1, 1, -1)
-    with pytest.raises(InputFileError, match=r"content: expected at least 2 R peaks in lead V1"):
+    with raises(InputFileError, operation="content", expected="2 R peaks", got="0"):
         extract_beats(flat, [good], ["V1"], RATE, weight=3)
-    with pytest.raises(InputFileError, match=r"style: expected at least 2 R peaks in lead II, got"):
+    with raises(InputFileError, operation="style", expected="2 R peaks", got="0"):
         extract_beats(good.expand(2, 1, -1), [flat.expand(2, 1, -1)], ["I", "II"], RATE, weight=3)
 
 
@@ -213,5 +214,5 @@ def test_beats_are_for_signals_with_a_rate(
     assert "--beat-weight applies to signals, and these are pictures" in err
     options = SignalOptions(size=0, beat_weight=3)
     without_rate = Grid(values=torch.from_numpy(rng.normal(size=(1, 1, 500))).float())
-    with pytest.raises(UsageError, match="--beat-weight: expected a style with a sampling rate"):
+    with raises(UsageError, operation="--beat-weight", got="one without"):
         prepare(TransferInputs(content=None, styles=[without_rate], names=("B",)), options)

@@ -18,6 +18,7 @@ from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.peaks import r_peaks
 from convnd_tasks.modalities.signals.prepare import prepare
 from convnd_tasks.modalities.signals.rhythm import are_beats, rhythm_lead
+from error_fields import raises
 
 from convnd import io
 from convnd.errors import UsageError
@@ -93,14 +94,19 @@ def test_only_chosen_leads_change() -> None:
     rest = [k for k in range(len(content.channels)) if k != index]
     assert torch.equal(back.values[:, rest], content.values[:, rest])
     assert not torch.allclose(back.values[:, index], content.values[:, index], atol=0.1)
-    with pytest.raises(UsageError, match="follow from them; choose I, II"):
+    with raises(
+        UsageError,
+        operation="--leads: content c",
+        got="iii, which follow from them",
+        remedy="choose I, II",
+    ):
         ready(content, content, leads=("III",))
 
 
 def test_a_lead_may_be_called_otherwise_in_the_style() -> None:
     content = mixed()
     style = dataclasses.replace(mixed(), channels=("MLII", "V5"))
-    with pytest.raises(Exception, match=r"without II, V1; --leads II=MLII pairs"):
+    with raises(Exception, operation="style s", got="MLII, V5 without II, V1", remedy="--leads"):
         ready(content, style)
     prepared = ready(content, style, leads=("II=MLII", "V1=V5"))
     torch.testing.assert_close(prepared.styles[0], prepared.content)
@@ -181,7 +187,7 @@ def test_nobody_looks_for_beats_below_50_hertz(rate: float, monkeypatch: Any) ->
     inputs = TransferInputs(content=grid, styles=[grid], names=("c", "s"))
     prepared = prepare(inputs, SignalOptions(size=0))
     assert prepared.extra_terms is None
-    with pytest.raises(UsageError, match="--beat-weight: expected a content .* at least 50 Hz"):
+    with raises(UsageError, operation="--beat-weight", expected="50 Hz"):
         prepare(inputs, SignalOptions(size=0, beat_weight=1))
 
 
@@ -222,7 +228,7 @@ def test_an_index_in_an_array_is_no_lead() -> None:
 
 def test_an_array_of_samples_first_is_told_to_be_transposed() -> None:
     grid = Grid(values=torch.rand(1, 500, 2))
-    with pytest.raises(Exception, match="got 2; transpose the array, channels come first"):
+    with raises(Exception, operation="content c", got="2"):
         ready(grid, grid)
 
 

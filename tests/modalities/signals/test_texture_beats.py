@@ -13,6 +13,7 @@ from convnd_tasks.modalities.signals.peaks import r_peaks
 from convnd_tasks.modalities.signals.prepare import prepare
 from convnd_tasks.modalities.signals.rhythm import match_peaks
 from convnd_tasks.modalities.signals.texture_beats import texture_beats
+from error_fields import raises
 
 from convnd import io
 from convnd.errors import InputFileError
@@ -99,6 +100,6 @@ def test_marks_and_gaps_of_a_style_are_not_those_of_its_texture(rng: np.random.G
 def test_what_has_no_beats_has_none_as_a_texture(rng: np.random.Generator) -> None:
     hiss = recording(rng).with_values(torch.from_numpy(rng.normal(size=(1, 1, 2000)).astype("f")))
     assert ready(hiss).extra_terms is None
-    with pytest.raises(InputFileError, match="expected room for a whole beat, got 100 samples"):
+    with raises(InputFileError, operation="beats", got="100 samples"):
         ready(recording(rng), size=100, beat_weight=1.0)
     assert ready(recording(rng), size=100).extra_terms is None

@@ -9,6 +9,7 @@ import pytest
 import torch
 from convnd_tasks.modalities.video import flow as flows
 from convnd_tasks.samples.video import render_video
+from error_fields import raises
 
 from convnd.errors import ShapeError
 
@@ -127,5 +128,5 @@ def test_cuts() -> None:
 
 @pytest.mark.parametrize("shapes", [((32, 32), (32, 33)), ((8, 32), (8, 32))])
 def test_frames_must_have_one_size_of_16_pixels(shapes: tuple[tuple[int, int], ...]) -> None:
-    with pytest.raises(ShapeError, match="optical flow: expected two frames"):
+    with raises(ShapeError, operation="optical flow", expected="two frames"):
         flows.optical_flow(*(torch.zeros(1, 3, *shape) for shape in shapes))

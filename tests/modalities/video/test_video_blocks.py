@@ -16,6 +16,7 @@ from convnd_tasks.modalities.video.frame_cache import FrameCache
 from convnd_tasks.modalities.video.input import FrameContext, StylizedFrame, VideoSource
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.samples.video import SampleVideo
+from error_fields import raises
 
 from convnd import io
 from convnd.errors import InputFileError, UsageError
@@ -171,13 +172,19 @@ def test_damage_of_a_style_video_is_reported(run: Run, tmp_path: Path) -> None:
 
 
 def test_errors(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(InputFileError, match="style: expected a video of at least 16 frames"):
+    with raises(InputFileError, operation="style", expected="16 frames"):
         read_style_video(SampleVideo((4, 24, 32)), 32)
-    with pytest.raises(UsageError, match="block_frames: expected 16 <= block_frames"):
+    with raises(UsageError, operation="block_frames", expected="16 <= block_frames", got="8"):
         VideoOptions(mode="block", block_frames=8)
-    with pytest.raises(UsageError, match="passes: expected 1 without flow, got 2 with --mode blo"):
+    with raises(UsageError, operation="passes", expected="1 without", got="2 with --mode block"):
         VideoOptions(mode="block", passes=2)
-    with pytest.raises(UsageError, match=r"block_overlap: expected --mode block.*--block-overlap"):
+    with raises(
+        UsageError,
+        operation="block_overlap",
+        expected="--mode block",
+        got="--mode flow",
+        remedy="--block-overlap",
+    ):
         VideoOptions(block_overlap=4)
     film = SampleVideo((4, 24, 32))
     io.write_video(tmp_path / "a.mp4", film.info, film.frames())

@@ -22,6 +22,7 @@ from convnd_tasks.modalities.video.metrics import measure_texture
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.pipeline.resolve import resolve
 from convnd_tasks.samples.video import SampleVideo
+from error_fields import raises
 from video_files import write_video_file
 
 from convnd import io
@@ -74,7 +75,7 @@ def test_one_network_for_a_folder_and_names_of_figures(
 def test_a_texture_without_files(tmp_path: Path) -> None:
     spec = resolve([], texture=True, modality="videos")
     assert (spec.contents, spec.styles) == (("video",), ("video",))
-    with pytest.raises(UsageError, match="waves"):
+    with raises(UsageError, operation="--texture", got="no file"):
         resolve([], texture=True, dim=2)
 
 

@@ -27,6 +27,7 @@ from convnd_tasks.modalities.video.result import VideoResult, mean_of
 from convnd_tasks.runtime.prefetch import prefetch
 from convnd_tasks.runtime.settings import JobSettings
 from convnd_tasks.samples.video import SampleVideo
+from error_fields import raises
 from PIL import Image
 
 import convnd
@@ -595,10 +596,10 @@ def test_errors(run: Run, tmp_path: Path, arguments: list[str], code: int, messa
 def test_options() -> None:
     record = VideoOptions().record()
     assert (record["mode"], record["references"], record["backbone"]) == ("flow", "1,4", "compact")
-    with pytest.raises(UsageError, match="temporal_weight: expected 0 <= temporal_weight"):
+    with raises(UsageError, operation="temporal_weight", expected="0 <= temporal_weight"):
         VideoOptions(temporal_weight=-1)
     assert VideoOptions(colors="match").colors == "match"
-    with pytest.raises(UnknownNameError, match="mode: expected one of"):
+    with raises(UnknownNameError, operation="mode", got="'blocks'"):
         VideoOptions(mode="blocks")
 
 
@@ -615,7 +616,7 @@ def test_prefetch_passes_errors_and_stops_early() -> None:
 
     iterator = prefetch(items)
     assert (next(iterator), next(iterator)) == (1, 2)
-    with pytest.raises(InputFileError, match="expected b"):
+    with raises(InputFileError, operation="read a", got="c"):
         next(iterator)
     endless = prefetch(lambda: (item for item in iter(int, 1)))
     assert next(endless) == 0

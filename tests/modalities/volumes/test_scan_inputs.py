@@ -14,6 +14,7 @@ from convnd_tasks.modalities.volumes.geometry import placement_difference, value
 from convnd_tasks.modalities.volumes.metrics import measure_all
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.units import StyleUnits
+from error_fields import raises
 
 import convnd
 import convnd.io
@@ -41,7 +42,7 @@ def test_scans_in_different_places_are_not_compared(tmp_path: Path) -> None:
     first = convnd.io.read(save(tmp_path / "a.nii", speckle()))
     for name, place in {"far": {"shift": 50.0}, "thick": {"step": 5.0}}.items():
         other = convnd.io.read(save(tmp_path / f"{name}.nii", speckle(), **place))
-        with pytest.raises(InputFileError, match="evaluate: .* voxels up to .* mm away"):
+        with raises(InputFileError, operation="evaluate", got="voxels"):
             measure_all(first, other, [])
     again = convnd.io.read(save(tmp_path / "same.nii", speckle(), shift=1e-4))
     assert {m.name: m.value for m in measure_all(first, again, [])}["rmse"] == 0
@@ -89,7 +90,7 @@ def test_the_spacing_is_that_of_the_array_beside_a_scan(run: Run, tmp_path: Path
     back = nibabel.load(tmp_path / "scan_stylized.nii.gz")
     assert back.header.get_zooms() == pytest.approx((1, 1, 2))
     nibabel.save(nibabel.load(tmp_path / "scan.nii"), tmp_path / "style.nii")
-    with pytest.raises(UsageError, match="--spacing: expected an array"):
+    with raises(UsageError, operation="--spacing", expected="an array"):
         convnd.stylize(
             tmp_path / "scan.nii", tmp_path / "style.nii", dim=3, spacing="1,1,1", steps=1
         )
@@ -145,7 +146,7 @@ def test_arrays_with_a_spacing_are_scans() -> None:
     assert noise.before == pytest.approx(5, rel=0.05)
     assert noise.value > 2 * noise.before
     assert convnd.evaluate(content, result.values, dim=3).keys() != measures.keys()  # an array
-    with pytest.raises(UsageError, match="three numbers above 0"):
+    with raises(UsageError, operation="--spacing", expected="three numbers above 0"):
         convnd.stylize(content, style, spacing=(1, 1))
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from convnd_tasks.modalities.volumes.scan_look import ScanLook
 from convnd_tasks.modalities.volumes.smoothing import gaussian
+from error_fields import raises
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -118,7 +119,7 @@ def test_shapes_types_and_dictionaries(quiet: Tensor) -> None:
     array = look.apply(quiet.numpy())
     assert isinstance(array, np.ndarray)
     assert look.apply(quiet.to(torch.int16)).dtype == torch.float32
-    with pytest.raises(UsageError, match="expected a dictionary with image, got Tensor"):
+    with raises(UsageError, operation="ScanLook", got="Tensor"):
         look(quiet)
 
 
@@ -208,9 +209,9 @@ def test_a_pipeline_of_monai_keeps_its_affine(quiet: Tensor) -> None:
 
 def test_what_does_not_fit_is_refused(quiet: Tensor, tmp_path: Any) -> None:
     look = ScanLook(quiet, spacing=STEPS)
-    with pytest.raises(ShapeError, match=r"\(C, I, J, K\)"):
+    with raises(ShapeError, operation="ScanLook", expected="(C, I, J, K)"):
         look(torch.ones(4, 4))
-    with pytest.raises(UsageError, match=r"spacing=\(1, 1, 1\)"):
+    with raises(UsageError, operation="ScanLook", got="none", remedy="spacing=(1, 1, 1)"):
         ScanLook(quiet)
     convnd.write(tmp_path / "a.png", convnd.Grid(values=torch.rand(1, 3, 4, 5)))
     refused: list[tuple[dict[str, Any], str]] = [
@@ -222,7 +223,7 @@ def test_what_does_not_fit_is_refused(quiet: Tensor, tmp_path: Any) -> None:
     for options, line in refused:
         with pytest.raises(UsageError, match=line):
             ScanLook(quiet, **{"spacing": STEPS, **options})
-    with pytest.raises(UsageError, match="at least one style"):
+    with raises(UsageError, operation="ScanLook", got="none"):
         ScanLook([], spacing=STEPS)
-    with pytest.raises(InputFileError, match="styles of three axes, got 2"):
+    with raises(InputFileError, operation="ScanLook", got="2"):
         ScanLook(tmp_path / "a.png", spacing=STEPS)

@@ -13,6 +13,7 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 from command_line import Run
 from convnd_tasks.modalities.volumes.options import parse_window
+from error_fields import raises
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -291,7 +292,7 @@ def test_a_picture_paints_the_slices_of_every_axis(
 def test_windows() -> None:
     assert parse_window("lung") == (-1350, 150)
     for text in ("40", "40,0", "40,-5", "a,b", "1,2,3", "nan,4"):
-        with pytest.raises(UsageError, match="LEVEL,WIDTH"):
+        with raises(UsageError, operation="--window", expected="LEVEL,WIDTH"):
             parse_window(text)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from error_fields import raises
 from torch import nn
 
 from convnd.backbones import (
@@ -276,7 +277,7 @@ def test_any_module_is_a_backbone() -> None:
     unchanged = ModuleBackbone(worked_on, ["0"], spatial_dims=1, in_channels=1)(x, ["0"])["0"]
     torch.testing.assert_close(unchanged, worked_on[0](x))
     assert features.bfloat16()(x, ["1"])["1"].dtype == torch.bfloat16
-    with pytest.raises(UnknownNameError, match="layer: expected one of 0, 1, 2, got 'x'"):
+    with raises(UnknownNameError, operation="layer", expected="0, 1", got="'x'"):
         ModuleBackbone(net, ["x"], spatial_dims=1, in_channels=1)
 
 
@@ -298,33 +299,37 @@ def test_input_channels_alike_give_the_same_sum() -> None:
 
 def test_errors(monkeypatch: pytest.MonkeyPatch, generator: torch.Generator) -> None:
     net = VGG(NARROW, generator=generator)
-    with pytest.raises(ShapeError, match=r"VGG: expected x of shape \(B, 3, S1, S2\), got \(1, 1"):
+    with raises(ShapeError, operation="VGG", expected="3, S1", got="(1, 1, 8, 8)"):
         net(torch.rand(1, 1, 8, 8), ["relu1_1"])
-    with pytest.raises(ShapeError, match="at least 8 samples along each axis to reach pool3"):
+    with raises(ShapeError, operation="VGG", expected="8 samples"):
         net(torch.rand(1, 3, 4, 40), ["relu4_1"])
-    with pytest.raises(UnknownNameError, match="did you mean 'relu3_1'"):
+    with raises(UnknownNameError, operation="layer", got="'relu31'", remedy="'relu3_1'"):
         net(torch.rand(1, 3, 8, 8), ["relu31"])
-    with pytest.raises(UnknownNameError, match="backbone: expected one of vgg19, compact"):
-        load("vgg20")
-    with pytest.raises(UnknownNameError, match="layer: expected one of .* got 'relu9_9'"):
-        load("vgg19", layers=["relu9_9"])
-    with pytest.raises(UsageError, match="pooling: expected one of max, avg, got 'min'"):
-        VGG(NARROW, pooling="min")
-    with pytest.raises(
-        UsageError, match="inflation: expected one of mean, centre, acs, got 'axial'"
+    with raises(
+        UnknownNameError, operation="backbone", expected="one of vgg19, compact", got="'vgg20'"
     ):
+        load("vgg20")
+    with raises(
+        UnknownNameError, operation="layer", expected="one of conv1_1, relu1_1", got="'relu9_9'"
+    ):
+        load("vgg19", layers=["relu9_9"])
+    with raises(UsageError, operation="pooling", got="'min'"):
+        VGG(NARROW, pooling="min")
+    with raises(UsageError, operation="inflation", got="'axial'"):
         change_rank(torch.rand(1, 1, 3), 2, "axial")
-    with pytest.raises(UsageError, match="device: expected one of auto, cpu, cuda, mps, got 'tpu'"):
+    with raises(UsageError, operation="device", got="'tpu'"):
         choose_device("tpu")
     for name in ("cpu:x", "auto:1"):
-        with pytest.raises(UsageError, match="device: expected one of"):
+        with raises(UsageError, operation="device", expected="one of"):
             choose_device(name)
-    with pytest.raises(UsageError, match="layers: expected at least one, got none"):
+    with raises(UsageError, operation="layers", got="none"):
         load("vgg19", layers=[])
-    with pytest.raises(UsageError, match="precision: expected one of auto, float32, bfloat16"):
+    with raises(
+        UsageError, operation="precision", expected="one of auto, float32", got="'float16'"
+    ):
         choose_precision(torch.device("cpu"), "float16")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ResourceError, match="expected a machine with cuda, got one without"):
+    with raises(ResourceError, operation="device", got="one without"):
         choose_device("cuda:1")
     assert "vgg19" in BACKBONES
     assert DEEPEST in VGG19.layers

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from error_fields import raises
 
 from convnd.backbones import VGG, MultiPlanar, Precision, VGGPlan
 from convnd.errors import UnknownNameError, UsageError
@@ -179,13 +180,13 @@ def test_bfloat16_is_near_float32(generator: torch.Generator) -> None:
 
 def test_wrong_use(generator: torch.Generator) -> None:
     net = network(2, generator)
-    with pytest.raises(UsageError, match="2 < spatial_dims"):
+    with raises(UsageError, operation="MultiPlanar", expected="2 < spatial_dims", got="2"):
         MultiPlanar(net, spatial_dims=2)
     planes = Precision(torch.float32).apply(MultiPlanar(net, spatial_dims=3))
-    with pytest.raises(UnknownNameError, match="relu1_1"):
+    with raises(UnknownNameError, operation="layer", expected="01", got="'relu1_1'"):
         planes(torch.zeros(1, 2, 4, 4, 4), ["relu1_1"])
     for ndim in (2, 3):
-        with pytest.raises(UsageError, match="got 'plane'"):
+        with raises(UsageError, operation="inflation", got="'plane'"):
             StyleTransfer(
                 TransferOptions(backbone="compact", inflation="plane"),
                 spatial_dims=ndim,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from error_fields import raises
 from scipy.ndimage import correlate
 from torch import Tensor, nn
 
@@ -94,7 +95,13 @@ def test_more_than_one_block_of_tiles(generator: torch.Generator) -> None:
     ("x", "weight"), [((1, 2, 9), (3, 2, 5)), ((1, 4, 9), (3, 2, 3)), ((1, 2, 4, 4), (3, 2, 3))]
 )
 def test_what_it_cannot_do_is_refused(x: tuple[int, ...], weight: tuple[int, ...]) -> None:
-    with pytest.raises(ShapeError, match=r"winograd_conv_nd: expected .*; use conv_nd"):
+    with raises(
+        ShapeError,
+        operation="winograd_conv_nd",
+        expected="1 to 3",
+        got="weight",
+        remedy="use conv_nd",
+    ):
         winograd_conv_nd(torch.zeros(x), torch.zeros(weight))
     assert not winograd_is_faster((8, 8, 8, 8), 512, 512)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from error_fields import raises
 from torch import Tensor, nn
 
 from convnd.backbones import VGG, MultiPlanar, VGGPlan
@@ -137,9 +138,9 @@ def test_the_callers_network_stays_trainable(generator: torch.Generator) -> None
 
 def test_errors(generator: torch.Generator) -> None:
     net, (x, y) = network(1, generator), batches(1, generator)
-    with pytest.raises(UsageError, match="at least one layer"):
+    with raises(UsageError, operation="PerceptualLoss", got="none"):
         PerceptualLoss(spatial_dims=1, backbone=net, content=[])
-    with pytest.raises(UnknownNameError, match="relu9_1"):
+    with raises(UnknownNameError, operation="layer", got="'relu9_1'"):
         PerceptualLoss(spatial_dims=1, backbone=net, content=["relu9_1"])
     for option in ("normalization", "reduction"):
         options: dict[str, Any] = {option: "averaged"}

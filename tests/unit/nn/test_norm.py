@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from error_fields import raises
 from torch import nn
 
 from convnd.errors import ShapeError
@@ -57,15 +58,15 @@ def test_a_length_one_axis_changes_nothing(ndim: int, rng: np.random.Generator) 
 @pytest.mark.parametrize("ndim", [1, 2, 4])
 def test_bad_inputs_are_refused(ndim: int) -> None:
     norm = InstanceNormNd(2, spatial_dims=ndim)
-    with pytest.raises(ShapeError, match="InstanceNormNd: expected x of rank .* add the batch"):
+    with raises(ShapeError, operation="InstanceNormNd", got="shape"):
         norm(torch.zeros(2, *[3] * ndim))
-    with pytest.raises(ShapeError, match="expected 2 channels in axis 1"):
+    with raises(ShapeError, operation="InstanceNormNd", expected="2 channels"):
         norm(torch.zeros(1, 3, *[3] * ndim))
-    with pytest.raises(ShapeError, match="expected more than one position"):
+    with raises(ShapeError, operation="InstanceNormNd", expected="more than one position"):
         norm(torch.zeros(1, 2, *[1] * ndim))
-    with pytest.raises(ShapeError, match="spatial_dims"):
+    with raises(ShapeError, operation="spatial_dims", got="0"):
         InstanceNormNd(2, spatial_dims=0)
-    with pytest.raises(ShapeError, match="num_features"):
+    with raises(ShapeError, operation="num_features", got="0"):
         InstanceNormNd(0, spatial_dims=ndim)
 
 

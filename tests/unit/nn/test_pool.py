@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from error_fields import raises
 from numpy.lib.stride_tricks import sliding_window_view
 
 from convnd.errors import ShapeError
@@ -164,7 +165,9 @@ def test_a_window_without_a_sample_is_refused(ndim: int) -> None:
         with pytest.raises(ShapeError) as caught:
             pool(x)
         assert "a sample in every window along axis 0" in caught.value.expected
-        with pytest.raises(ShapeError, match="in every window"):
+        with raises(
+            ShapeError, operation="maxpool:2,dilation=3,padding=1", expected="in every window"
+        ):
             output_size(x.shape[2:], pool.layer)
     # The same windows on more samples all hold one.
     assert bool(
@@ -236,7 +239,7 @@ def test_bad_inputs_are_refused(ndim: int) -> None:
     for module, name in ((MaxPoolNd, "MaxPoolNd"), (AvgPoolNd, "AvgPoolNd")):
         with pytest.raises(ShapeError, match=f"{name}: expected x of rank .* add the batch axis"):
             module(2, spatial_dims=ndim)(x[0])
-        with pytest.raises(ShapeError, match="stride: expected one whole number"):
+        with raises(ShapeError, operation="stride", got="0"):
             module(2, 0, spatial_dims=ndim)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from error_fields import raises
 
 from convnd.errors import ShapeError, UnknownNameError, UsageError
 from convnd.nn import RESIZE_MODES, resize_nd
@@ -157,17 +158,17 @@ def test_types_and_memory_formats_stay() -> None:
 
 def test_bad_inputs_are_refused() -> None:
     x = torch.zeros(1, 1, 5, 8)
-    with pytest.raises(UnknownNameError, match="resize: mode: expected one of nearest, linear"):
+    with raises(UnknownNameError, operation="resize: mode", got="'bilinear'"):
         resize_nd(x, 3, mode="bilinear")
-    with pytest.raises(ShapeError, match="resize: expected x of rank 3"):
+    with raises(ShapeError, operation="resize", expected="x of rank 3"):
         resize_nd(torch.zeros(5, 8), 3)
     for arguments in ({}, {"size": 3, "scale": 2.0}):
-        with pytest.raises(UsageError, match="expected either size or scale"):
+        with raises(UsageError, operation="resize", expected="either size or scale"):
             resize_nd(x, **arguments)  # type: ignore[arg-type]
-    with pytest.raises(ShapeError, match="resize: size: expected one whole number"):
+    with raises(ShapeError, operation="resize: size", expected="one whole number"):
         resize_nd(x, (3, 3, 3))
-    with pytest.raises(ShapeError, match="expected one scale or 2"):
+    with raises(ShapeError, operation="resize", expected="one scale or 2"):
         resize_nd(x, scale=(2.0,))
     for scale in (0.0, -1.0, math.inf, math.nan):
-        with pytest.raises(UsageError, match="expected positive finite scale"):
+        with raises(UsageError, operation="resize", expected="positive finite scale"):
             resize_nd(x, scale=scale)

@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from error_fields import raises
 
 from convnd.errors import ResourceError
 from convnd.losses import Objective
@@ -90,8 +91,8 @@ def test_a_full_disk_is_an_error_before_it_is_written_to(monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(
-        ResourceError, match="GiB of free disk in .*, got No space left .* set TMPDIR"
+    with raises(
+        ResourceError, operation="memory", got="No space left on device", remedy="set TMPDIR"
     ):
         DiskOffload().zeros(torch.zeros(4))
 

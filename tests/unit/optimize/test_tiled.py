@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from error_fields import raises
 from rounding import network_rounding
 from tiles import ALL, LAYERS, Difference, assert_equal, objective_for
 from torch import Tensor, nn
@@ -150,7 +151,7 @@ def test_mirrors_reach_further_than_fields(generator: torch.Generator) -> None:
 def test_circular_padding_is_refused_unless_whole(generator: torch.Generator) -> None:
     net = build(1, "circular", [3], [1])
     objective, x = objective_for(net, net.layers, (100,), generator)
-    with pytest.raises(UsageError, match="expected padding with zeros.*got circular"):
+    with raises(UsageError, operation="tiles", got="circular"):
         TiledEvaluation(Tiler(tile=20))(objective, x)
     evaluation = TiledEvaluation(Tiler(tile=100))(objective, x)
     assert evaluation.gradient.equal(evaluate_whole(objective, x).gradient)
@@ -188,14 +189,14 @@ def test_wrong_fields_and_means_over_positions_are_refused(generator: torch.Gene
             wrapped, [name], spatial_dims=1, in_channels=2, receptive_fields={name: claimed}
         )
         objective, x = objective_for(net, [name], (60,), generator)
-        with pytest.raises(UsageError, match="depend on no more than their receptive field"):
+        with raises(UsageError, operation="tiles", got="others"):
             TiledEvaluation(Tiler(tile=10))(objective, x)
 
 
 def test_unknown_fields_are_refused(generator: torch.Generator) -> None:
     net = ModuleBackbone(nn.Sequential(nn.Conv1d(2, 3, 5)), ["0"], spatial_dims=1, in_channels=2)
     objective, x = objective_for(net, ["0"], (60,), generator)
-    with pytest.raises(UsageError, match="tiles: expected the receptive field of 0, got none"):
+    with raises(UsageError, operation="tiles", got="none from ModuleBackbone"):
         TiledEvaluation(Tiler(tile=10))(objective, x)
     TiledEvaluation(Tiler())(objective, x)
 
@@ -262,7 +263,7 @@ def test_terms_that_do_not_add_up_are_refused(generator: torch.Generator) -> Non
     loss.additive = False
     objective = Objective(net, [Term("median", 1.0, loss)])
     x = torch.ones(1, 1, 9)
-    with pytest.raises(UsageError, match="statistics that add up over tiles, got the term median"):
+    with raises(UsageError, operation="tiles", got="the term median"):
         TiledEvaluation(Tiler(tile=3))(objective, x)
     assert TiledEvaluation(Tiler())(objective, x).loss == 1
 
@@ -277,10 +278,10 @@ def test_terms_that_do_not_add_up_are_refused(generator: torch.Generator) -> Non
 
     style = StyleLoss(STATISTICS["gram"].sums(torch.ones(1, 1, 9)), layer=INPUT)
     style.statistic = Median()
-    with pytest.raises(UsageError, match="got the term style"):
+    with raises(UsageError, operation="tiles", got="the term style"):
         TiledEvaluation(Tiler(tile=3))(Objective(net, [Term("style", 1.0, style)]), x)
     tiling = Tiler(tile=3).make_tiling(net, [INPUT], (9,))
-    with pytest.raises(UsageError, match="got Median"):
+    with raises(UsageError, operation="tiles", got="Median"):
         tiled_sums(lambda x: {INPUT: x}, x, tiling, {INPUT: Median()})
 
 
@@ -411,7 +412,7 @@ def test_running_out_of_memory_makes_tiles_smaller(generator: torch.Generator) -
     evaluate(objective, x)
     assert len(tilings) == len(sizes)  # it remembers
     most = 3
-    with pytest.raises(ResourceError, match="the smallest that this network allows"):
+    with raises(ResourceError, operation="tiles", got="too little"):
         evaluate(objective, x)
 
     def broken(values: Tensor, layers: Sequence[str], **options: Any) -> dict[str, Tensor]:
@@ -467,11 +468,11 @@ def test_every_position_belongs_to_one_tile(extent: int, tile: int) -> None:
 
 def test_shape_errors() -> None:
     field = ReceptiveField((3,), (1,), (-1,))
-    with pytest.raises(ShapeError, match=r"over the axes of a grid \(4, 4\), got fields of 1 ax"):
+    with raises(ShapeError, operation="tiles", expected="(4, 4", got="fields of 1 axes"):
         Tiling.cut((4, 4), 2, {"a": field})
-    with pytest.raises(ShapeError, match="got none"):
+    with raises(ShapeError, operation="tiles", got="none"):
         Tiling.choose((4,), {}, lambda _: True)
-    with pytest.raises(ShapeError, match="tiles: expected at least 1 sample along each of 1 axes"):
+    with raises(ShapeError, operation="tiles", expected="1 sample", got="0"):
         Tiling.cut((4,), 0, {"a": field})
-    with pytest.raises(UsageError, match="tile: expected at least 1 sample, got 0"):
+    with raises(UsageError, operation="tile", expected="1 sample", got="0"):
         Tiler(tile=0)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from error_fields import raises
 
 from convnd.errors import ShapeError, UnknownNameError, UsageError
 from convnd.stats import (
@@ -180,16 +181,16 @@ def test_blend_weighs_fields_not_sizes() -> None:
 
 def test_errors() -> None:
     part = Sums(torch.ones(1), 1)
-    with pytest.raises(UsageError, match="expected a statistic that follows a map of the channels"):
+    with raises(UsageError, operation="ProjectedStatistic", expected="a statistic that follows"):
         ProjectedStatistic(STATISTICS["moments"], torch.ones(1, 1))
-    with pytest.raises(ShapeError, match=r"gram_matrix: expected features \(B, C, \*S\), got .*2"):
+    with raises(ShapeError, operation="gram_matrix", got="shape (2, 2)"):
         gram_matrix(torch.ones(2, 2))
-    with pytest.raises(ShapeError, match="expected one weight for each of 2 styles, got 1"):
+    with raises(ShapeError, operation="blend", expected="2 styles", got="1"):
         blend([part, part], [1])
-    with pytest.raises(UsageError, match="positive sum") as caught:
+    with raises(UsageError, operation="blend", expected="positive sum") as caught:
         blend([part, part], [0, 0])
     assert type(caught.value) is UsageError
-    with pytest.raises(UsageError, match="at least 0"):
+    with raises(UsageError, operation="blend", expected="at least 0"):
         blend([part, part], [2, -1])
-    with pytest.raises(UnknownNameError, match="did you mean 'gram'"):
+    with raises(UnknownNameError, operation="statistic", got="'grams'", remedy="'gram'"):
         STATISTICS["grams"]

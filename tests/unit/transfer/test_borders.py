@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from convnd_tasks.modalities.images.options import ImageOptions
 from convnd_tasks.modalities.images.similarity import border_change
+from error_fields import raises
 
 from convnd.backbones import VGG, load
 from convnd.errors import UnknownNameError
@@ -116,7 +117,7 @@ def test_the_border_changes_as_the_rest() -> None:
 
 def test_the_default_is_that_of_the_kind() -> None:
     assert (TransferOptions().padding, ImageOptions().padding) == ("zeros", "replicate")
-    with pytest.raises(UnknownNameError, match="padding"):
+    with raises(UnknownNameError, operation="padding", got="'mirror'"):
         TransferOptions(padding="mirror")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from error_fields import raises
 
 from convnd.errors import ResourceError, UsageError
 from convnd.stats import STATISTICS
@@ -74,7 +75,7 @@ def test_statistics_say_what_they_take() -> None:
         options = replaced(style_loss=name, tile="off")
         budget = MemoryBudget(MemoryModel(options, transfer.backbone, torch.device("cpu")))
         budget.free = 2**28
-        with pytest.raises(ResourceError, match="a job of about") as caught:
+        with raises(ResourceError, operation="style transfer", got="a job of about") as caught:
             budget.check((1024, 1024), [])
         free[name] = float(re.findall(r"about ([\d.]+) GiB", str(caught.value))[0])
     # Measured: transforms in float64 take about 40 bytes a value, twice in two axes.
@@ -119,18 +120,20 @@ def test_memory_decides_on_tiles() -> None:
     assert 1 < len(tiling) <= 4
     assert transfer.backbone.peak_bytes(tiling.largest_crop, layers) < whole
     budget.free = state + 1
-    with pytest.raises(ResourceError, match="which is free, got a job of about .* adam"):
+    with raises(
+        ResourceError, operation="style transfer", got="a job of about 2.2 GiB", remedy="--size"
+    ):
         budget.check((2048, 2048), [])
 
 
 def test_usage() -> None:
     for text in ("", "4", "GiB", "-1GiB", "0GiB", "4 GiBs", "nan GiB"):
-        with pytest.raises(
-            UsageError, match="memory: expected auto, or a size .*; for example 4GiB"
+        with raises(
+            UsageError, operation="memory", expected="auto, or a size", remedy="for example 4GiB"
         ):
             parse_memory(text)
     for text in ("", "0", "-3", "yes", "1.5"):
-        with pytest.raises(UsageError, match="tile: expected auto, off or a number of samples"):
+        with raises(UsageError, operation="tile", expected="auto, off or a"):
             TransferOptions(tile=text)
-    with pytest.raises(ResourceError, match="memory: expected more than"):
+    with raises(ResourceError, operation="memory", expected="more than"):
         transferred(replaced(memory="1MiB"), (64,), [])

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from error_fields import raises
 
 from convnd.errors import ShapeError, UsageError
 from convnd.optimize import evaluate_whole
@@ -109,17 +110,17 @@ def test_several_fields_start_from_noise_of_their_own() -> None:
 def test_errors() -> None:
     transfer = StyleTransfer(OPTIONS, spatial_dims=2, in_channels=3)
     picture = torch.rand(1, 3, 32, 32)
-    with pytest.raises(UsageError, match="style transfer: expected at least one style, got none"):
+    with raises(UsageError, operation="style transfer", got="none"):
         next(transfer.run(picture, []))
-    with pytest.raises(UsageError, match="texture: expected a size, got neither size nor content"):
+    with raises(UsageError, operation="texture", got="neither size nor content"):
         next(transfer.run(None, [picture]))
-    with pytest.raises(ShapeError, match=r"expected x of shape \(B, 3, S1, S2\)"):
+    with raises(ShapeError, operation="VGG", expected="3, S1"):
         next(transfer.run(picture, [picture[:, :1]]))
     blended = StyleTransfer(
         dataclasses.replace(OPTIONS, style_weights=(1.0,)), spatial_dims=2, in_channels=3
     )
-    with pytest.raises(UsageError, match="style_weights: expected one .* 2 styles, got 1"):
+    with raises(UsageError, operation="style_weights", expected="2 styles", got="1"):
         next(blended.run(picture, [picture, picture]))
-    with pytest.raises(UsageError, match="style_layer_weights: expected one for each of 5 style"):
+    with raises(UsageError, operation="style_layer_weights", expected="5 style", got="1"):
         TransferOptions(style_layer_weights=(1.0,))
     assert fit_size((100, 1, 50), 10) == (10, 1, 5)
