@@ -9,6 +9,7 @@ import io
 import pkgutil
 import subprocess
 import sys
+from typing import Any
 from xml.etree import ElementTree
 
 import convnd_tasks
@@ -50,8 +51,9 @@ def test_importing_is_quick_and_without_effects() -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     # What a name gives on its first use, here without the start of another process.
-    assert callable(convnd.__getattr__("nn").ConvNd)
-    assert convnd.__getattr__("Grid").__name__ == "Grid"
+    lazily: Any = convnd.__getattr__
+    assert callable(lazily("nn").ConvNd)
+    assert lazily("Grid").__name__ == "Grid"
 
 
 def test_unknown_attribute() -> None:
