@@ -9,6 +9,7 @@ import sys
 
 import convnd
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.scales import fit_size
 from convnd.transfer.style_transfer import StyleTransfer
 
@@ -19,7 +20,9 @@ def main(content: str, style: str, output: str) -> None:
     options = TransferOptions(backbone="compact", steps=40)
     transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
     losses: list[float] = []
-    for progress in transfer.run(photo.values, [painting.values], size=fit_size(photo.shape, 192)):
+    size = fit_size(photo.shape, 192)
+    problem = TransferProblem(photo.values, [painting.values], size=size)
+    for progress in transfer.run(problem):
         losses.append(progress.loss)
         if progress.phase == progress.phases and len(losses) > 10:
             gain = 1 - losses[-1] / losses[-11]

@@ -54,7 +54,7 @@ def record(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
 
 def checkpoint(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
     """A whole checkpoint, and the run that continues from it."""
-    transfer, content, style, states = _runs()
+    transfer, problem, states = _runs()
     from convnd.optimize import load_checkpoint, save_checkpoint
 
     path = folder / "c"
@@ -66,7 +66,7 @@ def checkpoint(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
     def parse(data: bytes) -> None:
         path.write_bytes(data)
         resume = load_checkpoint(path, MARK)
-        next(iter(transfer.run(content, [style], resume=resume)))
+        next(iter(transfer.run(problem, resume=resume)))
 
     return seeds, parse
 
@@ -143,12 +143,13 @@ def weights(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
     return [save(state), save(other)], parse
 
 
-def _runs() -> tuple[Any, Any, Any, list[dict[str, Any]]]:
+def _runs() -> tuple[Any, Any, list[dict[str, Any]]]:
     import copy
 
     import torch
 
     from convnd.transfer.options import TransferOptions
+    from convnd.transfer.problem import TransferProblem
     from convnd.transfer.style_transfer import StyleTransfer
 
     torch.set_num_threads(1)
@@ -164,8 +165,9 @@ def _runs() -> tuple[Any, Any, Any, list[dict[str, Any]]]:
     )
     content, style = torch.rand(2, 1, 1, 24, generator=torch.Generator().manual_seed(1))
     transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
-    states = [copy.deepcopy(step.state()) for step in transfer.run(content, [style])]
-    return transfer, content, style, states
+    problem = TransferProblem(content, [style])
+    states = [copy.deepcopy(step.state()) for step in transfer.run(problem)]
+    return transfer, problem, states
 
 
 PARSERS: dict[str, Callable[[Path], tuple[list[bytes], Callable[[bytes], object]]]] = {

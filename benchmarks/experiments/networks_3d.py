@@ -30,6 +30,7 @@ from convnd import io
 from convnd.backbones import Backbone, MultiPlanar, load
 from convnd.stats import gram_matrix
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.style_transfer import StyleTransfer
 
 START = 1.0
@@ -113,7 +114,9 @@ def figures(pair: Pair, network: Backbone, weight: float, args: argparse.Namespa
     work = StyleTransfer(options, spatial_dims=3, in_channels=1)
     work.backbone = network
     work.precision.apply(network)
-    for progress in work.run(content, [style], spacing=pair.spacing, same_grid=True):
+    for progress in work.run(
+        TransferProblem(content, [style], spacing=pair.spacing, same_grid=True)
+    ):
         result = progress.values
     values = result[0, 0].numpy() * (high - low) + low
     error = anatomy_error(values, pair.content, pair.spacing) / (high - low)

@@ -22,6 +22,7 @@ from convnd_tasks.modalities.signals.prepare import prepare
 from benchmarks.measurement import add_json_option, write_results
 from benchmarks.performance.known_answer_signals import clean_rhythm, grid, other_recording
 from convnd.optimize import evaluate_whole
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.style_transfer import StyleTransfer
 
 
@@ -49,7 +50,7 @@ def main() -> None:
             noisy_content = grid(content + noise * rng.normal(size=len(content)), lead)
             ready = prepare(dataclasses.replace(inputs, content=noisy_content), options)
             work = StyleTransfer(options, spatial_dims=1, in_channels=1)
-            *_, final = work.run(ready.content, ready.styles, same_grid=True)
+            *_, final = work.run(TransferProblem(ready.content, ready.styles, same_grid=True))
             objective = judge.objective(clean.content, clean.styles, [1.0])
             parts.append(evaluate_whole(objective, final.values).parts)
         row = {

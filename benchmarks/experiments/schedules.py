@@ -121,7 +121,7 @@ def stylize(schedule: str, content: Tensor, style: Tensor) -> tuple[Tensor, list
     for number, phase in enumerate(phases(schedule)):
         engine = transfer(phase.network, phase.style_weight)
         size = [round(length / 2**phase.halvings) for length in extent]
-        here = engine._resized(content, size)
+        here = engine.resizer.resize(content, size)
         if number == 0:
             values = here
         elif here.shape != values.shape:

@@ -23,6 +23,7 @@ from benchmarks.common import Judge, picture
 from benchmarks.measurement import Table, add_json_option, write_results
 from convnd import Grid, io
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.style_transfer import StyleTransfer
 
 PAIRS = (
@@ -43,7 +44,7 @@ def stylize(
     seconds = []
     previous = time.perf_counter()
     progress = None
-    for progress in transfer.run(content, [style]):
+    for progress in transfer.run(TransferProblem(content, [style])):
         now = time.perf_counter()
         if progress.phase == progress.phases:
             seconds.append(now - previous)

@@ -145,7 +145,7 @@ def transfer(
     work = StyleTransfer(options, spatial_dims=1, in_channels=1)
     if network is not None:
         work.backbone = network
-    for progress in work.run(**ready.arguments()):
+    for progress in work.run(ready):
         values = progress.values
     result: Array = ready.decode(values).values[0, 0].double().numpy()
     return result

@@ -38,6 +38,7 @@ from torch import Tensor
 from benchmarks.common import Judge, picture
 from benchmarks.measurement import Table, add_json_option, write_results
 from convnd import io
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
 from convnd.transfer.style_transfer import StyleTransfer
 
@@ -141,7 +142,7 @@ def _stylize_frame(
     """One frame by itself, at the style energy nearest to that of the frame along the motion."""
     target = _style(frame.record)
     nearest: tuple[Tensor, float, int] | None = None
-    for progress in transfer.run(frame.content, styles):
+    for progress in transfer.run(TransferProblem(frame.content, styles)):
         if progress.phase < progress.phases:
             continue
         reached = progress.parts["style"]

@@ -39,6 +39,7 @@ from benchmarks.common import Judge, picture
 from benchmarks.measurement import add_json_option, machine, write_results
 from convnd import Grid, io
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.style_transfer import StyleTransfer
 
 
@@ -79,7 +80,7 @@ def run_convnd(
     start = time.perf_counter()
     seconds = 0.0
     transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
-    for progress in transfer.run(content, [style]):
+    for progress in transfer.run(TransferProblem(content, [style])):
         if progress.phase == progress.phases and (
             progress.step % every == 0 or progress.step == progress.steps
         ):

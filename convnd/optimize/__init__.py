@@ -27,7 +27,8 @@ from convnd.optimize.evaluation import (
     tiled_features,
     tiled_sums,
 )
-from convnd.optimize.minimizer import Minimizer, has_converged, minimize
+from convnd.optimize.loop import minimize
+from convnd.optimize.minimizer import Minimizer, has_converged
 from convnd.optimize.offload import DiskOffload
 from convnd.optimize.optimizers import HISTORY, OPTIMIZERS
 from convnd.optimize.pyramid import pyramid_sizes, refine, spread_steps

@@ -1,16 +1,23 @@
-"""How the time of an optimisation step divides into a fixed part and one that grows with size."""
+"""The time of an optimisation step: between networks, and how it grows with the size."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from convnd.backbones import Backbone
+from convnd.backbones import Backbone, Precision
 from convnd.backbones.kernels.winograd import winograd_is_faster
 
-__all__ = ["count_transformed_weights", "fixed_share", "multiplications_per_sample"]
+__all__ = [
+    "count_transformed_weights",
+    "fixed_share",
+    "fixed_share_of_step",
+    "multiplications_per_sample",
+    "step_cost",
+]
 
 _FIXED = {torch.bfloat16: 0.6e9, torch.float32: 0.2e9}
 """Multiplications of a forward pass that take as long as the fixed part of a step: starting some
@@ -19,6 +26,35 @@ which computes bfloat16 twice as fast; the fixed part is known to about a factor
 
 _KERNEL = 250.0
 """The same for the transform of a kernel by Winograd's algorithm, for each of its weights."""
+
+
+def step_cost(backbone: Backbone, layers: Sequence[str]) -> float:
+    """Return the time of a step, relative to other networks at equal numbers of samples.
+
+    Part of it is arithmetic, which grows with the number of weights, and part is traffic of memory,
+    which grows with that of features. Their geometric mean gives 0.36 for compact relative to
+    VGG-19, and 0.34 was measured.
+
+    Args:
+        backbone: the network.
+        layers: whose features are computed.
+    """
+    weights = sum(parameter.numel() for parameter in backbone.parameters())
+    features = backbone.activation_bytes([64] * backbone.spatial_dims, layers)
+    return math.sqrt(max(1, weights) * max(1, features))
+
+
+def fixed_share_of_step(backbone: Backbone, precision: Precision, samples: int) -> float:
+    """Return the `fixed_share` of a step with a network.
+
+    Args:
+        backbone: the network.
+        precision: of its features.
+        samples: positions of the input, of all items of the batch together.
+    """
+    work = multiplications_per_sample(backbone) * samples
+    transformed = count_transformed_weights(backbone) if precision.winograd else 0
+    return fixed_share(work, precision.dtype, transformed)
 
 
 def fixed_share(

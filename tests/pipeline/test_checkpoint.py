@@ -25,6 +25,7 @@ from convnd.optimize import (
     save_checkpoint,
 )
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
 from convnd.transfer.style_transfer import StyleTransfer
 
@@ -59,13 +60,13 @@ def test_a_transfer_goes_on_bit_by_bit(tmp_path: Path) -> None:
     content, style = torch.rand(2, 1, 1, 300, generator=torch.Generator().manual_seed(1))
     transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
     steps: list[Progress] = []
-    for number, progress in enumerate(transfer.run(content, [style])):
+    for number, progress in enumerate(transfer.run(TransferProblem(content, [style]))):
         steps.append(progress)
         save_checkpoint(tmp_path / str(number), progress.state(), "mark")
     assert {progress.phase for progress in steps} == {1, 2}
     for number in range(len(steps)):
         state = load_checkpoint(tmp_path / str(number), "mark")
-        rest = list(transfer.run(content, [style], resume=state))
+        rest = list(transfer.run(TransferProblem(content, [style]), resume=state))
         assert [step.step for step in rest] == [step.step for step in steps[number:]]
         assert rest[-1].values.equal(steps[-1].values)
         assert rest[-1].loss == steps[-1].loss

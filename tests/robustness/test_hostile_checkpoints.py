@@ -22,6 +22,7 @@ from convnd.errors import ConvndError, InputFileError, OutputExistsError, UsageE
 from convnd.io import read
 from convnd.optimize import is_checkpoint, load_checkpoint, save_checkpoint
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.style_transfer import StyleTransfer
 
 WRONG: tuple[Any, ...] = (
@@ -52,40 +53,41 @@ def replaced(value: Any, place: tuple[Any, ...], new: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def signal_transfer() -> tuple[StyleTransfer, torch.Tensor, torch.Tensor]:
+def signal_transfer() -> tuple[StyleTransfer, TransferProblem]:
     options = TransferOptions(
         backbone="compact", precision="float32", steps=4, scales=2, size=0, init="random"
     )
     content, style = torch.rand(2, 1, 1, 80, generator=torch.Generator().manual_seed(1))
-    return StyleTransfer(options, spatial_dims=1, in_channels=1), content, style
+    transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
+    return transfer, TransferProblem(content, [style])
 
 
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
 def test_any_change_of_a_state_is_continued_or_refused(signal_transfer: Any) -> None:
-    transfer, content, style = signal_transfer
-    states = [copy.deepcopy(step.state()) for step in transfer.run(content, [style])]
+    transfer, problem = signal_transfer
+    states = [copy.deepcopy(step.state()) for step in transfer.run(problem)]
     state = states[-2]
     cases = [(place, new) for place in places(state) for new in (*WRONG, ...)]
     messages = []
     for place, new in random.Random(3).sample(cases, 40):
         changed = replaced(copy.deepcopy(state), place, new)
         try:
-            steps = list(transfer.run(content, [style], resume=changed))
+            steps = list(transfer.run(problem, resume=changed))
         except InputFileError as error:
             messages.append(str(error))
         else:
             assert 0 < len(steps) <= len(states)
     assert len(messages) > 20
     assert all("checkpoint" in message for message in messages)
-    assert list(transfer.run(content, [style], resume=state))
+    assert list(transfer.run(problem, resume=state))
 
 
 def test_a_step_beyond_the_last_does_not_run_for_ever(signal_transfer: Any) -> None:
-    transfer, content, style = signal_transfer
-    state = [copy.deepcopy(step.state()) for step in transfer.run(content, [style])][-1]
+    transfer, problem = signal_transfer
+    state = [copy.deepcopy(step.state()) for step in transfer.run(problem)][-1]
     state["optimizer"]["step"]["index"] = 10**6
     with raises(InputFileError, operation="resume", expected="a checkpoint"):
-        list(transfer.run(content, [style], resume=state))
+        list(transfer.run(problem, resume=state))
 
 
 STRUCTURES = {

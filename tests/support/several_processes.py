@@ -48,6 +48,7 @@ from convnd.transfer import memory as memory_module
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
 from convnd.transfer.style_transfer import StyleTransfer
 
@@ -164,7 +165,7 @@ def transfers(group: ProcessGroup, folder: Path) -> None:
         name = f"{len(size)}-{optimizer}"
         alone = once(group, folder / f"{name}-alone", partial(whole_walk, transfer, content, style))
         together = []
-        for progress in transfer.run(content, [style], group=group):
+        for progress in transfer.run(TransferProblem(content, [style]), group=group):
             together.append(progress)
             keep(folder / f"{name}-{group.size}-{progress.step}", progress, group)
         for number, several in enumerate(together):
@@ -185,7 +186,7 @@ def transfers(group: ProcessGroup, folder: Path) -> None:
                 assert count == group.size - 1
                 continue
             state = load_checkpoint(checkpoint, "mark", group)
-            *_, last = transfer.run(content, [style], group=group, resume=state)
+            *_, last = transfer.run(TransferProblem(content, [style]), group=group, resume=state)
             if count == group.size:
                 assert last.values.equal(together[-1].values)
                 assert last.loss == together[-1].loss
@@ -193,7 +194,7 @@ def transfers(group: ProcessGroup, folder: Path) -> None:
             assert (values - end).norm() / end.norm() < 1e-5
         if group.rank == 0:  # and one alone
             state = load_checkpoint(folder / f"{name}-{group.size}-2.checkpoint", "mark")
-            *_, last = transfer.run(content, [style], resume=state)
+            *_, last = transfer.run(TransferProblem(content, [style]), resume=state)
             assert (last.values - end).norm() / end.norm() < 1e-5
 
 
@@ -201,7 +202,7 @@ def whole_walk(transfer: StyleTransfer, content: Tensor, style: Tensor, checkpoi
     """What one process does, with its checkpoints."""
     values: Found = {}
     losses = []
-    for number, progress in enumerate(transfer.run(content, [style])):
+    for number, progress in enumerate(transfer.run(TransferProblem(content, [style]))):
         keep(
             checkpoint.with_name(f"{checkpoint.name.replace('alone', '1')}-{progress.step}"),
             progress,

@@ -11,7 +11,7 @@ import importlib
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,13 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.io.conversions import recognized_format
 from convnd.io.images.deep import Tag, deep_pixels, deep_tiff_pixels, tiff_pages
+from convnd.io.images.metadata import (
+    EXIF_IFD,
+    USER_COMMENT,
+    orientation_of,
+    picture_metadata,
+    to_upright,
+)
 from convnd.io.images.profile import (
     apply_tables,
     convert_with_tables,
@@ -26,7 +33,7 @@ from convnd.io.images.profile import (
     has_tables,
     known_space,
 )
-from convnd.io.provenance import is_provenance, parse_provenance
+from convnd.io.provenance import parse_provenance
 from convnd.io.reading import check_positions, import_optional, translate_errors
 from convnd.io.silence import silence_stderr
 
@@ -34,15 +41,7 @@ if TYPE_CHECKING:
     import PIL.Image
     from numpy.typing import NDArray
 
-__all__ = [
-    "EXIF_IFD",
-    "GPS_IFD",
-    "USER_COMMENT",
-    "Decoded",
-    "decode",
-    "decode_image",
-    "image_provenance",
-]
+__all__ = ["Decoded", "decode", "decode_image", "image_provenance"]
 
 # The only decoders that get the bytes of a file; some others start programs (EPS).
 _READABLE = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
@@ -53,12 +52,6 @@ _PLUGINS = {
 }  # fmt: skip
 _ANIMATED = {"PNG", "WEBP", "GIF", "AVIF"}  # further pictures in MPO are extras
 
-EXIF_IFD, GPS_IFD, USER_COMMENT = 0x8769, 0x8825, 0x9286
-# Description, make, model, time, artist, copyright. The orientation is applied, sizes and offsets
-# belong to the old file, and the thumbnail shows the old picture.
-_EXIF_KEPT = (270, 271, 272, 306, 315, 33432)
-_COLOR_SPACE = 0xA001
-_EXIF_DROPPED = {0xA002, 0xA003, 0xA005, 0x927C, 0x9286}  # 0x9286: the comment holds provenance
 # Bytes that one byte of a file can decode to. Deflate packs at most 1032 into one; LZW, whose codes
 # grow to 12 bits, about 1300. A block of 64 pixels takes at least a bit in a JPEG; runs have at
 # most 255 pixels in BMP and 128 in TIFF.
@@ -134,7 +127,7 @@ def decode_image(image: PIL.Image.Image) -> Decoded:
     import numpy as np
 
     name = Path("picture")
-    header = _metadata(image.info, image.getexif)
+    header = picture_metadata(image.info, image.getexif)
     if image.format not in (None, "PNG"):
         header.pop("text", None)  # notes of Pillow's decoder
     if image.mode.startswith("I;16"):
@@ -143,7 +136,7 @@ def decode_image(image: PIL.Image.Image) -> Decoded:
         pixels = _to_array(_with_plain_mode(name, image, header))
     if "icc" not in header:
         header |= known_space(image)
-    return Decoded(_upright(apply_tables(pixels, header), _orientation(image)), header)
+    return Decoded(to_upright(apply_tables(pixels, header), orientation_of(image)), header)
 
 
 def image_provenance(path: Path) -> dict[str, str]:
@@ -173,12 +166,12 @@ def _decode_other(
                 remedy=_STILL,
             )
         image.load()  # to the end of the file, where some of the metadata is
-        header = _metadata(image.info, image.getexif)
+        header = picture_metadata(image.info, image.getexif)
         header |= declared_space(path, image, header)
-        orientation = _orientation(image)
+        orientation = orientation_of(image)
         if depth != 16:
             return _decoded(_with_plain_mode(path, image, header), header, orientation)
-        return Decoded(_upright(apply_tables(deep_pixels(path), header), orientation), header)
+        return Decoded(to_upright(apply_tables(deep_pixels(path), header), orientation), header)
 
 
 def _decode_tiff(path: Path, max_pixels: int, reserve_memory: Callable[[int], None]) -> Decoded:
@@ -197,7 +190,7 @@ def _decode_tiff(path: Path, max_pixels: int, reserve_memory: Callable[[int], No
         info = {"icc_profile": tags.get(Tag.ICC)}
         if tags.get(Tag.DENSITY_UNIT, 2) == 2 and Tag.X_DENSITY in tags and Tag.Y_DENSITY in tags:
             info["dpi"] = (tags[Tag.X_DENSITY], tags[Tag.Y_DENSITY])
-        header = _metadata(info, load_exif)
+        header = picture_metadata(info, load_exif)
     check_positions(path, (tags[Tag.HEIGHT], tags[Tag.WIDTH]), max_pixels)
     pixels, depth = tags[Tag.HEIGHT] * tags[Tag.WIDTH], max(tags.get(Tag.BITS, (1,)))
     ratio = _TIFF_PACKED.get(tags.get(Tag.COMPRESSION, 1))
@@ -217,7 +210,7 @@ def _decoded(image: PIL.Image.Image, header: dict[str, object], orientation: int
     """Return upright pixels of 8 bits, without NumPy, which takes as long to load as all else."""
     channels = len(image.getbands())
     if has_tables(header, channels):
-        return Decoded(_upright(apply_tables(_to_array(image), header), orientation), header)
+        return Decoded(to_upright(apply_tables(_to_array(image), header), orientation), header)
     if orientation in _TRANSPOSED:
         image = image.transpose(_TRANSPOSED[orientation])
     shape = [image.height, image.width, channels]
@@ -330,71 +323,6 @@ def _with_plain_mode(
         straight = image.convert("LA") if image.mode == "La" else image
         return straight.convert("LA" if straight.mode == "LA" else "RGBA")
     return image.convert("L" if image.mode in {"1", "L"} else "RGB")
-
-
-def _metadata(info: Mapping[Any, Any], exif: Callable[[], PIL.Image.Exif]) -> dict[str, object]:
-    header: dict[str, object] = {}
-    icc, dpi = info.get("icc_profile"), info.get("dpi")
-    if isinstance(icc, bytes) and len(icc) > 128:
-        header["icc"] = icc
-    with contextlib.suppress(TypeError, ValueError, ZeroDivisionError):
-        density = tuple(float(value) for value in dpi or ())
-        if len(density) == 2 and all(1 <= value < 1e5 for value in density):
-            header["dpi"] = density
-    text = {
-        key: str(value)
-        for key, value in info.items()
-        # XMP and ImageMagick's raw profiles repeat the orientation.
-        if isinstance(key, str)
-        and isinstance(value, str)
-        and not key.startswith(_NOT_TEXT)
-        and not is_provenance(key, value)
-    }
-    remaining = _remaining_exif(exif, has_profile="icc" in header)
-    return header | ({"text": text} if text else {}) | ({"exif": remaining} if remaining else {})
-
-
-_NOT_TEXT = ("XML:", "Raw profile", "exif", "xmp", "icc_profile")
-
-
-def _remaining_exif(exif: Callable[[], PIL.Image.Exif], *, has_profile: bool) -> bytes:
-    """Return the part of EXIF that stays true for a changed picture."""
-    from PIL import Image
-
-    # Damaged EXIF causes errors of any class, and is no reason to refuse the picture.
-    with contextlib.suppress(Exception):
-        source, remaining = exif(), Image.Exif()
-        for tag in _EXIF_KEPT:
-            if tag in source:
-                remaining[tag] = source[tag]
-        for tag in (EXIF_IFD, GPS_IFD):
-            part = source.get_ifd(tag)
-            part = {key: value for key, value in part.items() if key not in _EXIF_DROPPED}
-            if not has_profile and part.get(_COLOR_SPACE) != 1:
-                part.pop(_COLOR_SPACE, None)  # the result is sRGB
-            if part:
-                remaining[tag] = part
-        return remaining.tobytes() if len(remaining) else b""
-    return b""
-
-
-def _orientation(image: PIL.Image.Image) -> int:
-    with contextlib.suppress(Exception):  # as above
-        return int(image.getexif().get(Tag.ORIENTATION, 1))
-    return 1
-
-
-def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Undo a camera's rotation: EXIF 2.3, tag 0x0112, "row 0 is visually …"."""
-    import numpy as np
-
-    if orientation in (5, 6, 7, 8):  # rows and columns are exchanged
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
 
 
 @contextlib.contextmanager

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import NumericalError, OutputFileError, ShapeError
 from convnd.grid import Grid
 from convnd.io.images.color import profile_space
-from convnd.io.images.decoding import EXIF_IFD, GPS_IFD, USER_COMMENT, Decoded, decode_image
+from convnd.io.images.decoding import Decoded, decode_image
+from convnd.io.images.metadata import EXIF_IFD, GPS_IFD, USER_COMMENT
 from convnd.io.images.profile import pixels_in_srgb, space_of_header
 from convnd.io.images.request import request_pixels, request_provenance
 from convnd.io.reading import size_limit, translate_errors

@@ -19,6 +19,7 @@ from convnd.io.images.color import (
     profile_kind,
     profile_space,
 )
+from convnd.io.images.metadata import COLOR_SPACE, EXIF_IFD, INTEROPERABILITY_IFD
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -34,7 +35,6 @@ __all__ = [
     "space_of_header",
 ]
 
-_EXIF_IFD, _INTEROPERABILITY, _COLOR_SPACE = 0x8769, 0xA005, 0xA001
 _CODED = b"colrnclx"  # of AVIF and HEIF: three codes of 16 bits follow, and the range
 _HEAD = 2**16  # bytes of a file that hold its boxes
 _MAX_CHUNKS = 1000
@@ -245,9 +245,9 @@ def _exif_space(exif: Callable[[], PIL.Image.Exif]) -> SpaceArguments | None:
     """Adobe RGB, which cameras name "R03" or 2."""
     with contextlib.suppress(Exception):  # damaged EXIF causes errors of any class
         tags = exif()
-        interoperability = tags.get_ifd(_INTEROPERABILITY).get(1)
+        interoperability = tags.get_ifd(INTEROPERABILITY_IFD).get(1)
         if interoperability in ("R03", b"R03\0", "R03\0") or (
-            tags.get_ifd(_EXIF_IFD).get(_COLOR_SPACE) == 2
+            tags.get_ifd(EXIF_IFD).get(COLOR_SPACE) == 2
         ):
             return ADOBE_RGB
     return None

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from convnd import io
 from convnd.errors import InputFileError
+from convnd.transfer.problem import TransferProblem
 from convnd_tasks.modalities.opening import open_grid
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.grid import Grid
-    from convnd.losses import Term
     from convnd.optimize import ProcessGroup
     from convnd.transfer.options import TransferOptions
     from convnd.transfer.progress import Progress
@@ -106,54 +106,22 @@ class TransferInputs:
         ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class PreparedInputs:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PreparedInputs(TransferProblem):
     """Inputs encoded as values of about ``[0, 1]``, and the way back.
 
     Args:
-        content: ``(B, C, *S)``, or None for a texture.
-        styles: ``(B, C, *S_i)`` each.
-        init: ``(B, C, *S_0)``, or None.
-        size: samples of the result along each axis.
         decode: turns values ``(B, C, *S')`` of any extent into a grid in the owner's units.
-        spacing: distance between samples of the result along each axis.
-        same_grid: styles are sampled as the result is, see `StyleTransfer.run`.
         messages: one line for each thing that was done to the inputs and that users should know.
-        feature_styles: see `StyleTransfer.run`.
-        initial: see `StyleTransfer.run`.
-        extra_terms: see `StyleTransfer.run`.
-        known_bandwidth: see `StyleTransfer.run`.
-        bounds: see `StyleTransfer.run`.
         record: entries of the result's record that tell how the inputs were used.
         visible_content: the content without what nobody sees, which a result of another size is
             mixed with; None is the content as it was read.
     """
 
-    content: Tensor | None
-    styles: Sequence[Tensor]
-    init: Tensor | None
-    size: tuple[int, ...]
     decode: Callable[[Tensor], Grid]
-    spacing: tuple[float, ...] | None = None
-    same_grid: bool = False
     messages: tuple[str, ...] = ()
-    feature_styles: Sequence[Tensor] | None = None
-    initial: Callable[[Tensor], Tensor] | None = None
-    extra_terms: Callable[[tuple[int, ...]], Sequence[Term]] | None = None
-    known_bandwidth: float = 1.0
-    bounds: tuple[float, float] | None = None
     record: Mapping[str, str] = field(default_factory=dict)
     visible_content: Grid | None = None
-
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments of `convnd.transfer.style_transfer.StyleTransfer.run`."""
-        return {
-            name: getattr(self, name)
-            for name in (
-                *("content", "styles", "size", "spacing", "init", "same_grid"),
-                *("known_bandwidth", "bounds", "feature_styles", "initial", "extra_terms"),
-            )
-        }
 
 
 class Transfer(ABC):

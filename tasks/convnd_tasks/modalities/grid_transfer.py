@@ -73,9 +73,7 @@ class GridTransfer(Transfer):
     ) -> Iterator[Progress]:
         """See `Transfer.run`."""
         engine = self._engine(self.prepared.styles[0].shape[1])
-        return engine.run(
-            **self.prepared.arguments(), resume=state, group=group, on_message=on_message
-        )
+        return engine.run(self.prepared, resume=state, group=group, on_message=on_message)
 
     def result(self, progress: Progress) -> Grid | None:
         """See `Transfer.result`."""
@@ -83,7 +81,7 @@ class GridTransfer(Transfer):
         if whole is None:
             return None
         values = whole.cpu()
-        if tuple(values.shape[2:]) != tuple(self.prepared.size):  # stopped at a coarse scale
+        if tuple(values.shape[2:]) != self.prepared.size:  # stopped at a coarse scale
             values = resize_nd(values, self.prepared.size, mode="cubic")
         result, content = self.prepared.decode(values), self.inputs.content
         if content is not None and tuple(content.shape) != tuple(result.shape):

@@ -132,7 +132,7 @@ def test_morphology_comes_over_and_rhythm_stays(rng: np.random.Generator) -> Non
         options = SignalOptions(size=0, steps=10, scales=1, beat_weight=weight)
         inputs = TransferInputs(content=grid(content), styles=[grid(style)], names=("A", "B"))
         ready = prepare(inputs, options)
-        *_, last = StyleTransfer(options, spatial_dims=1, in_channels=1).run(**ready.arguments())
+        *_, last = StyleTransfer(options, spatial_dims=1, in_channels=1).run(ready)
         result = ready.decode(last.values).values[0, 0].double().numpy()
         correlations[weight] = beat_correlation(mean_beat(result, RATE), mean_beat(style, RATE))
         assert match_peaks(peaks, r_peaks(result, RATE) / RATE, 0.05)[0] > (

@@ -11,6 +11,7 @@ from convnd_tasks.modalities.video.options import VideoOptions
 
 from convnd.losses import Objective, TemporalLoss, Term
 from convnd.optimize import evaluate_whole
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.style_transfer import StyleTransfer
 
 
@@ -92,7 +93,7 @@ def test_blocks_do_not_flicker(generator: torch.Generator) -> None:
     errors, remaining = {}, {}
     for name, decay in (("free", 0.0), ("along", 0.9)):
         transfer.trajectories = [(1.0, MotionCompensatedMean.from_flows(_pan(6, 24, 32, 2), decay))]
-        first, *_, last = transfer.run(content, [style], same_grid=True)
+        first, *_, last = transfer.run(TransferProblem(content, [style], same_grid=True))
         x = last.values
         errors[name] = float((x[:, :, 1:, :, 2:] - x[:, :, :-1, :, :-2]).square().mean())
         remaining[name] = last.parts["style"] / first.parts["style"]
@@ -156,5 +157,5 @@ def test_features_see_time_with_multiplanar_only() -> None:
         *(("style", axes) for axes in ("01", "02", "12")),
     ]
     assert all(names == frames for names in layers.values())
-    assert transfer._style_size(video, (20, 32, 32), (20, 64, 64)) == [16, 8, 8]
-    assert transfer._style_size(picture, (20, 32, 32), (20, 64, 64)) == [1, 32, 32]
+    assert transfer.resizer.style_size(video.shape[2:], (20, 32, 32), (20, 64, 64)) == [16, 8, 8]
+    assert transfer.resizer.style_size(picture.shape[2:], (20, 32, 32), (20, 64, 64)) == [1, 32, 32]

@@ -17,6 +17,7 @@ from convnd.optimize import TiledEvaluation, Tiler, evaluate_whole
 from convnd.optimize.evaluation import tiler as tiler_module
 from convnd.stats import GramStatistic, gram_matrix
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.style_transfer import StyleTransfer
 
 PLAN = VGGPlan(widths=((6, 5), (7,)), projections={"relu1_1": 4}, ranks={"conv1_2": (3, 3)})
@@ -160,8 +161,8 @@ def test_a_transfer_uses_them_in_three_axes(generator: torch.Generator) -> None:
     assert isinstance(transfer.backbone, MultiPlanar)
     assert transfer.options.style_layer_weights == (1.0,) * 3 + (3.0,) * 3
     content, style = torch.rand(2, 1, 1, 12, 14, 10, generator=generator)
-    *_, last = transfer.run(content, [style])
-    first, *_ = transfer.run(content, [style])
+    *_, last = transfer.run(TransferProblem(content, [style]))
+    first, *_ = transfer.run(TransferProblem(content, [style]))
     assert last.loss < 0.8 * first.loss
 
 

@@ -22,6 +22,7 @@ from convnd.optimize.offload import release_pages
 from convnd.transfer import tiling_plan
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.style_transfer import StyleTransfer
 from convnd.transfer.tiling_plan import choose_tiling
 
@@ -113,7 +114,7 @@ def test_the_free_memory_decides_on_files(rng: np.random.Generator) -> None:
         assert not choose_tiling(model, (3000,), free).offload()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(tiling_plan, "_use_disk", lambda *_, share=share: share == 1)
-            *_, last = transfer.run(content, [style], on_message=messages.append)
+            *_, last = transfer.run(TransferProblem(content, [style]), on_message=messages.append)
         results.append(last.values)
     assert results[0].equal(results[1])
     assert messages == ["the optimizer's state is stored in files, in TMPDIR or /var/tmp"]

@@ -19,6 +19,7 @@ from convnd.backbones import VGG, load
 from convnd.errors import UnknownNameError
 from convnd.optimize import TiledEvaluation, Tiler, evaluate_whole
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.random_phase import random_phase_noise
 from convnd.transfer.style_transfer import StyleTransfer
 
@@ -109,7 +110,9 @@ def test_the_border_changes_as_the_rest() -> None:
     changes = {}
     for padding in ("zeros", "replicate"):
         options = dataclasses.replace(OPTIONS, padding=padding)
-        *_, last = StyleTransfer(options, spatial_dims=2, in_channels=3).run(content, [style])
+        *_, last = StyleTransfer(options, spatial_dims=2, in_channels=3).run(
+            TransferProblem(content, [style])
+        )
         change = border_change(content, last.values.clamp(0, 1), torch.ones(1, 1, 64, 96))
         changes[padding] = math.hypot(*change.values())
     assert changes["replicate"] < 0.6 * changes["zeros"], changes
@@ -168,7 +171,7 @@ def test_a_texture_ends_nearer_to_its_style_than_from_uniform_noise(ndim: int) -
     for init in ("random", "content"):
         options = TransferOptions(backbone="compact", steps=6, scales=1, init=init)
         *_, last = StyleTransfer(options, spatial_dims=ndim, in_channels=1).run(
-            None, [style], size=style.shape[2:]
+            TransferProblem(None, [style], size=style.shape[2:])
         )
         losses.append(last.loss)
     assert losses[1] < 0.7 * losses[0]

@@ -15,6 +15,7 @@ from convnd.optimize import OPTIMIZERS, DiskOffload, Evaluation, minimize
 from convnd.transfer import style_transfer, tiling_plan
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.style_transfer import StyleTransfer
 
 STEPS = 50  # more than L-BFGS remembers
@@ -108,7 +109,7 @@ def test_a_transfer_holds_what_is_planned(
     cpu = torch.device("cpu")
     model = MemoryModel(options, transfer.backbone, cpu, content_location=(cpu, size))
     before = living().now
-    for _ in transfer.run(content, [style]):
+    for _ in transfer.run(TransferProblem(content, [style])):
         pass
     assert bowl.most - before == pytest.approx(model.state_bytes(size, offload=False), rel=0.1)
     del _
@@ -138,11 +139,13 @@ def test_a_start_with_beats_is_given_up_where_iterates_are_in_files(
     beats = BeatTemplate(peaks, 2**16, torch.rand(1, 1, 100), 50, [style], 3.0)
     before = living().now
     for _ in transfer.run(
-        content,
-        [style],
-        feature_styles=beats.styles,
-        initial=beats.insert,
-        extra_terms=lambda size: [beats.term(size[0])],
+        TransferProblem(
+            content,
+            [style],
+            feature_styles=beats.styles,
+            initial=beats.insert,
+            extra_terms=lambda size: [beats.term(size[0])],
+        )
     ):
         pass
     assert bowl.most - before < 2.1 * content.nbytes  # iterate and gradient

@@ -16,6 +16,7 @@ from convnd.transfer.byte_size import parse_memory
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.style_transfer import StyleTransfer
 from convnd.transfer.tiling_plan import choose_tiling
 
@@ -28,7 +29,7 @@ def transferred(options: TransferOptions, size: tuple[int, ...], said: list[str]
     generator = torch.Generator().manual_seed(4)
     content, style = torch.rand(2, 1, 1, *size, generator=generator)
     transfer = StyleTransfer(options, spatial_dims=len(size), in_channels=1)
-    *_, last = transfer.run(content, [style], on_message=said.append)
+    *_, last = transfer.run(TransferProblem(content, [style]), on_message=said.append)
     return last.values
 
 

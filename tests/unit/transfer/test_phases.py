@@ -14,6 +14,7 @@ from convnd.errors import UnknownNameError, UsageError
 from convnd.optimize import evaluate_whole, load_checkpoint, save_checkpoint
 from convnd.transfer.names import check_names
 from convnd.transfer.options import MOST_NETWORKS, TransferOptions
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.scales import plan_phases
 from convnd.transfer.style_transfer import StyleTransfer
 
@@ -54,7 +55,7 @@ def test_phases_take_all_steps_and_end_with_the_last_network_at_full_size(
 def test_each_network_continues_what_the_one_before_has_made(extents: tuple[int, ...]) -> None:
     content, style = fields(*extents)
     transfer = StyleTransfer(OPTIONS, spatial_dims=len(extents), in_channels=1)
-    steps = list(transfer.run(content, [style]))
+    steps = list(transfer.run(TransferProblem(content, [style])))
     assert [step.fraction_done for step in steps] == sorted(step.fraction_done for step in steps)
     assert steps[-1].fraction_done == pytest.approx(1)
     assert steps[-1].step == steps[-1].steps == OPTIONS.steps
@@ -78,13 +79,13 @@ def test_every_phase_continues_from_its_checkpoint_bit_by_bit(tmp_path: Path) ->
     content, style = fields(200)
     transfer = StyleTransfer(OPTIONS, spatial_dims=1, in_channels=1)
     steps = []
-    for number, progress in enumerate(transfer.run(content, [style])):
+    for number, progress in enumerate(transfer.run(TransferProblem(content, [style]))):
         steps.append(progress)
         save_checkpoint(tmp_path / str(number), progress.state(), "mark")
     assert {step.phase for step in steps} == {1, 2, 3}
     for number in range(len(steps)):
         state = load_checkpoint(tmp_path / str(number), "mark")
-        rest = list(transfer.run(content, [style], resume=state))
+        rest = list(transfer.run(TransferProblem(content, [style]), resume=state))
         assert [step.step for step in rest] == [step.step for step in steps[number:]]
         assert rest[-1].values.equal(steps[-1].values)
 
@@ -95,7 +96,8 @@ def test_it_ends_when_nothing_is_gained(tmp_path: Path) -> None:
     transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
     messages: list[str] = []
     steps = []
-    for progress in transfer.run(content, [style], on_message=messages.append):
+    problem = TransferProblem(content, [style])
+    for progress in transfer.run(problem, on_message=messages.append):
         steps.append(progress)
         save_checkpoint(tmp_path / str(progress.step), progress.state(), "mark")
     last = steps[-1].step
@@ -107,9 +109,10 @@ def test_it_ends_when_nothing_is_gained(tmp_path: Path) -> None:
     assert f"{last} of" in messages[0]
     # The losses before an interruption count.
     state = load_checkpoint(tmp_path / str(last - 3), "mark")
-    assert [step.step for step in transfer.run(content, [style], resume=state)][-1] == last
+    *_, end = transfer.run(problem, resume=state)
+    assert end.step == last
     everything = dataclasses.replace(options, tolerance=0.0)
-    *_, end = StyleTransfer(everything, spatial_dims=1, in_channels=1).run(content, [style])
+    *_, end = StyleTransfer(everything, spatial_dims=1, in_channels=1).run(problem)
     assert end.step == 60
 
 
@@ -134,7 +137,7 @@ def test_values_are_compared_as_they_are_cut() -> None:
     objective = transfer.objective(content, [style], [1.0, 1.0])
     losses = {}
     for bounds in (None, (0.0, 1.0)):
-        *_, last = transfer.run(content, [style], bounds=bounds)
+        *_, last = transfer.run(TransferProblem(content, [style], bounds=bounds))
         assert last.values.min() < 0  # otherwise nothing is tested here
         losses[bounds] = evaluate_whole(objective, last.values.clamp(0, 1)).loss
     assert last.loss == pytest.approx(losses[0.0, 1.0], rel=1e-5)

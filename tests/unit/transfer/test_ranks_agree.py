@@ -11,6 +11,7 @@ from error_fields import raises
 from convnd.errors import ShapeError, UsageError
 from convnd.optimize import evaluate_whole
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.scales import fit_size
 from convnd.transfer.style_transfer import StyleTransfer
 
@@ -49,7 +50,7 @@ def test_the_whole_transfer(ndim: int, extent: int) -> None:
     for rank in (ndim, ndim + 1):
         shape = (1, 1, *[1] * (rank - ndim), *[extent] * ndim)
         transfer = StyleTransfer(options, spatial_dims=rank, in_channels=1)
-        *_, last = transfer.run(content.view(shape), [style.view(shape)])
+        *_, last = transfer.run(TransferProblem(content.view(shape), [style.view(shape)]))
         assert last.phases == 2
         results.append(last.values.view(content.shape))
     # Adam divides by the gradient's own size: where that is nearly 0, the last bit of float32
@@ -65,7 +66,7 @@ def test_a_transfer_brings_the_style_nearer(ndim: int) -> None:
     content, style = fields(ndim, {1: 256, 2: 48, 3: 16}[ndim])
     options = dataclasses.replace(OPTIONS, optimizer="lbfgs", steps=10, scales=1)
     transfer = StyleTransfer(options, spatial_dims=ndim, in_channels=1)
-    first, *_, last = transfer.run(content, [style])
+    first, *_, last = transfer.run(TransferProblem(content, [style]))
     assert last.parts["style"] < first.parts["style"] / 2
     assert last.fraction_done == pytest.approx(1)
     assert first.values.equal(content)
@@ -85,7 +86,7 @@ def test_a_style_is_brought_to_the_size_of_the_content(
     content: tuple[int, ...], style: tuple[int, ...], expected: list[int]
 ) -> None:
     transfer = StyleTransfer(NARROW, spatial_dims=len(content), in_channels=1)
-    assert transfer._style_size(torch.zeros(1, 1, *style), content, None) == expected
+    assert transfer.resizer.style_size(style, content) == expected
 
 
 def test_steps_are_taken_as_asked_for() -> None:
@@ -93,7 +94,7 @@ def test_steps_are_taken_as_asked_for() -> None:
     for steps in (0, 1, 2, 5):
         options = dataclasses.replace(NARROW, scales=3, steps=steps)
         transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
-        *_, last = transfer.run(content, [style])
+        *_, last = transfer.run(TransferProblem(content, [style]))
         assert last.step == last.steps == steps
 
 
@@ -102,7 +103,7 @@ def test_several_fields_start_from_noise_of_their_own() -> None:
     leads = torch.cat([content, content * 0.5, content + 0.1])
     options = dataclasses.replace(NARROW, init="random", steps=1, scales=1)
     transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
-    *_, last = transfer.run(leads, [style.expand(3, -1, -1)])
+    *_, last = transfer.run(TransferProblem(leads, [style.expand(3, -1, -1)]))
     assert last.values.shape == leads.shape
     assert not torch.equal(last.values[0], last.values[1])
 
@@ -111,16 +112,16 @@ def test_errors() -> None:
     transfer = StyleTransfer(OPTIONS, spatial_dims=2, in_channels=3)
     picture = torch.rand(1, 3, 32, 32)
     with raises(UsageError, operation="style transfer", got="none"):
-        next(transfer.run(picture, []))
+        TransferProblem(picture, [])
     with raises(UsageError, operation="texture", got="neither size nor content"):
-        next(transfer.run(None, [picture]))
+        TransferProblem(None, [picture])
     with raises(ShapeError, operation="VGG", expected="3, S1"):
-        next(transfer.run(picture, [picture[:, :1]]))
+        next(transfer.run(TransferProblem(picture, [picture[:, :1]])))
     blended = StyleTransfer(
         dataclasses.replace(OPTIONS, style_weights=(1.0,)), spatial_dims=2, in_channels=3
     )
     with raises(UsageError, operation="style_weights", expected="2 styles", got="1"):
-        next(blended.run(picture, [picture, picture]))
+        next(blended.run(TransferProblem(picture, [picture, picture])))
     with raises(UsageError, operation="style_layer_weights", expected="5 style", got="1"):
         TransferOptions(style_layer_weights=(1.0,))
     assert fit_size((100, 1, 50), 10) == (10, 1, 5)

@@ -26,6 +26,7 @@ from torch import Tensor
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd.transfer.names import check_names
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.base import SMALLEST
 from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, warping_error
@@ -207,14 +208,14 @@ class BlockStylizer:
                 is_earlier = [index < len(earlier) for index in order]
                 frames = [earlier[i] if i < len(earlier) else contents[i] for i in order]
                 start = mean.extrapolate(torch.stack(frames, 2), is_earlier, start)
-        steps = self.transfer.run(
+        problem = TransferProblem(
             None if self.texture else content,
             self.styles,
-            size=content.shape[2:],
+            size=tuple(content.shape[2:]),
             init=start,
             same_grid=True,
-            on_message=self._on_message,
         )
+        steps = self.transfer.run(problem, on_message=self._on_message)
         return (yield from run_transfer(steps, to_progress))
 
     def _trajectories(

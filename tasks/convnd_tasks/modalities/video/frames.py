@@ -22,6 +22,7 @@ from convnd.optimize import Step, TiledEvaluation, evaluate_whole, has_converged
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.names import check_names
+from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
 from convnd.transfer.style_transfer import StyleTransfer
 from convnd_tasks.modalities.images.codec import color_moments, match_colors
@@ -232,7 +233,8 @@ class FrameStylizer:
     ) -> Generator[Progress, None, TransferOutcome]:
         """A frame by itself: an ordinary transfer from coarse to fine."""
         losses: list[tuple[int, float]] = []
-        steps = self.transfer.run(content, self.styles, on_message=self._on_message)
+        problem = TransferProblem(content, self.styles)
+        steps = self.transfer.run(problem, on_message=self._on_message)
         outcome = yield from run_transfer(_recorded(steps, losses), to_progress)
         if self.options.mode == "flow" and not self._said and self._on_message is not None:
             text = _unfinished_text([loss for scale, loss in losses if scale == losses[-1][0]])

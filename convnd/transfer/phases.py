@@ -1,0 +1,319 @@
+"""The phases of one transfer: each continues the refined result of the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convnd.losses import Objective
+from convnd.nn import resize_nd
+from convnd.optimize import (
+    Evaluator,
+    ProcessGroup,
+    ShardedEvaluation,
+    ShardedField,
+    Step,
+    TiledEvaluation,
+    evaluate_whole,
+    evaluate_within,
+    refine,
+)
+from convnd.optimize.base import is_count
+from convnd.optimize.state import check_field, state_errors
+from convnd.transfer.memory import MemoryBudget
+from convnd.transfer.memory_model import MemoryModel
+from convnd.transfer.objective import TransferObjective
+from convnd.transfer.problem import TransferProblem
+from convnd.transfer.progress import Progress
+from convnd.transfer.random_phase import random_phase_noise
+from convnd.transfer.resizing import Resizer
+from convnd.transfer.scales import Phase, plan_phases
+from convnd.transfer.step_cost import fixed_share_of_step, step_cost
+from convnd.transfer.tiling_plan import TilingPlan
+
+__all__ = ["PhaseRunner"]
+
+
+@dataclass
+class _Handover:
+    """What a phase begins with, and then leaves to the optimiser alone.
+
+    Args:
+        values: to start from, the local part where several processes share them; None before the
+            first phase.
+        content: at the size of the phase before.
+        memory: what the optimiser has learnt, and from how many times fewer samples, see
+            `convnd.optimize.minimize`.
+        state: of the optimiser, to resume from.
+        steps: steps of the phases before, which may end early.
+        rejected_steps: how many of them were rejected.
+    """
+
+    values: Tensor | None = None
+    content: Tensor | None = None
+    memory: tuple[dict[str, Any], float] | None = None
+    state: dict[str, Any] | None = None
+    steps: int = 0
+    rejected_steps: int = 0
+
+    @classmethod
+    def resumed(cls, state: Mapping[str, Any], device: torch.device) -> _Handover:
+        """The start of a phase that was interrupted, from its `Progress.state`."""
+        optimizer = state["optimizer"]
+        steps, rejected_steps = state["before"]
+        values = optimizer["step"]["values"].to(device)
+        return cls(values, state=optimizer, steps=steps, rejected_steps=rejected_steps)
+
+    def refine(
+        self, size: tuple[int, ...], content: Tensor | None, shards: ShardedField | None
+    ) -> None:
+        """Resize the values for the next phase.
+
+        Args:
+            size: samples along each axis.
+            content: at this size.
+            shards: the processes that share them there.
+        """
+        assert self.values is not None
+        contents = None if content is None or self.content is None else (self.content, content)
+        self.values = _local_part(refine(self.values, size, contents), shards)
+
+    def start(self) -> dict[str, Any]:
+        """The arguments of `convnd.optimize.minimize`, which nothing here keeps alive."""
+        arguments = {"start": self.values, "inherit": self.memory, "resume": self.state}
+        self.values = self.content = self.memory = self.state = None
+        return arguments
+
+
+class PhaseRunner:
+    """Plans the phases of one transfer and runs them.
+
+    Args:
+        problem: what is optimised.
+        networks: in the order of their work, their layers resolved.
+        resizer: of the inputs.
+        optimize: makes the steps of one phase, see `convnd.optimize.minimize`.
+        group: the processes that share the work.
+        on_message: is called with one line when the work is cut into tiles, when memory runs out,
+            and when steps are rejected.
+
+    Raises:
+        ResourceError: there is not enough memory.
+    """
+
+    def __init__(
+        self,
+        problem: TransferProblem,
+        networks: Sequence[TransferObjective],
+        resizer: Resizer,
+        optimize: Callable[..., Iterator[Step]],
+        group: ProcessGroup,
+        on_message: Callable[[str], None],
+    ) -> None:
+        self._problem = problem
+        self._networks = networks
+        self._resizer = resizer
+        self._optimize = optimize
+        self._group = group
+        self._on_message = on_message
+        self._options = networks[-1].options
+        self._phases = plan_phases(
+            problem.size,
+            scales=self._options.scales,
+            steps=self._options.steps,
+            costs=[step_cost(network.backbone, network.options.layers) for network in networks],
+            fixed_axes=resizer.fixed_axes,
+            shortest=resizer.shortest,
+        )
+        content, batch = problem.content, problem.styles[0].shape[0]
+        location = None if content is None else (content.device, tuple(content.shape[2:]))
+        shared = resizer.device, batch, group, location, problem.bounds is not None
+        self._budgets = [
+            MemoryBudget(MemoryModel(network.options, network.backbone, *shared), on_message)
+            for network in networks
+        ]
+        styles = [
+            resizer.style_size(style.shape[2:], problem.size, problem.style_grid)
+            for style in problem.compared_styles
+        ]
+        for budget in self._budgets:
+            budget.check(problem.size, styles)
+
+    def run(self, resume: Mapping[str, Any] | None) -> Iterator[Progress]:
+        """Yield the steps of every phase.
+
+        Args:
+            resume: `Progress.state` of an earlier run, or None.
+        """
+        problem, handover, first = self._problem, _Handover(), 0
+        if resume is not None:
+            self._check_state(resume)
+            first = resume["phase"]
+        for phase in self._phases[first:]:
+            content = None
+            if problem.content is not None:
+                content = self._resizer.resize(problem.content, phase.size)
+            styles = self._at_size(problem.styles, phase)
+            shards = ShardedField(phase.size, self._group) if self._group.size > 1 else None
+            if resume is not None:
+                handover = _Handover.resumed(resume, self._resizer.device)
+                resume = None
+            elif handover.values is None:
+                values = self._starting_point(content, styles, phase.size)
+                handover.values = _local_part(values, shards)
+                del values
+            elif self._phases[phase.number - 1].size != phase.size:
+                handover.refine(phase.size, content, shards)
+            plan = self._budgets[phase.network].plan(phase.size)
+            objective = self._objective(phase, content, styles, plan, shards)
+            del styles  # they may be as large as the result
+            for progress in self._run_phase(phase, objective, plan, shards, handover):
+                yield progress
+            steps = progress.step - handover.steps
+            handover = self._hand_over(phase, progress, content)
+            if phase is self._phases[-1] and steps < phase.steps:
+                self._on_message(
+                    f"nothing is gained any more: {steps} of the last {phase.steps} steps are taken"
+                )
+            del progress, objective
+
+    def _at_size(self, styles: Sequence[Tensor], phase: Phase) -> list[Tensor]:
+        grid = self._problem.style_grid
+        return [self._resizer.style_at(style, phase.size, grid) for style in styles]
+
+    def _starting_point(
+        self, content: Tensor | None, styles: Sequence[Tensor], size: Sequence[int]
+    ) -> Tensor:
+        """The values ``(B, C, *S)`` that the first phase starts from."""
+        problem, options = self._problem, self._options
+        if problem.init is not None:
+            return self._resizer.resize(problem.init, size)
+        if options.init == "style":
+            return resize_nd(styles[0], size, mode="linear", antialias=True)
+        # Drawn on the CPU, so that a seed means the same on every device.
+        generator = torch.Generator().manual_seed(options.seed)
+        if options.init != "content":
+            shape = (*styles[0].shape[:2], *size)
+            return torch.rand(shape, generator=generator).to(self._resizer.device)
+        if content is None:
+            weights = options.style_weights
+            content = random_phase_noise(styles, size, weights=weights, generator=generator)
+        return content if problem.initial is None else problem.initial(content)
+
+    def _objective(
+        self,
+        phase: Phase,
+        content: Tensor | None,
+        styles: Sequence[Tensor],
+        plan: TilingPlan,
+        shards: ShardedField | None,
+    ) -> Objective:
+        """The objective of one phase."""
+        problem = self._problem
+        compared = styles
+        if problem.feature_styles is not None:
+            compared = self._at_size(problem.feature_styles, phase)
+        return self._networks[phase.network].objective(
+            content,
+            compared,
+            problem.spacing_at(phase.size),
+            value_styles=styles,
+            known_bandwidth=problem.bandwidth_at(phase.size),
+            tiler=plan.tiler,
+            keep=plan.keep_content,
+            shards=shards,
+            extra_terms=() if problem.extra_terms is None else problem.extra_terms(phase.size),
+        )
+
+    def _run_phase(
+        self,
+        phase: Phase,
+        objective: Objective,
+        plan: TilingPlan,
+        shards: ShardedField | None,
+        handover: _Handover,
+    ) -> Iterator[Progress]:
+        """The steps of one phase."""
+        network, last = self._networks[phase.network], self._phases[-1]
+        work = max(1, last.work_before + last.work)
+        before = handover.steps, handover.rejected_steps
+        samples = self._problem.styles[0].shape[0] * phase.samples
+        share_fixed = fixed_share_of_step(network.backbone, network.precision, samples)
+        for step in self._optimize(
+            objective,
+            **handover.start(),
+            evaluate=self._evaluator(plan, shards),
+            steps=phase.steps,
+            tolerance=self._options.tolerance,
+            all_reduce=self._group.all_reduce,
+            offload=plan.offload(),
+        ):
+            if step.note:
+                self._on_message(step.note)
+            share = step.index / max(1, phase.steps)
+            yield Progress(
+                step=before[0] + step.index,
+                steps=before[0] + last.steps_before + last.steps - phase.steps_before,
+                phase=phase.number + 1,
+                phases=len(self._phases),
+                fraction_done=(phase.work_before + share * phase.work) / work,
+                loss=step.loss,
+                parts=step.parts,
+                values=step.values,
+                rejected_steps=before[1] + step.rejected_steps,
+                state=partial(_state, phase.number, before, step),
+                shards=shards,
+                fixed_share=share_fixed,
+            )
+
+    def _evaluator(self, plan: TilingPlan, shards: ShardedField | None) -> Evaluator:
+        """The way in which the objective of a phase is evaluated."""
+        tiler = plan.tiler
+        evaluate: Evaluator = evaluate_whole if tiler is None else TiledEvaluation(tiler)
+        if shards is not None and tiler is not None:
+            evaluate = ShardedEvaluation(tiler, shards)
+        bounds = self._problem.bounds
+        return evaluate if bounds is None else evaluate_within(evaluate, bounds)
+
+    def _hand_over(self, phase: Phase, progress: Progress, content: Tensor | None) -> _Handover:
+        """What the next phase begins with, after the last step of this one."""
+        handover = _Handover(
+            progress.values,
+            content,
+            steps=progress.step,
+            rejected_steps=progress.rejected_steps,
+        )
+        for following in self._phases[phase.number + 1 :][:1]:
+            ratio = following.samples / phase.samples
+            # Sums over positions grow with their number, and so do their gradients.
+            if ratio == 1 or self._options.normalization in ("balanced", "mean"):
+                handover.memory = progress.state()["optimizer"]["optimizer"], ratio
+            if ratio != 1 and progress.shards is not None:
+                # Much smaller than the next size.
+                handover.values = progress.shards.gather(progress.values)
+        return handover
+
+    def _check_state(self, state: Mapping[str, Any]) -> None:
+        """Check what the optimiser does not: the phase, and the size of the values in it."""
+        with state_errors():
+            number = state["phase"]
+            steps, rejected_steps = state["before"]
+            if not all(map(is_count, (number, steps, rejected_steps))):
+                raise ValueError("no number of a phase or of steps")
+            field = ShardedField(self._phases[number].size, self._group)
+            extents = [stop - start for start, stop in field.local_box]
+            values = state["optimizer"]["step"]["values"]
+            check_field(values, (*self._problem.styles[0].shape[:2], *extents))
+
+
+def _local_part(values: Tensor, shards: ShardedField | None) -> Tensor:
+    return values if shards is None else shards.local_part(values)
+
+
+def _state(phase: int, before: tuple[int, int], step: Step) -> dict[str, Any]:
+    return {"phase": phase, "before": list(before), "optimizer": step.state()}

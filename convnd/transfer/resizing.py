@@ -1,0 +1,67 @@
+"""Values and styles at the sizes at which they are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convnd.nn import resize_nd
+from convnd.transfer.scales import compared_style_size
+
+__all__ = ["Resizer"]
+
+
+@dataclass(frozen=True)
+class Resizer:
+    """Resizes the inputs of a transfer for each size of its result.
+
+    Args:
+        device: of the resized values.
+        fixed_axes: leading axes that keep their length.
+        style_scale: size of a style's patterns relative to their size in its file.
+        shortest: samples along an axis below which no size goes.
+    """
+
+    device: torch.device
+    fixed_axes: int = 0
+    style_scale: float = 1.0
+    shortest: int = 1
+
+    def resize(self, values: Tensor, size: Sequence[int]) -> Tensor:
+        """Resize values ``(B, C, *S)``; of the same size they come back as they are."""
+        if tuple(values.shape[2:]) == tuple(size):
+            return values.to(self.device)
+        return resize_nd(values.to(self.device), size, mode="linear", antialias=True)
+
+    def style_size(
+        self,
+        style: Sequence[int],
+        size: Sequence[int],
+        style_grid: Sequence[int] | None = None,
+    ) -> list[int]:
+        """Samples of a style along each axis where it is compared with a result.
+
+        Args:
+            style: samples of the style along each axis.
+            size: samples of the result along each axis.
+            style_grid: the result's full size, where styles are sampled as it is.
+        """
+        first = self.fixed_axes
+        whole = style if style_grid is None or (first and style[0] == 1) else style_grid
+        resized = compared_style_size(
+            style[first:],
+            size[first:],
+            whole[first:],
+            scale=self.style_scale,
+            shortest=self.shortest,
+        )
+        return [*style[:first], *resized]
+
+    def style_at(
+        self, style: Tensor, size: Sequence[int], style_grid: Sequence[int] | None = None
+    ) -> Tensor:
+        """A style ``(B, C, *S_i)`` at its `style_size`."""
+        return self.resize(style, self.style_size(style.shape[2:], size, style_grid))
