@@ -157,7 +157,7 @@ def _reader(reader: str, work: Path, seeds: Path) -> Callable[[bytes], object]:
     from malformed import LIES, PARTS, WHOLE
 
     import convnd.io
-    from convnd.io.video.decoder import VideoDecoder
+    from convnd.io.video.decoding import VideoDecoder
     from convnd.io.video.types import VIDEO_SUFFIXES
 
     def decode(path: Path) -> None:

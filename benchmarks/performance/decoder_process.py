@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.measurement import add_json_option, write_results
 from convnd import io
-from convnd.io.video.decoder import VideoDecoder
+from convnd.io.video.decoding import VideoDecoder
 from convnd.io.video.file import MAX_FRAME, VideoFile
 
 

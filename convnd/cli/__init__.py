@@ -7,19 +7,19 @@ Neither this module nor the top of a task's module imports torch, so that ``--he
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from convnd import __version__
 from convnd.cli.commands import Command, Group, Root, help_width
+from convnd.cli.streams import close_streams, open_streams
 from convnd.errors import (
     ConvndError,
     DependencyError,
@@ -32,9 +32,6 @@ from convnd.errors import (
 )
 from convnd.malloc import tune_malloc
 from convnd.shapes import is_count
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 __all__ = ["CommandLineError", "app", "main", "run", "usage_message"]
 
@@ -233,7 +230,7 @@ def _single(name: str) -> Callable[..., None]:
 
 def main() -> NoReturn:
     """Run the command line; exit with 0, or with the exit code of the error."""
-    _open_streams()
+    open_streams()
     StopSignal.catch()
     tune_malloc()
     several = False
@@ -254,7 +251,7 @@ def main() -> NoReturn:
                 print(json.dumps({"exit_code": code, "error": message}), flush=True)  # noqa: T201
         code = _fail(error, message, code, several=several)
         if code == _READER_LEFT or (code == 4 and not isinstance(error, ConvndError)):
-            _close_streams()
+            close_streams()
     sys.exit(code)
 
 
@@ -282,39 +279,6 @@ def _message_and_code(error: BaseException) -> tuple[str, int]:
 def _is_unexpected(error: BaseException) -> bool:
     expected = (ConvndError, StopSignal, SystemExit, OSError, CommandLineError)
     return not (isinstance(error, expected) or is_out_of_memory(error))
-
-
-def _open_streams() -> None:
-    """Make stdout and stderr usable: they may be closed, and file names need not be valid text."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123
-        elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    if sys.stderr is sys.__stderr__ and type(sys.stderr) is io.TextIOWrapper:
-        sys.stderr = io.TextIOWrapper(
-            io.BufferedWriter(_LossyFile(sys.stderr.fileno(), "wb", closefd=False)),
-            encoding=sys.stderr.encoding,
-            errors="backslashreplace",
-            line_buffering=True,
-        )
-
-
-class _LossyFile(io.FileIO):
-    """Write messages to a stream; one that cannot be written is lost, and the work continues."""
-
-    def write(self, data: Buffer, /) -> int:
-        """Write bytes, or drop them."""
-        try:
-            return super().write(data) or 0
-        except OSError:
-            return memoryview(data).nbytes
-
-
-def _close_streams() -> None:
-    """Leave stdout alone at exit, where Python would try once more to write what did not fit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _several() -> bool:

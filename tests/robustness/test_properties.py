@@ -17,7 +17,7 @@ from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.pipeline.flags import numbers
 from convnd_tasks.pipeline.resolve import parse_shard
-from convnd_tasks.runtime.settings import parse_fraction
+from convnd_tasks.runtime.fraction import parse_fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from malformed import PARTS, WHOLE

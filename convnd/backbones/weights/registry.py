@@ -11,7 +11,6 @@ from pathlib import Path
 from convnd.backbones.weights.cache import (
     Progress,
     cache_folder,
-    check_hash,
     load_intact,
     load_or_make,
     no_progress,
@@ -27,6 +26,7 @@ from convnd.backbones.weights.conversion import (
     read_tensors,
 )
 from convnd.backbones.weights.download import TORCHVISION, WebFile
+from convnd.backbones.weights.integrity import check_hash
 from convnd.backbones.weights.wheel import PackagedFile
 from convnd.errors import DependencyError
 from convnd.registry import Registry, unknown_name

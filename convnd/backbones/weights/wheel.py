@@ -15,11 +15,11 @@ from pathlib import Path
 
 from convnd.backbones.weights.cache import (
     Progress,
-    check_hash,
     check_online,
     check_space,
     translate_disk_errors,
 )
+from convnd.backbones.weights.integrity import check_hash
 from convnd.errors import DependencyError, InputFileError
 from convnd.io.atomic import error_text, temporary_folder
 

@@ -34,7 +34,7 @@ def is_webp(path: Path) -> bool:
 
 
 class WebpDecoder:
-    """Decodes one animated WebP; see `convnd.io.video.decoder.VideoDecoder`.
+    """Decodes one animated WebP; see `convnd.io.video.decoding.VideoDecoder`.
 
     Args:
         path: an existing file.
@@ -95,7 +95,7 @@ class WebpDecoder:
     def frames(
         self, start: Fraction, end: Fraction | None, *, origin: int | None = None, every: int = 1
     ) -> Iterator[tuple[int, int, NDArray[Any] | None]]:
-        """See `convnd.io.video.decoder.VideoDecoder.frames`."""
+        """See `convnd.io.video.decoding.VideoDecoder.frames`."""
         del origin
         limit = None if end is None else end / _TICK
         times = [0]

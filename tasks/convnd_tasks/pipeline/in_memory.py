@@ -13,7 +13,7 @@ from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd.io.images.formats import grid_of_image, grid_of_pixels
 from convnd_tasks.modalities.opening import open_grid
-from convnd_tasks.runtime.settings import parse_fraction
+from convnd_tasks.runtime.fraction import parse_fraction
 
 if TYPE_CHECKING:
     from torch import Tensor

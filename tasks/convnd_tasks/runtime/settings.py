@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +10,9 @@ from convnd.errors import UsageError
 from convnd.io.video.codecs import CODECS, DEPTHS
 from convnd.options import LOOK, OUTPUT, RESOURCES, Flag, Range, check_ranges
 from convnd.registry import check_name
+from convnd_tasks.runtime.fraction import parse_fraction
 
-__all__ = ["INPUT", "JobSettings", "parse_fraction"]
+__all__ = ["INPUT", "JobSettings"]
 
 INPUT = "Input"
 """Heading of the help."""
@@ -337,27 +336,3 @@ class JobSettings:
                 got=f"{self.end} s",
                 remedy="give a later one, or leave it out for the end of the video",
             )
-
-
-def parse_fraction(option: str, text: str) -> Fraction:
-    """Parse a decimal number or a fraction exactly.
-
-    Args:
-        option: as it is typed, for the message.
-        text: digits with at most one point, or two whole numbers with a slash between.
-
-    Raises:
-        UsageError: it is no such number.
-
-    >>> parse_fraction("--rate", "30000/1001"), parse_fraction("--from", "2.5")
-    (Fraction(30000, 1001), Fraction(5, 2))
-    """
-    # No exponents: Fraction would work out the digits of 1e99999999.
-    if re.fullmatch(r"\s*\d{1,10}(\.\d{0,12}|/0*[1-9]\d{0,8})?\s*", text, re.ASCII):
-        return Fraction(text.strip().rstrip("."))
-    raise UsageError(
-        option,
-        expected="a number from 0 to 999999999",
-        got=repr(text),
-        remedy="for example 2.5",
-    )

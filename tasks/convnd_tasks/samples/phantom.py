@@ -9,13 +9,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from convnd.errors import UsageError
 from convnd_tasks.samples.fields import Array, Lattice, smoothstep
+from convnd_tasks.samples.reconstruction import (
+    LOW_DOSE,
+    SHARP,
+    SOFT,
+    STANDARD,
+    Kernel,
+    reconstruct,
+)
 from convnd_tasks.samples.sample import Maker, Sample, as_grid
 
 if TYPE_CHECKING:
@@ -30,21 +37,6 @@ _CENTRE = (190.0, 200.0, 0.0)  # mm from the corner of the field of view to x = 
 _Point: TypeAlias = tuple[float, float, float]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Kernel:
-    """A reconstruction: its sharpness and its noise.
-
-    Args:
-        boost: edge enhancement in the plane; negative blurs.
-        sigma: standard deviation of the noise in HU.
-        peak: spatial frequency of most noise, in cycles per mm.
-    """
-
-    boost: float
-    sigma: float
-    peak: float
-
-
 # Initial directions of the vessels of a lung: outwards, to the front, to the head.
 _LOBES = (
     (0.9, 0.0, 0.4),
@@ -55,11 +47,6 @@ _LOBES = (
     (0.4, -0.7, -0.7),
     (0.8, -0.2, -0.6),
 )
-
-_STANDARD = _Kernel(boost=0.0, sigma=9.0, peak=0.16)
-_SHARP = _Kernel(boost=1.6, sigma=55.0, peak=0.42)
-_SOFT = _Kernel(boost=-0.9, sigma=6.0, peak=0.08)
-_LOW_DOSE = _Kernel(boost=0.0, sigma=48.0, peak=0.14)
 
 
 def matching_size(spacing: Sequence[float], voxels: int) -> tuple[int, ...]:
@@ -304,41 +291,7 @@ def _bones(v: _Volume, cage: Array, body: Array, muscle: Array) -> None:
     v.fill(blade, 620.0)
 
 
-def _reconstruct(volume: _Volume, kernel: _Kernel) -> Array:
-    """Filter the volume in the plane as a kernel does, and add the kernel's noise.
-
-    The noise of filtered back-projection has the spectrum of a ramp that the kernel rolls off, so
-    each kernel has a noise texture. Adjacent slices are correlated.
-    """
-    nx, ny, _ = volume.hu.shape
-    fx = np.fft.fftfreq(nx, volume.spacing[0])[:, None, None]
-    fy = np.fft.rfftfreq(ny, volume.spacing[1])[None, :, None]
-    f = np.sqrt(fx**2 + fy**2).astype(np.float32)
-
-    def filtered(values: Array, gain: Array) -> Array:
-        spectrum = np.fft.rfftn(values, axes=(1, 0)[::-1])
-        out = np.fft.irfftn(spectrum * gain, s=(nx, ny), axes=(0, 1))
-        return np.asarray(out, dtype=np.float32)
-
-    hu = volume.hu
-    if kernel.boost < 0:
-        hu = filtered(hu, np.exp(kernel.boost * (f / 0.15) ** 2))
-    elif kernel.boost > 0:
-        hu = filtered(hu, 1 + kernel.boost * (f / 0.3) ** 2 * np.exp(-((f / 0.45) ** 2)))
-    # If the grid cannot represent the peak, the noise has the finest scale of the grid.
-    peak = min(kernel.peak, 0.35 / max(volume.spacing[:2]))
-    power = (f / peak) * np.exp(0.5 - 0.5 * (f / peak) ** 2)
-    white = volume.lattice.rng("quantum").standard_normal(hu.shape, dtype=np.float32)
-    noise = filtered(white, power)
-    if hu.shape[2] > 2:
-        noise[..., 1:-1] = (noise[..., :-2] + 2 * noise[..., 1:-1] + noise[..., 2:]) / 4
-    noise *= np.float32(kernel.sigma) / max(float(noise.std()), 1e-6)
-    # Fewer photons pass the middle of the body and the shoulders.
-    load = 0.75 + 0.5 * np.exp(-(volume.x**2 + volume.y**2) / 110**2)
-    return np.clip(hu + noise * load, -1024, 3071).astype(np.float32)
-
-
-def _maker(kernel: _Kernel) -> Maker:
+def _maker(kernel: Kernel) -> Maker:
     def make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:
         if channels not in (None, 1):
             raise UsageError(
@@ -348,17 +301,21 @@ def _maker(kernel: _Kernel) -> Maker:
                 remedy="leave channels out",
             )
         volume = _chest(shape, seed)
-        return as_grid(_reconstruct(volume, kernel)[None], spacing=volume.spacing, channels=("HU",))
+        # Fewer photons pass the middle of the body and the shoulders.
+        load = 0.75 + 0.5 * np.exp(-(volume.x**2 + volume.y**2) / 110**2)
+        rng = volume.lattice.rng("quantum")
+        hu = reconstruct(volume.hu, volume.spacing, kernel, load, rng)
+        return as_grid(hu[None], spacing=volume.spacing, channels=("HU",))
 
     return make
 
 
 _SIZE = {3: (96, 96, 64)}
 CONTENTS: dict[str, Sample] = {
-    "chest": Sample(make=_maker(_STANDARD), summary="CT phantom of a chest, HU", sizes=_SIZE)
+    "chest": Sample(make=_maker(STANDARD), summary="CT phantom of a chest, HU", sizes=_SIZE)
 }
 STYLES: dict[str, Sample] = {
-    "sharp": Sample(make=_maker(_SHARP), summary="chest CT, sharp kernel, HU", sizes=_SIZE),
-    "soft": Sample(make=_maker(_SOFT), summary="chest CT, soft kernel, HU", sizes=_SIZE),
-    "lowdose": Sample(make=_maker(_LOW_DOSE), summary="chest CT, low dose, HU", sizes=_SIZE),
+    "sharp": Sample(make=_maker(SHARP), summary="chest CT, sharp kernel, HU", sizes=_SIZE),
+    "soft": Sample(make=_maker(SOFT), summary="chest CT, soft kernel, HU", sizes=_SIZE),
+    "lowdose": Sample(make=_maker(LOW_DOSE), summary="chest CT, low dose, HU", sizes=_SIZE),
 }

@@ -12,7 +12,7 @@ from convnd_tasks.modalities.signals.beats import BeatTemplate
 from living import Living
 
 from convnd.optimize import OPTIMIZERS, DiskOffload, Evaluation, minimize
-from convnd.transfer import style_transfer, tiling_plan
+from convnd.transfer import phases, tiling_plan
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.problem import TransferProblem
@@ -91,7 +91,7 @@ def test_a_transfer_holds_what_is_planned(
     size: tuple[int, ...], optimizer: str, scales: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bowl = Bowl()
-    monkeypatch.setattr(style_transfer, "TiledEvaluation", lambda _: bowl)
+    monkeypatch.setattr(phases, "TiledEvaluation", lambda _: bowl)
     options = TransferOptions(
         backbone="compact",
         inflation="mean",
@@ -120,7 +120,7 @@ def test_a_start_with_beats_is_given_up_where_iterates_are_in_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bowl = Bowl()
-    monkeypatch.setattr(style_transfer, "TiledEvaluation", lambda _: bowl)
+    monkeypatch.setattr(phases, "TiledEvaluation", lambda _: bowl)
     monkeypatch.setattr(tiling_plan, "_use_disk", lambda *_: True)
     options = TransferOptions(
         backbone="compact",

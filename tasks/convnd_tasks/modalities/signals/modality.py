@@ -15,7 +15,7 @@ from convnd_tasks.modalities.results import Figure, JobResult, Table
 from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.prepare import prepare
 from convnd_tasks.modalities.signals.selection import choose_rate, lead_pairs
-from convnd_tasks.runtime.settings import parse_fraction
+from convnd_tasks.runtime.fraction import parse_fraction
 
 if TYPE_CHECKING:
     from typing import ClassVar

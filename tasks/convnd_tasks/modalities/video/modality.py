@@ -38,7 +38,7 @@ from convnd_tasks.modalities.video.metrics import measure_texture, measure_video
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.video.result import mean_of
 from convnd_tasks.modalities.video.transfer import VideoTransfer
-from convnd_tasks.runtime.settings import parse_fraction
+from convnd_tasks.runtime.fraction import parse_fraction
 
 if TYPE_CHECKING:
     from torch import Tensor
