@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,7 +29,7 @@ from convnd.transfer.names import check_names
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.base import SMALLEST
-from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, warping_error
+from convnd_tasks.modalities.video.flow import estimate_flow
 from convnd_tasks.modalities.video.frame_cache import FIRST_PASS, SHARED, FrameCache, quantize
 from convnd_tasks.modalities.video.input import (
     FrameContext,
@@ -45,6 +45,12 @@ from convnd_tasks.modalities.video.progress import (
     TransferOutcome,
     run_transfer,
     step_callback,
+)
+from convnd_tasks.modalities.video.windows import (
+    iter_windows,
+    load_window,
+    mirrored_order,
+    reorder_flows,
 )
 from convnd_tasks.runtime.prefetch import prefetch
 
@@ -138,7 +144,7 @@ class BlockStylizer:
         previous: StylizedFrame | None = None
         waiting: list[tuple[FrameContext, Tensor, dict[str, Any]]] = []
         contexts = prefetch(lambda: iter_frames(options, source, cache.records))
-        for window, overlap in _windows(contexts, options.block_frames, options.block_overlap):
+        for window, overlap in iter_windows(contexts, options.block_frames, options.block_overlap):
             if not overlap:  # a new scene
                 for context, values, record in waiting:
                     previous = self._finish(cache, context, values, record, previous)
@@ -146,7 +152,7 @@ class BlockStylizer:
                 waiting = []
             may_continue = len(window) == options.block_frames  # another window may follow
             count = len(window) - options.block_overlap if may_continue else len(window)
-            cached = _load_window(window, count, cache)
+            cached = load_window(window, count, cache)
             if cached is None:
                 to_progress = step_callback(window[0].number + overlap, total)
                 frames, record = yield from self._window(window, waiting, overlap, to_progress)
@@ -197,7 +203,7 @@ class BlockStylizer:
         contents = [context.content for context in window]
         order = list(range(len(contents)))
         if self._margin:
-            order = _mirrored(len(contents), options.block_frames + 2 * _MARGIN)
+            order = mirrored_order(len(contents), options.block_frames + 2 * _MARGIN, _MARGIN)
         content = torch.stack([contents[index] for index in order], 2)
         self.transfer.trajectories = self._trajectories(window, order)
         start = content
@@ -246,7 +252,7 @@ class BlockStylizer:
             (
                 weight,
                 MotionCompensatedMean.from_flows(
-                    _reorder_flows(pairs, order, zero), options.temporal_decay
+                    reorder_flows(pairs, order, zero), options.temporal_decay
                 ),
             )
             for weight, pairs in parts
@@ -264,82 +270,16 @@ class BlockStylizer:
         """Save a frame with its record in the cache, unless it is there."""
         record: Any = cache.records.get((FIRST_PASS, context.number))
         if record is None:
-            record = {
-                "pts": context.pts,
-                "duration": context.duration,
-                "name": context.name,
-                "cut": context.cut,
-                **{name: outcome[name] for name in _OF_OUTCOME},
-                "e_warp": None,
-                "input_e_warp": None,
-                "codec": context.seconds["codec"],
-                "flow": context.seconds["flow"],
-            }
+            before = None
             # A texture moves as the style does, and not along the flow of any frames.
             if previous is not None and not context.cut and not self.texture:
-                flows = context.flows[1]
-                record["e_warp"] = warping_error(previous.values, values, flows)
-                record["input_e_warp"] = warping_error(previous.content, context.content, flows)
+                before = previous.content, previous.values
+            entries = {name: outcome[name] for name in _OF_OUTCOME}
+            record = context.record(entries, values, before)
             cache.save(FIRST_PASS, context.number, values, record)
         return StylizedFrame(
             number=context.number, content=context.content, values=values, record=record
         )
-
-
-def _load_window(
-    window: Sequence[FrameContext], count: int, cache: FrameCache
-) -> tuple[list[Tensor], dict[str, Any]] | None:
-    """The frames of a window that an earlier run has finished, or None."""
-    keys = [
-        (FIRST_PASS if index < count else SHARED, context.number)
-        for index, context in enumerate(window)
-    ]
-    if any(key not in cache.records for key in keys):
-        return None
-    return [cache.load(*key) for key in keys], cache.records[keys[-1]]
-
-
-def _windows(
-    contexts: Iterable[FrameContext], length: int, overlap: int
-) -> Iterator[tuple[list[FrameContext], int]]:
-    """Windows of frames, each with the number it shares with the one before; 0 begins a scene."""
-    window: list[FrameContext] = []
-    shared = 0
-    for context in contexts:
-        if context.cut:
-            if len(window) > shared:
-                yield window, shared
-            window, shared = [], 0
-        window.append(context)
-        if len(window) == length:
-            yield window, shared
-            window, shared = window[length - overlap :], overlap
-    if len(window) > shared:
-        yield window, shared
-
-
-def _mirrored(count: int, length: int) -> list[int]:
-    """Indices of ``length`` frames, a margin before the first of ``count``, mirrored at both ends.
-
-    >>> _mirrored(3, 9), _mirrored(1, 5)
-    ([2, 1, 0, 1, 2, 1, 0, 1, 2], [0, 0, 0, 0, 0])
-    """
-    period = max(1, 2 * (count - 1))
-    phases = [(index - _MARGIN) % period for index in range(length)]
-    return [phase if phase < count else period - phase for phase in phases]
-
-
-def _reorder_flows(flows: Sequence[FlowPair], order: Sequence[int], zero: Tensor) -> list[FlowPair]:
-    """Flows from each frame to the next, of frames in another order of neighbours."""
-
-    def between(first: int, second: int) -> FlowPair:
-        if first == second:  # a single frame
-            return FlowPair(zero, zero)
-        if first < second:
-            return flows[first]
-        return FlowPair(flows[second].backward, flows[second].forward)
-
-    return [between(first, second) for first, second in itertools.pairwise(order)]
 
 
 def _noise_init(

@@ -209,24 +209,9 @@ class FrameStylizer:
             outcome = yield from self._optimize(context.content, start, target, mask, to_progress)
         else:
             outcome = yield from self._first_frame(context.content, to_progress)
-        record: dict[str, Any] = {
-            "pts": context.pts,
-            "duration": context.duration,
-            "name": context.name,
-            "cut": context.cut,
-            **outcome.record(),
-            "e_warp": None,
-            "input_e_warp": None,
-            "codec": context.seconds["codec"],
-            "flow": context.seconds["flow"],
-            "features": time.perf_counter() - began,
-        }
-        values = outcome.values
-        if history.values:
-            flows = context.flows[1]
-            record["e_warp"] = warping_error(history.values[-1], values, flows)
-            record["input_e_warp"] = warping_error(history.contents[-1], context.content, flows)
-        return values, record
+        entries = {**outcome.record(), "features": time.perf_counter() - began}
+        before = (history.contents[-1], history.values[-1]) if history.values else None
+        return outcome.values, context.record(entries, outcome.values, before)
 
     def _first_frame(
         self, content: Tensor, to_progress: StepCallback

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd_tasks.modalities.base import SMALLEST
-from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, is_cut
+from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, is_cut, warping_error
 from convnd_tasks.modalities.video.frame_cache import FIRST_PASS, quantize
 
 if TYPE_CHECKING:
@@ -118,6 +118,33 @@ class FrameContext:
     cut: bool
     flows: Mapping[int, FlowPair]
     seconds: Mapping[str, float]
+
+    def record(
+        self, outcome: Mapping[str, Any], values: Tensor, before: tuple[Tensor, Tensor] | None
+    ) -> dict[str, Any]:
+        """The record of the finished frame, see `StylizedFrame`.
+
+        Args:
+            outcome: its entries that tell of the optimisation.
+            values: the result.
+            before: content and result of the frame before, from which the warping errors are
+                measured; None measures none.
+        """
+        record = {
+            "pts": self.pts,
+            "duration": self.duration,
+            "name": self.name,
+            "cut": self.cut,
+            **outcome,
+            "e_warp": None,
+            "input_e_warp": None,
+            "codec": self.seconds["codec"],
+            "flow": self.seconds["flow"],
+        }
+        if before is not None:
+            record["e_warp"] = warping_error(before[1], values, self.flows[1])
+            record["input_e_warp"] = warping_error(before[0], self.content, self.flows[1])
+        return record
 
 
 @dataclass(frozen=True, kw_only=True)

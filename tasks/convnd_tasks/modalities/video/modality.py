@@ -24,11 +24,9 @@ from convnd_tasks.modalities.images.codec import (
     pooled_moments,
 )
 from convnd_tasks.modalities.images.hidden import fill_hidden_pixels, mask_by_opacity
-from convnd_tasks.modalities.metrics import finite_or_none
 from convnd_tasks.modalities.opening import check_no_content_options, open_grid
 from convnd_tasks.modalities.results import Figure, JobResult, Table
 from convnd_tasks.modalities.video.blocks import make_block_transfer, read_style_video
-from convnd_tasks.modalities.video.figures import plot_timeline
 from convnd_tasks.modalities.video.files import BLOCK_DEMO, DEMO, is_sample, open_video
 from convnd_tasks.modalities.video.finish import FrameFinisher, check_mask
 from convnd_tasks.modalities.video.frame_cache import FrameCache
@@ -36,7 +34,7 @@ from convnd_tasks.modalities.video.frames import make_frame_transfer
 from convnd_tasks.modalities.video.input import FrameRange, VideoSource, working_size
 from convnd_tasks.modalities.video.metrics import measure_texture, measure_video
 from convnd_tasks.modalities.video.options import VideoOptions
-from convnd_tasks.modalities.video.result import mean_of
+from convnd_tasks.modalities.video.report import draw_figures, list_measures
 from convnd_tasks.modalities.video.transfer import VideoTransfer
 from convnd_tasks.runtime.fraction import parse_fraction
 
@@ -243,58 +241,11 @@ class Videos(Modality):
         del inputs
         if self.settings.preview:
             return []
-        result: VideoResult = outcome.result
-        return [
-            Figure(
-                "sheet",
-                "Frames from the whole video: the input above, the result below.",
-                result.previews.sheet(),
-            ),
-            Figure(
-                "slit",
-                "The middle column of pixels of every frame, side by side: the input above, the "
-                "result below. Time runs to the right. Even motion is a slanting line; flicker is "
-                "upright stripes.",
-                result.previews.slit_scan(),
-            ),
-            Figure(
-                "timeline",
-                "For every frame: the terms of the loss; the warping error E_warp, which is the "
-                "mean squared difference to the frame before, moved along the optical flow; and "
-                "the seconds of work. A dotted line is a new scene.",
-                plot_timeline(result.records),
-            ),
-        ]
+        return draw_figures(outcome.result)
 
     def tables(self, inputs: TransferInputs, outcome: JobResult) -> list[Table]:
         """See `Modality.tables`."""
-        result: VideoResult = outcome.result
-        info, records = self._video(inputs).info, result.records
-        measures = [
-            ("E_warp of the result", finite_or_none(result.e_warp)),
-            ("E_warp of the input", finite_or_none(result.input_e_warp)),
-            ("frames", len(records)),
-            ("scenes", result.scenes),
-            ("steps per frame", mean_of(records, "steps")),
-            *(
-                (f"seconds per frame, {key}", mean_of(records, key))
-                for key in ("features", "flow", "codec")
-            ),
-            ("seconds to encode", result.encoding_seconds),
-        ]
-        video = [
-            ("size of the input", f"{info.size[1]} x {info.size[0]}"),
-            ("size of the result", f"{result.size[1]} x {result.size[0]}"),
-            ("frames per second", "not known" if info.rate is None else str(info.rate)),
-            ("time base", f"{info.time_base} s"),
-            ("pixel aspect", str(info.aspect)),
-            ("sound", ", ".join(info.audio) or "none"),
-            ("damage", result.damage or "none"),
-        ]
-        return [
-            Table("Frames (E_warp: Lai et al., 2018)", ("measure", "value"), measures),
-            Table("The video", ("property", "value"), video),
-        ]
+        return list_measures(self._video(inputs).info, outcome.result)
 
     def describe(self, result: VideoResult) -> tuple[str, dict[str, Any]]:
         """See `Modality.describe`."""

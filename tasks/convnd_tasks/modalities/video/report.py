@@ -1,0 +1,80 @@
+"""What a report shows of a stylised video."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convnd_tasks.modalities.metrics import finite_or_none
+from convnd_tasks.modalities.results import Figure, Table
+from convnd_tasks.modalities.video.figures import plot_timeline
+from convnd_tasks.modalities.video.result import mean_of
+
+if TYPE_CHECKING:
+    from convnd.io import VideoInfo
+    from convnd_tasks.modalities.video.result import VideoResult
+
+__all__ = ["draw_figures", "list_measures"]
+
+
+def draw_figures(result: VideoResult) -> list[Figure]:
+    """Draw frames, their middle column over time, and the measures of every frame.
+
+    Args:
+        result: written, since its small frames are collected on the way.
+    """
+    return [
+        Figure(
+            "sheet",
+            "Frames from the whole video: the input above, the result below.",
+            result.previews.sheet(),
+        ),
+        Figure(
+            "slit",
+            "The middle column of pixels of every frame, side by side: the input above, the "
+            "result below. Time runs to the right. Even motion is a slanting line; flicker is "
+            "upright stripes.",
+            result.previews.slit_scan(),
+        ),
+        Figure(
+            "timeline",
+            "For every frame: the terms of the loss; the warping error E_warp, which is the "
+            "mean squared difference to the frame before, moved along the optical flow; and "
+            "the seconds of work. A dotted line is a new scene.",
+            plot_timeline(result.records),
+        ),
+    ]
+
+
+def list_measures(info: VideoInfo, result: VideoResult) -> list[Table]:
+    """List the means over frames, and the properties of the video.
+
+    Args:
+        info: of the input.
+        result: written or not.
+    """
+    records = result.records
+    measures = [
+        ("E_warp of the result", finite_or_none(result.e_warp)),
+        ("E_warp of the input", finite_or_none(result.input_e_warp)),
+        ("frames", len(records)),
+        ("scenes", result.scenes),
+        ("steps per frame", mean_of(records, "steps")),
+        *(
+            (f"seconds per frame, {key}", mean_of(records, key))
+            for key in ("features", "flow", "codec")
+        ),
+        ("seconds to encode", result.encoding_seconds),
+    ]
+    video = [
+        ("size of the input", f"{info.size[1]} x {info.size[0]}"),
+        ("size of the result", f"{result.size[1]} x {result.size[0]}"),
+        ("frames per second", "not known" if info.rate is None else str(info.rate)),
+        ("time base", f"{info.time_base} s"),
+        ("pixel aspect", str(info.aspect)),
+        ("sound", ", ".join(info.audio) or "none"),
+        ("damage", result.damage or "none"),
+    ]
+    return [
+        Table("Frames (E_warp: Lai et al., 2018)", ("measure", "value"), measures),
+        Table("The video", ("property", "value"), video),
+    ]

@@ -1,0 +1,76 @@
+"""Windows of frames, which are stylised as one block."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from convnd_tasks.modalities.video.flow import FlowPair
+from convnd_tasks.modalities.video.frame_cache import FIRST_PASS, SHARED, FrameCache
+from convnd_tasks.modalities.video.input import FrameContext
+
+__all__ = ["iter_windows", "load_window", "mirrored_order", "reorder_flows"]
+
+
+def load_window(
+    window: Sequence[FrameContext], count: int, cache: FrameCache
+) -> tuple[list[Tensor], dict[str, Any]] | None:
+    """The frames of a window that an earlier run has finished, or None."""
+    keys = [
+        (FIRST_PASS if index < count else SHARED, context.number)
+        for index, context in enumerate(window)
+    ]
+    if any(key not in cache.records for key in keys):
+        return None
+    return [cache.load(*key) for key in keys], cache.records[keys[-1]]
+
+
+def iter_windows(
+    contexts: Iterable[FrameContext], length: int, overlap: int
+) -> Iterator[tuple[list[FrameContext], int]]:
+    """Windows of frames, each with the number it shares with the one before; 0 begins a scene."""
+    window: list[FrameContext] = []
+    shared = 0
+    for context in contexts:
+        if context.cut:
+            if len(window) > shared:
+                yield window, shared
+            window, shared = [], 0
+        window.append(context)
+        if len(window) == length:
+            yield window, shared
+            window, shared = window[length - overlap :], overlap
+    if len(window) > shared:
+        yield window, shared
+
+
+def mirrored_order(count: int, length: int, margin: int) -> list[int]:
+    """The order of the frames of a window that is mirrored at both ends.
+
+    Args:
+        count: frames of the window.
+        length: frames in the order.
+        margin: mirrored frames before the first.
+
+    >>> mirrored_order(3, 9, margin=2), mirrored_order(1, 5, margin=2)
+    ([2, 1, 0, 1, 2, 1, 0, 1, 2], [0, 0, 0, 0, 0])
+    """
+    period = max(1, 2 * (count - 1))
+    phases = [(index - margin) % period for index in range(length)]
+    return [phase if phase < count else period - phase for phase in phases]
+
+
+def reorder_flows(flows: Sequence[FlowPair], order: Sequence[int], zero: Tensor) -> list[FlowPair]:
+    """Flows from each frame to the next, of frames in another order of neighbours."""
+
+    def between(first: int, second: int) -> FlowPair:
+        if first == second:  # a single frame
+            return FlowPair(zero, zero)
+        if first < second:
+            return flows[first]
+        return FlowPair(flows[second].backward, flows[second].forward)
+
+    return [between(first, second) for first, second in itertools.pairwise(order)]
