@@ -13,7 +13,7 @@ from convnd_tasks.pipeline.resolve import JobSpec, resolve
 from error_fields import raises
 from PIL import Image
 
-from convnd.errors import UsageError
+from convnd.errors import UnknownNameError, UsageError
 
 
 def folder_of(root: Path, *names: str) -> str:
@@ -188,3 +188,27 @@ def test_a_name_without_suffix_is_answered_with_names_that_work(
     code, _, err = run(*words, *few, "-o", "neu/")  # as it says
     assert code == 0, err
     assert any("stylized" in path.name for path in (tmp_path / "neu").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("names", "role", "typed", "remedy"),
+    [
+        (["town", "wavs"], "style", "'wavs'", "did you mean 'waves'?"),
+        (["twon", "waves"], "content", "'twon'", "did you mean 'town'?"),
+        (["photos/", "waves"], "content", "'photos/'", "check the path"),
+    ],
+)
+def test_a_mistyped_name_is_the_fault_and_not_a_missing_rank(
+    names: list[str], role: str, typed: str, remedy: str
+) -> None:
+    with pytest.raises(UnknownNameError) as refused:
+        resolve(names)
+    assert (refused.value.operation, refused.value.got) == (role, typed)
+    assert refused.value.remedy == remedy
+
+
+def test_samples_of_one_rank_tell_the_rank() -> None:
+    assert resolve(["town", "waves"]).dim == 2
+    assert resolve(["ecg", "arrhythmia"]).modality == "signals"
+    with pytest.raises(UsageError, match="add --dim"):
+        resolve(["waves"], texture=True)

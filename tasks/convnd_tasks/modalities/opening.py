@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnd import io
-from convnd.errors import InputFileError, UsageError
+from convnd.errors import InputFileError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd.transfer.options import TransferOptions
     from convnd_tasks.runtime.settings import JobSettings
 
-__all__ = ["check_no_content_options", "open_grid"]
+__all__ = ["check_no_content_options", "check_sample", "open_grid"]
 
 
 def open_grid(name: str, spatial_dims: int, *, role: str, seed: int) -> Grid:
@@ -33,6 +34,7 @@ def open_grid(name: str, spatial_dims: int, *, role: str, seed: int) -> Grid:
 
     path = Path(name)
     if not path.suffix and not path.exists():
+        check_sample(name, role, spatial_dims)
         make = samples.style if role == "style" else samples.content
         return make(name, spatial_dims=spatial_dims, seed=seed)
     if spatial_dims != 3 and path.is_dir():  # that of a scan holds its slices
@@ -51,6 +53,33 @@ def open_grid(name: str, spatial_dims: int, *, role: str, seed: int) -> Grid:
             remedy=f"use --dim {grid.ndim} or another file",
         )
     return grid
+
+
+def check_sample(name: str, role: str, spatial_dims: int | None = None) -> None:
+    """Check that a name that is no file is that of a built-in sample, of any rank.
+
+    Args:
+        name: as typed.
+        role: see `open_grid`.
+        spatial_dims: rank of the samples that the message names; None is any.
+
+    Raises:
+        UnknownNameError: it is not.
+    """
+    from convnd_tasks import samples
+
+    table = samples.STYLES if role == "style" else samples.CONTENTS
+    if name not in table:
+        choices = [
+            key for key in table if spatial_dims is None or table[key].supports(spatial_dims)
+        ]
+        close = difflib.get_close_matches(name, choices, n=1)
+        raise UnknownNameError(
+            role,
+            expected=f"a file, a folder, or one of {', '.join(choices)}",
+            got=repr(name),
+            remedy=f"did you mean {close[0]!r}?" if close else "check the path",
+        )
 
 
 def check_no_content_options(options: TransferOptions, settings: JobSettings) -> None:

@@ -15,6 +15,7 @@ from convnd.io.reading import check_path
 from convnd.io.video.types import ANIMATED_SUFFIXES, is_animated
 from convnd.shapes import is_count
 from convnd_tasks import samples
+from convnd_tasks.modalities.opening import check_sample
 from convnd_tasks.pipeline.folders import (
     ARRAY_SUFFIXES,
     list_contents,
@@ -139,6 +140,8 @@ def resolve(
     demo = not files and not styles
     names = [*files, *styles]
     _check_names(names if init is None else [*names, init], output)
+    if dim is None:
+        dim = _rank_of_samples(names, texture=texture)
     dim, kind = _infer_kind(names, dim, init, modality)
     batch = not demo and not texture and _is_batch(names[0], kind, recursive=recursive)
     typed_styles = tuple(names) if texture else tuple(names[1:])
@@ -199,6 +202,23 @@ def _infer_kind(
         return 3, modality or "videos"
     dim = infer_dim(file_paths([example, *names[1:], init]), dim)
     return dim, modality or kind_of(dim, example, videos=False)
+
+
+def _rank_of_samples(names: Sequence[str], *, texture: bool) -> int | None:
+    """The one rank at which all built-in samples exist, where no file tells another; or None.
+
+    Raises:
+        UnknownNameError: a name is neither a file nor a sample.
+    """
+    ranks = {1, 2, 3}
+    for number, name in enumerate(names):
+        if Path(name).suffix or Path(name).exists():
+            return None
+        role = "style" if number or texture else "content"
+        check_sample(name, role)
+        sample = (samples.STYLES if role == "style" else samples.CONTENTS)[name]
+        ranks &= {rank for rank in ranks if sample.supports(rank)}
+    return ranks.pop() if len(ranks) == 1 else None
 
 
 def infer_dim(files: Sequence[Path], dim: int | None) -> int:
