@@ -11,10 +11,11 @@ import pytest
 import torch
 from command_line import Run
 from convnd_tasks import samples
-from convnd_tasks.modalities.video.blocks import BlockStylizer, _windows, read_style_video
+from convnd_tasks.modalities.video.blocks import BlockStylizer, read_style_video
 from convnd_tasks.modalities.video.frame_cache import FrameCache
 from convnd_tasks.modalities.video.input import FrameContext, StylizedFrame, VideoSource
 from convnd_tasks.modalities.video.options import VideoOptions
+from convnd_tasks.modalities.video.windows import iter_windows
 from convnd_tasks.samples.video import SampleVideo
 from error_fields import raises
 
@@ -64,7 +65,7 @@ def _context(number: int, cut: bool) -> FrameContext:
 def test_windows_overlap_within_a_scene(
     cuts: list[int], expected: list[tuple[int, int, int]]
 ) -> None:
-    windows = list(_windows((_context(n, n in cuts) for n in range(15)), 8, 3))
+    windows = list(iter_windows((_context(n, n in cuts) for n in range(15)), 8, 3))
     assert [(w[0].number, w[-1].number + 1, shared) for w, shared in windows] == expected
     assert all(
         [x.number for x in w] == list(range(w[0].number, w[-1].number + 1)) for w, _ in windows
