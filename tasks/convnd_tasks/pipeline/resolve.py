@@ -140,7 +140,7 @@ def resolve(
     demo = not files and not styles
     names = [*files, *styles]
     _check_names(names if init is None else [*names, init], output)
-    if dim is None:
+    if dim is None and modality is None:
         dim = _rank_of_samples(names, texture=texture)
     dim, kind = _infer_kind(names, dim, init, modality)
     batch = not demo and not texture and _is_batch(names[0], kind, recursive=recursive)
