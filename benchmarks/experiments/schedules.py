@@ -33,7 +33,7 @@ from benchmarks.common import picture
 from benchmarks.measurement import add_json_option, write_results
 from convnd import Grid, io
 from convnd.losses import Objective
-from convnd.optimize import Evaluation, evaluate_whole, refine
+from convnd.optimize import Evaluation, Smoothing, evaluate_whole, refine
 from convnd.optimize.minimizer import Minimizer
 from convnd.transfer.style_transfer import StyleTransfer
 
@@ -44,14 +44,22 @@ CHOOSING = (
     ("chelsea.png", "gravel.png"),
     ("motorcycle_left.png", "weave"),
     ("landscape", "flower.jpg"),
+    ("town", "waves"),
+    ("coffee.png", "marble"),
 )
 JUDGING = (
-    ("town", "waves"),
-    ("rocket.jpg", "ihc.png"),
-    ("astronaut.png", "flower.jpg"),
-    ("flower.jpg", "ink"),
-    ("china.jpg", "retina.jpg"),
-    ("coffee.png", "marble"),
+    ("camera.png", "brick.png"),
+    ("landscape", "ink"),
+    ("town", "flower.jpg"),
+    ("rocket.jpg", "hubble_deep_field.jpg"),
+    ("astronaut.png", "marble"),
+    ("coffee.png", "retina.jpg"),
+    ("motorcycle_right.png", "cells"),
+    ("china.jpg", "grass.png"),
+    ("flower.jpg", "dots"),
+    ("chelsea.png", "ihc.png"),
+    ("bodies", "weave"),
+    ("cell.png", "china.jpg"),
 )
 PAIRS = {"choosing": CHOOSING, "judging": JUDGING}
 REFERENCE = "v 2:30 1:30 0:40"
@@ -82,7 +90,7 @@ def phases(schedule: str) -> Iterator[Phase]:
             network = NETWORKS[word]
         elif word.startswith("w"):
             weight = float(word[1:])
-        elif word not in ("+", "!"):
+        elif word not in ("+", "!", "s"):
             halvings, steps = map(int, word.split(":"))
             yield Phase(network, halvings, steps, weight)
 
@@ -112,7 +120,7 @@ def stylize(schedule: str, content: Tensor, style: Tensor) -> tuple[Tensor, list
     """The picture of a schedule, and the losses of its phases.
 
     A ``+`` in a schedule carries the memory of L-BFGS over to the next phase. A ``!`` keeps values
-    within ``[0, 1]``.
+    within ``[0, 1]``. An ``s`` preconditions L-BFGS, see `Smoothing`.
     """
     carry = "+" in schedule
     extent = tuple(content.shape[2:])
@@ -128,7 +136,8 @@ def stylize(schedule: str, content: Tensor, style: Tensor) -> tuple[Tensor, list
             values = refine(values, size, (before, here))
         objective = engine.objective(here, [engine.style_at(style, size)], [1.0, 1.0])
         evaluate = evaluate_inside if "!" in schedule else evaluate_whole
-        minimizer = Minimizer(objective, values, evaluate=evaluate)
+        precondition = Smoothing(size) if "s" in schedule.split() else None
+        minimizer = Minimizer(objective, values, evaluate=evaluate, precondition=precondition)
         losses.append([minimizer.advance().loss])
         if carry and memory:
             _carry_over(minimizer, memory)

@@ -32,6 +32,7 @@ from convnd.optimize.minimizer import Minimizer, has_converged
 from convnd.optimize.offload import DiskOffload
 from convnd.optimize.optimizers import HISTORY, OPTIMIZERS
 from convnd.optimize.pyramid import pyramid_sizes, refine, spread_steps
+from convnd.optimize.smoothing import Smoothing
 from convnd.optimize.state import State, Step
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "ShardedContent",
     "ShardedEvaluation",
     "ShardedField",
+    "Smoothing",
     "State",
     "Step",
     "TiledEvaluation",

@@ -8,10 +8,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-__all__ = ["AllReduce", "Optimizer", "is_count", "is_number"]
+__all__ = ["AllReduce", "Optimizer", "Precondition", "is_count", "is_number"]
 
 AllReduce = Callable[[Tensor], Tensor]
 """Adds a number up over the processes that share a field."""
+
+Precondition = Callable[[Tensor], Tensor]
+"""Applies a symmetric, positive, linear operator to a field, and returns a new one."""
 
 
 class Optimizer:

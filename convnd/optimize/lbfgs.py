@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from convnd.optimize.base import AllReduce, Optimizer
+from convnd.optimize.base import AllReduce, Optimizer, Precondition
 
 __all__ = ["LBFGS"]
 
@@ -26,6 +26,8 @@ class LBFGS(Optimizer):
         lr: length of a step relative to the one that L-BFGS proposes.
         history: number of pairs (step, change of the gradient) that are remembered.
         all_reduce: adds a sum over this part up over all parts.
+        precondition: :math:`P`; the variable is :math:`z` with :math:`x = P z`, and gradients,
+            moves and directions are those of :math:`z`. None is the identity.
 
     >>> x = torch.tensor([3.0, 1.0])
     >>> optimizer = LBFGS(x, 1.0, history=5, all_reduce=lambda number: number)
@@ -45,17 +47,27 @@ class LBFGS(Optimizer):
     }
     restarts_from_best = True
 
-    def __init__(self, x: Tensor, lr: float, *, history: int, all_reduce: AllReduce) -> None:
+    def __init__(
+        self,
+        x: Tensor,
+        lr: float,
+        *,
+        history: int,
+        all_reduce: AllReduce,
+        precondition: Precondition | None = None,
+    ) -> None:
         super().__init__(x, lr)
+        self._precondition = precondition
         self._history = history
         self._all_reduce = all_reduce
 
     @torch.no_grad()
     def step(self) -> None:
         """Move ``x`` once along its gradient, which stays unchanged."""
-        x, state, gradient = self.x, self.state, self.x.grad
+        x, state = self.x, self.state
         length: Any = self.lr
-        assert gradient is not None
+        assert x.grad is not None
+        gradient = self._preconditioned(x.grad)
         absolute_sum = self._all_reduce(gradient.abs().sum())
         if absolute_sum == 0:
             return
@@ -84,12 +96,13 @@ class LBFGS(Optimizer):
         x, state = self.x, self.state
         if state:
             assert x.grad is not None
-            self._update_history(state, x.grad)
+            self._update_history(state, self._preconditioned(x.grad))
         x.copy_(values)
         if not state:
             x.grad = gradient
             self.step()
             return
+        gradient = self._preconditioned(gradient)
         state["restarts"] += 1
         length = self.lr * 0.5 ** state["restarts"]
         self._move(x, state, gradient, self._direction(state, gradient), length)
@@ -119,7 +132,7 @@ class LBFGS(Optimizer):
     ) -> None:
         state.update(direction=direction, length=length, gradient=gradient)
         if not self._dot(gradient, direction) > 0:
-            x.add_(direction, alpha=float(length))
+            x.add_(self._preconditioned(direction), alpha=float(length))
 
     def _update_history(self, state: dict[str, Any], gradient: Tensor) -> None:
         """Store the last move and the change of the gradient, if the curvature is positive."""
@@ -146,6 +159,9 @@ class LBFGS(Optimizer):
         for (change, move, inverse), weight in zip(pairs, reversed(weights), strict=True):
             direction.add_(move, alpha=float(weight - self._dot(change, direction) * inverse))
         return direction
+
+    def _preconditioned(self, values: Tensor) -> Tensor:
+        return values if self._precondition is None else self._precondition(values)
 
     def _dot(self, a: Tensor, b: Tensor) -> Tensor:
         return self._all_reduce(a.reshape(-1).dot(b.reshape(-1)))

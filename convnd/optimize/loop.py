@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convnd.errors import UsageError
 from convnd.losses import Objective
-from convnd.optimize.base import AllReduce
+from convnd.optimize.base import AllReduce, Precondition
 from convnd.optimize.evaluation import Evaluator, evaluate_whole
 from convnd.optimize.minimizer import Minimizer
 from convnd.optimize.offload import DiskOffload
@@ -31,6 +31,7 @@ def minimize(
     all_reduce: AllReduce = lambda number: number,
     offload: DiskOffload | None = None,
     inherit: tuple[dict[str, Any], float] | None = None,
+    precondition: Precondition | None = None,
     resume: Mapping[str, Any] | None = None,
 ) -> Iterator[Step]:
     """Minimize an objective, yielding every evaluated step and finally the best one.
@@ -54,6 +55,7 @@ def minimize(
         inherit: ``Step.state()["optimizer"]`` of a run of this optimizer that ended at ``start``
             with a similar objective, and 1; or at another size, and the ratio of the numbers of
             samples. See `Optimizer.inherit`.
+        precondition: the coordinates of L-BFGS, see `LBFGS`; other optimizers ignore it.
         resume: `Step.state` of an earlier run with the same arguments. That step is yielded again;
             on a CPU all later ones are the same to the bit as without the interruption.
 
@@ -85,6 +87,7 @@ def minimize(
         all_reduce=all_reduce,
         offload=offload,
         inherit=inherit,
+        precondition=precondition,
     )
     return _accepted_steps(minimizer, steps, tolerance, resume)
 

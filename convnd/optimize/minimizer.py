@@ -13,7 +13,7 @@ from torch.linalg import vector_norm
 
 from convnd.errors import UsageError
 from convnd.losses import Objective
-from convnd.optimize.base import AllReduce, Optimizer
+from convnd.optimize.base import AllReduce, Optimizer, Precondition
 from convnd.optimize.evaluation import Evaluation, Evaluator, evaluate_whole
 from convnd.optimize.offload import DiskOffload
 from convnd.optimize.optimizers import OPTIMIZERS
@@ -65,6 +65,7 @@ class Minimizer:
         all_reduce: AllReduce = lambda number: number,
         offload: DiskOffload | None = None,
         inherit: tuple[dict[str, Any], float] | None = None,
+        precondition: Precondition | None = None,
     ) -> None:
         spec = OPTIMIZERS[optimizer]
         rate = spec.learning_rate if learning_rate is None else learning_rate
@@ -80,6 +81,7 @@ class Minimizer:
         self._all_reduce = all_reduce
         self._offload = DiskOffload.disabled() if offload is None else offload
         self._make = spec.make
+        self._precondition = precondition
         self._recovery = StepRecovery(rate)
         self._optimizer = self._make_optimizer(self._own(start.detach().contiguous()))
         if inherit is not None:
@@ -292,7 +294,8 @@ class Minimizer:
         return values.clone() if self._offload else values.detach()
 
     def _make_optimizer(self, x: Tensor) -> Optimizer:
-        return self._make(x, self._recovery.learning_rate, self._all_reduce, self._offload)
+        rate = self._recovery.learning_rate
+        return self._make(x, rate, self._all_reduce, self._offload, self._precondition)
 
 
 def has_converged(losses: Sequence[float], *, over: int, tolerance: float) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from convnd.optimize.adam import Adam
-from convnd.optimize.base import AllReduce, Optimizer
+from convnd.optimize.base import AllReduce, Optimizer, Precondition
 from convnd.optimize.gradient_descent import GradientDescent
 from convnd.optimize.lbfgs import LBFGS
 from convnd.optimize.offload import DiskOffload
@@ -25,32 +25,36 @@ class OptimizerSpec:
     """An entry of `OPTIMIZERS`.
 
     Attributes:
-        make: builds the optimizer from a tensor, a learning rate, `AllReduce` and `DiskOffload`.
+        make: builds the optimizer from a tensor, a learning rate, `AllReduce`, `DiskOffload` and
+            `Precondition`, which only L-BFGS uses.
         learning_rate: the default one.
         copies: tensors of the size of the optimized one that `convnd.optimize.minimize` holds
             while the objective is evaluated, the optimized one included.
     """
 
-    make: Callable[[Tensor, float, AllReduce, DiskOffload], Optimizer]
+    make: Callable[[Tensor, float, AllReduce, DiskOffload, Precondition | None], Optimizer]
     learning_rate: float
     copies: int
 
 
-def _lbfgs(x: Tensor, lr: float, all_reduce: AllReduce, _: DiskOffload) -> Optimizer:
-    return LBFGS(x, lr, history=HISTORY, all_reduce=all_reduce)
+def _lbfgs(
+    x: Tensor, lr: float, all_reduce: AllReduce, _: DiskOffload, precondition: Precondition | None
+) -> Optimizer:
+    return LBFGS(x, lr, history=HISTORY, all_reduce=all_reduce, precondition=precondition)
 
 
-def _adam(x: Tensor, lr: float, _: AllReduce, offload: DiskOffload) -> Optimizer:
+def _adam(x: Tensor, lr: float, _: AllReduce, offload: DiskOffload, *_unused: object) -> Optimizer:
     return Adam(x, lr, offload=offload)
 
 
-def _gradient_descent(x: Tensor, lr: float, _: AllReduce, __: DiskOffload) -> Optimizer:
+def _gradient_descent(x: Tensor, lr: float, *_unused: object) -> Optimizer:
     return GradientDescent(x, lr)
 
 
 OPTIMIZERS: Registry[OptimizerSpec] = Registry("optimizer")
 # Every optimizer comes with x, the step before, the best step and the gradient. L-BFGS adds the
-# gradient before, a direction and its pairs; Adam adds two moments.
-OPTIMIZERS.add("lbfgs", OptimizerSpec(_lbfgs, 1.0, 6 + 2 * HISTORY))
+# gradient before, a direction and its pairs (and the best step's gradient in other coordinates);
+# Adam adds two moments.
+OPTIMIZERS.add("lbfgs", OptimizerSpec(_lbfgs, 1.0, 7 + 2 * HISTORY))
 OPTIMIZERS.add("adam", OptimizerSpec(_adam, 0.02, 6))  # for values that span about 1
 OPTIMIZERS.add("gradient-descent", OptimizerSpec(_gradient_descent, 1.0, 4))

@@ -17,6 +17,7 @@ from convnd.optimize import (
     ProcessGroup,
     ShardedEvaluation,
     ShardedField,
+    Smoothing,
     Step,
     TiledEvaluation,
     evaluate_whole,
@@ -252,6 +253,7 @@ class PhaseRunner:
             tolerance=self._options.tolerance,
             all_reduce=self._group.all_reduce,
             offload=plan.offload(),
+            precondition=self._precondition(phase, shards),
         ):
             if step.note:
                 self._on_message(step.note)
@@ -270,6 +272,17 @@ class PhaseRunner:
                 shards=shards,
                 fixed_share=share_fixed,
             )
+
+    def _precondition(
+        self, phase: Phase, shards: ShardedField | None
+    ) -> Callable[[Tensor], Tensor] | None:
+        """The coordinates of L-BFGS in one phase, see `Smoothing`."""
+        if self._options.optimizer != "lbfgs":
+            return None
+        smoothing = Smoothing(phase.size, fixed_axes=range(self._resizer.fixed_axes))
+        if shards is None:
+            return smoothing
+        return lambda values: shards.local_part(smoothing(shards.gather(values)))
 
     def _evaluator(self, plan: TilingPlan, shards: ShardedField | None) -> Evaluator:
         """The way in which the objective of a phase is evaluated."""

@@ -120,6 +120,8 @@ def _complete(run: Run, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[st
         (["stylize", "--colors", ""], ["style", "luminance", "match"]),
         (["stylize", "--value-statistics", "gram,auto"], ["gram,autocorrelation"]),
         (["stylize", "--backbone", "vgg19"], ["vgg19", "vgg19-torchvision"]),
+        (["stylize", "--backbone", "comp"], ["compact+vgg19", "compact", "compact-1d"]),
+        (["stylize", "--backbone", "compact+vgg19-"], ["compact+vgg19-torchvision"]),
         (["weights", "path", "com"], ["compact"]),
         (["stylize", "photo.jpg", "we"], ["weave", "weather.png", "web/"]),
         (["stylize", "--dim", "1", "arr"], ["arrhythmia"]),

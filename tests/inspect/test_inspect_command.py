@@ -23,7 +23,7 @@ from convnd_tasks.inspect import (
     network_from_module,
 )
 from convnd_tasks.inspect.grams import gram_distances
-from convnd_tasks.inspect.job import run_patches
+from convnd_tasks.inspect.job import estimate_patches, run_patches
 from convnd_tasks.inspect.options import PatchOptions
 from error_fields import raises
 from PIL import Image
@@ -86,6 +86,21 @@ def test_folder_of_pictures(photos: Path, tmp_path: Path) -> None:
         )
     page = out.with_suffix(".html").read_text()
     assert page.count("<img") == 3
+
+
+def test_an_estimate_names_the_files_and_leaves_none(photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing more")  # comes first
+    out, report = tmp_path / "out", tmp_path / "r.html"
+    options = PatchOptions(layers=("relu2_1",), units="0-3", optimal=True, steps=6)
+    estimate = estimate_patches([str(photos)], None, options, out, report=report)
+    assert not out.exists()
+    assert not report.exists()
+    run_patches([str(photos)], None, options, out, report=report)
+    assert estimate.outputs == [*sorted(map(str, out.iterdir())), str(report)]
+    assert estimate.seconds is not None
+    assert estimate.seconds > 0
+    with pytest.raises(OutputExistsError):
+        estimate_patches([str(photos)], None, options, out)
 
 
 def test_a_mixed_folder_gives_what_has_as_many_axes(photos: Path, tmp_path: Path) -> None:

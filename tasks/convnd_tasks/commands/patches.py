@@ -57,6 +57,15 @@ def patches(
     ] = Path("patches"),
     report: Report = None,
     overwrite: Overwrite = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Search the first input only, write nothing, and say how long the job takes and "
+            "what it would write.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     quiet: Quiet = False,
     *,
     typed_options: dict[str, Any],
@@ -66,12 +75,19 @@ def patches(
 
     convnd patches photos/ --layer relu3_1 --units 0-15 --report report.html
     """
-    from convnd_tasks.inspect.job import run_patches
+    from convnd_tasks.inspect.job import estimate_patches, run_patches
     from convnd_tasks.pipeline.progress import ProgressDisplay
     from convnd_tasks.pipeline.weights import ensure_weights
 
     options = PatchOptions(gram=gram or (), **typed_options)
     ensure_weights(options.backbone, quiet=quiet)
+    if dry_run:
+        estimate = estimate_patches(
+            list(inputs or []), dim, options, output, report=report, overwrite=overwrite
+        )
+        echo(*estimate.lines())
+        command_output.add(dry_run=estimate.record(1))
+        return
     with ProgressDisplay(enabled=not quiet, terminal=sys.stderr.isatty()) as display:
         result = run_patches(
             list(inputs or []),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import tempfile
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from convnd.backbones import Backbone, Precision, choose_device
@@ -26,12 +28,16 @@ from convnd_tasks.inspect.saliency import METHODS
 from convnd_tasks.inspect.search import SUPPRESSION, SearchResult, cut_patches, find_patches
 from convnd_tasks.inspect.units import parse_units
 from convnd_tasks.inspect.views import ViewInputs, Views, open_view_inputs
+from convnd_tasks.pipeline.dry_run import ABOVE, BELOW, Estimate
 from convnd_tasks.pipeline.report import Report, check_report
 from convnd_tasks.runtime.checkpoints import save_last_good
 
-__all__ = ["PatchResult", "run_patches"]
+__all__ = ["PatchResult", "estimate_patches", "run_patches"]
 
 _LOG = logging.getLogger(__name__)
+
+_STEPS = 3
+"""Steps of optimal inputs that an estimate takes."""
 
 
 @dataclass
@@ -133,6 +139,57 @@ def run_patches(
         if report is not None:
             page.write(report, overwrite=overwrite)
     return result
+
+
+def estimate_patches(
+    names: Sequence[str],
+    dim: int | None,
+    options: PatchOptions,
+    output: Path,
+    *,
+    report: Path | None = None,
+    overwrite: bool = False,
+) -> Estimate:
+    """Search the first input that can be read, draw its patches, and estimate what all take.
+
+    The arguments are those of `run_patches`. Nothing is left behind.
+
+    Raises:
+        ConvndError: see `run_patches`.
+    """
+    started = time.monotonic()
+    _check(options, output, report, overwrite=overwrite)
+    make_deterministic(options.deterministic)
+    task = _open(names, dim, options)
+    few = replace(options, steps=min(options.steps, _STEPS))
+    for source in task.inputs:
+        first = replace(task, inputs=[source], options=few)
+        opened = time.monotonic()
+        try:
+            search = _search(first, None)
+            break
+        except InputFileError:
+            if source is task.inputs[-1]:
+                raise
+    searched = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        sheets = PatchSheets(first.network, search, first.options)
+        _write_patches(first, search, sheets, folder)
+        _draw(first, sheets, folder, _new_report(first, search), lambda _: None)
+        write_tables(folder, search, first.options.record(), [])
+        outputs = sorted(str(output / path.name) for path in folder.iterdir())
+    drawn = time.monotonic()
+    drawing = drawn - searched
+    if options.optimal:  # nearly all of the drawing
+        drawing *= options.steps / first.options.steps
+    seconds = opened - started + (searched - opened) * len(task.inputs) + drawing
+    return Estimate(
+        outputs=[*outputs, *([] if report is None else [str(report)])],
+        seconds=seconds,
+        low=BELOW * seconds,
+        high=ABOVE * seconds,
+    )
 
 
 def _check(options: PatchOptions, output: Path, report: Path | None, *, overwrite: bool) -> None:

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import typer
 
-__all__ = ["complete_choices", "complete_inputs", "complete_styles", "complete_weights"]
+__all__ = [
+    "complete_backbones",
+    "complete_choices",
+    "complete_inputs",
+    "complete_styles",
+    "complete_weights",
+]
 
 Completer = Callable[..., list[tuple[str, str]]]
 
@@ -50,16 +56,32 @@ def complete_styles(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]
     return _with_files(_samples(ctx, contents=False), incomplete)
 
 
-def complete_weights(incomplete: str) -> list[tuple[str, str]]:
-    """Names of the networks whose weights are known, the user's among them.
+def complete_backbones(incomplete: str) -> list[tuple[str, str]]:
+    """Names of networks, the user's among them, and networks that work in turn by default.
 
     Args:
         incomplete: what is typed of the word; networks before a ``+`` stay as they are.
     """
+    from convnd.backbones import BACKBONES
+    from convnd.backbones.weights import user_names
+    from convnd_tasks.modalities.images.options import ImageOptions
+
+    choices = {name: BACKBONES[name].summary for name in (*BACKBONES, *user_names())}
+    before, plus, last = incomplete.rpartition("+")
+    if not plus:
+        choices = {ImageOptions.backbone: "the default for pictures", **choices}
+    return [(f"{before}{plus}{name}", choices[name]) for name in choices if name.startswith(last)]
+
+
+def complete_weights(incomplete: str) -> list[tuple[str, str]]:
+    """Names of the weights that are known, the user's among them.
+
+    Args:
+        incomplete: what is typed of the word.
+    """
     from convnd.backbones.weights import names
 
-    before, plus, last = incomplete.rpartition("+")
-    return [(f"{before}{plus}{name}", "") for name in names() if name.startswith(last)]
+    return [(name, "") for name in names() if name.startswith(incomplete)]
 
 
 def _samples(ctx: typer.Context, *, contents: bool) -> dict[str, str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from convnd_tasks.pipeline.job import Job
     from convnd_tasks.pipeline.output import CommandOutput
 
-__all__ = ["Estimate", "estimate", "run_dry"]
+__all__ = ["ABOVE", "BELOW", "Estimate", "estimate", "run_dry"]
 
 _STEPS = 6
 """Steps that are measured, after the first evaluation."""
@@ -30,7 +30,7 @@ _STEPS = 6
 _SECONDS = 15.0
 """Seconds after which fewer steps must do."""
 
-_BELOW, _ABOVE = 0.75, 1.4
+BELOW, ABOVE = 0.75, 1.4
 """The time may be so many times the estimate: the first steps are of the coarsest size, and other
 programs come and go."""
 
@@ -79,6 +79,24 @@ class Estimate:
             memory = f"memory: about {gib(self.memory)} of {gib(self.memory_free)} that are free"
         return [text, memory, *(f"would write {path}" for path in self.outputs)]
 
+    def record(self, files: int) -> dict[str, object]:
+        """The estimate as plain data for JSON.
+
+        Args:
+            files: number of files that it is for.
+        """
+        return {
+            "files": files,
+            "seconds": self.seconds,
+            "seconds_low": self.low,
+            "seconds_high": self.high,
+            "seconds_per_step": self.seconds_per_step,
+            "memory": self.memory,
+            "memory_free": self.memory_free,
+            "outputs": self.outputs,
+            "messages": self.messages,
+        }
+
 
 def run_dry(job: Job, command_output: CommandOutput) -> None:
     """Estimate every transfer of a job, and print the sum.
@@ -126,24 +144,9 @@ def run_dry(job: Job, command_output: CommandOutput) -> None:
     if count > 1:
         echo(f"{count} files, if all are like the first")
     echo(*total.lines())
-    command_output.add(dry_run=_as_record(total, count))
+    command_output.add(dry_run=total.record(count))
     if failed:
         raise typer.Exit(1)
-
-
-def _as_record(total: Estimate, count: int) -> dict[str, object]:
-    """The estimate of so many files as plain data for JSON."""
-    return {
-        "files": count,
-        "seconds": total.seconds,
-        "seconds_low": total.low,
-        "seconds_high": total.high,
-        "seconds_per_step": total.seconds_per_step,
-        "memory": total.memory,
-        "memory_free": total.memory_free,
-        "outputs": total.outputs,
-        "messages": total.messages,
-    }
 
 
 def estimate(job: Job, content: str | None, target: Path) -> Estimate:
@@ -195,8 +198,8 @@ def _measure(transfer: Transfer, messages: list[str], started: float) -> dict[st
         likely = fewest + _SETTLED * (most - fewest)
         return {
             "seconds": likely,
-            "low": _BELOW * fewest,
-            "high": _ABOVE * most,
+            "low": BELOW * fewest,
+            "high": ABOVE * most,
             "seconds_per_step": step,
         }
     if seconds is None:
@@ -204,8 +207,8 @@ def _measure(transfer: Transfer, messages: list[str], started: float) -> dict[st
     total = now - started + seconds
     return {
         "seconds": total,
-        "low": _BELOW * total,
-        "high": _ABOVE * total,
+        "low": BELOW * total,
+        "high": ABOVE * total,
         "seconds_per_step": step,
     }
 

@@ -17,7 +17,7 @@ import typer
 
 from convnd.errors import UsageError
 from convnd.options import Flag, Range, flag_name, flags_of, ranges_of
-from convnd_tasks.pipeline.completion import complete_choices, complete_weights
+from convnd_tasks.pipeline.completion import complete_backbones, complete_choices
 from convnd_tasks.pipeline.parameters import reader
 from convnd_tasks.runtime.wording import listed
 
@@ -224,7 +224,7 @@ def _parameter(
     if allowed is None or flag.metavar is not None:
         read["metavar"] = flag.metavar or _PLACEHOLDERS.get(typed)
     if name == "backbone":
-        read["autocompletion"] = complete_weights
+        read["autocompletion"] = complete_backbones
     elif flag.choices:
         several = get_origin(kind) is tuple
         read["autocompletion"] = complete_choices(flag.choices, several=several)

@@ -11,7 +11,7 @@ import torch
 from convnd_tasks.modalities.signals.beats import BeatTemplate
 from living import Living
 
-from convnd.optimize import OPTIMIZERS, DiskOffload, Evaluation, minimize
+from convnd.optimize import OPTIMIZERS, DiskOffload, Evaluation, Smoothing, minimize
 from convnd.transfer import phases, tiling_plan
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.options import TransferOptions
@@ -64,7 +64,14 @@ def test_a_walk_holds_what_its_optimizer_says(optimizer: str) -> None:
     start = torch.zeros(1, 1, 2**16)
     before, field = living().now, 4 * start.numel()
     bowl: Any = Bowl()
-    for _ in minimize(bowl, start, steps=STEPS, optimizer=optimizer, evaluate=bowl):
+    for _ in minimize(
+        bowl,
+        start,
+        steps=STEPS,
+        optimizer=optimizer,
+        evaluate=bowl,
+        precondition=Smoothing(start.shape[2:]),
+    ):
         pass
     assert bowl.calls == STEPS + 1
     assert (bowl.most - before) / field == pytest.approx(OPTIMIZERS[optimizer].copies, abs=0.1)

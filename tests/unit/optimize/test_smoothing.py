@@ -1,0 +1,75 @@
+"""The coordinates of L-BFGS: a symmetric filter of frequencies, and what L-BFGS does in them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from convnd.optimize import OPTIMIZERS, DiskOffload, Smoothing
+from convnd.optimize.smoothing import CUTOFF
+
+
+def cosine(extent: int, frequency: int) -> Tensor:
+    """One basis function of the cosine transform."""
+    return torch.cos(math.pi * frequency * (torch.arange(extent).double() + 0.5) / extent)
+
+
+@pytest.mark.parametrize("size", [(9,), (8,), (2, 3), (12, 1, 7), (5, 4, 6)])
+def test_each_frequency_is_scaled(size: tuple[int, ...]) -> None:
+    frequencies = [extent // 2 for extent in size]
+    field = torch.ones(1, 1, *size, dtype=torch.float64)
+    for axis, (extent, frequency) in enumerate(zip(size, frequencies, strict=True)):
+        field = field * cosine(extent, frequency).view(
+            [-1 if a == axis else 1 for a in range(len(size))]
+        )
+    squares = sum((f / (2 * n * CUTOFF)) ** 2 for f, n in zip(frequencies, size, strict=True))
+    torch.testing.assert_close(Smoothing(size)(field), field * (1 + squares) ** -0.25)
+
+
+def test_the_operator_is_symmetric() -> None:
+    smooth = Smoothing((11, 6))
+    a, b = torch.randn(2, 1, 3, 11, 6, dtype=torch.float64)
+    torch.testing.assert_close((smooth(a) * b).sum(), (a * smooth(b)).sum())
+
+
+def test_fixed_axes_and_axes_of_one_sample_stay() -> None:
+    field = torch.randn(1, 2, 5, 8, 1)
+    smooth = Smoothing((5, 8, 1), fixed_axes=(0,))
+    expected = torch.stack([Smoothing((8,))(frame[..., 0]) for frame in field.unbind(2)], 2)
+    torch.testing.assert_close(smooth(field)[..., 0], expected)
+
+
+def test_parts_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    field = torch.randn(1, 3, 20, 30)
+    expected = Smoothing((20, 30))(field)
+    monkeypatch.setattr("convnd.optimize.smoothing._CHUNK", 64)
+    torch.testing.assert_close(Smoothing((20, 30))(field), expected)
+
+
+def test_lbfgs_moves_as_in_the_other_coordinates() -> None:
+    """With ``x = P z`` it takes the steps of L-BFGS without ``P`` on the function of ``z``."""
+    smooth = Smoothing((24,))
+    goal, steep = torch.randn(1, 1, 24), torch.linspace(1, 30, 24)
+
+    def gradient(x: Tensor) -> Tensor:
+        return steep * (x - goal)
+
+    spec = OPTIMIZERS["lbfgs"]
+    x, z = torch.zeros(1, 1, 24), torch.zeros(1, 1, 24)
+    in_x, in_z = (
+        spec.make(start, 1.0, lambda number: number, DiskOffload.disabled(), precondition)
+        for start, precondition in ((x, smooth), (z, None))
+    )
+    for _ in range(6):
+        x.grad, z.grad = gradient(x), smooth(gradient(smooth(z)))
+        in_x.step()
+        in_z.step()
+        torch.testing.assert_close(x, smooth(z), rtol=1e-3, atol=1e-4)
+    worse, better = torch.full_like(x, 2.0), torch.full_like(z, 0.5)
+    x.grad, z.grad = gradient(smooth(worse)), smooth(gradient(smooth(worse)))
+    in_x.restart_from(smooth(better), gradient(smooth(better)))
+    in_z.restart_from(better, smooth(gradient(smooth(better))))
+    torch.testing.assert_close(x, smooth(z), rtol=1e-3, atol=1e-4)
