@@ -51,7 +51,7 @@ def command(*words: str) -> tuple[int, str]:
     out = io.BytesIO()
     sys.argv = ["convnd", *words]
     streams = sys.stdout, sys.stderr
-    sys.stdout = sys.stderr = io.TextIOWrapper(out, "utf-8", write_through=True)
+    wrapper = sys.stdout = sys.stderr = io.TextIOWrapper(out, "utf-8", write_through=True)
     try:
         cli.main()
         code = 0
@@ -59,6 +59,7 @@ def command(*words: str) -> tuple[int, str]:
         code = end.code if isinstance(end.code, int) else 1
     finally:
         sys.stdout, sys.stderr = streams
+        wrapper.flush()
     text = out.getvalue().decode("utf-8", "replace")
     if code not in CODES or "Traceback" in text or "\x1b" in text or "\u202e" in text:
         raise AssertionError(f"code {code}: {text[-200:]!r}")
@@ -221,13 +222,6 @@ def _link_result(folder: Path) -> None:
     (folder / "results" / "x.png").symlink_to(folder.parent / "secret.txt")
 
 
-def _link_temporary(folder: Path) -> None:
-    for path in (folder / "results").iterdir():
-        if path.is_file() and not path.is_symlink():
-            path.unlink()
-            path.symlink_to(folder.parent / "secret.txt")
-
-
 def _pipe_input(folder: Path) -> None:
     (folder / "a.png").unlink()
     os.mkfifo(folder / "a.png")
@@ -280,7 +274,7 @@ def _html(name: str, *options: str) -> Callable[[Path], Call]:
             _picture(folder, name)
 
         def run() -> None:
-            style = () if name.endswith(".csv") else ("waves",)
+            style = (name if name.endswith(".csv") else "waves",)
             _code, text = command("stylize", name, *style, *_FAST, "--report", "r.html", *options)
             report = Path("r.html")
             content = report.read_text() if report.exists() else ""
@@ -499,7 +493,6 @@ def attacks() -> dict[str, Callable[[Path], object]]:
         "completion word": _words("env:_CONVND_COMPLETE=complete_bash", "env:COMP_WORDS=convnd", "env:COMP_CWORD=-1x"),
         "folder linked": _during(_link_folder), "folder removed": _during(_remove_folder),
         "result linked": _during(_link_result), "result folder": _during(_folder_result),
-        "temporary linked": _during(_link_temporary, delay=0.001),
         "input piped": _during(_pipe_input, "stylize", "a.png", "waves", *_FAST, "-o", "results/x.png", delay=0.3),
         "input changed": _during(_other_input, delay=0.01),
         "hash changed": _during(_other_input, "stylize", "a.png", "waves", *_FAST, "-o", "results/x.png", "--skip-existing", delay=0.01),

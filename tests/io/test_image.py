@@ -30,6 +30,7 @@ from convnd.errors import (
 )
 from convnd.grid import Grid
 from convnd.io.images.decoding import decode
+from convnd.io.images.formats import grid_of_image
 
 LOSSLESS = [".png", ".tif", ".bmp"]
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -172,6 +173,16 @@ def test_a_transparent_colour_is_alpha(tmp_path: Path, mode: str) -> None:
     assert convnd.io.read(tmp_path / "a.png").header["alpha"].flatten().tolist() == [0, 1]  # type: ignore[attr-defined]
 
 
+def test_a_transparent_grey_of_16_bits_is_alpha(tmp_path: Path) -> None:
+    stored = np.array([[[1000], [60000]]], np.uint16)
+    (tmp_path / "a.png").write_bytes(png16(stored, 0, chunk(b"tRNS", b"\x03\xe8")))
+    grid = convnd.io.read(tmp_path / "a.png")
+    assert grid.header["alpha"].flatten().tolist() == [0, 1]  # type: ignore[attr-defined]
+    with Image.open(tmp_path / "a.png") as image:
+        again = grid_of_image(image)
+    assert again.header["alpha"].flatten().tolist() == [0, 1]  # type: ignore[attr-defined]
+
+
 # EXIF: where the first row and column of the stored pixels belong in the upright picture.
 UPRIGHT = {
     1: lambda a: a,
@@ -186,11 +197,13 @@ UPRIGHT = {
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["png", "webp", "tif", "png16", "tif16", "tif16grey", "tif32"])
+@pytest.mark.parametrize(
+    "kind", ["png", "webp", "tif", "tifgrey", "tifalpha", "png16", "tif16", "tif16grey", "tif32"]
+)
 def test_orientation_is_applied_once(
     tmp_path: Path, rng: np.random.Generator, kind: str, orientation: Any
 ) -> None:
-    path = tmp_path / f"a.{kind[:4].rstrip('136')}"
+    path = tmp_path / f"a.{'webp' if kind == 'webp' else kind[:3]}"
     tag = [(274, "H", 1, orientation, True)]
     exif = Image.Exif()
     exif[274] = orientation
@@ -201,9 +214,12 @@ def test_orientation_is_applied_once(
         stored, white = rng.integers(0, 256, (3, 5, 3), dtype=np.uint8), 255
     if kind == "png16":
         path.write_bytes(png16(stored, 2, chunk(b"eXIf", exif.tobytes()[6:])))
-    elif kind == "tif16grey":
+    elif kind == "tif16grey" or kind == "tifgrey":
         tifffile.imwrite(path, stored[..., 0], extratags=tag)
         stored = stored[..., :1].repeat(3, 2)
+    elif kind == "tifalpha":
+        opaque = np.dstack([stored, np.full(stored.shape[:2], 255, np.uint8)])
+        tifffile.imwrite(path, opaque, photometric="rgb", extrasamples=[2], extratags=tag)
     elif kind == "tif16":
         tifffile.imwrite(path, stored, photometric="rgb", extratags=tag)
     elif kind == "tif32":

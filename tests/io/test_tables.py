@@ -305,3 +305,18 @@ def test_times_with_many_jumps_are_refused(tmp_path: Path, rng: np.random.Genera
         pd.DataFrame({"time (s)": times, "II": even}).to_csv(path, index=False)
         with raises(InputFileError, expected="stretches", got="a jump near line"):
             io.read(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "t (s);a (mV)\n" + "".join(f"0,{k:02d};1.{k:03d},5\n" for k in range(20)),
+        "t (s);a (mV)\n" + "".join(f"0,{k:02d};1.{k:03d}\n" for k in range(20)),
+        "t (s),a (mV)\n" + "".join(f'0.{k:02d},"1,{k:03d}"\n' for k in range(20)),
+        "t;a\n" + "".join(f'=("0.{k:02d}");=("{k}")\n' for k in range(20)),
+    ],
+)
+def test_numbers_with_separators_between_thousands_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputFileError, match="without separators between thousands"):
+        io.read(tmp_path / "a.csv")

@@ -7,6 +7,7 @@ import os
 import pickle
 import time
 import zipfile
+from collections import Counter as Counts
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,40 @@ def test_files_of_every_kind_are_refused(
     with pytest.raises(InputFileError):
         add_file(tmp_path / name)
     assert capfd.readouterr() == ("", "")
+
+
+class _Many:
+    """A pickle of a few bytes that asks for as many, or counts them."""
+
+    def __init__(self, count: int, kind: Callable[..., Any] | None = None) -> None:
+        self.call = (bytearray, (count,)) if kind is None else (kind, (_Many(count),))
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def test_a_pickle_cannot_ask_for_memory(tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(pickle.dumps({"a": _Many(2**34)}, protocol=2))
+    with pytest.raises(InputFileError, match="asks for more than there is|nothing else"):
+        add_file(tmp_path / "a.pth")
+
+
+@pytest.mark.slow
+def test_a_pickle_cannot_compute_without_an_end(tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(pickle.dumps({"a": _Many(2**29, Counts)}, protocol=2))
+    start = time.monotonic()
+    with pytest.raises(InputFileError, match="without an end|of its decoder within|nothing else"):
+        add_file(tmp_path / "a.pth")
+    assert time.monotonic() - start < 120
+
+
+def test_names_that_share_values_are_refused(tmp_path: Path) -> None:
+    weight, bias = torch.rand(64, 64, 3, 3).half(), torch.zeros(64).half()
+    state = {"features.0.weight": torch.rand(64, 3, 3, 3).half(), "features.0.bias": bias}
+    state |= {f"features.{2 * k}.weight": weight for k in range(1, 600)}
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(InputFileError, match="share their values"):
+        add_file(tmp_path / "a.pth")
 
 
 def _renamed(state: dict[str, Any]) -> dict[str, Any]:

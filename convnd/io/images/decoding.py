@@ -131,7 +131,7 @@ def decode_image(image: PIL.Image.Image) -> Decoded:
     if image.format not in (None, "PNG"):
         header.pop("text", None)  # notes of Pillow's decoder
     if image.mode.startswith("I;16"):
-        pixels = np.array(image).astype(np.uint16)[..., None]
+        pixels = _add_alpha(np.array(image).astype(np.uint16)[..., None], image)
     else:
         pixels = _to_array(_with_plain_mode(name, image, header))
     if "icc" not in header:
@@ -171,7 +171,8 @@ def _decode_other(
         orientation = orientation_of(image)
         if depth != 16:
             return _decoded(_with_plain_mode(path, image, header), header, orientation)
-        return Decoded(to_upright(apply_tables(deep_pixels(path), header), orientation), header)
+        pixels = _add_alpha(deep_pixels(path), image)
+        return Decoded(to_upright(apply_tables(pixels, header), orientation), header)
 
 
 def _decode_tiff(path: Path, max_pixels: int, reserve_memory: Callable[[int], None]) -> Decoded:
@@ -202,6 +203,7 @@ def _decode_tiff(path: Path, max_pixels: int, reserve_memory: Callable[[int], No
     if max(tags.get(Tag.BITS, (1,))) > 8:
         return Decoded(apply_tables(deep_tiff_pixels(path, tags), header), header)
     with _open(path) as image, silence_stderr():
+        image.filename = ""  # a mapped file would be read with width and height exchanged
         image.load()  # applies the orientation itself
         return _decoded(_with_plain_mode(path, image, header), header)
 
@@ -215,6 +217,17 @@ def _decoded(image: PIL.Image.Image, header: dict[str, object], orientation: int
         image = image.transpose(_TRANSPOSED[orientation])
     shape = [image.height, image.width, channels]
     return Decoded(memoryview(image.tobytes()).cast("B", shape), header)
+
+
+def _add_alpha(pixels: NDArray[Any], image: PIL.Image.Image) -> NDArray[Any]:
+    """Add alpha to grey of 16 bits whose one transparent value only Pillow knows."""
+    import numpy as np
+
+    value = image.info.get("transparency")
+    if pixels.shape[2] != 1 or not isinstance(value, int):
+        return pixels
+    alpha = np.where(pixels == value, 0, 65535).astype(pixels.dtype)
+    return np.concatenate([pixels, alpha], 2)
 
 
 def _to_array(image: PIL.Image.Image) -> NDArray[Any]:

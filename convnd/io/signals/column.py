@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["GAPS", "Column", "cell_value", "name_and_unit"]
+__all__ = ["GAPS", "Column", "cell_value", "grouping_hint", "name_and_unit"]
 
 GAPS = {"", "nan", "na", "n/a", "#n/a", "null", "none", "-", "-nan", "?"}
 """Cells in lower case that stand for a missing value."""
 
+_GROUPED = re.compile(r"[+-]?\d{1,3}([.,' ’]\d{3})+([.,]\d*)?|=?\(?\"[^\"]*\"\)?")
+_LONGEST = 40  # characters of a number
 _BRACKETS = re.compile(r"[\(\)\[\]]")
 
 
@@ -46,12 +48,33 @@ def name_and_unit(cell: str) -> tuple[str, str | None]:
 def cell_value(cell: str, decimal: str = ".") -> float | None:
     """The number of a cell, NaN for a gap, or None for anything else.
 
-    >>> cell_value("1,5", ","), cell_value("n/a"), cell_value("N")
-    (1.5, nan, None)
+    Where commas mark decimals, a point separates thousands, or nobody knows what it means.
+
+    >>> cell_value("1,5", ","), cell_value("n/a"), cell_value("N"), cell_value("1.234", ",")
+    (1.5, nan, None, None)
     """
     if cell.lower() in GAPS:
         return math.nan
+    if decimal == "," and "." in cell:
+        return None
     try:
         return float(cell.replace(",", ".") if decimal == "," else cell)
     except ValueError:
         return None
+
+
+def grouping_hint(cells: Iterable[str]) -> str:
+    """What helps if a cell holds a number with separators between thousands, or in quotes.
+
+    >>> grouping_hint(["a", "1.234,5"])
+    "write numbers such as '1.234,5' plain, without separators between thousands and quotes"
+    >>> grouping_hint(["12.345"]), grouping_hint(["word"])
+    ("write numbers such as '12.345' plain, without separators between thousands and quotes", '')
+    """
+    for cell in cells:
+        if len(cell) < _LONGEST and _GROUPED.fullmatch(cell.strip()):
+            return (
+                f"write numbers such as {cell.strip()!r} plain, without separators between "
+                "thousands and quotes"
+            )
+    return ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.signals.column import GAPS, Column, cell_value
+from convnd.io.signals.column import GAPS, Column, cell_value, grouping_hint
 from convnd.io.signals.signal import Signal, describe, signal_grid, signal_of
 from convnd.io.signals.time_columns import index_column, is_further_time, time_column
 from convnd.io.signals.times import TimeColumn
@@ -96,6 +96,13 @@ def table_grid(
     index = index_column(path, columns, lines, time, decimal)
     rows, words, listed = _read_rows(path, columns, lines, (time, index), decimal)
     leads = list(rows)
+    if not rows:
+        raise InputFileError(
+            f"read {path}",
+            expected="a column of values beside the time",
+            got="none",
+            remedy=grouping_hint(cell for k in words for cell in columns[k].cells[:2]) or "add one",
+        )
     samples = _place_rows(path, list(rows.values()), time)
     signal = Signal(
         units=tuple(columns[k].unit or "" for k in leads) if named else (),
@@ -169,10 +176,6 @@ def _place_rows(
     """Values ``(C, T)``, with gaps where the times have some."""
     import numpy as np
 
-    if not rows:
-        raise InputFileError(
-            f"read {path}: expected a column of values beside the time, got none; add one"
-        )
     samples = np.stack(rows)
     if samples.shape[1] < 2:
         raise InputFileError(

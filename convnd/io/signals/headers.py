@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from convnd.errors import InputFileError
 from convnd.io.signals.clocks import is_time_cell
-from convnd.io.signals.column import Column, cell_value, name_and_unit
+from convnd.io.signals.column import Column, cell_value, grouping_hint, name_and_unit
 from convnd.io.signals.time_names import SECONDS
 
 __all__ = ["RATE", "Table", "rate_of", "split_header"]
@@ -72,7 +72,11 @@ def split_header(
     if not body:
         where = " under the header" if rows else ""
         raise InputFileError(
-            f"read {path}: expected rows of numbers{where}, got none; save it again"
+            f"read {path}",
+            expected=f"rows of numbers{where}",
+            got="none",
+            remedy=grouping_hint(cell for _, cells in rows[-2:] for cell in cells)
+            or "save it again",
         )
     # A line of other width that is no neighbour, or a key with a value, holds no names.
     names: list[Sequence[str]] = []

@@ -23,6 +23,7 @@ from convnd.errors import InputFileError
 from convnd.io.reading import translate_errors
 from convnd.io.registry import Format
 from convnd.io.signals.clocks import format_time, is_time_cell
+from convnd.io.signals.column import grouping_hint
 from convnd.io.signals.columns import Layout, columns_of, table_grid
 from convnd.io.signals.headers import RATE, rate_of, split_header
 from convnd.io.signals.signal import check_samples, sampling_rate, signal_of, value_units
@@ -183,9 +184,16 @@ def _punctuation(path: Path, lines: Sequence[str]) -> tuple[str, str]:
     separator = separator or _separator(sample)
     cells = [cell for line in sample for cell in _cells(line, separator)]
     numbers = [cell for cell in cells if cell[:1].isdigit() or cell[:1] in "+-.,"]
-    points = any("." in cell and not is_time_cell(cell) for cell in numbers)
-    commas = any(_DECIMAL_COMMA.fullmatch(cell) for cell in numbers)
-    return separator, "," if commas and not points else "."
+    point = next((c for c in numbers if "." in c and not is_time_cell(c)), "")
+    comma = next((cell for cell in numbers if _DECIMAL_COMMA.fullmatch(cell)), "")
+    if point and comma and separator != ",":  # one of them separates thousands
+        raise InputFileError(
+            f"read {path}",
+            expected="one decimal mark, a point or a comma",
+            got=f"{comma[:40]!r} and {point[:40]!r}",
+            remedy=grouping_hint([point, comma]) or "write all numbers in one way",
+        )
+    return separator, "," if comma and not point else "."
 
 
 def _separator(sample: Sequence[str]) -> str:
