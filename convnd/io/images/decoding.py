@@ -203,7 +203,9 @@ def _decode_tiff(path: Path, max_pixels: int, reserve_memory: Callable[[int], No
     if max(tags.get(Tag.BITS, (1,))) > 8:
         return Decoded(apply_tables(deep_tiff_pixels(path, tags), header), header)
     with _open(path) as image, silence_stderr():
-        image.filename = ""  # a mapped file would be read with width and height exchanged
+        # With its name, Pillow maps the file, and exchanges width and height before it reads.
+        unnamed: Any = image
+        unnamed.filename = ""
         image.load()  # applies the orientation itself
         return _decoded(_with_plain_mode(path, image, header), header)
 
