@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.io.conversions import recognized_format
-from convnd.io.images.deep import Tag, deep_pixels, deep_tiff_pixels, tiff_pages
+from convnd.io.images.deep import (
+    Tag,
+    add_transparent_value,
+    deep_pixels,
+    deep_tiff_pixels,
+    tiff_pages,
+)
 from convnd.io.images.metadata import (
     EXIF_IFD,
     USER_COMMENT,
@@ -131,7 +137,7 @@ def decode_image(image: PIL.Image.Image) -> Decoded:
     if image.format not in (None, "PNG"):
         header.pop("text", None)  # notes of Pillow's decoder
     if image.mode.startswith("I;16"):
-        pixels = _add_alpha(np.array(image).astype(np.uint16)[..., None], image)
+        pixels = add_transparent_value(np.array(image).astype(np.uint16)[..., None], image.info)
     else:
         pixels = _to_array(_with_plain_mode(name, image, header))
     if "icc" not in header:
@@ -171,7 +177,7 @@ def _decode_other(
         orientation = orientation_of(image)
         if depth != 16:
             return _decoded(_with_plain_mode(path, image, header), header, orientation)
-        pixels = _add_alpha(deep_pixels(path), image)
+        pixels = add_transparent_value(deep_pixels(path), image.info)
         return Decoded(to_upright(apply_tables(pixels, header), orientation), header)
 
 
@@ -219,17 +225,6 @@ def _decoded(image: PIL.Image.Image, header: dict[str, object], orientation: int
         image = image.transpose(_TRANSPOSED[orientation])
     shape = [image.height, image.width, channels]
     return Decoded(memoryview(image.tobytes()).cast("B", shape), header)
-
-
-def _add_alpha(pixels: NDArray[Any], image: PIL.Image.Image) -> NDArray[Any]:
-    """Add alpha to grey of 16 bits whose one transparent value only Pillow knows."""
-    import numpy as np
-
-    value = image.info.get("transparency")
-    if pixels.shape[2] != 1 or not isinstance(value, int):
-        return pixels
-    alpha = np.where(pixels == value, 0, 65535).astype(pixels.dtype)
-    return np.concatenate([pixels, alpha], 2)
 
 
 def _to_array(image: PIL.Image.Image) -> NDArray[Any]:

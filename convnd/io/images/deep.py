@@ -16,7 +16,7 @@ from convnd.io.silence import silence_stderr
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Tag", "deep_pixels", "deep_tiff_pixels", "tiff_pages"]
+__all__ = ["Tag", "add_transparent_value", "deep_pixels", "deep_tiff_pixels", "tiff_pages"]
 
 _MAX_PAGES = 1000
 
@@ -61,6 +61,17 @@ def deep_pixels(path: Path) -> NDArray[Any]:
     if decoded.ndim == 2:
         return decoded[..., None]
     return np.ascontiguousarray(decoded[..., [2, 1, 0, 3][: decoded.shape[2]]])
+
+
+def add_transparent_value(pixels: NDArray[Any], info: Mapping[Any, Any]) -> NDArray[Any]:
+    """Add alpha to grey of 16 bits whose one transparent value only Pillow knows (``info``)."""
+    import numpy as np
+
+    value = info.get("transparency")
+    if pixels.shape[2] != 1 or not isinstance(value, int):
+        return pixels
+    alpha = np.where(pixels == value, 0, 65535).astype(pixels.dtype)
+    return np.concatenate([pixels, alpha], 2)
 
 
 def deep_tiff_pixels(path: Path, tags: Mapping[int, Any]) -> NDArray[Any]:
