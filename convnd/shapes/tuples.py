@@ -38,11 +38,12 @@ def ntuple(
     >>> ntuple(3, 2, "kernel_size"), ntuple((1, 2), 2, "stride")
     ((3, 3), (1, 2))
     """
+    argument: Any = value  # which need not be of its type
     try:
-        values = (operator.index(value),) * ndim  # type: ignore[arg-type]
+        values = (operator.index(argument),) * ndim
     except TypeError:
         try:
-            values = tuple(operator.index(item) for item in value)  # type: ignore[union-attr]
+            values = tuple(operator.index(item) for item in argument)
         except TypeError:
             values = ()
     if len(values) == ndim and (minimum is None or min(values, default=minimum) >= minimum):

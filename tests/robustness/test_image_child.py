@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 from error_fields import raises
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -19,6 +20,7 @@ import convnd.io
 from convnd.errors import InputFileError
 from convnd.io.images.decoding import decode
 from convnd.io.images.request import request_pixels
+from convnd.io.weights.request import request_tensors
 from convnd.io.worker import client
 
 
@@ -148,3 +150,11 @@ def test_a_picture_that_takes_too_much_computing_is_one_line(
     monkeypatch.setattr(client, "COMMAND", (*client.COMMAND[:-1], code))
     with raises(InputFileError, operation="a.png", got="one that computes without an end"):
         convnd.io.read(path)
+
+
+def test_limits_of_a_picture_do_not_bind_the_libraries_of_the_next_file(path: Path) -> None:
+    torch.save({"a": torch.arange(4.0)}, path.with_name("a.pth"))
+    convnd.io.read(path)
+    child = idle_children()
+    assert request_tensors(path.with_name("a.pth"))["a"].tolist() == [0, 1, 2, 3]
+    assert idle_children() == child  # it loaded torch after the picture

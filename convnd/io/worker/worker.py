@@ -42,8 +42,8 @@ def main(out: BinaryIO | None = None) -> None:
         out: receives the answers; None for stdout.
     """
     out = sys.stdout.buffer if out is None else out
-    _lower_limit("RLIMIT_CORE", 0)
-    _lower_limit("RLIMIT_FSIZE", 0)  # it has nothing to write
+    _set_limit("RLIMIT_CORE", 0)
+    _set_limit("RLIMIT_FSIZE", 0)  # it has nothing to write
     while line := sys.stdin.buffer.readline():
         request: Mapping[str, Any] = json.loads(line)
         _end_with_parent()
@@ -58,6 +58,9 @@ def _answer(request: Mapping[str, Any], out: BinaryIO) -> tuple[str, dict[str, A
     """Send all answers to a request but the last, which is returned."""
     path, timeout = Path(request["path"]), int(request["timeout"])
     (name,) = (name for name in _DECODERS if name == request["decoder"])
+    # The libraries of a decoder do not count as memory or computing of the file before.
+    _set_limit("RLIMIT_AS", None)
+    _set_limit("RLIMIT_CPU", None)
     module = importlib.import_module(f"convnd.io.{name}")
 
     seconds = getattr(module, "SECONDS", None)  # of a video, each frame has its time
@@ -103,13 +106,15 @@ def _send(out: BinaryIO, kind: str, **fields: Any) -> None:
     out.flush()
 
 
-def _lower_limit(name: str, value: int) -> None:
-    """Lower a limit of the operating system, if it has that limit."""
+def _set_limit(name: str, value: int | None) -> None:
+    """Set a limit of the operating system, if it has that limit; None lifts it again."""
     with contextlib.suppress(ImportError, AttributeError, OSError, ValueError):
         import resource
 
         number = getattr(resource, name)
         _, hard = resource.getrlimit(number)
+        if value is None:
+            value = hard
         soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(number, (soft, hard))
 
@@ -121,13 +126,13 @@ def _limit_memory(size: int) -> None:
         resident = pages * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         resident = 2**30
-    _lower_limit("RLIMIT_AS", resident + size)
+    _set_limit("RLIMIT_AS", resident + size)
 
 
 def _limit_cpu(seconds: float) -> None:
     """Let the system end this process after so many more seconds of computing."""
     times = os.times()
-    _lower_limit("RLIMIT_CPU", int(times.user + times.system + seconds) + 1)
+    _set_limit("RLIMIT_CPU", int(times.user + times.system + seconds) + 1)
 
 
 def _end_with_parent(*, on: bool = True) -> None:

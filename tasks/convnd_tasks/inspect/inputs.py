@@ -14,7 +14,7 @@ from convnd.io.reading import check_path
 from convnd_tasks import samples
 from convnd_tasks.inspect.reading import Input
 from convnd_tasks.pipeline.folders import list_files, listed_suffixes
-from convnd_tasks.pipeline.resolve import infer_dim
+from convnd_tasks.pipeline.kinds import infer_dim
 
 if TYPE_CHECKING:
     from convnd.grid import Grid

@@ -10,7 +10,8 @@ from convnd.io.reading import check_path
 from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.pipeline.job_options import make_options
-from convnd_tasks.pipeline.resolve import JobSpec, file_paths, infer_dim, is_video, kind_of
+from convnd_tasks.pipeline.kinds import file_paths, infer_dim, is_video, kind_of
+from convnd_tasks.pipeline.resolve import JobSpec
 from convnd_tasks.runtime.settings import JobSettings
 
 if TYPE_CHECKING:

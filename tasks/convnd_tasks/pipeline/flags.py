@@ -108,11 +108,9 @@ def as_command(
         command.__doc__,
         command.__module__,
     )
-    run.__dict__.update(command.__dict__)
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-    )
+    keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    run.__dict__.update(command.__dict__, __signature__=inspect.Signature(keywords))
     return run
 
 

@@ -12,16 +12,10 @@ from pathlib import Path
 from convnd import io
 from convnd.errors import ConvndError, OutputFileError, UsageError
 from convnd.io.reading import check_path
-from convnd.io.video.types import ANIMATED_SUFFIXES, is_animated
 from convnd.shapes import is_count
 from convnd_tasks import samples
-from convnd_tasks.modalities.opening import check_sample
-from convnd_tasks.pipeline.folders import (
-    ARRAY_SUFFIXES,
-    list_contents,
-    list_scans,
-    typical_file,
-)
+from convnd_tasks.pipeline.folders import list_contents, list_scans
+from convnd_tasks.pipeline.kinds import infer_kind
 from convnd_tasks.pipeline.output_paths import (
     batch_outputs,
     check_output_name,
@@ -29,7 +23,7 @@ from convnd_tasks.pipeline.output_paths import (
     single_output,
 )
 
-__all__ = ["JobSpec", "file_paths", "infer_dim", "is_video", "kind_of", "parse_shard", "resolve"]
+__all__ = ["JobSpec", "parse_shard", "resolve"]
 
 _DEMO_SIZE = {1: 0, 2: 320, 3: 40}
 """Longest axis of the built-in demo, for about a minute of work; 0 is the sample's own."""
@@ -140,9 +134,7 @@ def resolve(
     demo = not files and not styles
     names = [*files, *styles]
     _check_names(names if init is None else [*names, init], output)
-    if dim is None and modality is None:
-        dim = _rank_of_samples(names, texture=texture)
-    dim, kind = _infer_kind(names, dim, init, modality)
+    dim, kind = infer_kind(names, dim, init, modality, texture=texture)
     batch = not demo and not texture and _is_batch(names[0], kind, recursive=recursive)
     typed_styles = tuple(names) if texture else tuple(names[1:])
     style_names = typed_styles or (_default_style(kind, dim),)
@@ -190,95 +182,6 @@ def _check_names(inputs: Sequence[str], output: str | os.PathLike[str] | None) -
         check_output_name(os.fspath(output))
 
 
-def _infer_kind(
-    names: Sequence[str], dim: int | None, init: str | None, modality: str | None
-) -> tuple[int, str]:
-    """Number of spatial axes and kind of data of a content and its styles; none is the demo."""
-    example = names[0] if names else None
-    if example is not None and Path(example).is_dir():
-        example = typical_file(Path(example), dim) or example
-    videos = modality == "videos" or (example is not None and is_video(example, dim))
-    if videos or modality == "volumes":
-        return 3, modality or "videos"
-    dim = infer_dim(file_paths([example, *names[1:], init]), dim)
-    return dim, modality or kind_of(dim, example, videos=False)
-
-
-def _rank_of_samples(names: Sequence[str], *, texture: bool) -> int | None:
-    """The one rank at which all built-in samples exist, where no file tells another; or None.
-
-    Raises:
-        UnknownNameError: a name is neither a file nor a sample.
-    """
-    ranks = {1, 2, 3}
-    for number, name in enumerate(names):
-        if Path(name).suffix or Path(name).exists():
-            return None
-        role = "style" if number or texture else "content"
-        check_sample(name, role)
-        sample = (samples.STYLES if role == "style" else samples.CONTENTS)[name]
-        ranks &= {rank for rank in ranks if sample.supports(rank)}
-    return ranks.pop() if len(ranks) == 1 else None
-
-
-def infer_dim(files: Sequence[Path], dim: int | None) -> int:
-    """The number of spatial axes that all files and ``--dim`` agree on.
-
-    Args:
-        files: paths; only their suffixes are looked at.
-        dim: as typed, or None.
-
-    Raises:
-        UsageError: two of them disagree, or nothing tells.
-
-    >>> infer_dim([Path("photo.jpg")], None)
-    2
-    """
-    source = "--dim says"
-    for path in files:
-        rank = io.spatial_dims(path)
-        if rank is not None and dim is not None and rank != dim:
-            raise UsageError(
-                "--dim",
-                expected=f"{rank}, which is what {path} holds",
-                got=f"{dim}, which {source}",
-                remedy="give files of one kind, or another --dim",
-            )
-        if dim is None and rank is not None:
-            dim, source = rank, f"{path} holds"
-    if dim is None:
-        raise UsageError(
-            "--dim",
-            expected="1 for signals, 2 for images or 3 for volumes",
-            got="none and no file that tells",
-            remedy="add --dim",
-        )
-    return dim
-
-
-def is_video(name: str, dim: int | None) -> bool:
-    """Whether an input is a video.
-
-    Args:
-        name: path, or name of a sample.
-        dim: number of spatial axes as typed, or None; animated pictures are videos if it is 3,
-            which is asked of the files of pictures that mostly have one frame.
-
-    >>> is_video("a.mp4", None), is_video("a.gif", None), is_video("a.gif", 3), is_video("a.nii", 3)
-    (True, False, True, False)
-    """
-    suffix = Path(name).suffix.lower()
-    if suffix in ANIMATED_SUFFIXES:
-        by_name = suffix == ".apng" or (suffix == ".gif" and dim == 3)
-        return (dim in (None, 3) and by_name) or (dim == 3 and is_animated(name))
-    return suffix in io.VIDEO_SUFFIXES and dim in (None, 3)
-
-
-def file_paths(names: Sequence[str | None]) -> list[Path]:
-    """The names that are files; names of samples have no suffix."""
-    return [Path(name) for name in names if name is not None and Path(name).suffix]
-
-
 def parse_shard(text: str) -> tuple[int, int] | None:
     """Parse ``"I/N"`` into I and N; "" gives None.
 
@@ -296,19 +199,6 @@ def parse_shard(text: str) -> tuple[int, int] | None:
     raise UsageError(
         "--shard", expected="I/N with 1 <= I <= N", got=repr(text), remedy="for example 1/4"
     )
-
-
-def kind_of(dim: int, content: str | None, *, videos: bool) -> str:
-    """The kind of data of a number of axes and a content (or first style of a texture)."""
-    array = content is None or content.lower().endswith(ARRAY_SUFFIXES)
-    if videos:
-        return "videos"
-    if dim == 1:
-        return "signals"
-    if dim == 2:
-        return "arrays" if content is not None and array else "pictures"
-    is_file = content is not None and bool(Path(content).suffix or Path(content).is_dir())
-    return "volumes" if dim == 3 and is_file and not array else "arrays"
 
 
 def _default_style(kind: str, dim: int) -> str:

@@ -75,11 +75,10 @@ def texture_beats(
 
     lead = rhythm_lead(names)
     required = weight is not None
-    style_peaks = []
     labels = labels or ["style"] * len(styles)
+    style_peaks = []
     for label, style in zip(labels, styles, strict=True):
-        peaks = find_peaks(label, style, lead, names, rate, required=required)
-        if peaks is None:
+        if (peaks := find_peaks(label, style, lead, names, rate, required=required)) is None:
             return None, ""
         style_peaks.append(peaks)
     rhythm = _shuffled_rhythm(style_peaks[0], size, seed)
@@ -96,8 +95,8 @@ def texture_beats(
     target = weighted_mean([beat.mean for beat in beats], weights)
     residue = _residue(styles[0], style_peaks[0] - before, target)
     values = [beat.values for beat in beats]
-    weight = WEIGHT if weight is None else weight
-    return TextureBeats(torch.from_numpy(rhythm), size, target, before, values, weight, residue), (
+    weight, positions = WEIGHT if weight is None else weight, torch.from_numpy(rhythm)
+    return TextureBeats(positions, size, target, before, values, weight, residue), (
         f"R peaks by lead {names[lead]}: {len(style_peaks[0])} in the style; the texture has "
         f"{len(rhythm)}, at intervals of the style in another order"
     )

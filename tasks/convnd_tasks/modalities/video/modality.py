@@ -316,7 +316,8 @@ class Videos(Modality):
                 got=f"the picture {inputs.names[0]}",
                 remedy="give a video, or another --dim",
             )
-        return template  # type: ignore[no-any-return]
+        video: Video = template
+        return video
 
     def _read_style(self, style: Any, messages: list[str]) -> Tensor:
         if isinstance(style, Grid):  # without colours that nobody sees, or that sRGB has not

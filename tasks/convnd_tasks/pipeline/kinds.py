@@ -1,0 +1,135 @@
+"""The kind of data and the number of axes of what was typed, by the names alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from convnd import io
+from convnd.errors import UsageError
+from convnd.io.video.types import ANIMATED_SUFFIXES, is_animated
+from convnd_tasks import samples
+from convnd_tasks.modalities.opening import check_sample
+from convnd_tasks.pipeline.folders import ARRAY_SUFFIXES, typical_file
+
+__all__ = ["file_paths", "infer_dim", "infer_kind", "is_video", "kind_of"]
+
+
+def infer_kind(
+    names: Sequence[str],
+    dim: int | None,
+    init: str | None,
+    modality: str | None,
+    *,
+    texture: bool = False,
+) -> tuple[int, str]:
+    """Number of spatial axes and kind of data of what was typed.
+
+    Args:
+        names: content and styles; none is the demo.
+        dim: as typed, or None.
+        init: path of what the optimisation starts from, or None.
+        modality: the kind of data that the command is for, or None for any.
+        texture: every name is a style.
+
+    Raises:
+        UsageError: the files disagree, nothing tells, or a name is neither a file nor a sample.
+    """
+    if dim is None and modality is None:
+        dim = _rank_of_samples(names, texture=texture)
+    example = names[0] if names else None
+    if example is not None and Path(example).is_dir():
+        example = typical_file(Path(example), dim) or example
+    videos = modality == "videos" or (example is not None and is_video(example, dim))
+    if videos or modality == "volumes":
+        return 3, modality or "videos"
+    dim = infer_dim(file_paths([example, *names[1:], init]), dim)
+    return dim, modality or kind_of(dim, example, videos=False)
+
+
+def _rank_of_samples(names: Sequence[str], *, texture: bool) -> int | None:
+    """The one rank at which all built-in samples exist, where no file tells another; or None.
+
+    Raises:
+        UnknownNameError: a name is neither a file nor a sample.
+    """
+    ranks = {1, 2, 3}
+    for number, name in enumerate(names):
+        if Path(name).suffix or Path(name).exists():
+            return None
+        role = "style" if number or texture else "content"
+        check_sample(name, role)
+        sample = (samples.STYLES if role == "style" else samples.CONTENTS)[name]
+        ranks &= {rank for rank in ranks if sample.supports(rank)}
+    return ranks.pop() if len(ranks) == 1 else None
+
+
+def infer_dim(files: Sequence[Path], dim: int | None) -> int:
+    """The number of spatial axes that all files and ``--dim`` agree on.
+
+    Args:
+        files: paths; only their suffixes are looked at.
+        dim: as typed, or None.
+
+    Raises:
+        UsageError: two of them disagree, or nothing tells.
+
+    >>> infer_dim([Path("photo.jpg")], None)
+    2
+    """
+    source = "--dim says"
+    for path in files:
+        rank = io.spatial_dims(path)
+        if rank is not None and dim is not None and rank != dim:
+            raise UsageError(
+                "--dim",
+                expected=f"{rank}, which is what {path} holds",
+                got=f"{dim}, which {source}",
+                remedy="give files of one kind, or another --dim",
+            )
+        if dim is None and rank is not None:
+            dim, source = rank, f"{path} holds"
+    if dim is None:
+        raise UsageError(
+            "--dim",
+            expected="1 for signals, 2 for images or 3 for volumes",
+            got="none and no file that tells",
+            remedy="add --dim",
+        )
+    return dim
+
+
+def is_video(name: str, dim: int | None) -> bool:
+    """Whether an input is a video.
+
+    Args:
+        name: path, or name of a sample.
+        dim: number of spatial axes as typed, or None; animated pictures are videos if it is 3,
+            which is asked of the files of pictures that mostly have one frame.
+
+    >>> is_video("a.mp4", None), is_video("a.gif", None), is_video("a.gif", 3), is_video("a.nii", 3)
+    (True, False, True, False)
+    """
+    suffix = Path(name).suffix.lower()
+    if suffix in ANIMATED_SUFFIXES:
+        by_name = suffix == ".apng" or (suffix == ".gif" and dim == 3)
+        return (dim in (None, 3) and by_name) or (dim == 3 and is_animated(name))
+    return suffix in io.VIDEO_SUFFIXES and dim in (None, 3)
+
+
+def file_paths(names: Sequence[str | None]) -> list[Path]:
+    """The names that are files; names of samples have no suffix."""
+    return [Path(name) for name in names if name is not None and Path(name).suffix]
+
+
+def kind_of(dim: int, content: str | None, *, videos: bool) -> str:
+    """The kind of data of a number of axes and a content (or first style of a texture)."""
+    array = content is None or content.lower().endswith(ARRAY_SUFFIXES)
+    if videos:
+        return "videos"
+    if dim == 1:
+        return "signals"
+    if dim == 2:
+        return "arrays" if content is not None and array else "pictures"
+    is_file = content is not None and bool(Path(content).suffix or Path(content).is_dir())
+    return "volumes" if dim == 3 and is_file and not array else "arrays"
