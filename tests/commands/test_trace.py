@@ -9,6 +9,7 @@ import sys
 import pytest
 import typer
 from convnd_tasks.commands.trace import trace
+from error_fields import raises
 from typer.testing import CliRunner
 
 from convnd.errors import ConvndError, ShapeError, UnknownNameError, UsageError
@@ -93,16 +94,34 @@ def test_json_holds_the_same_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "message"),
+    ("arguments", "error", "words"),
     [
-        (["--dim", "3", "14x14x1", "conv:5:16"], ShapeError, "expected 3 axes and then"),
-        (["14x14x1", "conv:5:16", "conv:12:3"], ShapeError, "conv:12:3: expected at least 12"),
-        (["14x14x1", "cov:5:16"], UnknownNameError, "did you mean 'conv'"),
-        (["14x14", "conv:5"], UsageError, "write for example conv:5:16"),
+        (
+            ["--dim", "3", "14x14x1", "conv:5:16"],
+            ShapeError,
+            {"operation": "shape '14x14x1'", "expected": "3 axes and then"},
+        ),
+        (
+            ["14x14x1", "conv:5:16", "conv:12:3"],
+            ShapeError,
+            {"operation": "conv:12:3", "expected": "12"},
+        ),
+        (
+            ["14x14x1", "cov:5:16"],
+            UnknownNameError,
+            {"operation": "layer 'cov:5:16'", "got": "'cov'", "remedy": "'conv'"},
+        ),
+        (
+            ["14x14", "conv:5"],
+            UsageError,
+            {"operation": "layer 'conv:5'", "remedy": "write for example conv:5:16"},
+        ),
     ],
 )
-def test_bad_pieces_are_refused(arguments: list[str], error: type[Exception], message: str) -> None:
-    with pytest.raises(UsageError, match=message) as caught:
+def test_bad_pieces_are_refused(
+    arguments: list[str], error: type[Exception], words: dict[str, str]
+) -> None:
+    with raises(UsageError, **words) as caught:
         run(*arguments)
     assert caught.type is error
 

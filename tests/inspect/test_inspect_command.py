@@ -185,12 +185,18 @@ def test_own_module_and_views(
     assert isinstance(fields, dict)
     assert fields["2"] == {"span": [7, 7], "size": [7, 7], "stride": [1, 1], "offset": [0, 0]}
     assert {"1_gram.png", "2_channels.png"} <= {p.name for p in (tmp_path / "out").iterdir()}
-    for name, message in (
-        ("nowhere:net", "expected a module that imports, got 'No module named 'nowhere''"),
-        ("mine:nit", "got 'nit'; did you mean 'net'"),
-        ("mine:number", "expected a torch.nn.Module, got int"),
+    for name, words in (
+        (
+            "nowhere:net",
+            {"operation": "backbone nowhere:net", "got": "'No module named 'nowhere''"},
+        ),
+        ("mine:nit", {"operation": "backbone mine", "got": "'nit'", "remedy": "'net'"}),
+        (
+            "mine:number",
+            {"operation": "backbone mine:number", "expected": "a torch.nn.Module", "got": "int"},
+        ),
     ):
-        with pytest.raises(ConvndError, match=message):
+        with raises(ConvndError, **words):
             _run(tmp_path / "bad", [str(photos)], backbone=name, layers=("2",))
 
 

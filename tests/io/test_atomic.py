@@ -142,15 +142,15 @@ def test_the_data_are_synced_before_the_name_changes(
 
 def test_folders_that_take_no_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    for path, message in (
-        (tmp_path / "no" / "out.png", "which is missing; create it"),
-        (tmp_path / "file" / "out.png", "which is a file; choose another folder"),
-        (tmp_path, "got a folder; name a file in it"),
-        (Path("/dev/null"), "got a device or pipe; write to a file"),
-        (tmp_path / ("x" * 300), "'File name too long'; choose another folder"),
-        ("a\0b.png", "'embedded null byte'; choose another folder"),
+    for path, words in (
+        (tmp_path / "no" / "out.png", {"operation": "out.png", "got": "which is missing"}),
+        (tmp_path / "file" / "out.png", {"operation": "out.png", "got": "which is a file"}),
+        (tmp_path, {"got": "a folder"}),
+        (Path("/dev/null"), {"operation": "write /dev/null", "got": "a device or pipe"}),
+        (tmp_path / ("x" * 300), {"got": "'File name too long'"}),
+        ("a\0b.png", {"operation": "write a\\x00b.png", "got": "'embedded null byte'"}),
     ):
-        with pytest.raises(OutputFileError, match=message) as caught:
+        with raises(OutputFileError, **words) as caught:
             check_target(path, overwrite=True)
         assert "\n" not in str(caught.value)
     assert names(tmp_path) == ["file"]

@@ -42,22 +42,31 @@ def test_rounded_positions_are_no_gaps(
 
 
 GAPS: dict[str, tuple[list[float], str]] = {
-    "a slice": ([0, 1, 2, 4, 5, 6], "slices are missing"),
-    "rounded": ([*even(8, 0.625, 1), *[round(0.625 * k, 1) for k in range(9, 20)]], "missing"),
-    "the last but one": ([0, 1.25, 2.5, 3.75, 6.25], "slices are missing"),
-    "two spacings": ([0, 5, 10, 15, 17.5, 20, 22.5, 25], "at one distance, got 2.5 to 5 mm"),
-    "closer in between": ([0, 2.5, 5, 7.5, 10, 15, 20, 25], "at one distance, got 2.5 to 5 mm"),
-    "uneven": ([0, 5, 10, 16.5, 20], "at one distance"),
-    "one off": ([0, 5, 10, 16, 20], "at one distance"),
-    "doubled": ([0, 5, 5, 10], "different positions, got two at 5.00 mm"),
+    "a slice": ([0, 1, 2, 4, 5, 6], {"got": "slices are missing"}),
+    "rounded": (
+        [*even(8, 0.625, 1), *[round(0.625 * k, 1) for k in range(9, 20)]],
+        {"got": "1.2 mm after 4.40 mm: slices"},
+    ),
+    "the last but one": ([0, 1.25, 2.5, 3.75, 6.25], {"got": "slices are missing"}),
+    "two spacings": (
+        [0, 5, 10, 15, 17.5, 20, 22.5, 25],
+        {"expected": "at one distance", "got": "2.5 to 5 mm"},
+    ),
+    "closer in between": (
+        [0, 2.5, 5, 7.5, 10, 15, 20, 25],
+        {"expected": "at one distance", "got": "2.5 to 5 mm"},
+    ),
+    "uneven": ([0, 5, 10, 16.5, 20], {"expected": "at one distance"}),
+    "one off": ([0, 5, 10, 16, 20], {"expected": "at one distance"}),
+    "doubled": ([0, 5, 5, 10], {"expected": "different positions", "got": "two at 5.00 mm"}),
 }
 
 
 @pytest.mark.parametrize("name", list(GAPS))
 def test_gaps_are_refused_for_their_own_reason(tmp_path: Path, name: str) -> None:
-    places, reason = GAPS[name]
+    places, words = GAPS[name]
     series(tmp_path / "s", places, pixels=lambda k: codes(k, (4, 5)))
-    with pytest.raises(InputFileError, match=reason):
+    with raises(InputFileError, **words):
         convnd.io.read(tmp_path / "s")
 
 

@@ -84,15 +84,21 @@ def test_a_series_of_freesurfer_volumes_comes_back(tmp_path: Path) -> None:
 def test_damaged_freesurfer_volumes_are_refused(tmp_path: Path) -> None:
     nibabel.save(nibabel.MGHImage(data(), AFFINE), tmp_path / "a.mgh")
     whole = (tmp_path / "a.mgh").read_bytes()
-    for content, message in (
-        (whole[:200], "expected 284 bytes, got fewer"),
-        (whole[:400], "expected 480 bytes, got fewer"),
-        (b"\0\0\0\2" + whole[4:], "version 1"),
-        (whole[:20] + b"\0\0\0\7" + whole[24:], "got version 1 and type 7"),
-        (whole[:4] + b"\x7f\xff\xff\xff" + whole[8:], "at most"),
+    for content, words in (
+        (whole[:200], {"operation": "b.mgh", "expected": "284 bytes", "got": "fewer"}),
+        (whole[:400], {"operation": "b.mgh", "expected": "480 bytes", "got": "fewer"}),
+        (b"\0\0\0\2" + whole[4:], {"operation": "b.mgh", "expected": "version 1"}),
+        (
+            whole[:20] + b"\0\0\0\7" + whole[24:],
+            {"operation": "b.mgh", "got": "version 1 and type 7"},
+        ),
+        (
+            whole[:4] + b"\x7f\xff\xff\xff" + whole[8:],
+            {"operation": "b.mgh", "expected": "at most"},
+        ),
     ):
         (tmp_path / "b.mgh").write_bytes(content)
-        with pytest.raises(InputFileError, match=message):
+        with raises(InputFileError, **words):
             convnd.io.read(tmp_path / "b.mgh")
 
 

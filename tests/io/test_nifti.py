@@ -212,45 +212,49 @@ def test_compression_is_told_by_content(tmp_path: Path) -> None:
 
 NAN, INF = float("nan"), float("inf")
 HAZARDS = [
-    ({"pixdim": {2: 0.0}}, r"positive finite pixdim, got \[1.0, 0.0, 1.0\]; correct"),
-    ({"pixdim": {1: NAN}}, r"positive finite pixdim, got \[nan"),
-    ({"pixdim": {1: -1.0}}, r"positive finite pixdim, got \[-1.0"),
-    ({"pixdim": {3: INF}}, r"positive finite pixdim, got \[1.0, 1.0, inf"),
-    ({"sform_code": 1, "srow_x": NAN}, r"an invertible sform, got \[\[nan"),
-    ({"sform_code": 1}, r"an invertible sform, got \[\[0.0"),
-    ({"qform_code": 1, "qoffset_y": NAN}, "an invertible qform, got"),
-    ({"qform_code": 1, "quatern_b": 5.0}, "damaged or unsupported"),
-    ({"dim": {2: 0}}, "at least one sample along every axis, got 2 × 0 × 4"),
-    ({"dim": {2: -3}}, "at least one sample along every axis, got 2 × -3 × 4"),
-    ({"dim": {0: 0}}, r"expected 1 to 7 axes, got dim\[0\] = 0"),
-    ({"dim": {0: 9}}, r"expected 1 to 7 axes, got dim\[0\] = "),
-    ({"dim": {0: 5, 4: 1, 5: 2}}, "3-D volume or a 4-D series, got 5-D 2 × 3 × 4 × 1 × 2; split"),
-    ({"datatype": 32, "bitpix": 64}, "expected real voxels, got type complex64; split"),
-    ({"datatype": 128, "bitpix": 24}, "expected real voxels, got type"),
-    ({"datatype": 1536, "bitpix": 128}, "expected real voxels, got type"),
-    ({"datatype": 77}, "damaged or unsupported"),
+    ({"pixdim": {2: 0.0}}, {"expected": "positive finite pixdim", "got": "[1.0, 0.0, 1.0]"}),
+    ({"pixdim": {1: NAN}}, {"expected": "positive finite pixdim", "got": "[nan, 1.0, 1.0]"}),
+    ({"pixdim": {1: -1.0}}, {"expected": "positive finite pixdim", "got": "[-1.0, 1.0, 1.0]"}),
+    ({"pixdim": {3: INF}}, {"expected": "positive finite pixdim", "got": "[1.0, 1.0, inf]"}),
+    ({"sform_code": 1, "srow_x": NAN}, {"expected": "an invertible sform", "got": "[[nan"}),
+    ({"sform_code": 1}, {"expected": "an invertible sform", "got": "[[0.0"}),
+    ({"qform_code": 1, "qoffset_y": NAN}, {"expected": "an invertible qform"}),
+    ({"qform_code": 1, "quatern_b": 5.0}, {"got": "damaged or unsupported"}),
+    ({"dim": {2: 0}}, {"expected": "at least one sample", "got": "2 × 0 × 4"}),
+    ({"dim": {2: -3}}, {"expected": "at least one sample", "got": "2 × -3 × 4"}),
+    ({"dim": {0: 0}}, {"expected": "1 to 7", "got": "dim[0] = 0"}),
+    ({"dim": {0: 9}}, {"expected": "1 to 7", "got": "dim[0] = 2304"}),
+    ({"dim": {0: 5, 4: 1, 5: 2}}, {"expected": "3-D volume or a", "got": "5-D 2 × 3 × 4"}),
+    ({"datatype": 32, "bitpix": 64}, {"expected": "real voxels", "got": "type complex64"}),
+    ({"datatype": 128, "bitpix": 24}, {"expected": "real voxels", "got": "type"}),
+    ({"datatype": 1536, "bitpix": 128}, {"expected": "real voxels", "got": "type"}),
+    ({"datatype": 77}, {"got": "damaged or unsupported"}),
     (
         {"magic": b"ni1"},
-        "header and voxels in one file, got magic b'ni1'; name",
+        {"expected": "header and voxels in", "got": "magic b'ni1'"},
     ),
-    ({"sizeof_hdr": 99}, "expected a NIfTI header, got other content"),
-    ({"vox_offset": 0}, "voxels after the header, got vox_offset 0"),
-    ({"vox_offset": NAN}, "voxels after the header, got vox_offset nan"),
-    ({"vox_offset": 1e12}, r"voxels after the header, got vox_offset 1e\+12"),
-    ({"vox_offset": 400}, "expected 496 bytes for 2 × 3 × 4 voxels of float32, got fewer"),
-    ({"scl_slope": 1.0, "scl_inter": NAN}, "damaged or unsupported"),
-    ({"data": np.full(24, NAN, np.float32)}, "expected finite voxels, got none among 24; check"),
-    ({"data": np.zeros(23, np.float32)}, "got fewer; the file is cut short"),
+    ({"sizeof_hdr": 99}, {"expected": "a NIfTI header", "got": "other content"}),
+    ({"vox_offset": 0}, {"expected": "voxels after the header", "got": "vox_offset 0"}),
+    ({"vox_offset": NAN}, {"expected": "voxels after the header", "got": "vox_offset nan"}),
+    ({"vox_offset": 1e12}, {"expected": "voxels after the header", "got": "vox_offset 1e+12"}),
+    ({"vox_offset": 400}, {"expected": "496 bytes", "got": "fewer"}),
+    ({"scl_slope": 1.0, "scl_inter": NAN}, {"got": "damaged or unsupported"}),
+    ({"data": np.full(24, NAN, np.float32)}, {"expected": "finite voxels", "got": "none among 24"}),
+    ({"data": np.zeros(23, np.float32)}, {"got": "fewer"}),
 ]
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-@pytest.mark.parametrize(("fields", "message"), HAZARDS)
+@pytest.mark.parametrize(("fields", "words"), HAZARDS)
 def test_hazards_are_refused_without_a_sound(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str, fields: Any, message: str
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    suffix: str,
+    fields: Any,
+    words: dict[str, str],
 ) -> None:
     path = damaged(tmp_path / f"a{suffix}", **fields)
-    with pytest.raises(InputFileError, match=message) as caught:
+    with raises(InputFileError, **words) as caught:
         convnd.io.read(path)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")

@@ -268,22 +268,25 @@ def test_gaps_survive_in_tables(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "words"),
     [
-        ("I,II\n1,2\n3\n", "expected 2 columns in every row, got 1 in line 3"),
-        ("I,II\n1,2\n3,x\n", "expected a number, got 'x' in line 3"),
-        ("I,II\n1,2\n", "expected at least two samples, got one"),
-        ("t,I\n0,2\n0,3\n", "expected times that rise"),
-        ("t,I\n0,2\n0.1,3\n0.2,1\n0.9,1\n1,1\n", "expected evenly spaced times"),
-        ("t\n0\n1\n", "expected a column of values"),
-        ("I,II\n", "expected rows of numbers under the header"),
-        ("\n\n", "expected rows of numbers, got none"),
+        ("I,II\n1,2\n3\n", {"operation": "a.csv", "expected": "2 columns", "got": "1 in line 3"}),
+        ("I,II\n1,2\n3,x\n", {"operation": "a.csv", "got": "'x' in line 3"}),
+        ("I,II\n1,2\n", {"operation": "a.csv", "got": "one"}),
+        ("t,I\n0,2\n0,3\n", {"operation": "a.csv", "expected": "times that rise"}),
+        (
+            "t,I\n0,2\n0.1,3\n0.2,1\n0.9,1\n1,1\n",
+            {"operation": "a.csv", "expected": "evenly spaced times"},
+        ),
+        ("t\n0\n1\n", {"operation": "a.csv", "got": "none"}),
+        ("I,II\n", {"operation": "a.csv", "got": "none"}),
+        ("\n\n", {"operation": "a.csv", "got": "none"}),
     ],
 )
-def test_bad_tables(tmp_path: Path, text: str, message: str) -> None:
+def test_bad_tables(tmp_path: Path, text: str, words: dict[str, str]) -> None:
     path = tmp_path / "a.csv"
     path.write_text(text)
-    with pytest.raises(InputFileError, match=message) as caught:
+    with raises(InputFileError, **words) as caught:
         io.read(path)
     assert "\n" not in str(caught.value)
 

@@ -17,6 +17,7 @@ from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken
 from convnd_tasks.modalities.volumes.sharpness import find_filter, measure_edges
 from convnd_tasks.modalities.volumes.smoothing import constant_background, erode, gaussian
 from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD, TissueMap, otsu_scheme
+from error_fields import raises
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -182,19 +183,19 @@ def test_magnitudes_without_a_unit_are_scaled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("units", "options", "message"),
+    ("units", "options", "words"),
     [
-        (("HU", ""), {}, "expected Hounsfield units"),
-        (("", "HU"), {}, "expected values without a unit"),
+        (("HU", ""), {}, {"operation": "style", "expected": "Hounsfield units"}),
+        (("", "HU"), {}, {"operation": "style", "expected": "values without a unit"}),
     ],
 )
 def test_another_unit_is_refused(
-    units: tuple[str, str], options: dict[str, object], message: str
+    units: tuple[str, str], options: dict[str, object], words: dict[str, str]
 ) -> None:
     content = grid_of(np.abs(chest(5, 1)) if not units[0] else chest(5, 1), unit=units[0])
     style = grid_of(chest(20, 2), unit=units[1])
     inputs = TransferInputs(content=content, styles=[style], names=["c", "s"])
-    with pytest.raises(InputFileError, match=message):
+    with raises(InputFileError, **words):
         LookTransfer(inputs, VolumeOptions(**options))  # type: ignore[arg-type]
 
 
