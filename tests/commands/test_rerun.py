@@ -74,7 +74,6 @@ CASES = {
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", CASES)
 def test_a_result_is_made_again(run: Run, tmp_path: Path, inputs: Path, name: str) -> None:
     code, _, err = run(*CASES[name])
@@ -370,7 +369,6 @@ def _write_recording(path: Path, rng: np.random.Generator) -> None:
         file.writeSamples([rng.normal(size=400)])
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_what_names_a_patient_is_in_no_file(
     run: Run, tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -391,7 +389,6 @@ def test_what_names_a_patient_is_in_no_file(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
 def test_what_names_a_patient_is_in_no_record_or_report(
     run: Run, tmp_path: Path, rng: np.random.Generator
 ) -> None:

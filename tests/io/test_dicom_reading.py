@@ -41,7 +41,7 @@ def test_rounded_positions_are_no_gaps(
     assert end[2] == pytest.approx(places[-1])
 
 
-GAPS: dict[str, tuple[list[float], str]] = {
+GAPS: dict[str, tuple[list[float], dict[str, str]]] = {
     "a slice": ([0, 1, 2, 4, 5, 6], {"got": "slices are missing"}),
     "rounded": (
         [*even(8, 0.625, 1), *[round(0.625 * k, 1) for k in range(9, 20)]],

@@ -19,8 +19,6 @@ from convnd.io.signals.signal import Annotation, describe, sampling_rate, signal
 pytest.importorskip("edfio")
 pyedflib = pytest.importorskip("pyedflib")
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # pyedflib warns of durations
-
 
 def edf(path: Path, leads: dict[str, tuple[int, Any]], annotations: int = 0) -> Path:
     """Leads by name, each with rate and samples in mV; annotations every 0.2 s from 0.1 s."""

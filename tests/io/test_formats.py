@@ -148,7 +148,7 @@ def test_the_rank_must_be_the_formats(tmp_path: Path, ndim: int) -> None:
 
 @pytest.mark.parametrize("quality", [0, 101])
 def test_quality_is_a_percentage(tmp_path: Path, quality: int) -> None:
-    with pytest.raises(UsageError, match=f"expected quality from 1 to 100, got {quality}; 95 is"):
+    with raises(UsageError, expected="quality from 1 to 100", got=f"{quality}"):
         convnd.io.write(tmp_path / "a.png", GRIDS[2], quality=quality)
 
 

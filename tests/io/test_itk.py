@@ -81,7 +81,7 @@ def test_flipped_bits_of_compressed_voxels_are_noticed(
         data = bytearray(whole)
         data[rng.integers(first, len(data))] ^= 1 << rng.integers(8)
         (tmp_path / f"a{suffix}").write_bytes(data)
-        with pytest.raises(InputFileError, match="^read "):
+        with raises(InputFileError, operation="read "):
             convnd.io.read(tmp_path / f"a{suffix}")
 
 

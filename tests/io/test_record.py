@@ -38,7 +38,6 @@ def grid_for(suffix: str) -> Grid:
     return Grid(values=values)
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("suffix", WRITTEN)
 def test_the_record_comes_back_and_is_not_inherited(tmp_path: Path, suffix: str) -> None:
     first, second, third = (tmp_path / f"{name}{suffix}" for name in "abc")
@@ -52,7 +51,6 @@ def test_the_record_comes_back_and_is_not_inherited(tmp_path: Path, suffix: str)
     assert b"convnd" not in third.read_bytes()
 
 
-@pytest.mark.filterwarnings("ignore")
 # Each Ogg stream has a random serial number, which libsndfile draws.
 @pytest.mark.parametrize("suffix", [kind for kind in WRITTEN if kind not in (".oga", ".ogg")])
 def test_the_same_grid_gives_the_same_bytes(tmp_path: Path, suffix: str) -> None:
@@ -72,7 +70,6 @@ def test_a_file_beside_that_is_no_record_is_not_replaced(tmp_path: Path) -> None
     convnd.io.write(tmp_path / "b.csv", grid_for(".csv"), provenance=RECORD, overwrite=True)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_the_digest_is_of_all_that_belongs_to_an_input(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     WHOLE["a.hea"](tmp_path / "a.hea", rng)

@@ -18,8 +18,6 @@ from convnd.io.signals.signal import Annotation, describe, sampling_rate, signal
 
 wfdb = pytest.importorskip("wfdb")
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the library warns of pandas
-
 FRAMES = 625
 
 

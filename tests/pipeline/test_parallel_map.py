@@ -12,6 +12,7 @@ import psutil
 import pytest
 import torch
 from convnd_tasks.runtime.parallel import parallel_map
+from error_fields import raises
 
 from convnd.errors import InputFileError
 
@@ -49,7 +50,7 @@ def test_an_error_of_a_part_is_raised() -> None:
     def work(part: Any) -> None:
         raise InputFileError(f"part: expected none, got {part}; leave it out")
 
-    with pytest.raises(InputFileError, match=r"part: expected none, got [01]; leave it out"):
+    with raises(InputFileError, operation="part", expected="none", remedy="leave it out"):
         parallel_map(work, [0, 1])
 
 

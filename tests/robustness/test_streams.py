@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Run
+from error_fields import raises
 
 from convnd.errors import UsageError
 from convnd.optimize import ProcessGroup
@@ -134,7 +135,7 @@ def test_variables_of_torchrun_that_are_no_numbers_are_refused(
         monkeypatch.setenv(variable, {"WORLD_SIZE": "2"}.get(variable, "0"))
     monkeypatch.setenv(name, text)
     assert run("samples")[0] == 2
-    with pytest.raises(UsageError, match=f"{name}: expected"):
+    with raises(UsageError, operation=name):
         ProcessGroup.join()
 
 

@@ -28,7 +28,6 @@ from convnd.nn import resize_nd
 from convnd.transfer.style_transfer import StyleTransfer
 
 RATE = 200.0
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def wave(

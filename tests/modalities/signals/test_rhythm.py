@@ -18,7 +18,6 @@ from convnd import io
 from convnd.grid import Grid
 from convnd.io.signals.signal import describe
 
-pytestmark = pytest.mark.filterwarnings("ignore")
 scipy = pytest.importorskip("scipy")
 
 

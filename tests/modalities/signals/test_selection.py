@@ -25,8 +25,6 @@ from convnd.errors import UsageError
 from convnd.grid import Grid
 from convnd.io.signals.signal import OtherLead, describe, sampling_rate, signal_of
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
 
 def mixed(fast: float = 250.0) -> Grid:
     """II and V1 beside two leads of a tenth of their rate."""

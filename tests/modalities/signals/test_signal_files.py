@@ -21,7 +21,6 @@ from convnd import io
 from convnd.grid import Grid
 from convnd.io.signals.signal import Annotation, describe, signal_of
 
-pytestmark = pytest.mark.filterwarnings("ignore")
 LIMBS = ("I", "II", "III", "aVR", "aVL", "aVF")
 
 

@@ -316,7 +316,6 @@ def test_a_tenfold_amplitude_is_20_decibel(rng: np.random.Generator) -> None:
     assert psd_distance(noise * 10, noise, 500.0) == pytest.approx(20, abs=0.01)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_what_is_measured_of_a_copy_and_of_a_broken_identity() -> None:
     pytest.importorskip("scipy")
     content = samples.content("ecg", spatial_dims=1)
@@ -338,7 +337,6 @@ def test_what_is_measured_of_a_copy_and_of_a_broken_identity() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
 def test_the_mean_beat_of_twice_the_signal_is_as_far_as_the_beat_is_large() -> None:
     pytest.importorskip("scipy")
     content = samples.content("ecg", spatial_dims=1)
@@ -358,7 +356,6 @@ def test_the_mean_beat_of_twice_the_signal_is_as_far_as_the_beat_is_large() -> N
     assert distance(one, twice) == pytest.approx(size / 2, rel=0.02)  # the mean over styles
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_evaluate_prints_json(tmp_path: Path, run: Run) -> None:
     pytest.importorskip("scipy")
     for name, seed in (("a", 0), ("b", 1)):
@@ -410,7 +407,6 @@ def test_a_picture_shows_samples_where_time_is_not_known(
     assert (traces.get_xlabel(), spectra.get_xlabel()) == labels
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_the_report_of_a_signal_holds_everything(tmp_path: Path, run: Run) -> None:
     pytest.importorskip("scipy")
     for name, seed in (("a", 0), ("b", 1)):

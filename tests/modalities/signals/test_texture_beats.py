@@ -22,7 +22,6 @@ from convnd.io.signals.signal import Annotation, describe, signal_of
 
 RATE = 200.0
 INTERVALS = np.array([150, 170, 190, 160, 180, 150, 200, 170, 160, 190])
-pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def recording(rng: np.random.Generator) -> Grid:

@@ -211,11 +211,11 @@ def test_interrupted_work_resumes_to_the_same_video(tmp_path: Path) -> None:
         "frame-000001.png",
         "frames.jsonl",
     ]
-    with pytest.raises(OutputExistsError, match=r"expected no frames of an earlier run.*--resume"):
+    with raises(OutputExistsError, expected="no frames", remedy="--resume"):
         stylize(film(4), parts, **QUICK)
-    with pytest.raises(UsageError, match="resume: expected frames of these inputs and options"):
+    with raises(UsageError, operation="resume", expected="these inputs and options"):
         stylize(film(4), parts, resume=True, style_weight=7.0, **QUICK)
-    with pytest.raises(UsageError, match="got those of others"):
+    with raises(UsageError, operation="resume", got="those of others"):
         stylize(film(5), parts, resume=True, **QUICK)
     with (folder / "frames.jsonl").open("a") as file:
         file.write('{"pass": 1, "numb')  # the power went out
@@ -229,11 +229,11 @@ def test_interrupted_work_resumes_to_the_same_video(tmp_path: Path) -> None:
     folder.mkdir()
     log = folder / "frames.jsonl"
     log.write_text("nothing")
-    with pytest.raises(OutputExistsError, match="expected no such folder or one of an earlier run"):
+    with raises(OutputExistsError, expected="one of an earlier run"):
         stylize(film(4), parts, resume=True, overwrite=True, **QUICK)
     assert log.read_text() == "nothing"
     log.write_text('{"fingerprint": "cut')
-    with pytest.raises(InputFileError, match="got a damaged list"):
+    with raises(InputFileError, got="a damaged list"):
         stylize(film(4), parts, resume=True, overwrite=True, **QUICK)
 
 
@@ -295,15 +295,17 @@ def test_strength_and_mask_apply_to_finished_frames(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mask", "message"),
+    ("mask", "words"),
     [
-        (Grid(values=torch.ones(1, 1, 48, 32)), "expected the video's size 64x48, got 32x48"),
-        (Grid(values=torch.zeros(1, 1, 48, 64)), "expected values above 0"),
-        (film(5), "expected a picture, or a video of 4 frames, got one of 5"),
+        (Grid(values=torch.ones(1, 1, 48, 32)), {"expected": "size 64x48", "got": "32x48"}),
+        (Grid(values=torch.zeros(1, 1, 48, 64)), {"expected": "values above 0"}),
+        (film(5), {"expected": "4 frames", "got": "one of 5"}),
     ],
 )
-def test_masks_of_other_videos_are_refused(tmp_path: Path, mask: Any, message: str) -> None:
-    with pytest.raises(InputFileError, match=f"--mask: {message}"):
+def test_masks_of_other_videos_are_refused(
+    tmp_path: Path, mask: Any, words: dict[str, str]
+) -> None:
+    with raises(InputFileError, operation="--mask", **words):
         stylize(film(4), tmp_path / "a.mp4", mask=mask, **QUICK)
     assert not list(tmp_path.iterdir())
 
@@ -360,7 +362,7 @@ def test_styles_are_weighted(tmp_path: Path) -> None:
     modality = Videos(VideoOptions(style_weights=(1.0, 2.0)), JobSettings(), 3)
     video: Any = film(2)
     inputs = TransferInputs(content=video, styles=[cells()], names=["video", "cells"])
-    with pytest.raises(UsageError, match="style_weights: expected one weight for each of 1 style"):
+    with raises(UsageError, operation="style_weights", expected="1 style"):
         modality.prepare(inputs)
 
 

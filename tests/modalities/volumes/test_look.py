@@ -235,7 +235,7 @@ def test_harm_lowers_the_strength_and_then_fails(monkeypatch: pytest.MonkeyPatch
     assert change[core()].std() == pytest.approx(0.5 * whole[core()].std(), rel=0.02)
     calls.clear()
     safe_from = 10**6
-    with pytest.raises(NumericalError, match="mean change of soft 9 HU"):
+    with raises(NumericalError, got="mean change of soft 9 HU"):
         stylise(content, style)
 
 

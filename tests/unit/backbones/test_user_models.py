@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from error_fields import raises
 from torch import nn
 
 from convnd.backbones import ModuleBackbone, Precision, from_module, probe_receptive_field
@@ -242,9 +243,9 @@ def test_a_field_without_a_convolution() -> None:
 
 def test_errors() -> None:
     conv = nn.Conv1d(1, 2, 3)
-    with pytest.raises(UsageError, match="from_module: expected a module with a convolution, got"):
+    with raises(UsageError, operation="from_module", expected="a convolution"):
         from_module(nn.Sequential(nn.ReLU()), ["0"])
-    with pytest.raises(UnknownNameError, match="layer: expected one of 0, 1, got 'x'"):
+    with raises(UnknownNameError, operation="layer", expected="0, 1", got="'x'"):
         from_module(nn.Sequential(conv, nn.ReLU()), ["x"])
 
     class Unused(nn.Module):
@@ -256,20 +257,20 @@ def test_errors() -> None:
             y: torch.Tensor = self.used(x)
             return y
 
-    with pytest.raises(UnknownNameError, match="layer that runs: expected one of used, got 'unu"):
+    with raises(UnknownNameError, operation="layer that runs", expected="used", got="unu"):
         from_module(Unused(), ["used", "unused"])
     recurrent = nn.Sequential(nn.Conv1d(1, 16, 3, padding=1), nn.GRU(16, 3))
-    with pytest.raises(UsageError, match=r"layer 1: expected a tensor \(B, C, \*S\), got tuple"):
+    with raises(UsageError, operation="layer 1", expected="(B, C, *S)", got="tuple"):
         from_module(recurrent, ["1"])
 
     class Single(nn.Conv1d):
         def __deepcopy__(self, memo: object) -> nn.Module:
             raise TypeError("there can be only one")
 
-    with pytest.raises(UsageError, match="a module that can be copied, got 'there can be only one"):
+    with raises(UsageError, got="there can be only one"):
         from_module(nn.Sequential(Single(1, 2, 3)), ["0"])
     whole = from_module(nn.Sequential(conv, nn.InstanceNorm1d(2)), ["1"])
-    with pytest.raises(UsageError, match="layer 1: expected equal windows .* along axis 0, got"):
+    with raises(UsageError, operation="layer 1", expected="along axis 0"):
         probe_receptive_field(whole, "1")
 
 

@@ -108,7 +108,7 @@ def test_bad_inputs_are_refused(ndim: int) -> None:
         pad_nd(x, -2)
     with raises(ShapeError, operation="padding"):
         pad_nd(x, (1,) * (2 * ndim))
-    with pytest.raises(ShapeError, match=f"padding: expected {ndim} entries"):
+    with raises(ShapeError, operation="padding", expected=f"{ndim} entries"):
         pad_nd(x, (1,) * (ndim + 1))
     with raises(ShapeError, operation="PadNd"):
         PadNd(1, spatial_dims=ndim)(x[0])
