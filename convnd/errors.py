@@ -4,6 +4,7 @@ All of them derive from `ConvndError`, and each is also the matching built-in, s
 ``except ValueError`` keeps working.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -187,12 +188,17 @@ class StopSignal(BaseException):
         report = sys.unraisablehook
 
         def repeat(unraisable: "sys.UnraisableHookArgs") -> None:
-            if isinstance(unraisable.exc_value, cls):
-                # Here it would be dropped as well. The signal goes to the process, not to the
-                # timer's thread, so that it also ends a call that sleeps.
-                threading.Timer(0.01, os.kill, (os.getpid(), *unraisable.exc_value.args)).start()
-            else:
+            if not isinstance(unraisable.exc_value, cls):
                 report(unraisable)
+                return
+            # Here it would be dropped as well. The signal goes to the process, not to the timer's
+            # thread, so that it also ends a call that sleeps. On a busy machine it may arrive while
+            # its timer still starts: then another one follows.
+            arguments = (os.getpid(), *unraisable.exc_value.args)
+            while True:
+                with contextlib.suppress(cls):
+                    threading.Timer(0.01, os.kill, arguments).start()
+                    return
 
         sys.unraisablehook = repeat
         for number in STOP_SIGNALS:

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from command_line import Run
 from PIL import Image
 
+import convnd.io
 from convnd import cli
+from convnd.transfer.style_transfer import StyleTransfer
 
 QUICK = ("--backbone", "compact", "--steps", "3", "--size", "48", "--scales", "2")
 
@@ -332,10 +336,26 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
-@pytest.mark.parametrize(
-    ("number", "expected"),
-    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
-)
+def test_a_signal_between_two_steps_keeps_the_picture(
+    run: Run, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transfer = StyleTransfer.run
+
+    def interrupted(self: StyleTransfer, *arguments: Any, **named: Any) -> Any:
+        for progress in transfer(self, *arguments, **named):
+            yield progress
+            if progress.step == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(StyleTransfer, "run", interrupted)
+    code, out, err = run("stylize", *pair, *QUICK, "--steps", "9", "-o", "out.png")
+    assert (code, err) == (130, "convnd: stopped by SIGINT\n")
+    assert out.startswith("stopped early, kept: out.png")
+    assert convnd.io.read("out.png").shape == (32, 48)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_keeps_the_picture(
     pair: tuple[Path, Path], tmp_path: Path, number: signal.Signals, expected: int
 ) -> None:

@@ -4,6 +4,7 @@ of a patient."""
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,16 @@ def test_the_same_grid_gives_the_same_bytes(tmp_path: Path, suffix: str) -> None
         convnd.io.write(tmp_path / folder / f"x{suffix}", grid_for(suffix), provenance=RECORD)
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_no_moment_is_in_a_workbook(tmp_path: Path) -> None:
+    """Bytes of two moments are equal only if none is written."""
+    convnd.io.write(tmp_path / "a.xlsx", grid_for(".xlsx"))
+    with zipfile.ZipFile(tmp_path / "a.xlsx") as archive:
+        assert {part.date_time for part in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        properties = archive.read("docProps/core.xml")
+    assert b"created" not in properties
+    assert b"modified" not in properties
 
 
 def test_a_file_beside_that_is_no_record_is_not_replaced(tmp_path: Path) -> None:

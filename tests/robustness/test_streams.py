@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import Run
@@ -91,9 +92,11 @@ def test_a_job_goes_on_without_stderr(
         for name in ("stderr", "__stderr__"):
             monkeypatch.setattr(sys, name, None if stderr == "closed" else full)
         code, out, _ = run("stylize", "a.csv", "a.csv", *words, "-v", "--json", "-o", "b.csv")
+        opened: Any = sys.stderr
         monkeypatch.undo()
-        with contextlib.suppress(OSError):
-            full.close()
+        for stream in (opened, full):
+            with contextlib.suppress(OSError):
+                stream.close()
     assert code == 0, out
     assert json.loads(out)["results"][0]["output"] == "b.csv"
 

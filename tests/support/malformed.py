@@ -75,6 +75,12 @@ def _npz(path: Path, rng: Random) -> None:
     save(path, values=_codes(rng), spacing=[1.0, 2.0], axes=["y", "x"])
 
 
+def _heif(path: Path, rng: Random) -> None:
+    import pillow_heif
+
+    pillow_heif.from_pillow(Image.fromarray(_codes(rng))).save(path)
+
+
 def _nifti(path: Path, rng: Random) -> None:
     kind: Any = nib.Nifti2Image if "two" in path.name else nib.Nifti1Image
     kind(_codes(rng), np.eye(4)).to_filename(path)
@@ -205,7 +211,10 @@ def _mgh(path: Path, rng: Random) -> None:
 
 def _pair(path: Path, rng: Random) -> None:
     kind: Any = nib.AnalyzeImage if "analyze" in path.name else nib.Nifti1Pair
-    nib.save(kind(_codes(rng).astype(np.int16), np.eye(4)), path.with_suffix(".img"))
+    nib.save(
+        kind(_codes(rng).astype(np.int16), np.eye(4)),
+        path.with_name(path.name.replace(".hdr", ".img")),
+    )
     path.with_suffix(".mat").unlink(missing_ok=True)
 
 
@@ -231,15 +240,18 @@ WHOLE: dict[str, Maker] = {
     "a.png": _picture(), "palette.png": _palette, "deep.png": _deep_png, "a.jpg": _picture(),
     "progressive.jpg": _picture(progressive=True), "a.webp": _picture(),
     "lossless.webp": _picture(lossless=True), "a.bmp": _picture(), "a.gif": _picture(),
-    "a.avif": _picture(), "a.tif": _picture(), "lzw.tif": _picture(compression="tiff_lzw"),
+    "a.avif": _picture(), "a.heic": _heif, "a.tif": _picture(),
+    "lzw.tif": _picture(compression="tiff_lzw"),
     "jpeg.tif": _picture(compression="jpeg"), "deep.tif": _deep_tiff, "float.tif": _float_tiff,
     "a.npy": _npy, "a.npz": _npz, "packed.npz": _npz, "a.nii": _nifti, "two.nii": _nifti,
     "a.nii.gz": _nifti, "a.nrrd": _itk, "packed.nrrd": _itk, "a.mha": _itk, "packed.mha": _itk,
     "a.csv": _table, "a.tsv": _table, "a.hea": _record, "a.edf": _edf, "a.bdf": _edf,
-    "a.txt": _table, "a.flac": _sound, "a.ogg": _sound, "a.aiff": _sound, "a.mat": _mat,
+    "a.txt": _table, "a.flac": _sound, "a.ogg": _sound, "a.mp3": _sound, "a.aiff": _sound,
+    "a.mat": _mat,
     "a.h5": _hdf5, "a.parquet": _parquet, "a.xlsx": _excel,
     "a.wav": _wav, "24.wav": _wav, "a.dcm": _waveform, "packed.dcm": _waveform,
-    "series": _series, "a.mgz": _mgh, "a.mgh": _mgh, "a.hdr": _pair, "analyze.hdr": _pair,
+    "series": _series, "a.mgz": _mgh, "a.mgh": _mgh, "a.hdr": _pair, "a.hdr.gz": _pair,
+    "analyze.hdr": _pair,
     "a.mhd": _itk, "packed.mhd": _itk, "a.nhdr": _itk, "frames.dcm": _frames,
     "a.mp4": _clip("libx264"), "a.mkv": _clip("libx264"),
     "a.webm": _clip("libvpx-vp9"), "a.avi": _clip("mpeg4"), "a.mov": _clip("mpeg4"),
@@ -247,7 +259,8 @@ WHOLE: dict[str, Maker] = {
 """By the name to be read; ``series`` is a folder."""
 
 PARTS = {"a.hea": ("a.hea", "a.dat", "a.atr"), "series": ("series/1.dcm",),
-         "a.hdr": ("a.hdr", "a.img"), "analyze.hdr": ("analyze.hdr", "analyze.img"),
+         "a.hdr": ("a.hdr", "a.img"), "a.hdr.gz": ("a.hdr.gz", "a.img.gz"),
+         "analyze.hdr": ("analyze.hdr", "analyze.img"),
          "a.mhd": ("a.mhd", "a.raw"), "packed.mhd": ("packed.mhd", "packed.zraw"),
          "a.nhdr": ("a.nhdr", "a.raw")}  # fmt: skip
 """The files that damage goes to, where it is not the one that is read."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import signal
 import sys
+import threading
 import time
 
 import pytest
@@ -46,15 +47,28 @@ def test_a_built_in_class_catches_it() -> None:
     assert caught.value.got == "rank 2"
 
 
+@pytest.mark.parametrize("early", [False, True])
 def test_a_signal_that_arrives_in_a_destructor_is_raised_after_it(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, early: bool
 ) -> None:
+    """Also where the first timer fires before it has started, as it may on a busy machine."""
+
     class Signalled:
         def __del__(self) -> None:
             signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    starts = []
+
+    class Timer(threading.Timer):
+        def start(self) -> None:
+            starts.append(self)
+            if early and len(starts) == 1:
+                signal.raise_signal(signal.SIGTERM)
+            super().start()
+
+    monkeypatch.setattr(threading, "Timer", Timer)
     try:
         StopSignal.catch()
         with pytest.raises(StopSignal) as caught:
@@ -64,3 +78,4 @@ def test_a_signal_that_arrives_in_a_destructor_is_raised_after_it(
         for number, handler in handlers.items():
             signal.signal(number, handler)
     assert caught.value.args == (signal.SIGTERM,)
+    assert len(starts) == 1 + early

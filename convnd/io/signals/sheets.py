@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -329,7 +330,19 @@ def _write_excel(path: Path, grid: Grid, **_: object) -> None:
     # In memory, because openpyxl leaves an archive open when a disk is full.
     encoded = io.BytesIO()
     book.save(encoded)
-    path.write_bytes(encoded.getbuffer())
+    path.write_bytes(_without_moment(encoded))
+
+
+def _without_moment(book: io.BytesIO) -> bytes:
+    """Return a workbook without the moment of its writing, so that equal grids give equal bytes."""
+    encoded = io.BytesIO()
+    with zipfile.ZipFile(book) as source, zipfile.ZipFile(encoded, "w") as target:
+        for name in source.namelist():
+            part = source.read(name)
+            if name == "docProps/core.xml":
+                part = re.sub(rb"<dcterms:(created|modified)\b.*?</dcterms:\1>", b"", part)
+            target.writestr(zipfile.ZipInfo(name), part, zipfile.ZIP_DEFLATED)
+    return encoded.getvalue()
 
 
 FORMATS = (

@@ -320,7 +320,7 @@ def signal_grid(
             f"read {path}: expected numbers in at least one channel, got gaps alone; check the file"
         )
     with np.errstate(over="raise", invalid="ignore"):
-        values = torch.from_numpy(np.ascontiguousarray(samples, np.float32))[None]
+        values = torch.from_numpy(np.require(samples, np.float32, ["C", "W"]))[None]
     grid = Grid(values=values, channels=tuple(names), header={"signal": signal})
     if rate is None:
         return grid

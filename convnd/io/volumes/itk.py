@@ -79,7 +79,7 @@ def read_itk(path: Path, *, max_pixels: int | None = None) -> Grid:
             )
         voxels = read_voxels(path, header)
         with np.errstate(over="raise"):  # float64 beyond float32
-            volume = np.ascontiguousarray(voxels, np.float32)
+            volume = np.require(voxels, np.float32, ["C", "W"])
         missing = count_missing(path, volume)
         integers: dict[str, object] = {"integer_encoding": None}
         if voxels.dtype.kind in "iu":

@@ -67,7 +67,7 @@ def read_mgh(path: Path, *, max_pixels: int | None = None) -> Grid:
                 got=str(affine[:3].tolist()),
                 remedy="correct the header",
             )
-        volume = np.ascontiguousarray(voxels, np.float32)
+        volume = np.require(voxels, np.float32, ["C", "W"])
         integers: dict[str, object] = {"integer_encoding": None}
         if voxels.dtype.kind in "iu":
             dtype = voxels.dtype.newbyteorder("=").name

@@ -7,20 +7,19 @@ from typing import Any
 
 import pytest
 import torch
+from components import LOSSES, make_losses
 from torch import Tensor
 
 from convnd.errors import ShapeError
 from convnd.losses import (
     ContentLoss,
-    EventLoss,
     Loss,
     StyleLoss,
     TemporalLoss,
-    TotalVariationLoss,
     total_variation,
 )
-from convnd.losses.base import NORMALIZATIONS, tile_index
-from convnd.stats import STATISTICS, ProjectedStatistic, Sums, gram_matrix
+from convnd.losses.base import NORMALIZATIONS
+from convnd.stats import STATISTICS, Sums, gram_matrix
 
 # Forward mode makes torch load decompositions that it compiles with its own deprecated function.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
@@ -30,28 +29,6 @@ SIZES = ((7,), (4, 5), (3, 4, 2))
 
 def value(loss: Loss, x: Tensor) -> Tensor:
     return loss.value(loss.sums(x))
-
-
-def make_losses(target: Tensor) -> dict[str, Loss]:
-    """Every loss, with one target."""
-    ndim, size = target.ndim - 2, target.shape[2:]
-    losses: dict[str, Loss] = {
-        name: StyleLoss(STATISTICS[name].sums(target), layer="layer", statistic=name)
-        for name in STATISTICS
-    }
-    projected = ProjectedStatistic(STATISTICS["gram"], torch.eye(3)[:2].to(target))
-    losses["projected"] = StyleLoss(
-        projected.sums(target), layer="layer", projection=torch.eye(3)[:2].to(target)
-    )
-    losses["content"] = ContentLoss(target)
-    losses["total_variation"] = TotalVariationLoss([0.5] * ndim)
-    losses["temporal"] = TemporalLoss(target, target[:, :1])
-    window = target[tile_index([slice(2)] * ndim)]
-    losses["events"] = EventLoss(window, torch.zeros(1, ndim).long(), size=size)
-    return losses
-
-
-LOSSES = tuple(make_losses(torch.rand(1, 3, 4)))
 
 
 @pytest.mark.parametrize("size", SIZES, ids=len)

@@ -93,7 +93,7 @@ def test_what_is_spilled_is_not_alive(optimizer: str) -> None:
 
 @pytest.mark.parametrize("scales", [1, 2])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("size", [(2**15,), (32, 32, 32)])
+@pytest.mark.parametrize("size", [(2**15,), pytest.param((32, 32, 32), marks=pytest.mark.slow)])
 def test_a_transfer_holds_what_is_planned(
     size: tuple[int, ...], optimizer: str, scales: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
