@@ -131,14 +131,14 @@ class Load:
     Args:
         moment: seconds of a monotonic clock.
         idle: seconds that all cores together were idle since the machine started, or None.
-        own: seconds of processor time of this process.
+        process_seconds: processor time of this process.
         cores: number of the machine's cores.
         average: processes that were running or waiting for a core in the last minute.
     """
 
     moment: float
     idle: float | None
-    own: float
+    process_seconds: float
     cores: int
     average: float
 
@@ -165,7 +165,7 @@ class Load:
         seconds = now.moment - self.moment
         if self.idle is None or now.idle is None or seconds < _SHORTEST:
             return self.cores
-        free = (now.idle - self.idle + now.own - self.own) / seconds
+        free = (now.idle - self.idle + now.process_seconds - self.process_seconds) / seconds
         taken = min(self.average, max(0.0, self.cores - free))
         return max(1, round(self.cores - taken))
 

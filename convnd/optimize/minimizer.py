@@ -83,7 +83,7 @@ class Minimizer:
         self._make = spec.make
         self._precondition = precondition
         self._recovery = StepRecovery(rate)
-        self._optimizer = self._make_optimizer(self._own(start.detach().contiguous()))
+        self._optimizer = self._make_optimizer(self._variable(start.detach().contiguous()))
         if inherit is not None:
             self._optimizer.inherit(*inherit)
         self.state: State | None = None
@@ -154,7 +154,7 @@ class Minimizer:
             recovery.reject(self._objective, 0, loss, started=False)
             return
         index = state.step.index + 1
-        x = self._own(state.best.values)
+        x = self._variable(state.best.values)
         while (
             recovery.reject(self._objective, index, loss, started=True)
             or state.best_gradient is None
@@ -239,7 +239,7 @@ class Minimizer:
         self._recovery = StepRecovery(
             stored["learning_rate"], stored["rejected_steps"], exact=exact
         )
-        self._optimizer = self._make_optimizer(self._own(step.values))
+        self._optimizer = self._make_optimizer(self._variable(step.values))
         with state_errors():
             self._optimizer.load(stored["optimizer"])
         is_best = best.values.equal(step.values)
@@ -286,7 +286,7 @@ class Minimizer:
             return True
         return state is not None and loss > max(_DIVERGED * state.best.loss, state.first_loss)
 
-    def _own(self, values: Tensor) -> Tensor:
+    def _variable(self, values: Tensor) -> Tensor:
         """Return a step's values as the tensor that the optimizer moves.
 
         Without `DiskOffload` both share memory until `_move`, which copies before it changes them.

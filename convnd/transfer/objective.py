@@ -1,6 +1,6 @@
 """What a style transfer minimises: a network made ready, and the objectives built with it.
 
-How its targets are computed, whole or in tiles or by several processes, it leaves to `Targets`.
+`Targets` computes what the losses compare with: whole, in tiles, or by several processes.
 """
 
 from __future__ import annotations
@@ -74,24 +74,28 @@ class TransferObjective:
         self.backbone, self.precision = load_network(
             options, spatial_dims=spatial_dims, in_channels=in_channels, planes=planes
         )
-        self._given = options
+        self._original_options = options
         self.resolve_layers(None)
         self._targets = Targets(self.backbone, self.precision, self.device)
         log_run_settings(_LOG, options.backbone, self.device, self.precision)
 
     def resolve_layers(self, size: Sequence[int] | None) -> None:
-        """Name the layers for results of a size; None is any without length-1 axes.
+        """Choose the planes whose features are compared, for a `MultiPlanar` backbone.
 
-        A content says what is in a frame, not how that moves: on planes along time it would hold
-        back a style that does. A style is looked at there where planes are asked for by name.
+        Planes along time show motion. Contents are not compared there, since they would hold back
+        the motion of a style. Styles are compared there if the options ask for
+        ``inflation="multiplanar"``.
+
+        Args:
+            size: samples of the result along each axis; None is any size without axes of length 1.
         """
         if not isinstance(self.backbone, MultiPlanar):
             return
         size = (2,) * self.backbone.spatial_dims if size is None else tuple(size)
         frame = (1,) * self.fixed_axes + size[self.fixed_axes :]
-        named = self._given.inflation == "multiplanar"
+        named = self._original_options.inflation == "multiplanar"
         self.options = _on_planes(
-            self._given, self.backbone, content=frame, style=size if named else frame
+            self._original_options, self.backbone, content=frame, style=size if named else frame
         )
 
     def objective(
@@ -114,8 +118,9 @@ class TransferObjective:
             content: ``(1, C, *S)`` or None.
             styles: ``(1, C, *S_i)`` each.
             spacing: distance between samples along each axis.
-            tiler: cuts what is too large to be looked at in one piece; None leaves all whole.
-            keep: whether the content's features are kept, and not made again for every tile.
+            tiler: cuts the field into tiles; None leaves it whole.
+            keep: whether the content's features stay in memory; otherwise they are computed again
+                for every tile.
             shards: the processes that share the work; None is this one alone.
             style_terms: `style_terms` of an earlier objective, to be used instead of ``styles``.
             value_styles: one for each style, for the statistics of values; None is the styles.
@@ -161,10 +166,10 @@ class TransferObjective:
         value_styles: Sequence[Tensor] | None = None,
         known_bandwidth: float = 1.0,
     ) -> list[Term]:
-        """The terms that know the styles alone; they serve any number of contents of one size.
+        """The terms that depend on the styles alone; they serve all contents of one size.
 
         Args:
-            styles: ``(1, C, *S_i)`` each, at the size of their use, see `style_at`.
+            styles: ``(1, C, *S_i)`` each, at the size at which they are compared.
             tiler: see `objective`.
             group: the processes that share the work; None is this one alone.
             value_styles: see `objective`.
@@ -222,7 +227,9 @@ class TransferObjective:
         """Statistics of a style by layer; a picture serves the planes of every orientation."""
         sources = {name: name for name in statistics}
         if isinstance(self.backbone, MultiPlanar) and not self.fixed_axes:
-            visible = self.backbone.plane_layers(self._given.style_layers, style.shape[2:])
+            visible = self.backbone.plane_layers(
+                self._original_options.style_layers, style.shape[2:]
+            )
             first = {name.partition("@")[0]: name for name in reversed(visible)}
             sources = {
                 name: name if name in visible else first[name.partition("@")[0]]
@@ -238,18 +245,20 @@ class TransferObjective:
         return {name: sums[source] for name, source in sources.items()}
 
     def _shares(self, styles: Sequence[Tensor]) -> dict[str, float]:
-        """The style's layers, and how much each of them counts."""
+        """The weight of each style layer."""
         options = self.options
         weights = options.style_layer_weights or (1.0,) * len(options.style_layers)
         shares = dict(zip(options.style_layers, weights, strict=True))
         if isinstance(self.backbone, MultiPlanar) and self.fixed_axes and styles[0].shape[2] == 1:
             # Repeated over frames, a picture would forbid all movement.
-            seen = self.backbone.plane_layers(self._given.style_layers, styles[0].shape[2:])
-            shares = {name: share for name, share in shares.items() if name in seen}
+            visible = self.backbone.plane_layers(
+                self._original_options.style_layers, styles[0].shape[2:]
+            )
+            shares = {name: share for name, share in shares.items() if name in visible}
         return shares
 
     def _projections(self) -> dict[str, Tensor]:
-        """Projections of the style's layers that its statistic applies to its sums instead."""
+        """Projections of style layers that are applied to sums instead of features."""
         options = self.options
         if not isinstance(STATISTICS[options.style_loss], LinearlyMappable):
             return {}
@@ -290,7 +299,7 @@ class TransferObjective:
 def _on_planes(
     options: TransferOptions, network: MultiPlanar, *, content: Sequence[int], style: Sequence[int]
 ) -> TransferOptions:
-    """The options with layers, and their weights, for every choice of planes in these extents."""
+    """The options with the names and weights of layers for each plane of these extents."""
     return dataclasses.replace(
         options,
         content_layers=network.plane_layers(options.content_layers, content),

@@ -66,7 +66,7 @@ class StyleTransfer(TransferObjective):
             "fixed_axes": fixed_axes,
             "planes": planes,
         }
-        before = [TransferObjective(each, **shared) for each in earlier]
+        before = [TransferObjective(network_options, **shared) for network_options in earlier]
         super().__init__(last, **shared)
         self.networks = (*before, self)
         self.resizer = Resizer(

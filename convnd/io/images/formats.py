@@ -20,7 +20,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +28,7 @@ from convnd.errors import NumericalError, OutputFileError, ShapeError
 from convnd.grid import Grid
 from convnd.io.images.color import profile_space
 from convnd.io.images.decoding import Decoded, decode_image
-from convnd.io.images.metadata import EXIF_IFD, GPS_IFD, USER_COMMENT
+from convnd.io.images.metadata import exif_with_provenance
 from convnd.io.images.profile import pixels_in_srgb, space_of_header
 from convnd.io.images.request import request_pixels, request_provenance
 from convnd.io.reading import size_limit, translate_errors
@@ -153,7 +152,7 @@ def _write_image(
     depth = header.get("depth", 8)
     depth = min(depth, depths[-1]) if isinstance(depth, int) and depth in _WHITE else 8
     pixels = _codes(grid, depth, alpha=kind not in _NO_ALPHA)
-    exif = _exif(header.get("exif"), {} if kind == "PNG" else provenance)
+    exif = exif_with_provenance(header.get("exif"), {} if kind == "PNG" else provenance)
     if kind == "TIFF":
         _save_tiff(path, pixels, header, exif)
         return
@@ -222,27 +221,6 @@ def _image(pixels: NDArray[Any]) -> PIL.Image.Image:
     from PIL import Image
 
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-
-
-def _exif(exif_bytes: object, provenance: Mapping[str, str]) -> PIL.Image.Exif:
-    """Return the EXIF of the input with provenance as the user comment, in JSON."""
-    from PIL import Image
-
-    source, exif = Image.Exif(), Image.Exif()
-    if isinstance(exif_bytes, bytes) and exif_bytes:
-        source.load(exif_bytes)
-    # Asking for a directory that is missing adds an empty one.
-    parts = {tag: dict(source.get_ifd(tag)) for tag in (EXIF_IFD, GPS_IFD)}
-    for tag in source:
-        if tag not in parts:
-            exif[tag] = source[tag]
-    if provenance:
-        comment = json.dumps(dict(provenance)).encode("ascii")
-        parts[EXIF_IFD] = parts[EXIF_IFD] | {USER_COMMENT: b"ASCII\0\0\0" + comment}
-    for tag, part in parts.items():
-        if part:
-            exif[tag] = part
-    return exif
 
 
 def _text_chunks(text: object, provenance: Mapping[str, str]) -> Any:

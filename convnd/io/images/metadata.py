@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ __all__ = [
     "GPS_IFD",
     "INTEROPERABILITY_IFD",
     "USER_COMMENT",
+    "exif_with_provenance",
     "orientation_of",
     "picture_metadata",
     "to_upright",
@@ -88,6 +90,27 @@ def _remaining_exif(exif: Callable[[], PIL.Image.Exif], *, has_profile: bool) ->
                 remaining[tag] = part
         return remaining.tobytes() if len(remaining) else b""
     return b""
+
+
+def exif_with_provenance(exif_bytes: object, provenance: Mapping[str, str]) -> PIL.Image.Exif:
+    """Return the EXIF of the input with provenance as the user comment, in JSON."""
+    from PIL import Image
+
+    source, exif = Image.Exif(), Image.Exif()
+    if isinstance(exif_bytes, bytes) and exif_bytes:
+        source.load(exif_bytes)
+    # Asking for a directory that is missing adds an empty one.
+    parts = {tag: dict(source.get_ifd(tag)) for tag in (EXIF_IFD, GPS_IFD)}
+    for tag in source:
+        if tag not in parts:
+            exif[tag] = source[tag]
+    if provenance:
+        comment = json.dumps(dict(provenance)).encode("ascii")
+        parts[EXIF_IFD] = parts[EXIF_IFD] | {USER_COMMENT: b"ASCII\0\0\0" + comment}
+    for tag, part in parts.items():
+        if part:
+            exif[tag] = part
+    return exif
 
 
 def orientation_of(image: PIL.Image.Image) -> int:

@@ -39,6 +39,7 @@ _FREE_CELLS, _MOST_COLUMNS = 2**20, 4096
 # Bytes that any workbook may unpack into, and for each byte of its length. Sheets shrink to a
 # tenth.
 _FREE, _PACKED = 2**21, 24
+_INDEX = "__index_level_"  # how pandas names the columns of an index
 _LETTERS = 64  # of a cell of Parquet, besides those that the length of the file allows
 
 
@@ -64,13 +65,13 @@ def read_parquet(path: Path, *, max_pixels: int | None = None) -> Grid:
         for key, text in arrays.items():
             cells[int(key.partition("/")[0])] += map(str, _from_json(text))
         columns = [
-            Column(*name_and_unit(_column_name(name)), column)
+            Column(*name_and_unit("" if name.startswith(_INDEX) else name), column)
             for name, column in zip(names, cells, strict=True)
         ]
         if not columns or not columns[0].cells:
             raise InputFileError(f"read {path}: expected rows of numbers, got none; check the file")
         # pandas stores an index behind the columns.
-        order = sorted(range(len(columns)), key=lambda k: not _is_index(names[k]))
+        order = sorted(range(len(columns)), key=lambda k: not names[k].startswith(_INDEX))
         return table_grid(
             path,
             [columns[k] for k in order],
@@ -134,14 +135,6 @@ def _from_json(text: NDArray[Any]) -> list[Any]:
     if not isinstance(content, list):
         raise ValueError("no list of cells")
     return content
-
-
-def _is_index(name: str) -> bool:
-    return name.startswith("__index_level_")
-
-
-def _column_name(name: str) -> str:
-    return "" if _is_index(name) else name
 
 
 def _cells(column: Any) -> list[str]:

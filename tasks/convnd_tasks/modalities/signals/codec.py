@@ -160,10 +160,10 @@ class LeadCodec:
         """A style's leads ``(1, K, T')`` around 0, and their spreads ``(K,)``."""
         values, known_units = self._matched(style)
         centred = values - values.median(2, keepdim=True).values
-        own = _spread(centred)
+        spreads = _spread(centred)
         if known_units:
-            return centred, own
-        return centred * (spread / own)[:, None], spread
+            return centred, spreads
+        return centred * (spread / spreads)[:, None], spread
 
     def _take_baselines_out(self, weights: Sequence[float]) -> None:
         """Take the baselines of electrocardiograms out; the content's gets the styles' power."""
