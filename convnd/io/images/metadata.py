@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = [
     "COLOR_SPACE",
     "EXIF_IFD",
-    "GPS_IFD",
     "INTEROPERABILITY_IFD",
     "USER_COMMENT",
     "exif_with_provenance",
@@ -26,7 +25,7 @@ __all__ = [
     "to_upright",
 ]
 
-EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD = 0x8769, 0x8825, 0xA005
+EXIF_IFD, _GPS_IFD, INTEROPERABILITY_IFD = 0x8769, 0x8825, 0xA005
 COLOR_SPACE, USER_COMMENT, _MAKER_NOTE = 0xA001, 0x9286, 0x927C
 _WIDTH, _HEIGHT = 0xA002, 0xA003
 # Description, make, model, time, artist, copyright. The orientation is applied, sizes and offsets
@@ -81,7 +80,7 @@ def _remaining_exif(exif: Callable[[], PIL.Image.Exif], *, has_profile: bool) ->
         for tag in _EXIF_KEPT:
             if tag in source:
                 remaining[tag] = source[tag]
-        for tag in (EXIF_IFD, GPS_IFD):
+        for tag in (EXIF_IFD, _GPS_IFD):
             part = source.get_ifd(tag)
             part = {key: value for key, value in part.items() if key not in _EXIF_DROPPED}
             if not has_profile and part.get(COLOR_SPACE) != 1:
@@ -100,7 +99,7 @@ def exif_with_provenance(exif_bytes: object, provenance: Mapping[str, str]) -> P
     if isinstance(exif_bytes, bytes) and exif_bytes:
         source.load(exif_bytes)
     # Asking for a directory that is missing adds an empty one.
-    parts = {tag: dict(source.get_ifd(tag)) for tag in (EXIF_IFD, GPS_IFD)}
+    parts = {tag: dict(source.get_ifd(tag)) for tag in (EXIF_IFD, _GPS_IFD)}
     for tag in source:
         if tag not in parts:
             exif[tag] = source[tag]
