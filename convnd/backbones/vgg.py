@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convnd.backbones.base import Backbone
-from convnd.backbones.kernels import ConvOptions
+from convnd.backbones.kernels import ConvOptions, kernel_bytes
 from convnd.backbones.operations import Convolution, Convolve, Operation, Pool, Rectify
 from convnd.backbones.plan import VGGPlan
 from convnd.registry import check_name
@@ -67,7 +67,8 @@ class VGG(Backbone):
         padding: what the first convolution reads beyond the border: "zeros", as trained, which mean
             the mean of the training pictures; or "replicate", the outermost samples again, so that
             less of the features depends on the border.
-        winograd: whether float32 convolutions on a CPU use `winograd_conv_nd` where it is faster.
+        winograd: whether float32 convolutions on a CPU use `NativeConv`, or `winograd_conv_nd`,
+            where it is faster.
 
     >>> from convnd.backbones import VGG19
     >>> net = VGG(VGG19.truncate(["relu2_1"]), spatial_dims=3, in_channels=1)
@@ -318,7 +319,19 @@ class VGG(Backbone):
             if name in layers:
                 value_bytes = itemsize + 3 * name.startswith("pool")
             saved_bytes += positions * channels * value_bytes
-        return saved_bytes + 3 * largest
+        return saved_bytes + 3 * largest + self._kernel_bytes(deepest)
+
+    def _kernel_bytes(self, deepest: int) -> int:
+        """Kernels that `NativeConv` keeps for both directions, down to the layer of this index."""
+        if not self.winograd:
+            return 0
+        needed = self.layers[: deepest + 1]
+        return sum(
+            2 * kernel_bytes(convolution.get_parameter("weight"))
+            for group in (self.reductions, self.convolutions, self.expansions)
+            for name, convolution in group.items()
+            if name in needed
+        )
 
     def activation_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:
         """See `Backbone.activation_bytes`."""

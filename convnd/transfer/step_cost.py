@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convnd.backbones import Backbone, Precision
-from convnd.backbones.kernels.winograd import winograd_is_faster
+from convnd.backbones.kernels import kernel_bytes, winograd_is_faster
 
 __all__ = [
     "count_transformed_weights",
@@ -77,6 +77,7 @@ def count_transformed_weights(backbone: Backbone) -> int:
         weight.numel()
         for weight in backbone.parameters()
         if weight.ndim > 2
+        and not kernel_bytes(weight)  # transformed once
         and set(weight.shape[2:]) == {3}
         and winograd_is_faster((64,) * (weight.ndim - 2), weight.shape[1], weight.shape[0])
     )

@@ -3,9 +3,11 @@
 - `frozen_conv` and `frozen_max_pool`: layers that save little for the backward pass.
 - `PrepackedConv`: a bfloat16 convolution whose weights are laid out for oneDNN once.
 - `winograd_conv_nd`: a float32 convolution with fewer multiplications, for CPUs.
+- `NativeConv`: the same, compiled from C, where the installation has it.
 """
 
 from convnd.backbones.kernels.convolution import ConvOptions, FrozenWeights, frozen_conv
+from convnd.backbones.kernels.native import NativeConv, can_convolve, kernel_bytes
 from convnd.backbones.kernels.pooling import frozen_max_pool
 from convnd.backbones.kernels.prepacked import PrepackedConv
 from convnd.backbones.kernels.winograd import winograd_conv_nd, winograd_is_faster
@@ -13,9 +15,12 @@ from convnd.backbones.kernels.winograd import winograd_conv_nd, winograd_is_fast
 __all__ = [
     "ConvOptions",
     "FrozenWeights",
+    "NativeConv",
     "PrepackedConv",
+    "can_convolve",
     "frozen_conv",
     "frozen_max_pool",
+    "kernel_bytes",
     "winograd_conv_nd",
     "winograd_is_faster",
 ]

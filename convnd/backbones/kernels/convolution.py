@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from convnd.backbones.kernels.native import NativeConv, can_convolve
 from convnd.backbones.kernels.pooling import mask_gradient, positive_mask
 from convnd.backbones.kernels.prepacked import PrepackedConv
 from convnd.backbones.kernels.winograd import winograd_conv_nd, winograd_is_faster
@@ -33,7 +34,8 @@ class ConvOptions:
         save_output: save the result for the backward pass instead of its signs, because the caller
             keeps it in memory anyway.
         mask_grad: set the gradient to 0 where ReLU gave 0; False if the next layer does that.
-        winograd: float32 on a CPU uses `winograd_conv_nd` where that is faster.
+        winograd: float32 on a CPU uses `NativeConv` where this installation has it, and
+            `winograd_conv_nd` where that is faster than torch's convolution.
         inplace_grad: the gradient of the first result may be overwritten, because only one
             `frozen_conv` or `frozen_max_pool` reads that result.
     """
@@ -87,6 +89,16 @@ class FrozenWeights:
     def backward(self, gradient: Tensor) -> Tensor:
         """``(B, O, *S)`` to ``(B, C, *S)``."""
         return self._backward_conv(gradient)
+
+    @cached_property
+    def native_forward(self) -> NativeConv:
+        """`forward` from float32 to float32, where `can_convolve`."""
+        return NativeConv(self.weight, self.bias)
+
+    @cached_property
+    def native_backward(self) -> NativeConv:
+        """`backward` from float32 to float32, where `can_convolve`."""
+        return NativeConv(self.weight.transpose(0, 1).flip(tuple(range(2, self.weight.ndim))))
 
     def differentiable_backward(self, gradient: Tensor) -> Tensor:
         """`backward` by torch's own operators, which give a graph for second derivatives."""
@@ -155,11 +167,15 @@ class _FrozenConv(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weights: FrozenWeights, options: ConvOptions
     ) -> tuple[Tensor, Tensor]:
-        ctx.winograd = options.winograd and _winograd_is_faster(x, weights.weight)
+        fast = options.winograd and weights.dtype == torch.float32
+        ctx.native = fast and can_convolve(x, weights.weight)
+        ctx.winograd = fast and not ctx.native and _winograd_is_faster(x, weights.weight)
         ctx.inplace_grad = options.inplace_grad
         ctx.dtype, ctx.weights = x.dtype, weights
         ctx.set_materialize_grads(False)
-        if ctx.winograd:
+        if ctx.native:
+            y = weights.native_forward(x, relu=options.relu)
+        elif ctx.winograd:
             y = winograd_conv_nd(x, weights.weight, weights.bias, relu=options.relu)
         else:
             y = weights.forward(x, relu=options.relu)
@@ -186,6 +202,8 @@ class _FrozenConv(torch.autograd.Function):
             return None, None, None
         if output_grad is not None and features_grad is not None:
             gradient = output_grad.add_(features_grad) if inplace else output_grad + features_grad
+        if ctx.native:
+            return ctx.weights.native_backward(gradient, gate=saved), None, None
         if saved is not None and not (ctx.winograd and saved.dtype == torch.bool):
             # The buffer has the layout of the features; a gradient from outside may have another.
             buffer = gradient if inplace else torch.empty_like(saved, dtype=gradient.dtype)

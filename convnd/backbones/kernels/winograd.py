@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convnd.errors import ShapeError
 
-__all__ = ["winograd_conv_nd", "winograd_is_faster"]
+__all__ = ["empty_channels_last", "scratch", "winograd_conv_nd", "winograd_is_faster"]
 
 # F(4, 3) of Winograd (1980), as given for networks by Lavin and Gray (2016), section 4.3: from 6
 # samples and 3 taps to 4 outputs by 6 products instead of 12, with points 0, ±1, ±2 and infinity.
@@ -113,7 +113,7 @@ def winograd_conv_nd(
     convolution = _BlockedConvolution(shape[1:], axes, taps, bias, relu)
     rows = x.movedim(1, -1).reshape(*shape, channels)
     masks = None if mask is None else mask.movedim(1, -1).reshape(*shape, channels)
-    y = _empty_channels_last(x, taps.shape[-1])
+    y = empty_channels_last(x, taps.shape[-1])
     out = y.movedim(1, -1).view(*shape, -1)
     for item in range(x.shape[0]):
         convolution.run(rows[item], None if masks is None else masks[item], out[item])
@@ -131,7 +131,7 @@ def _check_shapes(x: Tensor, weight: Tensor, channels: int) -> None:
         )
 
 
-def _empty_channels_last(like: Tensor, channels: int) -> Tensor:
+def empty_channels_last(like: Tensor, channels: int) -> Tensor:
     """Uninitialised ``(B, channels, *S)`` with channels innermost, and not as a view.
 
     Automatic differentiation adds gradients in place only if they are not views.
@@ -157,7 +157,7 @@ def _transform_taps(weight: Tensor, axes: int, adjoint: bool) -> Tensor:
         lead = tuple(range(split - 2))
         taps = taps.flip(lead) if lead else taps
     taps = taps.reshape(-1, 3**axes, channels.numel())
-    result = _scratch("taps", taps, len(taps), _PATCH**axes, taps.shape[-1])
+    result = scratch("taps", taps, len(taps), _PATCH**axes, taps.shape[-1])
     torch.matmul(matrix.expand(len(taps), -1, -1), taps, out=result)
     result = result.view(-1, _PATCH**axes, *channels)
     return result.mT if adjoint else result
@@ -181,13 +181,13 @@ class _BlockedConvolution:
         self.down = min(-(-self.height // self.step), max(1, limit // self.across))
         tiles = self.down * self.across
         reach = self.down * self.step + 2 * self.margin
-        self.window = _scratch("window", taps, reach, self.across * _TILE + 2, channels)
-        self.gathered = _scratch("gathered", taps, products, tiles, channels)
+        self.window = scratch("window", taps, reach, self.across * _TILE + 2, channels)
+        self.gathered = scratch("gathered", taps, products, tiles, channels)
         slots = 3 if len(taps) > 1 else 1
-        data = _scratch("data", taps, slots, products, tiles, channels)
+        data = scratch("data", taps, slots, products, tiles, channels)
         self.data = list(data.unbind())
-        self.multiplied = _scratch("multiplied", taps, products, tiles, outputs)
-        self.output = _scratch("output", taps, self.step * _TILE, tiles * outputs)
+        self.multiplied = scratch("multiplied", taps, products, tiles, outputs)
+        self.output = scratch("output", taps, self.step * _TILE, tiles * outputs)
         self.to_data, self.to_output = _kron(_DATA, axes), _kron(_OUTPUT, axes)
 
     def run(self, x: Tensor, mask: Tensor | None, out: Tensor) -> None:
@@ -276,7 +276,7 @@ class _Scratch(threading.local):
 _SCRATCH = _Scratch()
 
 
-def _scratch(name: str, like: Tensor, *shape: int) -> Tensor:
+def scratch(name: str, like: Tensor, *shape: int) -> Tensor:
     """The buffer called ``name``, enlarged if need be, as a tensor of ``shape``."""
     count = math.prod(shape)
     buffer = _SCRATCH.buffers.get(name)

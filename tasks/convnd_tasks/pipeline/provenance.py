@@ -62,7 +62,7 @@ _PACKAGES = ("torch", "numpy")
 _UNREADABLE = (KeyError, ValueError, AttributeError, TypeError, RecursionError)
 """Errors that reading the JSON of a record may raise; the record may come from anyone."""
 
-_LAST_BITS_ONLY = ("threads", "processes")
+_LAST_BITS_ONLY = ("threads", "processes", "kernels")
 """Entries of the versions that only the last bits of a result depend on."""
 
 
@@ -159,11 +159,14 @@ def versions(processes: int = 1) -> dict[str, str]:
     """Versions and settings of this machine that the last bits of a result depend on."""
     import torch
 
+    from convnd.backbones.kernels import native
+
     return {
         "python": platform.python_version(),
         **{package: version(package) for package in _PACKAGES},
         "machine": f"{platform.system()} {platform.machine()}",
         "cpu": torch.backends.cpu.get_cpu_capability(),
+        "kernels": "compiled" if native.is_available() else "torch",
         "threads": str(torch.get_num_threads()),
         "processes": str(processes),
     }

@@ -1,0 +1,508 @@
+/* Convolutions of frozen networks in float32 for x86-64 processors with AVX2 and FMA.
+ *
+ * `convolve` is a 3x3 convolution with zero padding 1 by Winograd's algorithm F(4x4, 3x3), see
+ * winograd.py for the algorithm and its sources. `multiply` is a 1x1 convolution. Values have their
+ * channels innermost: (H, W, C). Every function computes a range of the result, so that the caller
+ * divides the work among threads; the bytes do not depend on the division.
+ *
+ * On other processors, and with other compilers than GCC and Clang, the module exists, and
+ * `is_supported` is false.
+ */
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
+#define HAS_KERNELS 1
+#include <immintrin.h>
+#else
+#define HAS_KERNELS 0
+#endif
+
+typedef Py_ssize_t Size;
+
+enum {
+    LANES = 8,   /* floats of a vector */
+    ROWS = 6,    /* rows of a product that registers hold; the block of rows is a multiple */
+    PANEL = 16,  /* columns of a product that registers hold */
+    PAIR = 2,    /* panels between two transforms of the output */
+    SLAB = 128,  /* channels of a product whose kernel stays in the first-level cache */
+    POINTS = 36, /* products of a tile */
+    SKEW = 16,   /* floats between planes, so that they do not fall on the same cache sets */
+};
+
+enum { NO_GATE, BYTE_GATE, FLOAT_GATE };
+
+typedef struct {
+    const float *x;      /* (height, width, channels) */
+    const void *gate;    /* shaped as x: where it is not above 0, x counts as 0 */
+    int gate_kind;
+    const float *kernel; /* from `pack_3x3` or `pack_1x1` */
+    const float *bias;   /* (outputs), or NULL */
+    float *out;          /* (height, width, outputs) */
+    Size height, width, channels, outputs;
+    int relu;
+    Size block;          /* tiles or positions of a block, a multiple of ROWS */
+    float *scratch;
+} Convolution;
+
+static Size round_up(Size count, Size step) { return (count + step - 1) / step * step; }
+
+static Size scratch_floats_3x3(Size channels, Size block) {
+    Size depth = round_up(channels, LANES), slabs = (depth + SLAB - 1) / SLAB;
+    return POINTS * (block * depth + slabs * SKEW) + POINTS * (block * PAIR * PANEL + SKEW)
+           + POINTS * depth;
+}
+
+static Size scratch_floats_1x1(Size channels, Size block) {
+    return block * (channels + PAIR * PANEL);
+}
+
+static Size kernel_floats(Size points, Size channels, Size outputs) {
+    return points * round_up(channels, points == 1 ? 1 : LANES) * round_up(outputs, PANEL);
+}
+
+#if HAS_KERNELS
+
+#define TARGET __attribute__((target("avx2,fma")))
+#define INLINE static inline __attribute__((always_inline)) TARGET
+typedef __m256 Vector;
+
+INLINE Vector load(const float *p) { return _mm256_loadu_ps(p); }
+INLINE void store(float *p, Vector v) { _mm256_storeu_ps(p, v); }
+INLINE Vector scaled(float s, Vector v) { return _mm256_mul_ps(_mm256_set1_ps(s), v); }
+/* s * a + b */
+INLINE Vector fused(float s, Vector a, Vector b) {
+    return _mm256_fmadd_ps(_mm256_set1_ps(s), a, b);
+}
+
+/* 8 values where the gate at the same index is above 0, else 0. */
+INLINE Vector load_gated(const float *x, const void *gate, int kind, Size index) {
+    Vector values = load(x + index);
+    if (kind == BYTE_GATE) {
+        __m128i bytes = _mm_loadl_epi64((const __m128i *)((const uint8_t *)gate + index));
+        __m256i words = _mm256_cmpgt_epi32(_mm256_cvtepu8_epi32(bytes), _mm256_setzero_si256());
+        return _mm256_and_ps(values, _mm256_castsi256_ps(words));
+    }
+    if (kind == FLOAT_GATE) {
+        Vector open = _mm256_cmp_ps(load((const float *)gate + index), _mm256_setzero_ps(),
+                                    _CMP_GT_OQ);
+        return _mm256_and_ps(values, open);
+    }
+    return values;
+}
+
+static float gated_value(const float *x, const void *gate, int kind, Size index) {
+    if (kind == BYTE_GATE && !((const uint8_t *)gate)[index]) return 0;
+    if (kind == FLOAT_GATE && !(((const float *)gate)[index] > 0)) return 0;
+    return x[index];
+}
+
+/* m (6, 16) = or += a (6, depth) times b (depth, 16); `ahead` is what the next call reads. */
+INLINE void product(Size depth, const float *a, Size a_stride, const float *b, float *m,
+                    Size m_stride, int add, const float *ahead) {
+    const float *a0 = a, *a1 = a + a_stride, *a2 = a + 2 * a_stride, *a3 = a + 3 * a_stride,
+                *a4 = a + 4 * a_stride, *a5 = a + 5 * a_stride;
+    Vector c00, c01, c10, c11, c20, c21, c30, c31, c40, c41, c50, c51;
+#define START(i)                                                                                  \
+    c##i##0 = c##i##1 = _mm256_setzero_ps();
+#define STEP(i, k)                                                                                \
+    factor = _mm256_broadcast_ss(a##i + (k));                                                     \
+    c##i##0 = _mm256_fmadd_ps(factor, b0, c##i##0);                                               \
+    c##i##1 = _mm256_fmadd_ps(factor, b1, c##i##1);
+#define STEPS(k)                                                                                  \
+    b0 = load(b + (k) * PANEL);                                                                   \
+    b1 = load(b + (k) * PANEL + LANES);                                                           \
+    STEP(0, k) STEP(1, k) STEP(2, k) STEP(3, k) STEP(4, k) STEP(5, k)
+#define END(i)                                                                                    \
+    if (add) {                                                                                    \
+        c##i##0 = _mm256_add_ps(c##i##0, load(m + i * m_stride));                                 \
+        c##i##1 = _mm256_add_ps(c##i##1, load(m + i * m_stride + LANES));                         \
+    }                                                                                             \
+    store(m + i * m_stride, c##i##0);                                                             \
+    store(m + i * m_stride + LANES, c##i##1);
+    START(0) START(1) START(2) START(3) START(4) START(5)
+    Vector b0, b1, factor;
+    Size k = 0;
+    for (; k + 8 <= depth; k += 8) {
+        _mm_prefetch((const char *)ahead, _MM_HINT_T1);
+        STEPS(0) STEPS(1) STEPS(2) STEPS(3) STEPS(4) STEPS(5) STEPS(6) STEPS(7)
+        a0 += 8, a1 += 8, a2 += 8, a3 += 8, a4 += 8, a5 += 8, b += 8 * PANEL, ahead += PANEL;
+    }
+    for (; k < depth; k++) {
+        STEPS(0)
+        a0++, a1++, a2++, a3++, a4++, a5++, b += PANEL;
+    }
+    END(0) END(1) END(2) END(3) END(4) END(5)
+#undef START
+#undef STEP
+#undef STEPS
+#undef END
+}
+
+/* m (rows, 16) = or += a (rows, depth) times b (depth, 16), a block of rows after the other. */
+TARGET static void products(Size rows, Size depth, const float *a, Size a_stride, const float *b,
+                            float *m, Size m_stride, int add) {
+    const float *ahead = b + depth * PANEL;
+    for (Size row = 0; row < rows; row += ROWS, ahead += depth / 8 * PANEL)
+        product(depth, a + row * a_stride, a_stride, b, m + row * m_stride, m_stride, add, ahead);
+}
+
+/* One axis of the transform of data. */
+INLINE void data_axis(const Vector d[6], Vector v[6]) {
+    Vector even = fused(-4, d[2], d[4]), odd = fused(-4, d[1], d[3]);
+    Vector near = _mm256_sub_ps(d[4], d[2]), far = _mm256_sub_ps(d[3], d[1]);
+    v[0] = fused(4, d[0], fused(-5, d[2], d[4]));
+    v[1] = _mm256_add_ps(even, odd);
+    v[2] = _mm256_sub_ps(even, odd);
+    v[3] = fused(2, far, near);
+    v[4] = fused(-2, far, near);
+    v[5] = fused(4, d[1], fused(-5, d[3], d[5]));
+}
+
+/* One axis of the transform of products. */
+INLINE void output_axis(const Vector m[6], Vector y[4]) {
+    Vector s = _mm256_add_ps(m[1], m[2]), d = _mm256_sub_ps(m[1], m[2]);
+    Vector t = _mm256_add_ps(m[3], m[4]), e = _mm256_sub_ps(m[3], m[4]);
+    y[0] = _mm256_add_ps(m[0], _mm256_add_ps(s, t));
+    y[1] = fused(2, e, d);
+    y[2] = fused(4, t, s);
+    y[3] = _mm256_add_ps(m[5], fused(8, e, d));
+}
+
+/* One axis of the transform of taps. */
+INLINE void taps_axis(const Vector g[3], Vector u[6]) {
+    Vector outer = _mm256_add_ps(g[0], g[2]), wide = fused(4, g[2], g[0]);
+    u[0] = scaled(1.f / 4, g[0]);
+    u[1] = scaled(-1.f / 6, _mm256_add_ps(outer, g[1]));
+    u[2] = scaled(-1.f / 6, _mm256_sub_ps(outer, g[1]));
+    u[3] = scaled(1.f / 24, fused(2, g[1], wide));
+    u[4] = scaled(1.f / 24, fused(-2, g[1], wide));
+    u[5] = g[2];
+}
+
+/* Taps (3, 3, channels, outputs) to the order in which `convolve` reads them:
+ * (pairs of panels, points, panels of the pair, channels, 16). */
+TARGET static void pack_3x3(const float *taps, Size channels, Size outputs, float *kernel) {
+    Size depth = round_up(channels, LANES), panels = round_up(outputs, PANEL) / PANEL;
+    for (Size pair = 0; pair < panels; pair += PAIR) {
+        Size count = panels - pair < PAIR ? panels - pair : PAIR;
+        float *first = kernel + pair * POINTS * depth * PANEL;
+        for (Size c = 0; c < depth; c++)
+            for (Size part = 0; part < count * PANEL; part += LANES) {
+                Size output = pair * PANEL + part;
+                float *to = first + (part / PANEL * depth + c) * PANEL + part % PANEL;
+                Vector rows[6][3], column[3], u[6];
+                for (int j = 0; j < 3; j++) {
+                    for (int i = 0; i < 3; i++) {
+                        const float *from = taps + ((i * 3 + j) * channels + c) * outputs + output;
+                        float values[LANES] = {0};
+                        Size valid = outputs - output < LANES ? outputs - output : LANES;
+                        if (c < channels && valid == LANES) {
+                            column[i] = load(from);
+                        } else {
+                            for (Size n = 0; c < channels && n < valid; n++) values[n] = from[n];
+                            column[i] = load(values);
+                        }
+                    }
+                    taps_axis(column, u);
+                    for (int i = 0; i < 6; i++) rows[i][j] = u[i];
+                }
+                for (int i = 0; i < 6; i++) {
+                    taps_axis(rows[i], u);
+                    for (int j = 0; j < 6; j++)
+                        store(to + (i * 6 + j) * count * depth * PANEL, u[j]);
+                }
+            }
+    }
+}
+
+/* Taps (channels, outputs) to (panels, channels, 16). */
+static void pack_1x1(const float *taps, Size channels, Size outputs, float *kernel) {
+    for (Size panel = 0; panel < outputs; panel += PANEL)
+        for (Size c = 0; c < channels; c++)
+            for (Size n = 0; n < PANEL; n++)
+                *kernel++ = panel + n < outputs ? taps[c * outputs + panel + n] : 0;
+}
+
+/* Transform 8 channels of a patch of 6x6 samples, at `index` of x, into 36 planes. */
+INLINE void transform_patch(const float *x, const void *gate, int kind, Size index, Size row,
+                            Size column, float *data, Size plane) {
+    Vector rows[6][6];
+    for (int j = 0; j < 6; j++) {
+        Vector d[6], v[6];
+        for (int i = 0; i < 6; i++)
+            d[i] = load_gated(x, gate, kind, index + i * row + j * column);
+        data_axis(d, v);
+        for (int i = 0; i < 6; i++) rows[i][j] = v[i];
+    }
+    for (int i = 0; i < 6; i++) {
+        Vector v[6];
+        data_axis(rows[i], v);
+        for (int j = 0; j < 6; j++) store(data + (i * 6 + j) * plane, v[j]);
+    }
+}
+
+/* Copy a patch that the border cuts, with zeros beyond it and in channels that do not exist. */
+static void copy_patch(const Convolution *c, Size top, Size left, Size depth, float *patch) {
+    memset(patch, 0, sizeof(float) * POINTS * depth);
+    for (Size i = 0; i < 6; i++)
+        for (Size j = 0; j < 6; j++) {
+            Size y = top + i, x = left + j;
+            if (y < 0 || y >= c->height || x < 0 || x >= c->width) continue;
+            Size index = (y * c->width + x) * c->channels;
+            float *to = patch + (i * 6 + j) * depth;
+            for (Size n = 0; n < c->channels; n++)
+                to[n] = gated_value(c->x, c->gate, c->gate_kind, index + n);
+        }
+}
+
+INLINE void transform_tile(const Convolution *c, int kind, const float *x, Size index, Size row,
+                           Size column, Size depth, Size slot, float *data) {
+    for (Size slab = 0; slab < depth; slab += SLAB) {
+        Size wide = depth - slab < SLAB ? depth - slab : SLAB, plane = c->block * wide + SKEW;
+        for (Size n = 0; n < wide; n += LANES)
+            transform_patch(x, c->gate, kind, index + slab + n, row, column,
+                            data + slot * wide + n, plane);
+        data += POINTS * plane;
+    }
+}
+
+/* Transform tiles [first, last) into data, (slabs, 36, block, channels of a slab). */
+TARGET static void transform_data(const Convolution *c, Size first, Size last, float *data,
+                                  float *patch) {
+    Size depth = round_up(c->channels, LANES), across = (c->width + 3) / 4;
+    for (Size tile = first; tile < last; tile++) {
+        Size top = tile / across * 4 - 1, left = tile % across * 4 - 1;
+        Size index = (top * c->width + left) * c->channels, row = c->width * c->channels;
+        int inside = top >= 0 && left >= 0 && top + 6 <= c->height && left + 6 <= c->width;
+        if (!inside || depth != c->channels) {
+            copy_patch(c, top, left, depth, patch);
+            transform_tile(c, NO_GATE, patch, 0, 6 * depth, depth, depth, tile - first, data);
+        } else if (c->gate_kind == BYTE_GATE) {
+            transform_tile(c, BYTE_GATE, c->x, index, row, depth, depth, tile - first, data);
+        } else if (c->gate_kind == FLOAT_GATE) {
+            transform_tile(c, FLOAT_GATE, c->x, index, row, depth, depth, tile - first, data);
+        } else {
+            transform_tile(c, NO_GATE, c->x, index, row, depth, depth, tile - first, data);
+        }
+    }
+    for (Size slab = 0; slab < depth; slab += SLAB) { /* rows without a tile */
+        Size wide = depth - slab < SLAB ? depth - slab : SLAB, plane = c->block * wide + SKEW;
+        Size rows = round_up(last - first, ROWS) - (last - first);
+        for (Size point = 0; point < POINTS; point++)
+            memset(data + point * plane + (last - first) * wide, 0, sizeof(float) * rows * wide);
+        data += POINTS * plane;
+    }
+}
+
+/* Add the bias, apply ReLU, and store the first `valid` of 8 outputs. */
+INLINE void finish(Vector y, Vector bias, Vector least, Size valid, float *to) {
+    float values[LANES];
+    /* Of two numbers that cannot be compared, the maximum is the second: NaN remains. */
+    y = _mm256_max_ps(least, _mm256_add_ps(y, bias));
+    if (valid >= LANES) {
+        store(to, y);
+    } else {
+        store(values, y);
+        for (Size n = 0; n < valid; n++) to[n] = values[n];
+    }
+}
+
+/* What an output is at least. */
+INLINE Vector lower_bound(const Convolution *c) {
+    return _mm256_set1_ps(c->relu ? 0 : -__builtin_inff());
+}
+
+INLINE Vector load_bias(const Convolution *c, Size output) {
+    float values[LANES] = {0};
+    if (!c->bias) return _mm256_setzero_ps();
+    if (c->outputs - output >= LANES) return load(c->bias + output);
+    for (Size n = 0; n < c->outputs - output; n++) values[n] = c->bias[output + n];
+    return load(values);
+}
+
+/* Transform the products of tiles [first, last) and `count` panels from `panel` on. */
+TARGET static void transform_output(const Convolution *c, Size first, Size last, Size panel,
+                                    Size count, const float *m, Size plane) {
+    Size across = (c->width + 3) / 4;
+    Vector least = lower_bound(c);
+    for (Size tile = first; tile < last; tile++) {
+        Size top = tile / across * 4, left = tile % across * 4;
+        Size high = c->height - top < 4 ? c->height - top : 4;
+        Size wide = c->width - left < 4 ? c->width - left : 4;
+        for (Size n = 0; n < count * PANEL; n += LANES) {
+            Size output = panel * PANEL + n;
+            if (output >= c->outputs) break;
+            const float *from = m + (tile - first) * count * PANEL + n;
+            Vector bias = load_bias(c, output), columns[4][6];
+            for (int j = 0; j < 6; j++) {
+                Vector products[6], y[4];
+                for (int i = 0; i < 6; i++) products[i] = load(from + (i * 6 + j) * plane);
+                output_axis(products, y);
+                for (int i = 0; i < 4; i++) columns[i][j] = y[i];
+            }
+            for (Size i = 0; i < high; i++) {
+                Vector y[4];
+                output_axis(columns[i], y);
+                float *to = c->out + ((top + i) * c->width + left) * c->outputs + output;
+                for (Size j = 0; j < wide; j++)
+                    finish(y[j], bias, least, c->outputs - output, to + j * c->outputs);
+            }
+        }
+    }
+}
+
+/* Tiles [first, last) and panels [panel, end) of the result; `panel` is even. */
+TARGET static void convolve(const Convolution *c, Size first, Size last, Size panel, Size end) {
+    Size depth = round_up(c->channels, LANES), slabs = (depth + SLAB - 1) / SLAB;
+    float *data = c->scratch, *m = data + POINTS * (c->block * depth + slabs * SKEW);
+    Size m_plane = c->block * PAIR * PANEL + SKEW;
+    float *patch = m + POINTS * m_plane;
+    for (; first < last; first += c->block) {
+        Size stop = last - first < c->block ? last : first + c->block;
+        Size rows = round_up(stop - first, ROWS);
+        transform_data(c, first, stop, data, patch);
+        for (Size pair = panel; pair < end; pair += PAIR) {
+            Size count = end - pair < PAIR ? end - pair : PAIR, m_stride = count * PANEL;
+            const float *kernel = c->kernel + pair * POINTS * depth * PANEL;
+            for (Size point = 0; point < POINTS; point++)
+                for (Size n = 0; n < count; n++) {
+                    const float *a = data;
+                    for (Size slab = 0; slab < depth; slab += SLAB) {
+                        Size wide = depth - slab < SLAB ? depth - slab : SLAB;
+                        Size plane = c->block * wide + SKEW;
+                        products(rows, wide, a + point * plane, wide, kernel,
+                                 m + point * m_plane + n * PANEL, m_stride, slab > 0);
+                        a += POINTS * plane, kernel += wide * PANEL;
+                    }
+                }
+            transform_output(c, first, stop, pair, count, m, m_plane);
+        }
+    }
+}
+
+/* Positions [first, last) and panels [panel, end) of a 1x1 convolution. */
+TARGET static void multiply(const Convolution *c, Size first, Size last, Size panel, Size end) {
+    Size depth = c->channels;
+    float *rows = c->scratch, *m = rows + c->block * depth;
+    Vector least = lower_bound(c);
+    for (; first < last; first += c->block) {
+        Size stop = last - first < c->block ? last : first + c->block, count = stop - first;
+        const float *a = c->x + first * depth;
+        if (c->gate_kind != NO_GATE || count % ROWS) {
+            Size values = count * depth, n = 0;
+            for (; n + LANES <= values; n += LANES)
+                store(rows + n, load_gated(c->x, c->gate, c->gate_kind, first * depth + n));
+            for (; n < values; n++)
+                rows[n] = gated_value(c->x, c->gate, c->gate_kind, first * depth + n);
+            memset(rows + values, 0, sizeof(float) * (round_up(count, ROWS) - count) * depth);
+            a = rows;
+        }
+        for (Size n = panel; n < end; n++) {
+            const float *kernel = c->kernel + n * depth * PANEL;
+            for (Size slab = 0; slab < depth; slab += SLAB) {
+                Size wide = depth - slab < SLAB ? depth - slab : SLAB;
+                products(round_up(count, ROWS), wide, a + slab, depth, kernel + slab * PANEL, m,
+                         PANEL, slab > 0);
+            }
+            for (Size part = 0; part < PANEL && n * PANEL + part < c->outputs; part += LANES) {
+                Size output = n * PANEL + part;
+                Vector bias = load_bias(c, output);
+                float *to = c->out + first * c->outputs + output;
+                for (Size row = 0; row < count; row++, to += c->outputs)
+                    finish(load(m + row * PANEL + part), bias, least, c->outputs - output, to);
+            }
+        }
+    }
+}
+
+static int is_supported(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+#else
+
+static int is_supported(void) { return 0; }
+static void pack_3x3(const float *a, Size b, Size c, float *d) { (void)a, (void)b, (void)c, (void)d; }
+static void pack_1x1(const float *a, Size b, Size c, float *d) { (void)a, (void)b, (void)c, (void)d; }
+static void convolve(const Convolution *a, Size b, Size c, Size d, Size e) {
+    (void)a, (void)b, (void)c, (void)d, (void)e;
+}
+static void multiply(const Convolution *a, Size b, Size c, Size d, Size e) {
+    (void)a, (void)b, (void)c, (void)d, (void)e;
+}
+
+#endif
+
+static PyObject *py_is_supported(PyObject *self, PyObject *arguments) {
+    (void)self, (void)arguments;
+    return PyBool_FromLong(is_supported());
+}
+
+static PyObject *py_scratch_floats(PyObject *self, PyObject *arguments) {
+    Size width, channels, block;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "nnn", &width, &channels, &block)) return NULL;
+    return PyLong_FromSsize_t(width == 3 ? scratch_floats_3x3(channels, block)
+                                      : scratch_floats_1x1(channels, block));
+}
+
+static PyObject *py_kernel_floats(PyObject *self, PyObject *arguments) {
+    Size width, channels, outputs;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "nnn", &width, &channels, &outputs)) return NULL;
+    return PyLong_FromSsize_t(kernel_floats(width == 3 ? POINTS : 1, channels, outputs));
+}
+
+static PyObject *py_pack(PyObject *self, PyObject *arguments) {
+    Size width, channels, outputs;
+    unsigned long long taps, kernel;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "nKnnK", &width, &taps, &channels, &outputs, &kernel))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    if (width == 3)
+        pack_3x3((const float *)(uintptr_t)taps, channels, outputs, (float *)(uintptr_t)kernel);
+    else
+        pack_1x1((const float *)(uintptr_t)taps, channels, outputs, (float *)(uintptr_t)kernel);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_convolve(PyObject *self, PyObject *arguments) {
+    Size width, first, last, panel, end;
+    unsigned long long x, gate, kernel, bias, out, scratch;
+    Convolution c;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "n(KKi)(KK)Knnnnp(nnnnn)K", &width, &x, &gate, &c.gate_kind,
+                          &kernel, &bias, &out, &c.height, &c.width, &c.channels, &c.outputs,
+                          &c.relu, &first, &last, &panel, &end, &c.block, &scratch))
+        return NULL;
+    c.x = (const float *)(uintptr_t)x, c.gate = (const void *)(uintptr_t)gate;
+    c.kernel = (const float *)(uintptr_t)kernel, c.bias = (const float *)(uintptr_t)bias;
+    c.out = (float *)(uintptr_t)out, c.scratch = (float *)(uintptr_t)scratch;
+    Py_BEGIN_ALLOW_THREADS
+    if (width == 3)
+        convolve(&c, first, last, panel, end);
+    else
+        multiply(&c, first, last, panel, end);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"is_supported", py_is_supported, METH_NOARGS, NULL},
+    {"scratch_floats", py_scratch_floats, METH_VARARGS, NULL},
+    {"kernel_floats", py_kernel_floats, METH_VARARGS, NULL},
+    {"pack", py_pack, METH_VARARGS, NULL},
+    {"convolve", py_convolve, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", NULL, -1, methods,
+                                        NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__native(void) { return PyModule_Create(&definition); }

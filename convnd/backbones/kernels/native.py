@@ -1,0 +1,215 @@
+"""Float32 convolutions compiled from C for x86-64 processors with AVX2.
+
+The compiled module is optional. `is_available` tells whether this installation has it and this
+processor runs it; without it, `frozen_conv` uses torch's operators. ``CONVND_NATIVE=0`` in the
+environment turns it off.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, cached_property
+
+import torch
+from torch import Tensor
+
+from convnd.backbones.kernels.winograd import empty_channels_last, scratch
+
+try:
+    from convnd.backbones.kernels import _native
+except ImportError:  # installed without a compiler
+    _native = None  # type: ignore[assignment]
+
+__all__ = ["NativeConv", "can_convolve", "is_available", "kernel_bytes"]
+
+_BLOCK = {1: 96, 3: 48}
+"""Positions or tiles whose data stay in the cache between two passes over them, by kernel width.
+Measured with 1 MiB of second-level cache: flat between half and twice these numbers."""
+
+_TILE = 4  # outputs of a tile along an axis
+_PANELS = 2  # groups of 16 outputs that are computed together
+_CHUNKS = 4  # of each thread, so that a thread that is held up leaves its chunks to others
+
+
+@cache
+def is_available() -> bool:
+    """Whether the compiled convolutions can run here."""
+    wanted = os.environ.get("CONVND_NATIVE", "1") != "0"
+    return wanted and _native is not None and _native.is_supported()
+
+
+def can_convolve(x: Tensor, weight: Tensor) -> bool:
+    """Whether `NativeConv` computes this convolution: 3x3 in two axes, or 1 wide in any number.
+
+    Args:
+        x: ``(B, C, *S)``.
+        weight: ``(O, C, *K)``.
+    """
+    return x.device.type == "cpu" and x.dtype == torch.float32 and _has_kernel(weight)
+
+
+def kernel_bytes(weight: Tensor) -> int:
+    """Bytes that `NativeConv` takes for its kernel; 0 if it does not compute the convolution."""
+    if not _has_kernel(weight):
+        return 0
+    outputs, channels, width = weight.shape[:3]
+    return 4 * _native.kernel_floats(width, channels, outputs)
+
+
+def _has_kernel(weight: Tensor) -> bool:
+    kernel = tuple(weight.shape[2:])
+    fits = kernel == (3, 3) or set(kernel) == {1}
+    return (
+        fits and weight.device.type == "cpu" and weight.dtype == torch.float32 and is_available()
+    )
+
+
+class NativeConv:
+    """Convolution with zero padding that keeps the extent, 3x3 or 1 wide, in float32.
+
+    The 3x3 convolution uses Winograd's algorithm F(4x4, 3x3) as `winograd_conv_nd` does, with its
+    rounding error. Transforms and products of a block of tiles follow each other while its data
+    are in the cache, and the transformed kernel is kept. The bytes of a result depend neither on
+    the number of threads nor on the blocks.
+
+    Args:
+        weight: ``(O, C, *K)``; must not change afterwards, nor must ``bias``.
+        bias: ``(O,)``.
+
+    >>> from convnd.backbones.kernels.native import NativeConv, is_available
+    >>> x = torch.arange(9.0).view(1, 1, 3, 3)
+    >>> NativeConv(torch.ones(1, 1, 1, 1))(x)[0, 0, 0] if is_available() else x[0, 0, 0]
+    tensor([0., 1., 2.])
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        self.outputs, self.channels, self.width = weight.shape[:3]
+        self.weight, self.bias = weight, None if bias is None else bias.contiguous()
+
+    @cached_property
+    def _kernel(self) -> Tensor:
+        taps = self.weight.movedim((1, 0), (-2, -1)).contiguous()
+        size = _native.kernel_floats(self.width, self.channels, self.outputs)
+        kernel = taps.new_empty(size)
+        _native.pack(self.width, taps.data_ptr(), self.channels, self.outputs, kernel.data_ptr())
+        del self.weight
+        return kernel
+
+    def __call__(self, x: Tensor, *, gate: Tensor | None = None, relu: bool = False) -> Tensor:
+        """``(B, C, *S)`` to ``(B, O, *S)``, channels innermost in memory; not differentiable.
+
+        Args:
+            x: the input, float32.
+            gate: shaped as ``x``, boolean or float32; where it is not above 0, ``x`` counts as 0.
+            relu: end with ``max(0, y)``.
+        """
+        y = empty_channels_last(x, self.outputs)
+        if not y.numel():
+            return y
+        x = x.movedim(1, -1).contiguous()
+        gate = None if gate is None else gate.movedim(1, -1).contiguous()
+        if self.width == 1:
+            x, gate = x.flatten(0, -2), None if gate is None else gate.flatten(0, -2)
+            self._run(x.unsqueeze(0), gate if gate is None else gate.unsqueeze(0), y, relu)
+        else:
+            for item in range(len(x)):
+                self._run(x[item], None if gate is None else gate[item], y[item], relu)
+        return y
+
+    def _run(self, x: Tensor, gate: Tensor | None, y: Tensor, relu: bool) -> None:
+        """Convolve ``x`` ``(H, W, C)`` into the memory of ``y``."""
+        height, width = x.shape[:2]
+        block, kernel = _BLOCK[self.width], self._kernel
+        kinds = {None: 0, torch.bool: 1, torch.float32: 2}
+        data = (
+            x.data_ptr(),
+            0 if gate is None else gate.data_ptr(),
+            kinds[None if gate is None else gate.dtype],
+        )
+        taps = kernel.data_ptr(), 0 if self.bias is None else self.bias.data_ptr()
+        sizes = height, width, self.channels, self.outputs
+        buffer_size = _native.scratch_floats(self.width, self.channels, block)
+
+        def work(first: int, last: int, panel: int, end: int) -> None:
+            buffer = scratch("native", kernel, buffer_size).data_ptr()
+            part = first, last, panel, end, block
+            _native.convolve(self.width, data, taps, y.data_ptr(), *sizes, relu, part, buffer)
+
+        step = _TILE if self.width == 3 else 1
+        _spread(work, _parts(-(-height // step) * -(-width // step), -(-self.outputs // 16), block))
+
+
+def _parts(count: int, panels: int, block: int) -> Iterable[tuple[int, int, int, int]]:
+    """Divide tiles or positions, and panels of outputs, among threads.
+
+    Args:
+        count: number of tiles or positions.
+        panels: number of panels.
+        block: tiles or positions that are computed at once.
+
+    Returns:
+        First and last position and panel of each part; the last ones are not in the part.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        return [(0, count, 0, panels)]
+    blocks = -(-count // block)
+    chunk = max(1, blocks // (threads * _CHUNKS)) * block
+    starts = range(0, count, chunk)
+    # Few positions: threads compute other outputs from the same data, and each transforms these.
+    split = max(1, threads // len(starts))
+    step = -(-panels // split)
+    step += -step % _PANELS
+    return [
+        (start, min(start + chunk, count), panel, min(panel + step, panels))
+        for start in starts
+        for panel in range(0, panels, step)
+    ]
+
+
+def _spread(
+    work: Callable[[int, int, int, int], None], parts: Iterable[tuple[int, int, int, int]]
+) -> None:
+    """Call ``work`` for all parts, in as many threads as torch uses."""
+    queue = deque(parts)
+
+    def run() -> None:
+        while True:
+            try:
+                part = queue.popleft()
+            except IndexError:
+                return
+            work(*part)
+
+    helpers = min(torch.get_num_threads(), len(queue)) - 1
+    futures = [_pool(helpers).submit(run) for _ in range(helpers)]
+    run()
+    for future in futures:
+        if not future.cancel():
+            future.result()
+
+
+class _Pools(threading.local):
+    """The threads that help a thread."""
+
+    def __init__(self) -> None:
+        self.pool: ThreadPoolExecutor | None = None
+        self.key = (0, 0)
+
+
+_POOLS = _Pools()
+
+
+def _pool(count: int) -> ThreadPoolExecutor:
+    """At least ``count`` threads; new ones in a process that was forked, which has none."""
+    process, size = _POOLS.key
+    if _POOLS.pool is None or process != os.getpid() or size < count:
+        if _POOLS.pool is not None and process == os.getpid():
+            _POOLS.pool.shutdown()
+        _POOLS.pool = ThreadPoolExecutor(count, thread_name_prefix="convnd")
+        _POOLS.key = os.getpid(), count
+    return _POOLS.pool

@@ -1,0 +1,153 @@
+"""The compiled convolution is the convolution, whatever the blocks, threads and layouts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convnd.backbones import VGG, VGGPlan
+from convnd.backbones.kernels import ConvOptions, FrozenWeights, NativeConv, frozen_conv, native
+from convnd.nn.layout import channels_last
+
+needs_native = pytest.mark.skipif(
+    not native.is_available(), reason="installed without the compiled module, or no AVX2"
+)
+CONVS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+SIZES = [(1, 1), (1, 9), (2, 3), (4, 4), (5, 7), (8, 6), (13, 30), (33, 18), (3, 410)]
+CHANNELS = [(1, 1), (3, 64), (64, 3), (8, 16), (24, 40), (48, 130), (130, 17), (300, 33)]
+
+
+def rounding(channels: int, width: int) -> float:
+    """The most that rounding may change, of data and taps of variance 1 that are below 6.
+
+    Winograd's algorithm: five standard deviations, as in test_winograd.py. A 1-wide convolution:
+    half of epsilon for each sum, of sums that stay below ten standard deviations.
+    """
+    half = torch.finfo(torch.float32).eps / 2
+    if width == 1:
+        return half * (channels + 1) * min(36 * channels, 10 * (math.sqrt(channels) + 1))
+    return half * 5 * math.sqrt((channels + 2 * (4 + 3 + 5)) * channels * 94.33**2)
+
+
+def draw(
+    size: tuple[int, ...], channels: int, outputs: int, width: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    x = torch.randn(2, channels, *size, generator=generator)
+    weight = torch.randn(outputs, channels, *[width] * len(size), generator=generator)
+    return x, weight, torch.randn(outputs, generator=generator)
+
+
+@needs_native
+@pytest.mark.parametrize("width", [1, 3])
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("size", SIZES)
+def test_it_is_the_convolution(
+    size: tuple[int, ...], channels: tuple[int, int], width: int, generator: torch.Generator
+) -> None:
+    x, weight, bias = draw(size, *channels, width, generator)
+    tolerance = rounding(channels[0], width)
+    wanted = F.conv2d(x.double(), weight.double(), bias.double(), padding=width // 2)
+    conv = NativeConv(weight, bias)
+    y = conv(channels_last(x))
+    torch.testing.assert_close(y.double(), wanted, rtol=0, atol=tolerance)
+    assert torch.equal(conv(x, relu=True), y.relu())
+    gate = torch.randn(x.shape, generator=generator).relu()
+    gated = NativeConv(weight)(x, gate=gate)
+    wanted = F.conv2d(x.double() * (gate > 0), weight.double(), padding=width // 2)
+    torch.testing.assert_close(gated.double(), wanted, rtol=0, atol=tolerance)
+    assert torch.equal(gated, NativeConv(weight)(channels_last(x), gate=gate > 0))
+
+
+@needs_native
+@pytest.mark.parametrize("size", [(50,), (7, 9), (3, 4, 5), (2, 3, 2, 3)])
+def test_one_wide_in_every_rank(size: tuple[int, ...], generator: torch.Generator) -> None:
+    x, weight, bias = draw(size, 20, 24, 1, generator)
+    wanted = torch.einsum("bc...,oc->bo...", x.double(), weight.flatten(1).double())
+    wanted += bias.double().view(-1, *[1] * len(size))
+    y = NativeConv(weight, bias)(x)
+    torch.testing.assert_close(y.double(), wanted, rtol=0, atol=rounding(20, 1))
+
+
+@needs_native
+@pytest.mark.parametrize("width", [1, 3])
+def test_the_bytes_depend_on_neither_threads_nor_blocks(
+    width: int, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, weight, bias = draw((45, 62), 72, 100, width, generator)
+    conv, results = NativeConv(weight, bias), []
+    for threads, block in itertools.product((1, 2, 3, 40), (6, 48, 90)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        monkeypatch.setitem(native._BLOCK, width, block)
+        results.append(conv(x))
+    assert all(torch.equal(result, results[0]) for result in results)
+    # Nor on what lies around a window that starts at a whole tile.
+    part = conv(x[..., 8:24, 20:40].contiguous())
+    assert torch.equal(part[..., 1:-4, 1:-4], results[0][..., 9:20, 21:36])
+
+
+@needs_native
+@pytest.mark.parametrize("width", [1, 3])
+@pytest.mark.parametrize("save_output", [False, True])
+def test_frozen_layers_give_torchs_gradient(
+    width: int, save_output: bool, generator: torch.Generator
+) -> None:
+    x, weight, bias = draw((9, 14), 5, 20, width, generator)
+    wide = x.double().requires_grad_()
+    wanted = F.conv2d(wide, weight.double(), bias.double(), padding=width // 2).relu()
+    seed = torch.randn(wanted.shape, generator=generator)
+    (slope,) = torch.autograd.grad(wanted, wide, seed.double())
+    options = ConvOptions(relu=True, save_output=save_output, winograd=True)
+    x.requires_grad_()
+    y, features = frozen_conv(x, FrozenWeights(weight, bias), options)
+    (found,) = torch.autograd.grad(y, x, seed, retain_graph=True)
+    torch.testing.assert_close(found.double(), slope, rtol=0, atol=rounding(20, width))
+    (twice,) = torch.autograd.grad([y, features], x, [seed.clone(), seed], create_graph=True)
+    torch.testing.assert_close(twice, 2 * found, rtol=1e-3, atol=2 * rounding(20, width))
+
+
+@needs_native
+def test_values_that_are_not_finite_stay_where_they_belong() -> None:
+    x = torch.zeros(1, 8, 9, 9)
+    x[0, 0, 0, 0] = math.nan
+    y = NativeConv(torch.ones(16, 8, 3, 3))(x, relu=True)
+    assert y[..., :2, :2].isnan().all()
+    assert (y[..., 6:, 6:] == 0).all()
+
+
+@needs_native
+def test_weights_that_change_are_transformed_again(generator: torch.Generator) -> None:
+    net = VGG(VGGPlan(widths=((16,),)), generator=generator)
+    net.winograd = True
+    x = torch.rand(1, 3, 8, 8, generator=generator)
+    before = net(x, ["conv1_1"])["conv1_1"]
+    for parameter in net.parameters():
+        parameter.data.mul_(2)
+        parameter.data = parameter.data.clone()
+    assert torch.equal(net(x, ["conv1_1"])["conv1_1"], 2 * before)
+
+
+def test_it_can_be_turned_off(monkeypatch: pytest.MonkeyPatch, generator: torch.Generator) -> None:
+    """With the variable, or without the module, torch computes the same to rounding."""
+    x, weight, bias = draw((20, 20), 128, 128, 3, generator)
+    options = ConvOptions(winograd=True)
+    y, _ = frozen_conv(x, FrozenWeights(weight, bias), options)
+    monkeypatch.setenv("CONVND_NATIVE", "0")
+    native.is_available.cache_clear()
+    try:
+        assert not native.is_available()
+        plain, _ = frozen_conv(x, FrozenWeights(weight, bias), options)
+        assert native.kernel_bytes(weight) == 0
+        monkeypatch.delenv("CONVND_NATIVE")
+        monkeypatch.setattr(native, "_native", None)
+        native.is_available.cache_clear()
+        assert not native.is_available()
+        assert torch.equal(frozen_conv(x, FrozenWeights(weight, bias), options)[0], plain)
+    finally:
+        monkeypatch.undo()
+        native.is_available.cache_clear()
+    torch.testing.assert_close(y, plain, rtol=0, atol=2 * rounding(128, 3))
