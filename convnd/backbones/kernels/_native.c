@@ -48,6 +48,16 @@ typedef struct {
     float *scratch;
 } Convolution;
 
+typedef struct {
+    char *x;        /* (depth, height, width, channels); backwards, its gradient, written */
+    char *y;        /* of the windows, their maxima; backwards, the gradient of these */
+    uint8_t *codes; /* number of the maximum in its window, or NULL */
+    Size size[3], kernel[3], channels;
+    int half;       /* bfloat16 instead of float32 */
+    int mask;       /* a maximum that is not above 0 has a number beyond the window */
+    int backwards;
+} Pooling;
+
 static Size round_up(Size count, Size step) { return (count + step - 1) / step * step; }
 
 static Size scratch_floats_3x3(Size channels, Size block) {
@@ -419,6 +429,91 @@ TARGET static void multiply(const Convolution *c, Size first, Size last, Size pa
     }
 }
 
+/* 8 numbers in float32, or in bfloat16 if `half`. */
+INLINE Vector load_kind(const void *p, Size index, int half) {
+    if (!half) return load((const float *)p + index);
+    __m128i bits = _mm_loadu_si128((const __m128i *)((const uint16_t *)p + index));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
+
+/* The same, of numbers that bfloat16 holds exactly. */
+INLINE void store_kind(void *p, Size index, int half, Vector v) {
+    if (!half) {
+        store((float *)p + index, v);
+        return;
+    }
+    __m256i words = _mm256_srli_epi32(_mm256_castps_si256(v), 16);
+    __m128i bits = _mm_packus_epi32(_mm256_castsi256_si128(words),
+                                    _mm256_extracti128_si256(words, 1));
+    _mm_storeu_si128((__m128i *)((uint16_t *)p + index), bits);
+}
+
+INLINE void pool_position(const Pooling *p, const char *x, char *y, uint8_t *codes, int half) {
+    Size size = half ? 2 : 4;
+    for (Size n = 0; n < p->channels; n += LANES) {
+        Vector most = load_kind(x, n, half);
+        __m256i code = _mm256_setzero_si256();
+        int32_t number = 0;
+        for (Size i = 0; i < p->kernel[0]; i++)
+            for (Size j = 0; j < p->kernel[1]; j++)
+                for (Size k = 0; k < p->kernel[2]; k++, number++) {
+                    Size offset = ((i * p->size[1] + j) * p->size[2] + k) * p->channels;
+                    Vector value = load_kind(x + offset * size, n, half);
+                    /* As torch does: the first of equals, and NaN before all. */
+                    Vector more = _mm256_or_ps(_mm256_cmp_ps(value, most, _CMP_GT_OQ),
+                                               _mm256_cmp_ps(value, value, _CMP_UNORD_Q));
+                    most = _mm256_blendv_ps(most, value, more);
+                    code = _mm256_blendv_epi8(code, _mm256_set1_epi32(number),
+                                              _mm256_castps_si256(more));
+                }
+        store_kind(y, n, half, most);
+        if (!codes) continue;
+        if (p->mask) { /* `number` is now beyond the window */
+            Vector open = _mm256_cmp_ps(most, _mm256_setzero_ps(), _CMP_GT_OQ);
+            code = _mm256_blendv_epi8(_mm256_set1_epi32(number), code, _mm256_castps_si256(open));
+        }
+        __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(code),
+                                         _mm256_extracti128_si256(code, 1));
+        _mm_storel_epi64((__m128i *)(codes + n), _mm_packus_epi16(words, words));
+    }
+}
+
+INLINE void unpool_position(const Pooling *p, const char *y, char *x, const uint8_t *codes,
+                            int half) {
+    Size size = half ? 2 : 4;
+    for (Size n = 0; n < p->channels; n += LANES) {
+        Vector gradient = load_kind(y, n, half);
+        __m256i code = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(codes + n)));
+        int32_t number = 0;
+        for (Size i = 0; i < p->kernel[0]; i++)
+            for (Size j = 0; j < p->kernel[1]; j++)
+                for (Size k = 0; k < p->kernel[2]; k++, number++) {
+                    Size offset = ((i * p->size[1] + j) * p->size[2] + k) * p->channels;
+                    __m256i here = _mm256_cmpeq_epi32(code, _mm256_set1_epi32(number));
+                    Vector value = _mm256_and_ps(gradient, _mm256_castsi256_ps(here));
+                    store_kind(x + offset * size, n, half, value);
+                }
+    }
+}
+
+/* Lines [first, last) of the result, of (depth, height) lines; backwards, of y's gradient. */
+TARGET static void pool(const Pooling *p, Size first, Size last) {
+    Size height = p->size[1] / p->kernel[1], width = p->size[2] / p->kernel[2];
+    Size itemsize = p->half ? 2 : 4;
+    for (Size line = first; line < last; line++)
+        for (Size column = 0; column < width; column++) {
+            Size z = line / height * p->kernel[0], t = line % height * p->kernel[1];
+            Size from = ((z * p->size[1] + t) * p->size[2] + column * p->kernel[2]) * p->channels;
+            Size to = (line * width + column) * p->channels;
+            char *x = p->x + from * itemsize, *y = p->y + to * itemsize;
+            uint8_t *codes = p->codes ? p->codes + to : NULL;
+            if (p->backwards && p->half) unpool_position(p, y, x, codes, 1);
+            else if (p->backwards) unpool_position(p, y, x, codes, 0);
+            else if (p->half) pool_position(p, x, y, codes, 1);
+            else pool_position(p, x, y, codes, 0);
+        }
+}
+
 static int is_supported(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
@@ -434,6 +529,7 @@ static void convolve(const Convolution *a, Size b, Size c, Size d, Size e) {
 static void multiply(const Convolution *a, Size b, Size c, Size d, Size e) {
     (void)a, (void)b, (void)c, (void)d, (void)e;
 }
+static void pool(const Pooling *a, Size b, Size c) { (void)a, (void)b, (void)c; }
 
 #endif
 
@@ -477,7 +573,7 @@ static PyObject *py_convolve(PyObject *self, PyObject *arguments) {
     unsigned long long x, gate, kernel, bias, out, scratch;
     Convolution c;
     (void)self;
-    if (!PyArg_ParseTuple(arguments, "n(KKi)(KK)Knnnnp(nnnnn)K", &width, &x, &gate, &c.gate_kind,
+    if (!PyArg_ParseTuple(arguments, "n(KKi)(KK)K(nnnn)p(nnnnn)K", &width, &x, &gate, &c.gate_kind,
                           &kernel, &bias, &out, &c.height, &c.width, &c.channels, &c.outputs,
                           &c.relu, &first, &last, &panel, &end, &c.block, &scratch))
         return NULL;
@@ -493,16 +589,34 @@ static PyObject *py_convolve(PyObject *self, PyObject *arguments) {
     Py_RETURN_NONE;
 }
 
+static PyObject *py_pool(PyObject *self, PyObject *arguments) {
+    unsigned long long x, y, codes;
+    Size first, last;
+    Pooling p;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "KKK(nnn)(nnn)nppp(nn)", &x, &y, &codes, &p.size[0],
+                          &p.size[1], &p.size[2], &p.kernel[0], &p.kernel[1], &p.kernel[2],
+                          &p.channels, &p.half, &p.mask, &p.backwards, &first, &last))
+        return NULL;
+    p.x = (char *)(uintptr_t)x, p.y = (char *)(uintptr_t)y, p.codes = (uint8_t *)(uintptr_t)codes;
+    Py_BEGIN_ALLOW_THREADS
+    pool(&p, first, last);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"is_supported", py_is_supported, METH_NOARGS, NULL},
     {"scratch_floats", py_scratch_floats, METH_VARARGS, NULL},
     {"kernel_floats", py_kernel_floats, METH_VARARGS, NULL},
     {"pack", py_pack, METH_VARARGS, NULL},
     {"convolve", py_convolve, METH_VARARGS, NULL},
+    {"pool", py_pool, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", NULL, -1, methods,
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native",
+                                        "Convolution and pooling compiled from C.", -1, methods,
                                         NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__native(void) { return PyModule_Create(&definition); }

@@ -3,17 +3,26 @@
 def is_supported() -> bool: ...
 def scratch_floats(width: int, channels: int, block: int) -> int: ...
 def kernel_floats(width: int, channels: int, outputs: int) -> int: ...
-def pack(width: int, taps: int, channels: int, outputs: int, kernel: int) -> None: ...
+def pack(width: int, weights: int, channels: int, outputs: int, kernel: int) -> None: ...
 def convolve(
     width: int,
     data: tuple[int, int, int],
-    taps: tuple[int, int],
+    kernel: tuple[int, int],
     out: int,
-    height: int,
-    columns: int,
-    channels: int,
-    outputs: int,
+    sizes: tuple[int, int, int, int],
     relu: bool,
     part: tuple[int, int, int, int, int],
     scratch: int,
+) -> None: ...
+def pool(
+    x: int,
+    y: int,
+    numbers: int,
+    size: tuple[int, ...],
+    kernel: tuple[int, ...],
+    channels: int,
+    half: bool,
+    mask: bool,
+    backwards: bool,
+    lines: tuple[int, int],
 ) -> None: ...

@@ -12,23 +12,32 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, cached_property
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from convnd.backbones.kernels.winograd import empty_channels_last, scratch
+from convnd.nn.layout import on_large_pages
 
 try:
-    from convnd.backbones.kernels import _native
+    from convnd.backbones.kernels import _native as library
 except ImportError:  # installed without a compiler
-    _native = None  # type: ignore[assignment]
+    library = None  # type: ignore[assignment]
 
-__all__ = ["NativeConv", "can_convolve", "is_available", "kernel_bytes"]
+__all__ = [
+    "NativeConv",
+    "can_convolve",
+    "divide",
+    "is_available",
+    "kernel_bytes",
+    "library",
+    "spread",
+]
 
-_BLOCK = {1: 96, 3: 48}
-"""Positions or tiles whose data stay in the cache between two passes over them, by kernel width.
-Measured with 1 MiB of second-level cache: flat between half and twice these numbers."""
+_BLOCKS = {1: 96, 3: 48}
+"""Positions or tiles that are computed at once, so that their data stay in the cache, by the
+kernel's width. Measured with 1 MiB of second-level cache: flat between half and twice these."""
 
 _TILE = 4  # outputs of a tile along an axis
 _PANELS = 2  # groups of 16 outputs that are computed together
@@ -39,11 +48,11 @@ _CHUNKS = 4  # of each thread, so that a thread that is held up leaves its chunk
 def is_available() -> bool:
     """Whether the compiled convolutions can run here."""
     wanted = os.environ.get("CONVND_NATIVE", "1") != "0"
-    return wanted and _native is not None and _native.is_supported()
+    return wanted and library is not None and library.is_supported()
 
 
 def can_convolve(x: Tensor, weight: Tensor) -> bool:
-    """Whether `NativeConv` computes this convolution: 3x3 in two axes, or 1 wide in any number.
+    """Whether `NativeConv` computes this convolution, with zero padding that keeps the extent.
 
     Args:
         x: ``(B, C, *S)``.
@@ -57,19 +66,17 @@ def kernel_bytes(weight: Tensor) -> int:
     if not _has_kernel(weight):
         return 0
     outputs, channels, width = weight.shape[:3]
-    return 4 * _native.kernel_floats(width, channels, outputs)
+    return 4 * library.kernel_floats(width, channels, outputs)
 
 
 def _has_kernel(weight: Tensor) -> bool:
     kernel = tuple(weight.shape[2:])
     fits = kernel == (3, 3) or set(kernel) == {1}
-    return (
-        fits and weight.device.type == "cpu" and weight.dtype == torch.float32 and is_available()
-    )
+    return fits and weight.device.type == "cpu" and weight.dtype == torch.float32 and is_available()
 
 
 class NativeConv:
-    """Convolution with zero padding that keeps the extent, 3x3 or 1 wide, in float32.
+    """Convolution in float32 with zero padding that keeps the extent: 3x3, or 1 wide in any rank.
 
     The 3x3 convolution uses Winograd's algorithm F(4x4, 3x3) as `winograd_conv_nd` does, with its
     rounding error. Transforms and products of a block of tiles follow each other while its data
@@ -88,16 +95,12 @@ class NativeConv:
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self.outputs, self.channels, self.width = weight.shape[:3]
-        self.weight, self.bias = weight, None if bias is None else bias.contiguous()
-
-    @cached_property
-    def _kernel(self) -> Tensor:
-        taps = self.weight.movedim((1, 0), (-2, -1)).contiguous()
-        size = _native.kernel_floats(self.width, self.channels, self.outputs)
-        kernel = taps.new_empty(size)
-        _native.pack(self.width, taps.data_ptr(), self.channels, self.outputs, kernel.data_ptr())
-        del self.weight
-        return kernel
+        self.bias = None if bias is None else bias.contiguous()
+        weights = weight.movedim((1, 0), (-2, -1)).contiguous()
+        size = library.kernel_floats(self.width, self.channels, self.outputs)
+        self._kernel = on_large_pages(weights.new_empty(size))
+        addresses = weights.data_ptr(), self._kernel.data_ptr()
+        library.pack(self.width, addresses[0], self.channels, self.outputs, addresses[1])
 
     def __call__(self, x: Tensor, *, gate: Tensor | None = None, relu: bool = False) -> Tensor:
         """``(B, C, *S)`` to ``(B, O, *S)``, channels innermost in memory; not differentiable.
@@ -112,44 +115,42 @@ class NativeConv:
             return y
         x = x.movedim(1, -1).contiguous()
         gate = None if gate is None else gate.movedim(1, -1).contiguous()
-        if self.width == 1:
-            x, gate = x.flatten(0, -2), None if gate is None else gate.flatten(0, -2)
-            self._run(x.unsqueeze(0), gate if gate is None else gate.unsqueeze(0), y, relu)
+        if self.width == 1:  # neither items nor axes matter
+            self._run(x.flatten(0, -2), None if gate is None else gate.flatten(0, -2), y, relu)
         else:
             for item in range(len(x)):
                 self._run(x[item], None if gate is None else gate[item], y[item], relu)
         return y
 
     def _run(self, x: Tensor, gate: Tensor | None, y: Tensor, relu: bool) -> None:
-        """Convolve ``x`` ``(H, W, C)`` into the memory of ``y``."""
-        height, width = x.shape[:2]
-        block, kernel = _BLOCK[self.width], self._kernel
-        kinds = {None: 0, torch.bool: 1, torch.float32: 2}
-        data = (
-            x.data_ptr(),
-            0 if gate is None else gate.data_ptr(),
-            kinds[None if gate is None else gate.dtype],
-        )
-        taps = kernel.data_ptr(), 0 if self.bias is None else self.bias.data_ptr()
+        """Convolve ``x`` ``(H, W, C)`` or ``(N, C)`` into the memory of ``y``."""
+        height, width = x.shape[:2] if self.width == 3 else (1, len(x))
+        block, kernel = _BLOCKS[self.width], self._kernel
+        data = x.data_ptr(), *((0, 0) if gate is None else (gate.data_ptr(), _GATES[gate.dtype]))
+        weights = kernel.data_ptr(), 0 if self.bias is None else self.bias.data_ptr()
         sizes = height, width, self.channels, self.outputs
-        buffer_size = _native.scratch_floats(self.width, self.channels, block)
+        buffer_size = library.scratch_floats(self.width, self.channels, block)
 
         def work(first: int, last: int, panel: int, end: int) -> None:
             buffer = scratch("native", kernel, buffer_size).data_ptr()
             part = first, last, panel, end, block
-            _native.convolve(self.width, data, taps, y.data_ptr(), *sizes, relu, part, buffer)
+            library.convolve(self.width, data, weights, y.data_ptr(), sizes, relu, part, buffer)
 
-        step = _TILE if self.width == 3 else 1
-        _spread(work, _parts(-(-height // step) * -(-width // step), -(-self.outputs // 16), block))
+        count = -(-height // _TILE) * -(-width // _TILE) if self.width == 3 else width
+        spread(work, divide(count, -(-self.outputs // 16), block))
 
 
-def _parts(count: int, panels: int, block: int) -> Iterable[tuple[int, int, int, int]]:
-    """Divide tiles or positions, and panels of outputs, among threads.
+_GATES = {torch.bool: 1, torch.float32: 2}
+"""How the compiled module numbers the types of gates."""
+
+
+def divide(count: int, panels: int, block: int) -> Iterable[tuple[int, int, int, int]]:
+    """Divide tiles, positions or lines, and panels of outputs, among threads.
 
     Args:
-        count: number of tiles or positions.
+        count: number of tiles, positions or lines.
         panels: number of panels.
-        block: tiles or positions that are computed at once.
+        block: how many of the first are computed at once.
 
     Returns:
         First and last position and panel of each part; the last ones are not in the part.
@@ -171,10 +172,8 @@ def _parts(count: int, panels: int, block: int) -> Iterable[tuple[int, int, int,
     ]
 
 
-def _spread(
-    work: Callable[[int, int, int, int], None], parts: Iterable[tuple[int, int, int, int]]
-) -> None:
-    """Call ``work`` for all parts, in as many threads as torch uses."""
+def spread(work: Callable[..., None], parts: Iterable[tuple[int, ...]]) -> None:
+    """Call ``work`` with each of the parts, in as many threads as torch uses."""
     queue = deque(parts)
 
     def run() -> None:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from convnd.backbones.kernels.native_pool import can_pool, native_max_pool, native_max_unpool
 from convnd.nn import max_pool_nd
 from convnd.nn.layout import CHANNELS_LAST, channels_last, is_channels_last
 from convnd.nn.transforms import is_transformed
@@ -36,6 +37,9 @@ def frozen_max_pool(x: Tensor, kernel: Sequence[int], *, mask_grad: bool = False
     if is_transformed():
         pooled: Tensor = max_pool_nd(x, tuple(kernel))
         return pooled
+    if can_pool(x, kernel):
+        maxima: Tensor = _NativeMaxPool.apply(x, tuple(kernel), mask_grad)  # type: ignore[no-untyped-call]
+        return maxima
     if len(kernel) == 1:
         return frozen_max_pool(x.unsqueeze(2), [1, *kernel], mask_grad=mask_grad).squeeze(2)
     if len(kernel) not in _POOLS:
@@ -66,6 +70,36 @@ def mask_gradient(gradient: Tensor, saved: Tensor, out: Tensor) -> Tensor:
         return torch.mul(gradient, saved.view(torch.int8).to(gradient.dtype), out=out)
     torch.ops.aten.threshold_backward.grad_input(gradient, saved, 0, grad_input=out)
     return out
+
+
+class _NativeMaxPool(torch.autograd.Function):
+    """Saves the number of the maximum in its window, in 1 byte; the mask is part of it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: tuple[int, ...], mask_grad: bool) -> Tensor:
+        y, numbers = native_max_pool(x, kernel, number=x.requires_grad, mask=mask_grad)
+        ctx.kernel, ctx.shape = kernel, x.shape
+        if numbers is not None:
+            ctx.save_for_backward(numbers)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (numbers,) = ctx.saved_tensors
+        (gradient,) = gradients
+        if not torch.is_grad_enabled():
+            return native_max_unpool(gradient, numbers, ctx.kernel, ctx.shape), None, None
+        # Second derivatives need the graph of this pass.
+        plane = gradient.new_zeros((*ctx.shape[:2], math.prod(ctx.shape[2:])))
+        offsets = torch.zeros((), dtype=torch.int64)
+        for width, step in zip(ctx.kernel, _plane_strides(plane.view(ctx.shape)), strict=True):
+            offsets = offsets.unsqueeze(-1) + torch.arange(width) * step
+        starts = _window_starts(plane.view(ctx.shape), gradient, ctx.kernel)
+        # The number behind the last one of a window means that the gradient is 0.
+        in_plane = F.pad(offsets.flatten(), (0, 1))[numbers.long()] + starts
+        values = gradient * (numbers < offsets.numel())
+        plane = plane.scatter(2, in_plane.flatten(2), values.flatten(2))
+        return plane.view(ctx.shape), None, None
 
 
 class _FrozenMaxPool(torch.autograd.Function):

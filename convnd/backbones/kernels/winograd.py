@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 from functools import cache
 
 import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
+from convnd.nn.layout import on_large_pages
 
 __all__ = ["empty_channels_last", "scratch", "winograd_conv_nd", "winograd_is_faster"]
 
@@ -131,19 +133,18 @@ def _check_shapes(x: Tensor, weight: Tensor, channels: int) -> None:
         )
 
 
-def empty_channels_last(like: Tensor, channels: int) -> Tensor:
+def empty_channels_last(like: Tensor, channels: int, size: Sequence[int] | None = None) -> Tensor:
     """Uninitialised ``(B, channels, *S)`` with channels innermost, and not as a view.
 
     Automatic differentiation adds gradients in place only if they are not views.
     """
-    batch, _, *size = like.shape
+    batch, size = like.shape[0], like.shape[2:] if size is None else size
     steps = [channels]
     for extent in reversed(size[1:]):
         steps.insert(0, steps[0] * extent)
     strides = (steps[0] * size[0], 1, *steps)
-    return torch.empty_strided(
-        (batch, channels, *size), strides, dtype=like.dtype, device=like.device
-    )
+    y = torch.empty_strided((batch, channels, *size), strides, dtype=like.dtype, device=like.device)
+    return on_large_pages(y)
 
 
 def _transform_taps(weight: Tensor, axes: int, adjoint: bool) -> Tensor:

@@ -11,13 +11,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convnd.backbones import VGG, VGGPlan
-from convnd.backbones.kernels import ConvOptions, FrozenWeights, NativeConv, frozen_conv, native
+from convnd.backbones.kernels import (
+    ConvOptions,
+    FrozenWeights,
+    NativeConv,
+    frozen_conv,
+    frozen_max_pool,
+    native,
+)
+from convnd.backbones.kernels.native_pool import can_pool
 from convnd.nn.layout import channels_last
 
 needs_native = pytest.mark.skipif(
     not native.is_available(), reason="installed without the compiled module, or no AVX2"
 )
-CONVS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 SIZES = [(1, 1), (1, 9), (2, 3), (4, 4), (5, 7), (8, 6), (13, 30), (33, 18), (3, 410)]
 CHANNELS = [(1, 1), (3, 64), (64, 3), (8, 16), (24, 40), (48, 130), (130, 17), (300, 33)]
 
@@ -82,7 +90,7 @@ def test_the_bytes_depend_on_neither_threads_nor_blocks(
     conv, results = NativeConv(weight, bias), []
     for threads, block in itertools.product((1, 2, 3, 40), (6, 48, 90)):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        monkeypatch.setitem(native._BLOCK, width, block)
+        monkeypatch.setitem(native._BLOCKS, width, block)
         results.append(conv(x))
     assert all(torch.equal(result, results[0]) for result in results)
     # Nor on what lies around a window that starts at a whole tile.
@@ -108,6 +116,35 @@ def test_frozen_layers_give_torchs_gradient(
     torch.testing.assert_close(found.double(), slope, rtol=0, atol=rounding(20, width))
     (twice,) = torch.autograd.grad([y, features], x, [seed.clone(), seed], create_graph=True)
     torch.testing.assert_close(twice, 2 * found, rtol=1e-3, atol=2 * rounding(20, width))
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("size", "kernel"), [((9,), (4,)), ((8, 7), (2, 2)), ((5, 6), (1, 3)), ((5, 6, 4), (2, 2, 2))]
+)
+@pytest.mark.parametrize("mask", [False, True])
+def test_pooling_is_torchs_to_the_bit(
+    size: tuple[int, ...],
+    kernel: tuple[int, ...],
+    mask: bool,
+    dtype: torch.dtype,
+    generator: torch.Generator,
+) -> None:
+    """Values, also where they are equal, and gradients."""
+    drawn = torch.randint(-3, 4, (2, *size, 24), generator=generator).to(dtype)
+    drawn[0].view(-1)[5::97] = math.nan
+    x = drawn.movedim(-1, 1).requires_grad_()
+    assert can_pool(x, kernel)
+    y = frozen_max_pool(x, kernel, mask_grad=mask)
+    plain = POOLS[len(size)](x, kernel)
+    assert torch.equal(y.nan_to_num(9), plain.nan_to_num(9))
+    seed = torch.randn(y.shape, generator=generator).to(dtype)
+    gate = plain > 0 if mask else torch.ones_like(plain, dtype=torch.bool)
+    (wanted,) = torch.autograd.grad(plain, x, seed * gate)
+    for graph in (False, True):
+        (found,) = torch.autograd.grad(y, x, seed, retain_graph=True, create_graph=graph)
+        assert torch.equal(found, wanted)
 
 
 @needs_native
@@ -143,7 +180,7 @@ def test_it_can_be_turned_off(monkeypatch: pytest.MonkeyPatch, generator: torch.
         plain, _ = frozen_conv(x, FrozenWeights(weight, bias), options)
         assert native.kernel_bytes(weight) == 0
         monkeypatch.delenv("CONVND_NATIVE")
-        monkeypatch.setattr(native, "_native", None)
+        monkeypatch.setattr(native, "library", None)
         native.is_available.cache_clear()
         assert not native.is_available()
         assert torch.equal(frozen_conv(x, FrozenWeights(weight, bias), options)[0], plain)

@@ -1,0 +1,97 @@
+"""Max pooling compiled from C: exact, in one pass, with 1 byte saved for each window."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from convnd.backbones.kernels.native import divide, is_available, library, spread
+from convnd.backbones.kernels.winograd import empty_channels_last
+
+__all__ = ["can_pool", "native_max_pool", "native_max_unpool"]
+
+_LANES = 8  # channels that are compared at once
+_LARGEST = 254  # samples of a window that one byte numbers, with one number more
+
+
+def can_pool(x: Tensor, kernel: Sequence[int]) -> bool:
+    """Whether `native_max_pool` computes this pooling.
+
+    Args:
+        x: ``(B, C, *S)``.
+        kernel: samples of a window along each axis.
+    """
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and x.shape[1] % _LANES == 0
+        and len(kernel) <= 3
+        and math.prod(kernel) <= _LARGEST
+        and min(map(int.__floordiv__, x.shape[2:], kernel)) > 0
+        and x.movedim(1, -1).is_contiguous()
+        and is_available()
+    )
+
+
+def native_max_pool(
+    x: Tensor, kernel: Sequence[int], *, number: bool, mask: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The maximum of every window, and its number in the window if asked for.
+
+    Args:
+        x: ``(B, C, *S)``, channels innermost in memory, see `can_pool`.
+        kernel: samples of a window along each axis; also the step between windows.
+        number: whether to number the maxima.
+        mask: a maximum that is not above 0 has the number behind the last one of its window.
+    """
+    extents = [extent // width for extent, width in zip(x.shape[2:], kernel, strict=True)]
+    y = empty_channels_last(x, x.shape[1], extents)
+    numbers = torch.empty_like(y, dtype=torch.uint8) if number else None
+    _pool(x, y, numbers, kernel, mask=mask)
+    return y, numbers
+
+
+def native_max_unpool(
+    gradient: Tensor, numbers: Tensor, kernel: Sequence[int], shape: Sequence[int]
+) -> Tensor:
+    """The gradient of `native_max_pool`.
+
+    Args:
+        gradient: of the maxima.
+        numbers: of the maxima in their windows.
+        kernel: samples of a window along each axis.
+        shape: of the input.
+    """
+    x_grad = empty_channels_last(gradient, shape[1], shape[2:])
+    if any(extent % width for extent, width in zip(shape[2:], kernel, strict=True)):
+        x_grad.zero_()  # no window reaches the last samples
+    gradient = gradient.movedim(1, -1).contiguous().movedim(-1, 1)
+    _pool(x_grad, gradient, numbers, kernel, backwards=True)
+    return x_grad
+
+
+def _pool(
+    x: Tensor,
+    y: Tensor,
+    numbers: Tensor | None,
+    kernel: Sequence[int],
+    *,
+    mask: bool = False,
+    backwards: bool = False,
+) -> None:
+    size = (*[1] * (3 - len(kernel)), *x.shape[2:])
+    widths = (*[1] * (3 - len(kernel)), *kernel)
+    lines = math.prod(extent // width for extent, width in zip(size[:2], widths[:2], strict=True))
+    flags = x.dtype == torch.bfloat16, mask, backwards
+    for item in range(len(x)):
+        addresses = [0 if values is None else values[item].data_ptr() for values in (x, y, numbers)]
+
+        def work(
+            first: int, last: int, _panel: int, _end: int, *, at: list[int] = addresses
+        ) -> None:
+            library.pool(*at, size, widths, x.shape[1], *flags, (first, last))
+
+        spread(work, divide(lines, 1, 1))
