@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from convnd.malloc import use_large_pages
-
-__all__ = ["CHANNELS_LAST", "channels_last", "is_channels_last", "on_large_pages"]
+__all__ = ["CHANNELS_LAST", "channels_last", "is_channels_last"]
 
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 """Torch's formats with channels innermost, by number of spatial axes; other ranks have none."""
@@ -34,14 +32,3 @@ def is_channels_last(x: Tensor) -> bool:
     """
     layout = CHANNELS_LAST.get(x.ndim - 2)
     return layout is not None and x.is_contiguous(memory_format=layout)
-
-
-def on_large_pages(values: Tensor) -> Tensor:
-    """The tensor, fresh and without values, on large pages of memory where the system has them.
-
-    >>> on_large_pages(torch.empty(2, 3)).shape
-    torch.Size([2, 3])
-    """
-    if values.device.type == "cpu":
-        use_large_pages(values.data_ptr(), values.numel() * values.element_size())
-    return values

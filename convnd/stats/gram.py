@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
-from convnd.nn.layout import on_large_pages
 from convnd.nn.transforms import full_precision, is_transformed
 from convnd.stats.base import Sums, accumulable
 
@@ -125,11 +124,6 @@ class _Gram(torch.autograd.Function):
         if features.stride(1) == 1:
             order = _memory_order(features)
             permuted = features.permute(order)
-            rows = permuted.flatten(1, -2)
-            if torch.is_grad_enabled():  # second derivatives need the graph of this pass
-                product = rows @ symmetric
-            else:
-                product = torch.bmm(rows, symmetric, out=on_large_pages(torch.empty_like(rows)))
-            inverse = [order.index(axis) for axis in range(len(order))]
-            return product.view(permuted.shape).permute(inverse)
+            product = (permuted.flatten(1, -2) @ symmetric).view(permuted.shape)
+            return product.permute([order.index(axis) for axis in range(len(order))])
         return (symmetric @ features.flatten(2)).view(features.shape)

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from convnd.backbones.kernels.winograd import empty_channels_last, scratch
-from convnd.nn.layout import on_large_pages
 
 try:
     from convnd.backbones.kernels import _native as library
@@ -98,7 +97,7 @@ class NativeConv:
         self.bias = None if bias is None else bias.contiguous()
         weights = weight.movedim((1, 0), (-2, -1)).contiguous()
         size = library.kernel_floats(self.width, self.channels, self.outputs)
-        self._kernel = on_large_pages(weights.new_empty(size))
+        self._kernel = weights.new_empty(size)
         addresses = weights.data_ptr(), self._kernel.data_ptr()
         library.pack(self.width, addresses[0], self.channels, self.outputs, addresses[1])
 

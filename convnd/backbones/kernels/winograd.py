@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
-from convnd.nn.layout import on_large_pages
 
 __all__ = ["empty_channels_last", "scratch", "winograd_conv_nd", "winograd_is_faster"]
 
