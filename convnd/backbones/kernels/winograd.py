@@ -142,8 +142,9 @@ def empty_channels_last(like: Tensor, channels: int, size: Sequence[int] | None 
     for extent in reversed(size[1:]):
         steps.insert(0, steps[0] * extent)
     strides = (steps[0] * size[0], 1, *steps)
-    y = torch.empty_strided((batch, channels, *size), strides, dtype=like.dtype, device=like.device)
-    return on_large_pages(y)
+    return torch.empty_strided(
+        (batch, channels, *size), strides, dtype=like.dtype, device=like.device
+    )
 
 
 def _transform_taps(weight: Tensor, axes: int, adjoint: bool) -> Tensor:
