@@ -66,8 +66,8 @@ static Size scratch_floats_3x3(Size channels, Size block) {
            + POINTS * depth;
 }
 
-static Size scratch_floats_1x1(Size channels, Size block) {
-    return block * (channels + PAIR * PANEL);
+static Size scratch_floats_1x1(Size channels, Size outputs, Size block) {
+    return block * (channels + round_up(outputs, PANEL));
 }
 
 static Size kernel_floats(Size points, Size channels, Size outputs) {
@@ -396,7 +396,7 @@ TARGET static void convolve(const Convolution *c, Size first, Size last, Size pa
 
 /* Positions [first, last) and panels [panel, end) of a 1x1 convolution. */
 TARGET static void multiply(const Convolution *c, Size first, Size last, Size panel, Size end) {
-    Size depth = c->channels;
+    Size depth = c->channels, columns = (end - panel) * PANEL;
     float *rows = c->scratch, *m = rows + c->block * depth;
     Vector least = lower_bound(c);
     for (; first < last; first += c->block) {
@@ -415,17 +415,14 @@ TARGET static void multiply(const Convolution *c, Size first, Size last, Size pa
             const float *kernel = c->kernel + n * depth * PANEL;
             for (Size slab = 0; slab < depth; slab += SLAB) {
                 Size wide = depth - slab < SLAB ? depth - slab : SLAB;
-                products(round_up(count, ROWS), wide, a + slab, depth, kernel + slab * PANEL, m,
-                         PANEL, slab > 0);
-            }
-            for (Size part = 0; part < PANEL && n * PANEL + part < c->outputs; part += LANES) {
-                Size output = n * PANEL + part;
-                Vector bias = load_bias(c, output);
-                float *to = c->out + first * c->outputs + output;
-                for (Size row = 0; row < count; row++, to += c->outputs)
-                    finish(load(m + row * PANEL + part), bias, least, c->outputs - output, to);
+                products(round_up(count, ROWS), wide, a + slab, depth, kernel + slab * PANEL,
+                         m + (n - panel) * PANEL, columns, slab > 0);
             }
         }
+        for (Size row = 0; row < count; row++) /* in the order of the memory that is written */
+            for (Size n = panel * PANEL; n < end * PANEL && n < c->outputs; n += LANES)
+                finish(load(m + row * columns + n - panel * PANEL), load_bias(c, n), least,
+                       c->outputs - n, c->out + (first + row) * c->outputs + n);
     }
 }
 
@@ -539,11 +536,11 @@ static PyObject *py_is_supported(PyObject *self, PyObject *arguments) {
 }
 
 static PyObject *py_scratch_floats(PyObject *self, PyObject *arguments) {
-    Size width, channels, block;
+    Size width, channels, outputs, block;
     (void)self;
-    if (!PyArg_ParseTuple(arguments, "nnn", &width, &channels, &block)) return NULL;
+    if (!PyArg_ParseTuple(arguments, "nnnn", &width, &channels, &outputs, &block)) return NULL;
     return PyLong_FromSsize_t(width == 3 ? scratch_floats_3x3(channels, block)
-                                      : scratch_floats_1x1(channels, block));
+                                         : scratch_floats_1x1(channels, outputs, block));
 }
 
 static PyObject *py_kernel_floats(PyObject *self, PyObject *arguments) {
@@ -594,7 +591,7 @@ static PyObject *py_pool(PyObject *self, PyObject *arguments) {
     Size first, last;
     Pooling p;
     (void)self;
-    if (!PyArg_ParseTuple(arguments, "KKK(nnn)(nnn)nppp(nn)", &x, &y, &codes, &p.size[0],
+    if (!PyArg_ParseTuple(arguments, "(KKK)(nnn)(nnn)nppp(nn)", &x, &y, &codes, &p.size[0],
                           &p.size[1], &p.size[2], &p.kernel[0], &p.kernel[1], &p.kernel[2],
                           &p.channels, &p.half, &p.mask, &p.backwards, &first, &last))
         return NULL;

@@ -1,7 +1,7 @@
 """The compiled module; addresses are those of float32 values, 0 for none."""
 
 def is_supported() -> bool: ...
-def scratch_floats(width: int, channels: int, block: int) -> int: ...
+def scratch_floats(width: int, channels: int, outputs: int, block: int) -> int: ...
 def kernel_floats(width: int, channels: int, outputs: int) -> int: ...
 def pack(width: int, weights: int, channels: int, outputs: int, kernel: int) -> None: ...
 def convolve(
@@ -15,14 +15,12 @@ def convolve(
     scratch: int,
 ) -> None: ...
 def pool(
-    x: int,
-    y: int,
-    numbers: int,
+    data: tuple[int, int, int],
     size: tuple[int, ...],
     kernel: tuple[int, ...],
     channels: int,
     half: bool,
     mask: bool,
     backwards: bool,
-    lines: tuple[int, int],
+    lines: tuple[int, ...],
 ) -> None: ...

@@ -128,7 +128,7 @@ class NativeConv:
         data = x.data_ptr(), *((0, 0) if gate is None else (gate.data_ptr(), _GATES[gate.dtype]))
         weights = kernel.data_ptr(), 0 if self.bias is None else self.bias.data_ptr()
         sizes = height, width, self.channels, self.outputs
-        buffer_size = library.scratch_floats(self.width, self.channels, block)
+        buffer_size = library.scratch_floats(self.width, *sizes[2:], block)
 
         def work(first: int, last: int, panel: int, end: int) -> None:
             buffer = scratch("native", kernel, buffer_size).data_ptr()
