@@ -1,8 +1,8 @@
-"""A step of VGG-19 layer by layer: where does the time of Winograd's algorithm go?
+"""A step of VGG-19 layer by layer: torch, Winograd's algorithm in torch, and compiled from C.
 
 For every convolution, forwards and backwards to its input, on one thread in float32: processor
-time, the share of each part of the algorithm, the time of torch's direct convolution, and the
-bound: the multiplications that are left, at the rate of a large matrix product on this machine.
+time of torch's direct convolution, of `winograd_conv_nd`, and of `NativeConv`, and the bound: a
+quarter of the multiplications at the rate of a large matrix product on this machine.
 
     ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python -m benchmarks.performance.layers
 """
@@ -10,28 +10,17 @@ bound: the multiplications that are left, at the rate of a large matrix product 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from typing import Any
-from unittest import mock
+from collections.abc import Callable
 
 import torch
 
 from benchmarks.measurement import add_json_option, write_results
 from convnd.backbones import load
-from convnd.backbones.kernels import winograd
+from convnd.backbones.kernels import NativeConv, native, winograd_conv_nd, winograd_is_faster
 from convnd.nn.layout import channels_last
 
 _LAYERS = ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"]
-_PARTS = {
-    "kernel": (winograd, "_transform_taps"),
-    "data": (winograd._BlockedConvolution, "_transform"),
-    "products": (torch, "bmm"),
-    "output": (winograd._BlockedConvolution, "_finish"),
-}
-"""Parts of the algorithm, each with the function that computes it."""
 
 
 def fastest(work: Callable[[], object], repeats: int) -> float:
@@ -43,28 +32,6 @@ def fastest(work: Callable[[], object], repeats: int) -> float:
         work()
         seconds.append(time.thread_time() - start)
     return min(seconds)
-
-
-@contextlib.contextmanager
-def timed_parts() -> Iterator[dict[str, float]]:
-    """Add up the processor time of each part in the block."""
-    seconds: dict[str, float] = defaultdict(float)
-
-    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*arguments: Any, **named: Any) -> Any:
-            start = time.thread_time()
-            try:
-                return function(*arguments, **named)
-            finally:
-                seconds[name] += time.thread_time() - start
-
-        return run
-
-    with contextlib.ExitStack() as stack:
-        for name, (owner, attribute) in _PARTS.items():
-            function = timed(name, getattr(owner, attribute))
-            stack.enter_context(mock.patch.object(owner, attribute, function))
-        yield seconds
 
 
 def measure_layer(
@@ -82,6 +49,7 @@ def measure_layer(
     outputs, channels = weight.shape[:2]
     x = channels_last(torch.rand(1, channels, extent, extent))
     gradient = channels_last(torch.rand(1, outputs, extent, extent))
+    gate = gradient > 0.5
     flipped = channels_last(weight.transpose(0, 1).flip(2, 3))
     direct_weight = channels_last(weight)
     count = 2 * weight.numel() * extent**2  # forwards and backwards
@@ -90,24 +58,30 @@ def measure_layer(
         torch.nn.functional.conv2d(x, direct_weight, padding=1)
         torch.nn.functional.conv2d(gradient, flipped, padding=1)
 
-    row: dict[str, object] = {"layer": name, "channels": f"{channels} to {outputs}"}
-    seconds = fastest(direct, repeats)
-    row |= {"pixels": extent, "direct, ms": 1e3 * seconds}
-    if not winograd.winograd_is_faster((extent, extent), channels, outputs):
-        return {**row, "bound, ms": 1e3 * count / peak, "used, ms": 1e3 * seconds}
+    row: dict[str, object] = {
+        "layer": name,
+        "channels": f"{channels} to {outputs}",
+        "pixels": extent,
+        "direct, ms": 1e3 * fastest(direct, repeats),
+    }
     taps = weight.movedim((1, 0), (-2, -1)).contiguous().movedim((-1, -2), (0, 1))
 
-    def fast() -> None:
-        winograd.winograd_conv_nd(x, taps)
-        winograd.winograd_conv_nd(gradient, taps, adjoint=True)
+    def in_torch() -> None:
+        winograd_conv_nd(x, taps)
+        winograd_conv_nd(gradient, taps, adjoint=True)
 
-    seconds = fastest(fast, repeats)
-    with timed_parts() as parts:
-        fast()
-    total = sum(parts.values())
-    shares = {f"{part}, %": round(100 * spent / total) for part, spent in parts.items()}
-    row |= {"used, ms": 1e3 * seconds, "bound, ms": 1e3 * count / 4 / peak}
-    return {**row, **shares}
+    # Where Winograd's algorithm does not pay in torch, a backbone takes the direct convolution.
+    is_used = winograd_is_faster((extent, extent), channels, outputs)
+    row["in torch, ms"] = 1e3 * fastest(in_torch if is_used else direct, repeats)
+    if native.is_available():
+        forward, backward = NativeConv(weight), NativeConv(weight.transpose(0, 1).flip(2, 3))
+
+        def compiled() -> None:
+            forward(x, relu=True)
+            backward(gradient, gate=gate)
+
+        row["compiled, ms"] = 1e3 * fastest(compiled, repeats)
+    return {**row, "bound, ms": 1e3 * count / 4 / peak}
 
 
 def main() -> None:
@@ -135,7 +109,7 @@ def main() -> None:
                 {k: round(v, 1) if isinstance(v, float) else v for k, v in row.items()}, flush=True
             )
     total: dict[str, object] = {"layer": "all"}
-    for column in ("direct, ms", "used, ms", "bound, ms"):
+    for column in [column for column in rows[0] if column.endswith("ms")]:
         total[column] = sum(float(str(row[column])) for row in rows)
     print(total)
     write_results(
@@ -145,7 +119,7 @@ def main() -> None:
         section="Speed",
         conditions="one thread, float32, least processor time of several runs",
         summary=f"A large matrix product runs at {2e-9 * peak:.0f} GFLOP/s. The bound is a quarter "
-        "of the multiplications at that rate where Winograd's algorithm is used, else all of them.",
+        "of the multiplications at that rate.",
     )
 
 

@@ -4,8 +4,10 @@
   input, float32, contiguous, frozen weights, plain torch. Other projects are measured so.
 - Roofline: the same convolutions in the precision and memory layout that convnd uses.
 - vgg19, compact: features, Gram matrices, both losses, gradient, one L-BFGS update.
+- With "torch": the same without the convolutions compiled from C.
 
-All take turns in one process. Peak memory is measured in a process each.
+All take turns in one process. Peak memory is measured in a process each. ``--clock process`` counts
+the processor time of all threads together.
 
     python -m benchmarks.performance.step --size 512 --repeats 7 --json step.json
 """
@@ -17,7 +19,9 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +30,7 @@ from torch import Tensor
 from benchmarks.common import alternate, draw_ratios, median_ratio, peak_mib, picture
 from benchmarks.measurement import add_json_option, machine, write_results
 from convnd.backbones import BACKBONES, Precision, load
+from convnd.backbones.kernels import native, native_pool
 from convnd.optimize import minimize
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.style_transfer import StyleTransfer
@@ -75,6 +80,19 @@ def convnd_step(size: int, backbone: str) -> Callable[[], None]:
     return run
 
 
+def on_torch(run: Callable[[], None]) -> Callable[[], None]:
+    """The same without the convolutions and poolings compiled from C."""
+
+    def run_on_torch() -> None:
+        with (
+            mock.patch.object(native, "is_available", return_value=False),
+            mock.patch.object(native_pool, "is_available", return_value=False),
+        ):
+            run()
+
+    return run_on_torch
+
+
 def candidates(size: int) -> dict[str, Callable[[], Callable[[], None]]]:
     """Name and factory of everything that is timed."""
     precision = StyleTransfer(
@@ -84,7 +102,9 @@ def candidates(size: int) -> dict[str, Callable[[], Callable[[], None]]]:
         "baseline": lambda: bare(size, Precision(torch.float32, channels_last=False)),
         "roofline": lambda: bare(size, precision),
         "vgg19": lambda: convnd_step(size, "vgg19"),
+        "vgg19, torch": lambda: on_torch(convnd_step(size, "vgg19")),
         "compact": lambda: convnd_step(size, "compact"),
+        "compact, torch": lambda: on_torch(convnd_step(size, "compact")),
     }
 
 
@@ -93,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--clock", default="wall", choices=["wall", "process"])
     add_json_option(parser)
     parser.add_argument("--plot", help="a PNG of the ratios")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
@@ -100,12 +121,14 @@ def main() -> None:
     if args.memory_of:
         load("vgg19", layers=["relu1_1"])  # the cache is filled before anything is measured
         run = candidates(args.size)[args.memory_of]()
-        for _ in range(22 if args.memory_of in BACKBONES else 2):  # fills the optimiser's memory
+        is_step = args.memory_of.split(",")[0] in BACKBONES
+        for _ in range(22 if is_step else 2):  # fills the optimiser's memory
             run()
         print(peak_mib())
         return
     runs = {name: make() for name, make in candidates(args.size).items()}
-    seconds = alternate(runs, args.repeats)
+    clocks = {"wall": time.perf_counter, "process": time.process_time}
+    seconds = alternate(runs, args.repeats, clocks[args.clock])
     rows = {}
     for name in runs:
         command = [sys.executable, "-m", SCRIPT, "--size", str(args.size), "--memory-of", name]
@@ -118,14 +141,19 @@ def main() -> None:
             "peak_mib": round(memory),
         }
     print(json.dumps(machine()))
-    print(f"{'':10} {'median s':>9} {'/baseline':>9} {'/roofline':>9} {'peak MiB':>9}")
+    print(f"{'':14} {'median s':>9} {'/baseline':>9} {'/roofline':>9} {'peak MiB':>9}")
     for name, row in rows.items():
         print(
-            f"{name:10} {row['median_s']:9.3f} {row['of_baseline']:9.2f} "
+            f"{name:14} {row['median_s']:9.3f} {row['of_baseline']:9.2f} "
             f"{row['of_roofline']:9.2f} {row['peak_mib']:9}"
         )
-    title = f"One step at {args.size}²"
-    write_results(args.json, title, [{"": name, **row} for name, row in rows.items()])
+    write_results(
+        args.json,
+        f"One step at {args.size}²",
+        [{"": name, **row} for name, row in rows.items()],
+        section="Speed",
+        conditions=f"median of {args.repeats}, {args.clock} time",
+    )
     if args.plot:
         kinds = {"to the baseline": "of_baseline", "to the roofline": "of_roofline"}
         ratios = {

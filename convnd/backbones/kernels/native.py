@@ -125,15 +125,19 @@ class NativeConv:
         """Convolve ``x`` ``(H, W, C)`` or ``(N, C)`` into the memory of ``y``."""
         height, width = x.shape[:2] if self.width == 3 else (1, len(x))
         block, kernel = _BLOCKS[self.width], self._kernel
-        data = x.data_ptr(), *((0, 0) if gate is None else (gate.data_ptr(), _GATES[gate.dtype]))
         weights = kernel.data_ptr(), 0 if self.bias is None else self.bias.data_ptr()
         sizes = height, width, self.channels, self.outputs
         buffer_size = library.scratch_floats(self.width, *sizes[2:], block)
 
         def work(first: int, last: int, panel: int, end: int) -> None:
-            buffer = scratch("native", kernel, buffer_size).data_ptr()
+            # The tensors are named here so that they live as long as a thread works on them.
+            kind = (0, 0) if gate is None else (gate.data_ptr(), _GATES[gate.dtype])
+            data = x.data_ptr(), *kind
+            buffer = scratch("native", kernel, buffer_size)
             part = first, last, panel, end, block
-            library.convolve(self.width, data, weights, y.data_ptr(), sizes, relu, part, buffer)
+            library.convolve(
+                *(self.width, data, weights, y.data_ptr(), sizes, relu, part, buffer.data_ptr())
+            )
 
         count = -(-height // _TILE) * -(-width // _TILE) if self.width == 3 else width
         spread(work, divide(count, -(-self.outputs // 16), block))
@@ -185,10 +189,13 @@ def spread(work: Callable[..., None], parts: Iterable[tuple[int, ...]]) -> None:
 
     helpers = min(torch.get_num_threads(), len(queue)) - 1
     futures = [_pool(helpers).submit(run) for _ in range(helpers)]
-    run()
-    for future in futures:
-        if not future.cancel():
-            future.result()
+    try:
+        run()
+    finally:  # an interrupt leaves no thread behind that still writes
+        queue.clear()
+        for future in futures:
+            if not future.cancel():
+                future.result()
 
 
 class _Pools(threading.local):

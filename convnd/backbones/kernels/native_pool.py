@@ -87,10 +87,10 @@ def _pool(
     lines = math.prod(extent // width for extent, width in zip(size[:2], widths[:2], strict=True))
     flags = x.dtype == torch.bfloat16, mask, backwards
     for item in range(len(x)):
-        codes = 0 if numbers is None else numbers[item].data_ptr()
-        addresses = x[item].data_ptr(), y[item].data_ptr(), codes
 
-        def work(*part: int, at: tuple[int, int, int] = addresses) -> None:
-            library.pool(at, size, widths, x.shape[1], *flags, part[:2])
+        def work(*part: int, item: int = item) -> None:
+            codes = 0 if numbers is None else numbers[item].data_ptr()
+            addresses = x[item].data_ptr(), y[item].data_ptr(), codes
+            library.pool(addresses, size, widths, x.shape[1], *flags, part[:2])
 
         spread(work, divide(lines, 1, 1))
