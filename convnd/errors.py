@@ -248,7 +248,7 @@ def as_convnd_error(error: Exception) -> ConvndError | None:
         return InputFileError(f"{error.filename}: expected a path that can be used, got {got}")
     if is_out_of_memory(error):
         return ResourceError(
-            "memory: expected enough for this job, got none left; use a smaller --size"
+            "memory", expected="enough for this job", got="none left", remedy="use a smaller --size"
         )
     if type(error).__module__.split(".")[0] in ("click", "typer"):
         return None

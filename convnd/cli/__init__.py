@@ -211,7 +211,7 @@ def _commands_with(context: Any, option: str | None) -> list[str]:
 def _unavailable(name: str, reason: str) -> Callable[[], None]:
     def command() -> None:
         raise DependencyError(
-            f"{name}: expected its package to import, got {reason}; install what is missing"
+            name, expected="its package to import", got=reason, remedy="install what is missing"
         )
 
     command.__doc__ = f"(cannot be loaded: {reason})"
@@ -221,8 +221,10 @@ def _unavailable(name: str, reason: str) -> Callable[[], None]:
 def _single(name: str) -> Callable[..., None]:
     def command(_: typer.Context) -> None:
         raise UsageError(
-            f"{name}: expected one process, since this command does not share its work, got "
-            f"{os.environ['WORLD_SIZE']}; start it without torchrun"
+            name,
+            expected="one process, since this command does not share its work",
+            got=os.environ["WORLD_SIZE"],
+            remedy="start it without torchrun",
         )
 
     return command

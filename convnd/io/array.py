@@ -91,8 +91,10 @@ def read_npz(path: Path, *, max_pixels: int | None = None) -> Grid:
             return _recording(path, archive, entries, size_limit(max_pixels, MAX_VALUES))
         if len(candidates) != 1:
             raise InputFileError(
-                f"read {path}: expected an array called values, or one array alone, got "
-                f"{', '.join(entries) or 'none'}; save it as values"
+                f"read {path}",
+                expected="an array called values, or one array alone",
+                got=", ".join(entries) or "none",
+                remedy="save it as values",
             )
 
         def load(name: str, kinds: str, limit: int) -> NDArray[Any]:
@@ -205,14 +207,14 @@ def _load(
     version = npy.read_magic(start)
     if version not in readers:
         raise InputFileError(
-            f"read {path}: expected .npy version 1 or 2, got {version}; save it again"
+            f"read {path}", expected=".npy version 1 or 2", got=version, remedy="save it again"
         )
     shape, fortran, dtype = readers[version](start)
     file.seek(start.tell())
     if dtype.kind not in kinds:
         content = "text" if kinds == "U" else "real numbers"
         raise InputFileError(
-            f"read {path}: expected an array of {content}, got {dtype}; convert it"
+            f"read {path}", expected=f"an array of {content}", got=dtype, remedy="convert it"
         )
     check_positions(path, shape, limit)
     size = math.prod(shape) * dtype.itemsize
@@ -228,8 +230,10 @@ def _load(
     # Reading past the end is also what makes a zip archive compare its checksum.
     if len(data) != size or file.read(1):
         raise InputFileError(
-            f"read {path}: expected {size:,} bytes for an array of shape {shape}, got "
-            f"{'more' if remaining > size else 'fewer'}; save it again"
+            f"read {path}",
+            expected=f"{size:,} bytes for an array of shape {shape}",
+            got="more" if remaining > size else "fewer",
+            remedy="save it again",
         )
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
@@ -240,7 +244,10 @@ def _grid(path: Path, array: NDArray[Any], **metadata: Any) -> Grid:
 
     if array.ndim == 0:
         raise InputFileError(
-            f"read {path}: expected an array of shape (C, *S), got a single number; add axes"
+            f"read {path}",
+            expected="an array of shape (C, *S)",
+            got="a single number",
+            remedy="add axes",
         )
     if array.ndim == 1:
         array = array[None]

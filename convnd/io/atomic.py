@@ -64,20 +64,26 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
         if mode is None:
             if Path(path).is_symlink() and not overwrite:
                 raise OutputExistsError(
-                    f"{name}: expected a new file, got a link to {target}, which is missing; "
-                    "choose another name, or write there (--overwrite)"
+                    name,
+                    expected="a new file",
+                    got=f"a link to {target}, which is missing",
+                    remedy="choose another name, or write there (--overwrite)",
                 )
             _check_folder(name, Path(path).parent)
         elif stat.S_ISDIR(mode):
-            raise OutputFileError(f"{name}: expected a file, got a folder; name a file in it")
+            raise OutputFileError(
+                name, expected="a file", got="a folder", remedy="name a file in it"
+            )
         elif not stat.S_ISREG(mode):
             raise OutputFileError(
-                f"{name}: expected an ordinary file, got a device or pipe; write to a file"
+                name, expected="an ordinary file", got="a device or pipe", remedy="write to a file"
             )
         elif not overwrite:
             raise OutputExistsError(
-                f"{name}: expected a new file, got one that exists; "
-                "choose another name, or replace it (--overwrite)"
+                name,
+                expected="a new file",
+                got="one that exists",
+                remedy="choose another name, or replace it (--overwrite)",
             )
         with defer_signals():
             _create_temporary(target).unlink()
@@ -85,8 +91,10 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
         raise
     except (OSError, ValueError) as error:
         raise OutputFileError(
-            f"{name}: expected a folder that takes new files, got '{error_text(error)}'; "
-            "choose another folder"
+            name,
+            expected="a folder that takes new files",
+            got=f"'{error_text(error)}'",
+            remedy="choose another folder",
         ) from error
     return target
 
@@ -213,8 +221,10 @@ def disk_full_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         if isinstance(error, ConvndError) or error.errno not in _FULL_ERRNOS:
             raise
         raise OutputFileError(
-            f"write {path}: expected a disk with room for all of it, got '{error_text(error)}'; "
-            "free some, or choose another folder"
+            f"write {path}",
+            expected="a disk with room for all of it",
+            got=f"'{error_text(error)}'",
+            remedy="free some, or choose another folder",
         ) from error
 
 
@@ -240,8 +250,10 @@ def check_disk_space(path: Path) -> None:
 def exists_error(path: Path) -> OutputExistsError:
     """Return the error for a file that someone else made during the work."""
     return OutputExistsError(
-        f"write {path}: expected a new file, got one made meanwhile by someone else; "
-        "choose another name, or replace it (--overwrite)"
+        f"write {path}",
+        expected="a new file",
+        got="one made meanwhile by someone else",
+        remedy="choose another name, or replace it (--overwrite)",
     )
 
 
@@ -262,12 +274,17 @@ def _mode(path: Path) -> int | None:
 def _check_folder(name: str, folder: Path) -> None:
     if not folder.exists():
         raise OutputFileError(
-            f"{name}: expected an existing folder, got {str(folder)!r}, which is missing; create it"
+            name,
+            expected="an existing folder",
+            got=f"{str(folder)!r}, which is missing",
+            remedy="create it",
         )
     if not folder.is_dir():
         raise OutputFileError(
-            f"{name}: expected an existing folder, got {str(folder)!r}, which is a file; "
-            "choose another folder"
+            name,
+            expected="an existing folder",
+            got=f"{str(folder)!r}, which is a file",
+            remedy="choose another folder",
         )
 
 

@@ -40,14 +40,18 @@ def check_folder_target(path: str | os.PathLike[str], *, overwrite: bool) -> Pat
     names = sorted(file.name for file in target.iterdir())
     if names and not overwrite:
         raise OutputExistsError(
-            f"write {path}: expected a new or empty folder, got one with files in it; choose "
-            "another name, or replace it (--overwrite)"
+            f"write {path}",
+            expected="a new or empty folder",
+            got="one with files in it",
+            remedy="choose another name, or replace it (--overwrite)",
         )
     other_names = [name for name in names if not _NUMBERED.fullmatch(name)]
     if other_names:
         raise OutputFileError(
-            f"write {path}: expected a folder of numbered DICOM files to replace, got "
-            f"{other_names[0]!r} among them; choose another name"
+            f"write {path}",
+            expected="a folder of numbered DICOM files to replace",
+            got=f"{other_names[0]!r} among them",
+            remedy="choose another name",
         )
     check_target(target.with_name(".convnd-test"), overwrite=True)
     return target

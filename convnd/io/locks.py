@@ -51,8 +51,10 @@ def _lock(folder: Path) -> int | None:
             except BlockingIOError:
                 if time.monotonic() - start > _LOCK_TIMEOUT:
                     raise OutputFileError(
-                        f"write {folder}: expected another process to finish writing there, got "
-                        f"none that did in {_LOCK_TIMEOUT:g} s; end it"
+                        f"write {folder}",
+                        expected="another process to finish writing there",
+                        got=f"none that did in {_LOCK_TIMEOUT:g} s",
+                        remedy="end it",
                     ) from None
                 time.sleep(0.02)
             except OSError:  # a file system without locks

@@ -75,8 +75,10 @@ def check_sidecar(path: Path) -> None:
         is_provenance(*pair) for pair in read_sidecar(path).items()
     ):
         raise OutputExistsError(
-            f"write {side}: expected a record of an earlier result or none, got another file; "
-            "choose another name, or leave the record out (--no-metadata)"
+            f"write {side}",
+            expected="a record of an earlier result or none",
+            got="another file",
+            remedy="choose another name, or leave the record out (--no-metadata)",
         )
 
 
@@ -138,8 +140,10 @@ def digest(path: Path, *, named: bool = True) -> str:
             total.update(f"{name}\0{file_hash}\n".encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise InputFileError(
-            f"read {path}: expected a file that can be read to its end, got '{error_text(error)}'; "
-            "check it"
+            f"read {path}",
+            expected="a file that can be read to its end",
+            got=f"'{error_text(error)}'",
+            remedy="check it",
         ) from error
     return total.hexdigest()
 

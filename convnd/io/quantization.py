@@ -61,8 +61,10 @@ def quantize(grid: Grid) -> tuple[Grid, float, int]:
     encoding = grid.header.get("integer_encoding")
     if not isinstance(encoding, IntegerEncoding):
         raise UsageError(
-            "integer output: expected an input that holds integers, got other numbers; "
-            "leave it float32"
+            "integer output",
+            expected="an input that holds integers",
+            got="other numbers",
+            remedy="leave it float32",
         )
     exact = _exact_codes(grid, encoding)
     limits = np.iinfo(encoding.dtype)

@@ -54,30 +54,42 @@ def check_file(path: str | os.PathLike[str]) -> None:
     try:
         status = Path(path).stat()
         if stat.S_ISDIR(status.st_mode):
-            raise InputFileError(f"{name}: expected a file, got a folder; name a file in it")
+            raise InputFileError(
+                name, expected="a file", got="a folder", remedy="name a file in it"
+            )
         if not stat.S_ISREG(status.st_mode):
             # Opening a pipe could wait forever; reading a device could never end.
             raise InputFileError(
-                f"{name}: expected an ordinary file, got a device or pipe; save to a file first"
+                name,
+                expected="an ordinary file",
+                got="a device or pipe",
+                remedy="save to a file first",
             )
         if status.st_size == 0:
-            raise InputFileError(f"{name}: expected content, got an empty file; save it again")
+            raise InputFileError(
+                name, expected="content", got="an empty file", remedy="save it again"
+            )
         with Path(path).open("rb"):
             pass
     except InputFileError:
         raise
     except FileNotFoundError as error:
         raise _no_file_error(os.fspath(path)) or InputFileError(
-            f"{name}: expected an existing file, got none; check the spelling"
+            name, expected="an existing file", got="none", remedy="check the spelling"
         ) from error
     except PermissionError as error:
         raise InputFileError(
-            f"{name}: expected a file that may be read, got 'permission denied'; "
-            "change its permissions"
+            name,
+            expected="a file that may be read",
+            got="'permission denied'",
+            remedy="change its permissions",
         ) from error
     except (OSError, ValueError) as error:
         raise InputFileError(
-            f"{name}: expected a file that can be opened, got '{error_text(error)}'; check the path"
+            name,
+            expected="a file that can be opened",
+            got=f"'{error_text(error)}'",
+            remedy="check the path",
         ) from error
 
 
@@ -123,8 +135,10 @@ def check_path(name: str) -> None:
             raise no_file from error
     except (OSError, ValueError) as error:
         raise InputFileError(
-            f"read {name if len(name) < 300 else name[:300] + '…'}: expected a path that can be "
-            f"followed, got '{error_text(error)}'; check it"
+            f"read {name if len(name) < 300 else name[:300] + '…'}",
+            expected="a path that can be followed",
+            got=f"'{error_text(error)}'",
+            remedy="check it",
         ) from error
 
 
@@ -132,12 +146,14 @@ def _no_file_error(name: str) -> InputFileError | None:
     """The error for what other programs read, and which is no file; None for anything else."""
     if name == "-":
         return InputFileError(
-            "read -: expected a file, got the standard input; save to a file first"
+            "read -", expected="a file", got="the standard input", remedy="save to a file first"
         )
     if _ADDRESS.match(name):  # a path has one slash where an address has two
         return InputFileError(
-            f"read {name}: expected a file, got an address; download it first, for example with "
-            "curl -O"
+            f"read {name}",
+            expected="a file",
+            got="an address",
+            remedy="download it first, for example with curl -O",
         )
     return None
 
@@ -161,26 +177,34 @@ def translate_errors(path: Path, what: str) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise ResourceError(
-            f"read {path}: expected memory for the whole of {what}, got none; "
-            "free some or make the file smaller"
+            f"read {path}",
+            expected=f"memory for the whole of {what}",
+            got="none",
+            remedy="free some or make the file smaller",
         ) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _IO_ERRNOS:
             raise InputFileError(
-                f"read {path}: expected a file that stays while it is read, got "
-                f"'{error_text(error)}'; check the disk or the network, and try again"
+                f"read {path}",
+                expected="a file that stays while it is read",
+                got=f"'{error_text(error)}'",
+                remedy="check the disk or the network, and try again",
             ) from error
         raise InputFileError(
-            f"read {path}: expected {what}, got a damaged or unsupported file "
-            f"('{error_text(error)}'); save it again"
+            f"read {path}",
+            expected=str(what),
+            got=f"a damaged or unsupported file ('{error_text(error)}')",
+            remedy="save it again",
         ) from error
 
 
 def too_large_error(path: Path) -> InputFileError:
     """Return the error for a file that asks for more memory than its decoder may take."""
     return InputFileError(
-        f"read {path}: expected a file that can be held in memory, got one that asks for more than "
-        "there is; it is damaged, or save it smaller"
+        f"read {path}",
+        expected="a file that can be held in memory",
+        got="one that asks for more than there is",
+        remedy="it is damaged, or save it smaller",
     )
 
 
@@ -201,7 +225,10 @@ def size_limit(limit: int | None, default: int) -> int:
     text = os.environ.get("CONVND_MAX_PIXELS", "")
     if text and not (is_count(text) and int(text) > 0):
         raise UsageError(
-            f"CONVND_MAX_PIXELS: expected a whole number above 0, got {text[:40]!r}; unset it"
+            "CONVND_MAX_PIXELS",
+            expected="a whole number above 0",
+            got=repr(text[:40]),
+            remedy="unset it",
         )
     return int(text) if text else default
 
@@ -218,12 +245,17 @@ def check_positions(path: Path, shape: tuple[int, ...], limit: int) -> None:
         count *= extent
     if min(shape, default=1) < 1:
         raise InputFileError(
-            f"read {path}: expected at least one sample along every axis, got {size}; save it again"
+            f"read {path}",
+            expected="at least one sample along every axis",
+            got=size,
+            remedy="save it again",
         )
     if count > limit:
         raise InputFileError(
-            f"read {path}: expected at most {limit:,} pixels, got {size} = {count:,}; "
-            f"make it smaller, or {LIMIT_HINT}"
+            f"read {path}",
+            expected=f"at most {limit:,} pixels",
+            got=f"{size} = {count:,}",
+            remedy=f"make it smaller, or {LIMIT_HINT}",
         )
 
 
@@ -243,6 +275,8 @@ def import_optional(package: str, what: str, extra: str = "signals") -> Any:
             return importlib.import_module(package)
     except ImportError as error:
         raise DependencyError(
-            f"{what}: expected the package {package.split('.')[0]}, got none installed; "
-            f'pip install "convnd-toolkit[{extra}]"'
+            str(what),
+            expected=f"the package {package.split('.')[0]}",
+            got="none installed",
+            remedy=f'pip install "convnd-toolkit[{extra}]"',
         ) from error

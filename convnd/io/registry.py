@@ -135,8 +135,10 @@ def register(entry: Format) -> Format:
     for suffix in entry.suffixes:
         if suffix in _BY_SUFFIX:
             raise UsageError(
-                f"file format {entry.name}: expected new suffixes, got {suffix!r}, which "
-                f"{_BY_SUFFIX[suffix].name} has; choose another"
+                f"file format {entry.name}",
+                expected="new suffixes",
+                got=f"{suffix!r}, which {_BY_SUFFIX[suffix].name} has",
+                remedy="choose another",
             )
     FORMATS.add(entry.name, entry)
     _BY_SUFFIX.update(dict.fromkeys(entry.suffixes, entry))

@@ -29,8 +29,10 @@ def check_names(options: TransferOptions) -> None:
             BACKBONES[name].plan.truncate(options.layers)
         elif changed:
             raise UsageError(
-                "backbone: expected one of the shipped networks with pooling and inflation, got "
-                f"{name}, which is run as it is; leave them out"
+                "backbone",
+                expected="one of the shipped networks with pooling and inflation",
+                got=f"{name}, which is run as it is",
+                remedy="leave them out",
             )
     if options.inflation not in (*INFLATIONS, "multiplanar", "auto"):
         raise unknown_name("inflation", options.inflation, ["auto", "multiplanar", *INFLATIONS])

@@ -204,7 +204,10 @@ def _decode_tiff(path: Path, max_pixels: int, reserve_memory: Callable[[int], No
     reserve_memory(_check_held(path, pixels, depth, ratio))
     if any(not page.get(Tag.SUBFILE, 0) & 1 for page in pages[1:]):  # bit 0: a smaller copy
         raise InputFileError(
-            f"read {path}: expected one picture, got {len(pages)} pages; save one of them"
+            f"read {path}",
+            expected="one picture",
+            got=f"{len(pages)} pages",
+            remedy="save one of them",
         )
     if max(tags.get(Tag.BITS, (1,))) > 8:
         return Decoded(apply_tables(deep_tiff_pixels(path, tags), header), header)
@@ -271,8 +274,10 @@ def _check_held(path: Path, pixels: int, depth: int, ratio: int | None) -> int:
         size, limit = pixels * depth // 8, ratio * length
     if size > limit:
         raise InputFileError(
-            f"read {path}: expected at most {limit:,} bytes of pixels in a file of its length, got "
-            f"{size:,}; the file is cut short or damaged"
+            f"read {path}",
+            expected=f"at most {limit:,} bytes of pixels in a file of its length",
+            got=f"{size:,}",
+            remedy="the file is cut short or damaged",
         )
     return pixels * (_BYTES_PER_PIXEL if depth <= 8 else _BYTES_PER_DEEP_PIXEL)
 
@@ -310,8 +315,10 @@ def _open(path: Path) -> PIL.Image.Image:
                 remedy=recognized[1],
             ) from error
         raise InputFileError(
-            f"read {path}: expected a picture ({', '.join(_READABLE)}), got content that is none "
-            "of these, or a damaged one; check the file"
+            f"read {path}",
+            expected=f"a picture ({', '.join(_READABLE)})",
+            got="content that is none of these, or a damaged one",
+            remedy="check the file",
         ) from error
 
 
@@ -321,8 +328,10 @@ def _with_plain_mode(
     """Convert to L, LA, RGB or RGBA; CMYK by its ICC profile, which is then removed."""
     if image.mode in {"I", "F", "LAB"} or image.mode.startswith("I;"):
         raise InputFileError(
-            f"read {path}: expected grey, RGB, CMYK or palette pixels, got pixels of kind "
-            f"'{image.mode}'; convert it to RGB"
+            f"read {path}",
+            expected="grey, RGB, CMYK or palette pixels",
+            got=f"pixels of kind '{image.mode}'",
+            remedy="convert it to RGB",
         )
     if image.mode == "CMYK":
         icc = header.pop("icc", None)

@@ -55,8 +55,10 @@ def deep_pixels(path: Path) -> NDArray[Any]:
         cv2.utils.logging.setLogLevel(level)
     if decoded is None:  # OpenCV raises no errors
         raise InputFileError(
-            f"read {path}: expected a whole picture, got a damaged or unsupported one; "
-            "save it again"
+            f"read {path}",
+            expected="a whole picture",
+            got="a damaged or unsupported one",
+            remedy="save it again",
         )
     if decoded.ndim == 2:
         return decoded[..., None]
@@ -86,16 +88,22 @@ def deep_tiff_pixels(path: Path, tags: Mapping[int, Any]) -> NDArray[Any]:
         or (samples > 1 and tags.get(Tag.PLANAR, 1) != 1)
     ):
         raise InputFileError(
-            f"read {path}: expected a TIFF of 8 or 16 bits or float32, grey or RGB(A), planes "
-            f"interleaved, got {sorted(bits)[:4]} bits, {samples} samples, sample format "
-            f"{sorted(kinds)[:4]}, photometric {photometric}; convert it"
+            f"read {path}",
+            expected=("a TIFF of 8 or 16 bits or float32, grey or RGB(A), planes interleaved"),
+            got=(
+                f"{sorted(bits)[:4]} bits, {samples} samples, sample format "
+                f"{sorted(kinds)[:4]}, photometric {photometric}"
+            ),
+            remedy="convert it",
         )
     pixels = deep_pixels(path)  # upright already
     white = 1.0 if pixels.dtype == np.float32 else 65535
     if pixels.dtype == np.float32 and not (pixels.min() >= 0 and pixels.max() <= 1):
         raise InputFileError(
-            f"read {path}: expected float values from 0 to 1, got {pixels.min():g} to "
-            f"{pixels.max():g}; rescale them"
+            f"read {path}",
+            expected="float values from 0 to 1",
+            got=f"{pixels.min():g} to {pixels.max():g}",
+            remedy="rescale them",
         )
     if photometric == 0:  # white is zero
         pixels = (white - pixels).astype(pixels.dtype)

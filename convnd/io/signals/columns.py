@@ -179,7 +179,10 @@ def _place_rows(
     samples = np.stack(rows)
     if samples.shape[1] < 2:
         raise InputFileError(
-            f"read {path}: expected at least two samples, got one; use a longer recording"
+            f"read {path}",
+            expected="at least two samples",
+            got="one",
+            remedy="use a longer recording",
         )
     if time is None or not time.positions:
         return samples
@@ -261,8 +264,10 @@ def _numbers(
         return None
     index = values.index(None)
     raise InputFileError(
-        f"read {path}: expected a number, got {cells[index][:40]!r} in line {lines[index]}; "
-        "correct it"
+        f"read {path}",
+        expected="a number",
+        got=f"{cells[index][:40]!r} in line {lines[index]}",
+        remedy="correct it",
     )
 
 

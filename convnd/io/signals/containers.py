@@ -201,7 +201,9 @@ def decode_hdf5(path: Path, max_samples: int, expect_samples: Expect) -> Content
             for key, value in owner.attrs.items():
                 _add_attribute(key, value, arrays, texts)
     if not numbers:
-        raise InputFileError(f"read {path}: expected arrays of numbers, got none; check the file")
+        raise InputFileError(
+            f"read {path}", expected="arrays of numbers", got="none", remedy="check the file"
+        )
     yield from _content(arrays, texts)
 
 

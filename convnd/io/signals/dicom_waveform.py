@@ -44,8 +44,10 @@ def read_waveform(path: Path, *, max_pixels: int | None = None) -> Grid:
         groups = list(data.get("WaveformSequence", ()))
         if not groups:
             raise InputFileError(
-                f"read {path}: expected an image or a waveform, got "
-                f"{getattr(data.get('SOPClassUID'), 'name', 'neither')}; give another file"
+                f"read {path}",
+                expected="an image or a waveform",
+                got=getattr(data.get("SOPClassUID"), "name", "neither"),
+                remedy="give another file",
             )
         index = max(range(len(groups)), key=lambda k: int(groups[k].NumberOfWaveformSamples))
         group = groups[index]

@@ -66,7 +66,9 @@ def read_edf(path: Path, *, max_pixels: int | None = None) -> Grid:
         header = read_header(path)
         leads = header.leads()
         if not leads or not header.seconds > 0:
-            raise InputFileError(f"read {path}: expected signals, got none; check the file")
+            raise InputFileError(
+                f"read {path}", expected="signals", got="none", remedy="check the file"
+            )
         starts, marks = _annotations(path, header)
         slots = _slots(path, header, starts)
         size = max(slots) * sum(header.counts[k] for k in leads)
@@ -145,8 +147,10 @@ def _slots(path: Path, header: EdfHeader, starts: Sequence[float]) -> list[int]:
     slots = [round((start - starts[0]) / header.seconds) + 1 for start in starts]
     if any(later <= earlier for earlier, later in itertools.pairwise(slots)):
         raise InputFileError(
-            f"read {path}: expected data records one after the other, got some out of order; "
-            "the file is damaged"
+            f"read {path}",
+            expected="data records one after the other",
+            got="some out of order",
+            remedy="the file is damaged",
         )
     return slots
 

@@ -83,7 +83,10 @@ def read_header(path: Path) -> EdfHeader:
         raw = file.read(256)
         if raw[:8].rstrip() != b"0" and raw[:8] != b"\xffBIOSEMI":
             raise InputFileError(
-                f"read {path}: expected an EDF or BDF header, got other content; check the file"
+                f"read {path}",
+                expected="an EDF or BDF header",
+                got="other content",
+                remedy="check the file",
             )
         size, records, channels = (
             int(raw[first:last]) for first, last in ((184, 192), (236, 244), (252, 256))
@@ -92,12 +95,17 @@ def read_header(path: Path) -> EdfHeader:
     seconds = float(raw[244:252])
     if not 0 <= seconds < math.inf:
         raise InputFileError(
-            f"read {path}: expected a duration of data records, got {seconds:g}; correct the header"
+            f"read {path}",
+            expected="a duration of data records",
+            got=f"{seconds:g}",
+            remedy="correct the header",
         )
     if len(lead_headers) < 256 * channels or channels < 1:
         raise InputFileError(
-            f"read {path}: expected a header of {channels} signals, got fewer bytes; the file is "
-            "cut short"
+            f"read {path}",
+            expected=f"a header of {channels} signals",
+            got="fewer bytes",
+            remedy="the file is cut short",
         )
     columns, start = {}, 0
     widths = (16, 80, 8, 8, 8, 8, 8, 80, 8)
@@ -111,14 +119,18 @@ def read_header(path: Path) -> EdfHeader:
     width = 3 if raw[:1] == b"\xff" else 2
     length = path.stat().st_size
     if min(counts) < 0 or sum(counts) < 1:
-        raise InputFileError(f"read {path}: expected signals, got none; check the file")
+        raise InputFileError(
+            f"read {path}", expected="signals", got="none", remedy="check the file"
+        )
     if records < 0:  # a recording that was never closed
         records = (length - size) // (sum(counts) * width)
     expected = size + records * sum(counts) * width
     if length < expected:
         raise InputFileError(
-            f"read {path}: expected {records} data records, {expected:,} bytes, got {length:,}; "
-            "the file is cut short"
+            f"read {path}",
+            expected=f"{records} data records, {expected:,} bytes",
+            got=f"{length:,}",
+            remedy="the file is cut short",
         )
     ranges = {name: [float(cell) for cell in columns[name]] for name in RANGES}
     return EdfHeader(raw, columns, ranges, counts, records, seconds, size, width)

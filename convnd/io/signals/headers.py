@@ -95,8 +95,10 @@ def split_header(
     for number, cells in body:
         if len(cells) != width + trailing:
             raise InputFileError(
-                f"read {path}: expected {width} columns in every row, got {len(cells)} in line "
-                f"{number}; correct it"
+                f"read {path}",
+                expected=f"{width} columns in every row",
+                got=f"{len(cells)} in line {number}",
+                remedy="correct it",
             )
         lines.append(number)
         for column, cell in zip(columns, cells, strict=False):
@@ -183,8 +185,10 @@ def _header(
     if last is None:
         if len(table[-1]) > 1 or len(table) == 1:
             raise InputFileError(
-                f"read {path}: expected {len(table[-1])} columns in every row, got {width} in line "
-                f"{line}; correct it"
+                f"read {path}",
+                expected=f"{len(table[-1])} columns in every row",
+                got=f"{width} in line {line}",
+                remedy="correct it",
             )
         return []
     row_above = _fit(table[-2], width, blank_separated) if len(table) > 1 else None

@@ -213,8 +213,10 @@ def check_samples(path: Path, count: int, max_samples: int | None) -> None:
     limit = sample_limit(max_samples)
     if count > limit:
         raise InputFileError(
-            f"read {path}: expected at most {limit:,} samples, got {count:,}; split it, "
-            f"or {LIMIT_HINT}"
+            f"read {path}",
+            expected=f"at most {limit:,} samples",
+            got=f"{count:,}",
+            remedy=f"split it, or {LIMIT_HINT}",
         )
 
 
@@ -255,8 +257,10 @@ def check_no_gaps(values: NDArray[Any], format_name: str) -> None:
 
     if not np.isfinite(values).all():
         raise UsageError(
-            f"write: expected a recording without gaps for {format_name}, which knows none, got "
-            "some; choose another output, .hea, .csv or .npz"
+            "write",
+            expected=f"a recording without gaps for {format_name}, which knows none",
+            got="some",
+            remedy="choose another output, .hea, .csv or .npz",
         )
 
 
@@ -308,16 +312,23 @@ def signal_grid(
     import torch
 
     if samples.ndim != 2 or 0 in samples.shape:
-        raise InputFileError(f"read {path}: expected samples, got none; check how it was made")
+        raise InputFileError(
+            f"read {path}", expected="samples", got="none", remedy="check how it was made"
+        )
     if rate is not None and not 0 < rate < math.inf:
         raise InputFileError(
-            f"read {path}: expected a positive finite sampling rate, got {rate:g}; correct the "
-            "header"
+            f"read {path}",
+            expected="a positive finite sampling rate",
+            got=f"{rate:g}",
+            remedy="correct the header",
         )
     names = _unique_names(names)
     if not np.isfinite(samples).any():
         raise InputFileError(
-            f"read {path}: expected numbers in at least one channel, got gaps alone; check the file"
+            f"read {path}",
+            expected="numbers in at least one channel",
+            got="gaps alone",
+            remedy="check the file",
         )
     with np.errstate(over="raise", invalid="ignore"):
         values = torch.from_numpy(np.require(samples, np.float32, ["C", "W"]))[None]

@@ -154,7 +154,9 @@ def _decode(path: Path) -> tuple[str, str]:
         head = file.read(_START)
     # Bytes of other content would become rows of cells, which take many times as much memory.
     if b"\0" in head and head[:2] not in _UTF16:
-        raise InputFileError(f"read {path}: expected text, got other bytes; check the file")
+        raise InputFileError(
+            f"read {path}", expected="text", got="other bytes", remedy="check the file"
+        )
     raw = path.read_bytes()
     if raw[:2] in _UTF16:
         return raw.decode("utf-16"), "utf-16"
@@ -178,7 +180,9 @@ def _punctuation(path: Path, lines: Sequence[str]) -> tuple[str, str]:
     """Separator and decimal mark, judged by the last of the first lines with data."""
     sample = [line for line in lines[: _HEAD + _SAMPLE] if not _is_remark(line)]
     if not sample:
-        raise InputFileError(f"read {path}: expected rows of numbers, got none; save it again")
+        raise InputFileError(
+            f"read {path}", expected="rows of numbers", got="none", remedy="save it again"
+        )
     separator = _named_separator(sample[0])
     sample = sample[-_SAMPLE:]
     separator = separator or _separator(sample)

@@ -54,21 +54,28 @@ def read_wav(path: Path, *, max_pixels: int | None = None) -> Grid:
         chunks = _chunks(path)
         if b"fmt " not in chunks or b"data" not in chunks:
             raise InputFileError(
-                f"read {path}: expected a format and samples, got neither or one; save it again"
+                f"read {path}",
+                expected="a format and samples",
+                got="neither or one",
+                remedy="save it again",
             )
         kind, channels, rate, _, block, bits = struct.unpack("<HHIIHH", chunks[b"fmt "][:16])
         if kind == _EXTENSIBLE:
             (kind,) = struct.unpack("<H", chunks[b"fmt "][24:26])
         if (kind, bits) not in {*((_PCM, b) for b in (8, 16, 24, 32)), (_FLOAT, 32), (_FLOAT, 64)}:
             raise InputFileError(
-                f"read {path}: expected PCM of 8 to 32 bits or floats, got format {kind} of {bits} "
-                "bits; convert it"
+                f"read {path}",
+                expected="PCM of 8 to 32 bits or floats",
+                got=f"format {kind} of {bits} bits",
+                remedy="convert it",
             )
         data = chunks[b"data"]
         if channels < 1 or block != channels * bits // 8 or len(data) % block:
             raise InputFileError(
-                f"read {path}: expected whole blocks of {channels} channels, got {len(data)} "
-                "bytes; the file is damaged"
+                f"read {path}",
+                expected=f"whole blocks of {channels} channels",
+                got=f"{len(data)} bytes",
+                remedy="the file is damaged",
             )
         check_samples(path, len(data) // (bits // 8), max_pixels)
         samples = _decode(data, kind, bits).reshape(-1, channels).T
@@ -85,7 +92,10 @@ def _chunks(path: Path, names: Collection[bytes] = (b"fmt ", b"data")) -> dict[b
         start = file.read(12)
         if start[:4] != b"RIFF" or start[8:] != b"WAVE":
             raise InputFileError(
-                f"read {path}: expected a RIFF WAVE file, got other content; check the file"
+                f"read {path}",
+                expected="a RIFF WAVE file",
+                got="other content",
+                remedy="check the file",
             )
         for _ in range(_MOST_CHUNKS):
             if position + 8 > length:
@@ -94,8 +104,10 @@ def _chunks(path: Path, names: Collection[bytes] = (b"fmt ", b"data")) -> dict[b
             name, size = struct.unpack("<4sI", file.read(8))
             if position + 8 + size > length:
                 raise InputFileError(
-                    f"read {path}: expected {size} bytes in a chunk, got "
-                    f"{length - position - 8}; the file is cut short"
+                    f"read {path}",
+                    expected=f"{size} bytes in a chunk",
+                    got=length - position - 8,
+                    remedy="the file is cut short",
                 )
             if name in names:
                 chunks[name] = file.read(size)

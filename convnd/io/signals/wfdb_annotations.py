@@ -47,8 +47,10 @@ def _check_notes(path: Path) -> None:
         kinds += next((name for name, form in _DEFINITIONS if re.fullmatch(form, text)), "?")
     if not re.fullmatch("r?(be)?|ber", kinds):
         raise InputFileError(
-            f"read {path}: expected definitions that are complete, got other notes that begin "
-            "with '## '; remove the annotations or correct them"
+            f"read {path}",
+            expected="definitions that are complete",
+            got="other notes that begin with '## '",
+            remedy="remove the annotations or correct them",
         )
 
 

@@ -200,7 +200,9 @@ def _container(path: Path) -> _Container:
     suffix = path.suffix.lower()
     if suffix not in CONTAINERS:
         raise UsageError(
-            f"write {path}: expected a name ending in {', '.join(CONTAINERS)}, got {path.name!r}; "
-            "choose one of these"
+            f"write {path}",
+            expected=f"a name ending in {', '.join(CONTAINERS)}",
+            got=repr(path.name),
+            remedy="choose one of these",
         )
     return CONTAINERS[suffix]

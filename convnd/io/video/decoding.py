@@ -78,8 +78,10 @@ class VideoDecoder:
             first = next(self._timed_frames(container, stream), None)
             if first is None:
                 raise InputFileError(
-                    f"read {self._path}: expected at least one frame, got "
-                    f"{self.damage or 'none'}; save it again"
+                    f"read {self._path}",
+                    expected="at least one frame",
+                    got=self.damage or "none",
+                    remedy="save it again",
                 )
             time, frame = first
             is_interlaced, color_range = frame.interlaced_frame, int(frame.color_range)
@@ -173,14 +175,17 @@ class VideoDecoder:
             stream = container.streams.best("video")
             if stream is None:
                 raise InputFileError(
-                    f"read {self._path}: expected a video stream, got "
-                    f"{', '.join(other.type for other in container.streams) or 'none'}; "
-                    "give another file"
+                    f"read {self._path}",
+                    expected="a video stream",
+                    got=", ".join(other.type for other in container.streams) or "none",
+                    remedy="give another file",
                 )
             if stream.codec_context is None:
                 raise InputFileError(
-                    f"read {self._path}: expected a codec that FFmpeg decodes, got another; "
-                    "convert the file to H.264 first"
+                    f"read {self._path}",
+                    expected="a codec that FFmpeg decodes",
+                    got="another",
+                    remedy="convert the file to H.264 first",
                 )
             stream.thread_type = "AUTO"
             yield container, stream
@@ -212,8 +217,10 @@ class VideoDecoder:
         self._is_mapped(context)
         if stream.metadata.get("alpha_mode") == "1":
             raise InputFileError(
-                f"read {self._path}: expected opaque frames, got transparency; put it on a "
-                "background first"
+                f"read {self._path}",
+                expected="opaque frames",
+                got="transparency",
+                remedy="put it on a background first",
             )
 
     def _is_mapped(self, tagged: Any) -> bool:
@@ -229,8 +236,10 @@ class VideoDecoder:
                 return True
             name = {PQ: "HDR (PQ)", HLG: "HDR (HLG)"}.get(transfer, "BT.2020")
             raise InputFileError(
-                f"read {self._path}: expected a video in standard dynamic range, got {name} of "
-                f"{depth} bits; bring it into BT.709 (--tone-map)"
+                f"read {self._path}",
+                expected="a video in standard dynamic range",
+                got=f"{name} of {depth} bits",
+                remedy="bring it into BT.709 (--tone-map)",
             )
         return False
 

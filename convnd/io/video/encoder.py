@@ -195,8 +195,10 @@ def _codes(values: Tensor, *, deep: bool) -> Any:
     planes = values[0].detach().to("cpu", torch.float32)
     if not bool(planes.isfinite().all()):
         raise NumericalError(
-            "write: expected finite values for a frame, got NaN or infinity; use a smaller "
-            "learning rate, or check the input"
+            "write",
+            expected="finite values for a frame",
+            got="NaN or infinity",
+            remedy="use a smaller learning rate, or check the input",
         )
     white, kind = (65535, torch.uint16) if deep else (255, torch.uint8)
     codes = planes.clamp(0, 1).mul(white).round_().to(torch.int32).to(kind)

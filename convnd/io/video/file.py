@@ -87,16 +87,19 @@ class VideoFile:
                     continue
                 if pixels.shape[2:] != (3,):
                     raise InputFileError(
-                        f"read {self._path}: expected frames of three colours, got others; the "
-                        "file is damaged"
+                        f"read {self._path}",
+                        expected="frames of three colours",
+                        got="others",
+                        remedy="the file is damaged",
                     )
                 if pixels.shape[:2] != self.info.size:
                     time = (message["pts"] - self.info.start) * self.info.time_base
                     end_time = math.floor(time * 1000) / 1000  # before that frame
                     raise InputFileError(
-                        f"read {self._path}: expected frames of {_size_text(self.info.size)} as "
-                        f"the first, got {_size_text(pixels.shape)} at {end_time:.3f} s; end there "
-                        f"(--to {end_time:.3f}), or split it"
+                        f"read {self._path}",
+                        expected=f"frames of {_size_text(self.info.size)} as the first",
+                        got=f"{_size_text(pixels.shape)} at {end_time:.3f} s",
+                        remedy=f"end there (--to {end_time:.3f}), or split it",
                     )
                 white = 255.0 if pixels.itemsize == 1 else 65535.0
                 planes = torch.from_numpy(pixels.astype("float32")).permute(2, 0, 1)[None]
@@ -178,8 +181,10 @@ def read_video(path: Path, *, max_pixels: int | None = None) -> Grid:
         frames.append(frame.values[0])
     if video.damage:
         raise InputFileError(
-            f"read {path}: expected a whole video, got a damaged one: {video.damage}; "
-            "convnd.io.open_video gives the good frames"
+            f"read {path}",
+            expected="a whole video",
+            got=f"a damaged one: {video.damage}",
+            remedy="convnd.io.open_video gives the good frames",
         )
     return Grid(
         values=torch.stack(frames, 1)[None],

@@ -63,8 +63,10 @@ def _pictures(folder: Path) -> list[Path]:
         paths = sorted(folder.iterdir())
     except OSError as error:
         raise InputFileError(
-            f"read {folder}: expected a folder that can be listed, got '{error_text(error)}'; "
-            "check it"
+            f"read {folder}",
+            expected="a folder that can be listed",
+            got=f"'{error_text(error)}'",
+            remedy="check it",
         ) from error
     pictures = []
     for path in paths:
@@ -128,8 +130,10 @@ class ImageSequence:
         self.damage = ""
         if not self._files:
             raise InputFileError(
-                f"read {folder}: expected pictures whose names end in a number, as "
-                "frame-0001.png, got none; give another folder"
+                f"read {folder}",
+                expected="pictures whose names end in a number, as frame-0001.png",
+                got="none",
+                remedy="give another folder",
             )
         remarks = [_gap_text(list(numbered))]
         other_pictures = [path.name for path in _pictures(folder) if path not in self._files]
@@ -171,13 +175,17 @@ class ImageSequence:
                 continue
             if grid.shape != self.info.size:
                 raise InputFileError(
-                    f"read {path}: expected frames of {self.info.size[1]}x{self.info.size[0]} as "
-                    f"the first, got {grid.shape[1]}x{grid.shape[0]}; bring all to one size"
+                    f"read {path}",
+                    expected=f"frames of {self.info.size[1]}x{self.info.size[0]} as the first",
+                    got=f"{grid.shape[1]}x{grid.shape[0]}",
+                    remedy="bring all to one size",
                 )
             if "alpha" in grid.header:
                 raise InputFileError(
-                    f"read {path}: expected opaque frames, got transparency; put it on a "
-                    "background first"
+                    f"read {path}",
+                    expected="opaque frames",
+                    got="transparency",
+                    remedy="put it on a background first",
                 )
             yield VideoFrame(number, grid.values, path.name, duration=every)
 
@@ -229,8 +237,10 @@ def write_image_sequence(
         if isinstance(error, OutputFileError | OutputExistsError | InputFileError):
             raise
         raise OutputFileError(
-            f"write {folder}: expected a folder that takes new files, got '{error_text(error)}'; "
-            "choose another"
+            f"write {folder}",
+            expected="a folder that takes new files",
+            got=f"'{error_text(error)}'",
+            remedy="choose another",
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -256,8 +266,10 @@ def check_image_sequence_output(folder: Path, *, overwrite: bool = False) -> Non
     if folder.is_dir():
         if not overwrite and any(folder.iterdir()):
             raise OutputExistsError(
-                f"write {folder}: expected a new or empty folder, got one with files in it; choose "
-                "another name, or replace them (--overwrite)"
+                f"write {folder}",
+                expected="a new or empty folder",
+                got="one with files in it",
+                remedy="choose another name, or replace them (--overwrite)",
             )
         check_target(folder / ".convnd-test", overwrite=True)
         return

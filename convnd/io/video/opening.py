@@ -40,12 +40,16 @@ def open_video(
         return ImageSequence(source, rate=Fraction(25) if rate is None else rate)
     if source.suffix.lower() not in (*VIDEO_SUFFIXES, *ANIMATED_SUFFIXES):
         raise InputFileError(
-            f"read {path}: expected a video ({', '.join(VIDEO_SUFFIXES)}) or a folder of numbered "
-            f"pictures, got {source.name!r}; convert the file"
+            f"read {path}",
+            expected=(f"a video ({', '.join(VIDEO_SUFFIXES)}) or a folder of numbered pictures"),
+            got=repr(source.name),
+            remedy="convert the file",
         )
     if rate is not None:
         raise UsageError(
-            f"--rate: expected a folder of pictures, got {path}, which knows its times; leave it "
-            "out"
+            "--rate",
+            expected="a folder of pictures",
+            got=f"{path}, which knows its times",
+            remedy="leave it out",
         )
     return VideoFile(source, deinterlace=deinterlace, tone_map=tone_map)

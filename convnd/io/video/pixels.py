@@ -136,7 +136,10 @@ def rgb_pixels(frame: Any, path: Path) -> NDArray[Any]:
         ) from error
     if opacity < _OPAQUE:
         raise InputFileError(
-            f"read {path}: expected opaque frames, got transparency; put it on a background first"
+            f"read {path}",
+            expected="opaque frames",
+            got="transparency",
+            remedy="put it on a background first",
         )
     return pixels
 
@@ -304,6 +307,8 @@ def orientation(frame: Any, path: Path) -> Orientation:
     if b and c and not (a or d):
         return Orientation(swaps=True, flips_x=c < 0, flips_y=b < 0)
     raise InputFileError(
-        f"read {path}: expected frames turned by a multiple of 90 degrees, got another display "
-        "matrix; turn it upright first"
+        f"read {path}",
+        expected="frames turned by a multiple of 90 degrees",
+        got="another display matrix",
+        remedy="turn it upright first",
     )

@@ -132,8 +132,10 @@ class WebpDecoder:
                 codes = np.asarray(picture.convert("RGBA"))
                 if codes[..., 3].min() < 255:
                     raise InputFileError(
-                        f"read {self._path}: expected opaque frames, got transparency; put it on a "
-                        "background first"
+                        f"read {self._path}",
+                        expected="opaque frames",
+                        got="transparency",
+                        remedy="put it on a background first",
                     )
                 yield np.ascontiguousarray(codes[..., :3])
 

@@ -71,8 +71,10 @@ def check_video_output(
     for codec in info.audio:
         if codec not in supported:
             raise UsageError(
-                f"write {path}: expected sound that {kind} holds, got {codec}; choose .mkv, or "
-                "leave it out (--no-audio)"
+                f"write {path}",
+                expected=f"sound that {kind} holds",
+                got=codec,
+                remedy="choose .mkv, or leave it out (--no-audio)",
             )
 
 

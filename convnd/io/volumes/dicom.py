@@ -88,8 +88,10 @@ def read_dicom_image(path: Path, *, max_pixels: int | None = None) -> Grid:
         if "Rows" not in header:
             kind = getattr(header.get("SOPClassUID"), "name", "no image")
             raise InputFileError(
-                f"read {path}: expected an image, got {kind}; give a file with pixels, or the "
-                "folder of a series"
+                f"read {path}",
+                expected="an image",
+                got=kind,
+                remedy="give a file with pixels, or the folder of a series",
             )
         return _read(path, [SeriesFile(path, header)], max_pixels)
 
@@ -117,8 +119,10 @@ def _read(path: Path, files: Sequence[SeriesFile], max_pixels: int | None) -> Gr
         datasets[source], pixels = decode_pixels(path, file.path)
         if pixels.shape != (len(places), rows, columns):
             raise InputFileError(
-                f"read {path}: expected {len(places)} frames of {rows} x {columns} pixels, got "
-                f"{' x '.join(map(str, pixels.shape))} in {file.path.name}; check the file"
+                f"read {path}",
+                expected=f"{len(places)} frames of {rows} x {columns} pixels",
+                got=f"{' x '.join(map(str, pixels.shape))} in {file.path.name}",
+                remedy="check the file",
             )
         for k in places:
             plane = pixels[frames[k].index]

@@ -246,8 +246,10 @@ def _check_deflated(file: Path, stream: IO[bytes]) -> None:
         size += len(unpacker.decompress(block, _BLOCK))
     if size > limit:
         raise InputFileError(
-            f"read {file}: expected at most {limit:,} bytes in a deflated file of its length, got "
-            "more; save it uncompressed"
+            f"read {file}",
+            expected=f"at most {limit:,} bytes in a deflated file of its length",
+            got="more",
+            remedy="save it uncompressed",
         )
 
 

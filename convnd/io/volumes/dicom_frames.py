@@ -86,8 +86,10 @@ def frames_of(path: Path, name: str, header: Any, source: int) -> list[Frame]:
     if frame_groups:
         if len(frame_groups) != count:
             raise InputFileError(
-                f"read {path}: expected a place for each of {count} frames, got "
-                f"{len(frame_groups)} in {name}; check the file"
+                f"read {path}",
+                expected=f"a place for each of {count} frames",
+                got=f"{len(frame_groups)} in {name}",
+                remedy="check the file",
             )
         shared_groups = list(header.get("SharedFunctionalGroupsSequence") or [])[:1]
         return [
@@ -126,22 +128,31 @@ def _frame(path: Path, name: str, groups: _Groups, header: Any, source: int, ind
     lacking = [part for part, value in parts.items() if value is None or not len(value)]
     if lacking:
         raise InputFileError(
-            f"read {path}: expected slices that say where they lie, got {name} without "
-            f"{', '.join(lacking)}; take it out, or convert the series to NIfTI with dcm2niix"
+            f"read {path}",
+            expected="slices that say where they lie",
+            got=f"{name} without {', '.join(lacking)}",
+            remedy="take it out, or convert the series to NIfTI with dcm2niix",
         )
     spacing, orientation, position = (tuple(map(float, parts[part])) for part in _PARTS)
     if (len(spacing), len(orientation), len(position)) != (2, 6, 3):
         raise InputFileError(
-            f"read {path}: expected 2 numbers for PixelSpacing, 6 for ImageOrientationPatient and "
-            f"3 for ImagePositionPatient, got others in {name}; correct the header"
+            f"read {path}",
+            expected=(
+                "2 numbers for PixelSpacing, 6 for ImageOrientationPatient and 3 "
+                "for ImagePositionPatient"
+            ),
+            got=f"others in {name}",
+            remedy="correct the header",
         )
     slope, intercept = groups.get("RescaleSlope"), groups.get("RescaleIntercept")
     slope = header.get("DoseGridScaling") if slope is None else slope
     scaling = (1.0 if slope is None else float(slope), float(intercept or 0.0))
     if not all(map(math.isfinite, scaling)) or scaling[0] == 0:
         raise InputFileError(
-            f"read {path}: expected a finite slope other than 0 and a finite intercept, got "
-            f"{scaling[0]} and {scaling[1]} in {name}; correct the header"
+            f"read {path}",
+            expected="a finite slope other than 0 and a finite intercept",
+            got=f"{scaling[0]} and {scaling[1]} in {name}",
+            remedy="correct the header",
         )
     return Frame(
         source=source,
@@ -168,8 +179,10 @@ def _stacked(path: Path, name: str, header: Any, first: Frame, count: int) -> li
         depths = []
     if len(depths) != count:
         raise InputFileError(
-            f"read {path}: expected frames that say where they lie, got {count} without in {name}; "
-            "convert it to NIfTI, or a film of X-rays or ultrasound to MP4"
+            f"read {path}",
+            expected="frames that say where they lie",
+            got=f"{count} without in {name}",
+            remedy="convert it to NIfTI, or a film of X-rays or ultrasound to MP4",
         )
     return [
         dataclasses.replace(
@@ -203,9 +216,13 @@ def ordered_frames(path: Path, frames: Sequence[Frame], names: Sequence[str]) ->
             value, first = getattr(frame, name), getattr(reference, name)
             if not np.allclose(value, first, atol=1e-4):
                 raise InputFileError(
-                    f"read {path}: expected slices of one shape and direction, got {name} "
-                    f"{value} in {names[frame.source]} and {first} in {names[reference.source]}; "
-                    "separate them"
+                    f"read {path}",
+                    expected="slices of one shape and direction",
+                    got=(
+                        f"{name} {value} in {names[frame.source]} and {first} in "
+                        f"{names[reference.source]}"
+                    ),
+                    remedy="separate them",
                 )
     normal = reference.normal
     return sorted(frames, key=lambda frame: float(np.dot(normal, frame.position)))
@@ -240,21 +257,27 @@ def series_geometry(
         drift = positions[-1] - positions[0] - first.normal * (depths[-1] - depths[0])
         if np.linalg.norm(drift) > _TILT * (depths[-1] - depths[0]):
             raise InputFileError(
-                f"read {path}: expected slices straight above each other, got a drift of "
-                f"{np.linalg.norm(drift):.1f} mm (tilted gantry); dcm2niix straightens it, as NIfTI"
+                f"read {path}",
+                expected="slices straight above each other",
+                got=f"a drift of {np.linalg.norm(drift):.1f} mm (tilted gantry)",
+                remedy="dcm2niix straightens it, as NIfTI",
             )
     spacing = (columns, rows, slice_spacing)
     if not all(0 < step < math.inf for step in spacing) or not np.isfinite(positions).all():
         raise InputFileError(
-            f"read {path}: expected positive finite spacing and finite positions, got {spacing} "
-            f"and {positions[0].tolist()}; correct the headers"
+            f"read {path}",
+            expected="positive finite spacing and finite positions",
+            got=f"{spacing} and {positions[0].tolist()}",
+            remedy="correct the headers",
         )
     if not np.allclose(
         [np.linalg.norm(row_direction), np.linalg.norm(column_direction)], 1, atol=1e-3
     ) or (abs(float(row_direction @ column_direction)) > 1e-3):
         raise InputFileError(
-            f"read {path}: expected two directions at right angles, got "
-            f"{list(first.orientation)}; correct the headers"
+            f"read {path}",
+            expected="two directions at right angles",
+            got=list(first.orientation),
+            remedy="correct the headers",
         )
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = row_direction * columns, column_direction * rows
@@ -276,9 +299,10 @@ def _check_even(path: Path, depths: NDArray[Any], slice_spacing: float, unit: fl
     steps = np.diff(depths)
     if steps.min() < 1e-3:
         raise InputFileError(
-            f"read {path}: expected slices at different positions, got two at "
-            f"{depths[int(steps.argmin())]:.2f} mm; take the doubled ones out, or split echoes "
-            "and times into series"
+            f"read {path}",
+            expected="slices at different positions",
+            got=f"two at {depths[int(steps.argmin())]:.2f} mm",
+            remedy="take the doubled ones out, or split echoes and times into series",
         )
     numbers = np.arange(len(depths))
     shift = np.abs(depths - depths[0] - slice_spacing * numbers).max()
@@ -296,12 +320,16 @@ def _check_even(path: Path, depths: NDArray[Any], slice_spacing: float, unit: fl
     runs = np.convolve(large, np.ones(_RUN), "valid").max(initial=0)
     if large.any() and whole.all() and runs < _RUN:
         raise InputFileError(
-            f"read {path}: expected slices {usual:g} mm apart, got {steps[where]:g} mm after "
-            f"{depths[where]:.2f} mm: slices are missing; complete the series"
+            f"read {path}",
+            expected=f"slices {usual:g} mm apart",
+            got=(f"{steps[where]:g} mm after {depths[where]:.2f} mm: slices are missing"),
+            remedy="complete the series",
         )
     raise InputFileError(
-        f"read {path}: expected slices at one distance, got {steps.min():g} to {steps.max():g} mm; "
-        "split the series by its distances, or resample it to one"
+        f"read {path}",
+        expected="slices at one distance",
+        got=f"{steps.min():g} to {steps.max():g} mm",
+        remedy="split the series by its distances, or resample it to one",
     )
 
 
@@ -310,18 +338,24 @@ def _check_greyscale(path: Path, name: str, header: Any) -> None:
     colours = header.get("PhotometricInterpretation", "MONOCHROME2")
     if int(header.get("SamplesPerPixel") or 1) > 1 or not str(colours).startswith("MONOCHROME"):
         raise InputFileError(
-            f"read {path}: expected greyscale slices, got {name} in colours ({colours}); "
-            "stylise it as a picture: save it as PNG"
+            f"read {path}",
+            expected="greyscale slices",
+            got=f"{name} in colours ({colours})",
+            remedy="stylise it as a picture: save it as PNG",
         )
     if "MOSAIC" in (header.get("ImageType") or ()):
         raise InputFileError(
-            f"read {path}: expected one slice in a frame, got a mosaic of several in {name}; "
-            "convert the series to NIfTI with dcm2niix"
+            f"read {path}",
+            expected="one slice in a frame",
+            got=f"a mosaic of several in {name}",
+            remedy="convert the series to NIfTI with dcm2niix",
         )
     if header.get("ModalityLUTSequence"):
         raise InputFileError(
-            f"read {path}: expected values by slope and intercept, got a table of values in "
-            f"{name}; convert the series to NIfTI with dcm2niix"
+            f"read {path}",
+            expected="values by slope and intercept",
+            got=f"a table of values in {name}",
+            remedy="convert the series to NIfTI with dcm2niix",
         )
 
 

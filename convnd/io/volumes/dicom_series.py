@@ -46,8 +46,13 @@ def series_files(folder: Path, series: str = "") -> list[SeriesFile]:
         files = _images(folder, folder.rglob("*"))
     if not files:
         raise InputFileError(
-            f"read {folder}: expected a folder of DICOM images, got none in it or below; name a "
-            "file in it, or the folder of a series, or search folders for scans (--recursive)"
+            f"read {folder}",
+            expected="a folder of DICOM images",
+            got="none in it or below",
+            remedy=(
+                "name a file in it, or the folder of a series, or search folders "
+                "for scans (--recursive)"
+            ),
         )
     groups: dict[str, list[SeriesFile]] = {}
     for file in files:
@@ -62,8 +67,10 @@ def _images(folder: Path, paths: Iterable[Path]) -> list[SeriesFile]:
             candidates.append(path)
         if len(candidates) > _MAX_FILES:
             raise InputFileError(
-                f"read {folder}: expected at most {_MAX_FILES} files, got more; give the folder of "
-                "one series"
+                f"read {folder}",
+                expected=f"at most {_MAX_FILES} files",
+                got="more",
+                remedy="give the folder of one series",
             )
     images, unreadable = [], []
     for path in sorted(candidates):
@@ -98,8 +105,10 @@ def _check_damage(folder: Path, images: Sequence[SeriesFile], unreadable: Sequen
         if images and (alike or path.suffix.lower() in _DICOM_SUFFIXES):
             content = "an empty file" if path.stat().st_size == 0 else "other content"
             raise InputFileError(
-                f"read {folder}: expected a DICOM file under each name like those of the slices, "
-                f"got {content} in {path.name}; restore it, or take it out if it is no slice"
+                f"read {folder}",
+                expected="a DICOM file under each name like those of the slices",
+                got=f"{content} in {path.name}",
+                remedy="restore it, or take it out if it is no slice",
             )
 
 
@@ -127,9 +136,10 @@ def _chosen(folder: Path, groups: dict[str, list[SeriesFile]], series: str) -> l
     series_text = f" called {series!r}" if series else ""
     count = f"{len(matching)} mixed" if matching else "none of these"
     raise InputFileError(
-        f"read {folder}: expected one series{series_text}, got {count}: "
-        f"{', '.join(listed[:_LISTED])}{ending}; "
-        "choose one by number, description or UID (--series)"
+        f"read {folder}",
+        expected=f"one series{series_text}",
+        got=f"{count}: {', '.join(listed[:_LISTED])}{ending}",
+        remedy="choose one by number, description or UID (--series)",
     )
 
 

@@ -80,8 +80,10 @@ def check_dicom(path: Path, grid: Grid) -> None:
     count = len(_source(grid).datasets)
     if not (path.is_dir() or is_folder_name(path)) and count > 1:
         raise UsageError(
-            f"write {path.name}: expected a folder for a series of {count} files, got the name of "
-            "one file; leave the suffix out"
+            f"write {path.name}",
+            expected=f"a folder for a series of {count} files",
+            got="the name of one file",
+            remedy="leave the suffix out",
         )
 
 
@@ -120,20 +122,25 @@ def _source(grid: Grid) -> DicomSource:
     source = grid.header.get("dicom")
     if not isinstance(source, DicomSource):
         raise UsageError(
-            "write DICOM: expected a volume that was read from DICOM files, got another; choose "
-            "a name that ends in .nii.gz"
+            "write DICOM",
+            expected="a volume that was read from DICOM files",
+            got="another",
+            remedy="choose a name that ends in .nii.gz",
         )
     rows, columns = source.frames[0].shape
     if grid.values.shape[1:] != (1, columns, rows, len(source.frames)):
         raise UsageError(
-            f"write DICOM: expected the grid of the source, {columns} x {rows} x "
-            f"{len(source.frames)}, got {' x '.join(map(str, grid.shape))}; choose a name that "
-            "ends in .nii.gz"
+            "write DICOM",
+            expected=(f"the grid of the source, {columns} x {rows} x {len(source.frames)}"),
+            got=" x ".join(map(str, grid.shape)),
+            remedy="choose a name that ends in .nii.gz",
         )
     if any(int(dataset.BitsAllocated) not in (8, 16, 32) for dataset in source.datasets):
         raise UsageError(
-            "write DICOM: expected a source of 8, 16 or 32 bits a pixel, got other pixels; choose "
-            "a name that ends in .nii.gz"
+            "write DICOM",
+            expected="a source of 8, 16 or 32 bits a pixel",
+            got="other pixels",
+            remedy="choose a name that ends in .nii.gz",
         )
     return source
 
@@ -145,8 +152,10 @@ def _stored_planes(grid: Grid, source: DicomSource) -> list[NDArray[Any]]:
     values = grid.values.detach().to("cpu")[0, 0].numpy()
     if not np.isfinite(values).all():
         raise NumericalError(
-            "write DICOM: expected finite values, got NaN or infinity; choose a name that ends in "
-            ".nii.gz"
+            "write DICOM",
+            expected="finite values",
+            got="NaN or infinity",
+            remedy="choose a name that ends in .nii.gz",
         )
     exact = [
         (values[..., k].T.astype(np.float64) - frame.intercept) / frame.slope

@@ -116,8 +116,10 @@ def _write_itk(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: ob
     sitk = _simple_itk()
     if grid.values.shape[1] != 1:
         raise ShapeError(
-            f"write: expected 1 channel for NRRD and MHA, got {grid.values.shape[1]}; "
-            "write one file per channel"
+            "write",
+            expected="1 channel for NRRD and MHA",
+            got=grid.values.shape[1],
+            remedy="write one file per channel",
         )
     image = sitk.GetImageFromArray(np.ascontiguousarray(_volume(grid).T))
     affine = flip_lps(grid_affine(grid))

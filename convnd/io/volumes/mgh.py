@@ -129,7 +129,7 @@ def _write_mgh(path: Path, grid: Grid, **_: object) -> None:
     frames = grid.values.shape[1]
     if frames != 1 and not {"mgh", "nifti"} & set(grid.header):
         raise ShapeError(
-            f"write: expected 1 channel for MGH, got {frames}; write one file per channel"
+            "write", expected="1 channel for MGH", got=frames, remedy="write one file per channel"
         )
     volume = voxels_to_write(grid)
     integers = plain_integers(grid)

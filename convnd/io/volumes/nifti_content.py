@@ -40,8 +40,10 @@ def read_single(path: Path, max_voxels: int) -> tuple[Any, bytes]:
         magic = header["magic"].item()
         if magic[:3] != kind.single_magic[:3]:
             raise InputFileError(
-                f"read {path}: expected header and voxels in one file, got magic {magic!r}; "
-                "name the header of a pair .hdr and its voxels .img"
+                f"read {path}",
+                expected="header and voxels in one file",
+                got=f"magic {magic!r}",
+                remedy="name the header of a pair .hdr and its voxels .img",
             )
         size = _content_size(path, header, max_voxels)
         content = _read_content(path, header, stream, start, size, compressed)
@@ -71,8 +73,10 @@ def _content_size(path: Path, header: Any, max_voxels: int, *, pair: bool = Fals
     dtype = header.get_data_dtype()
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise InputFileError(
-            f"read {path}: expected real voxels, got type {dtype}; "
-            "split complex or colour data into volumes"
+            f"read {path}",
+            expected="real voxels",
+            got=f"type {dtype}",
+            remedy="split complex or colour data into volumes",
         )
     return voxel_offset(path, header, pair=pair) + math.prod(shape) * int(dtype.itemsize)
 
@@ -93,11 +97,16 @@ def _read_content(
     if len(content) < size:
         shape = " × ".join(map(str, header.get_data_shape()))
         raise InputFileError(
-            f"read {path}: expected {size:,} bytes for {shape} voxels of "
-            f"{header.get_data_dtype()}, got fewer; the file is cut short"
+            f"read {path}",
+            expected=f"{size:,} bytes for {shape} voxels of {header.get_data_dtype()}",
+            got="fewer",
+            remedy="the file is cut short",
         )
     if len(content) > size + LARGEST_REST:
         raise InputFileError(
-            f"read {path}: expected {size:,} bytes, got many more; the header is wrong"
+            f"read {path}",
+            expected=f"{size:,} bytes",
+            got="many more",
+            remedy="the header is wrong",
         )
     return content

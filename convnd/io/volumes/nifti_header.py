@@ -62,8 +62,10 @@ def voxel_offset(path: Path, header: Any, *, pair: bool = False) -> int:
     first = 0 if pair else header.sizeof_hdr
     if not first <= offset <= _LARGEST_START:
         raise InputFileError(
-            f"read {path}: expected voxels after the header, got vox_offset {offset:g}; "
-            "save it again"
+            f"read {path}",
+            expected="voxels after the header",
+            got=f"vox_offset {offset:g}",
+            remedy="save it again",
         )
     return int(offset)
 
@@ -73,14 +75,16 @@ def checked_shape(path: Path, header: Any, max_voxels: int) -> tuple[int, ...]:
     rank = int(header["dim"][0])
     if not 1 <= rank <= 7:
         raise InputFileError(
-            f"read {path}: expected 1 to 7 axes, got dim[0] = {rank}; save it again"
+            f"read {path}", expected="1 to 7 axes", got=f"dim[0] = {rank}", remedy="save it again"
         )
     shape = [int(extent) for extent in header["dim"][1 : rank + 1]]
     check_positions(path, tuple(shape), max_voxels)
     if max(shape[4:], default=1) > 1:
         raise InputFileError(
-            f"read {path}: expected a 3-D volume or a 4-D series, got {rank}-D "
-            f"{' × '.join(map(str, shape))}; split it"
+            f"read {path}",
+            expected="a 3-D volume or a 4-D series",
+            got=f"{rank}-D {' × '.join(map(str, shape))}",
+            remedy="split it",
         )
     return tuple(shape)
 
@@ -92,7 +96,10 @@ def checked_spacing(path: Path, header: Any) -> tuple[float, ...]:
     pixdim = [float(str(step)) for step in header["pixdim"][1 : rank + 1]]
     if not all(0 < step < math.inf for step in pixdim):
         raise InputFileError(
-            f"read {path}: expected positive finite pixdim, got {pixdim}; correct the header"
+            f"read {path}",
+            expected="positive finite pixdim",
+            got=pixdim,
+            remedy="correct the header",
         )
     return tuple(step * millimetres_per_unit(header) for step in pixdim) + (1.0,) * (3 - rank)
 
@@ -112,8 +119,10 @@ def check_affine(path: Path, header: Any) -> None:
     for name, affine in valid_affines(header).items():
         if not np.isfinite(affine).all() or np.linalg.det(affine[:3, :3]) == 0:
             raise InputFileError(
-                f"read {path}: expected an invertible {name}, got {affine[:3].tolist()}; "
-                "correct the header"
+                f"read {path}",
+                expected=f"an invertible {name}",
+                got=affine[:3].tolist(),
+                remedy="correct the header",
             )
 
 
@@ -155,7 +164,9 @@ def header_geometry(path: Path, header: Any) -> tuple[tuple[float, ...], NDArray
         lengths = np.array(pixdim)
     if not np.isfinite(affine).all():
         raise InputFileError(
-            f"read {path}: expected an affine and spacing in finite millimetres, got "
-            f"{pixdim}; correct the header"
+            f"read {path}",
+            expected="an affine and spacing in finite millimetres",
+            got=pixdim,
+            remedy="correct the header",
         )
     return tuple(map(float, lengths)), affine

@@ -38,8 +38,10 @@ def voxels_to_write(grid: Grid) -> NDArray[Any]:
     volume: NDArray[Any] = grid.values.detach().to("cpu").float()[0].numpy()
     if not grid.header.get("non_finite", False) and not np.isfinite(volume).all():
         raise NumericalError(
-            "write: expected finite voxels, as they were read, got NaN or infinity; "
-            "use a smaller learning rate, or check the input"
+            "write",
+            expected="finite voxels, as they were read",
+            got="NaN or infinity",
+            remedy="use a smaller learning rate, or check the input",
         )
     return volume
 

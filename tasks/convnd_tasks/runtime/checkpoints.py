@@ -75,8 +75,10 @@ class Checkpointer:
 
         if self.every and not is_checkpoint(self.path):
             raise OutputExistsError(
-                f"write {self.path}: expected no such file or a checkpoint of an earlier run, got "
-                "another file; choose another output"
+                f"write {self.path}",
+                expected="no such file or a checkpoint of an earlier run",
+                got="another file",
+                remedy="choose another output",
             )
 
     def open(

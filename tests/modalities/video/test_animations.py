@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def animation(path: Path) -> None:
     ]
     exif = Image.Exif()
     exif[0x10F] = "Camera"
-    options = {"comment": b"Camera"} if path.suffix == ".gif" else {"exif": exif.tobytes()}
+    options: Any = {"comment": b"Camera"} if path.suffix == ".gif" else {"exif": exif.tobytes()}
     frames[0].save(
         path, save_all=True, append_images=frames[1:], duration=[100, 200, 300], **options
     )

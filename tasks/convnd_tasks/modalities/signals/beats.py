@@ -125,8 +125,10 @@ def _whole_windows(starts: Tensor, target: Tensor, extent: int) -> Tensor:
     inside = starts[(starts >= 0) & (starts + target.shape[2] <= extent)]
     if not len(inside):
         raise InputFileError(
-            f"beats: expected a whole beat in the content, got none in {extent} samples; use a "
-            "longer recording or --beat-weight 0"
+            "beats",
+            expected="a whole beat in the content",
+            got=f"none in {extent} samples",
+            remedy="use a longer recording or --beat-weight 0",
         )
     return inside
 
@@ -233,7 +235,10 @@ def style_beats(
     starts = starts[(starts >= 0) & (starts + width <= values.shape[2])]
     if not len(starts):
         raise InputFileError(
-            f"{label}: expected a whole beat, got none; use a longer recording, or --beat-weight 0"
+            str(label),
+            expected="a whole beat",
+            got="none",
+            remedy="use a longer recording, or --beat-weight 0",
         )
     return _StyleBeats(values, mean_event(values, starts[:, None], [width]), len(style_peaks))
 
@@ -284,8 +289,10 @@ def find_peaks(
         return peaks if are_beats(samples, peaks, rate) else None
     if len(peaks) < 2:
         raise InputFileError(
-            f"{label}: expected at least 2 R peaks in lead {names[lead]}, got {len(peaks)}; "
-            "use another recording, or --beat-weight 0"
+            str(label),
+            expected=f"at least 2 R peaks in lead {names[lead]}",
+            got=len(peaks),
+            remedy="use another recording, or --beat-weight 0",
         )
     return peaks
 

@@ -77,8 +77,10 @@ def measure_all(
     for role, grid in (("content", content), ("result", result), *(("style", s) for s in styles)):
         if grid.units != ("s",):
             raise InputFileError(
-                f"evaluate: expected a {role} that knows its sampling rate, got one that does "
-                "not; add --rate"
+                "evaluate",
+                expected=f"a {role} that knows its sampling rate",
+                got="one that does not",
+                remedy="add --rate",
             )
     pairs = pairs or {}
     leads = [
@@ -88,9 +90,10 @@ def measure_all(
     ]
     if not leads:
         raise InputFileError(
-            f"evaluate: expected a result with leads of the content "
-            f"({', '.join(content.channels)}), got {', '.join(result.channels)}; "
-            "give files that belong together"
+            "evaluate",
+            expected=(f"a result with leads of the content ({', '.join(content.channels)})"),
+            got=", ".join(result.channels),
+            remedy="give files that belong together",
         )
     rhythm = _Rhythm.of(content, result, leads)
     measures = [] if rhythm is None else rhythm.measures()
@@ -288,9 +291,10 @@ def _style_leads(style: Grid, leads: Mapping[str, str]) -> dict[str, str]:
     pairs = {lead: name for lead, name in candidates.items() if name is not None}
     if not pairs:
         raise InputFileError(
-            f"evaluate: expected a style with leads of the content ({', '.join(leads)}), got "
-            f"{', '.join(style.channels)}; pair them, for example --leads "
-            f"{next(iter(leads))}={style.channels[0]}"
+            "evaluate",
+            expected=f"a style with leads of the content ({', '.join(leads)})",
+            got=", ".join(style.channels),
+            remedy=(f"pair them, for example --leads {next(iter(leads))}={style.channels[0]}"),
         )
     return pairs
 

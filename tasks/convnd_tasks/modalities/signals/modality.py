@@ -123,7 +123,10 @@ def set_rate(grid: Grid, rate: float, name: str) -> Grid:
         )
     if grid.ndim != 1:
         raise UsageError(
-            f"--rate: expected signals, got {name} with {grid.ndim} spatial axes; leave it out"
+            "--rate",
+            expected="signals",
+            got=f"{name} with {grid.ndim} spatial axes",
+            remedy="leave it out",
         )
     if grid.units == ("px",) or signal_of(grid).rate_assumed:
         timed = dataclasses.replace(grid, spacing=(1 / rate,), units=("s",), axes=("t",))
@@ -131,6 +134,9 @@ def set_rate(grid: Grid, rate: float, name: str) -> Grid:
     known = 1 / grid.spacing[0]
     if not math.isclose(known, rate, rel_tol=1e-6):
         raise UsageError(
-            f"--rate: expected {known:g}, which is what {name} says, got {rate:g}; leave it out"
+            "--rate",
+            expected=f"{known:g}, which is what {name} says",
+            got=f"{rate:g}",
+            remedy="leave it out",
         )
     return grid

@@ -104,8 +104,10 @@ def texture_beats(
 
 def _too_short_error(size: int) -> InputFileError:
     return InputFileError(
-        f"beats: expected room for a whole beat, got {size} samples; make the texture longer "
-        "(--size), or leave --beat-weight out"
+        "beats",
+        expected="room for a whole beat",
+        got=f"{size} samples",
+        remedy="make the texture longer (--size), or leave --beat-weight out",
     )
 
 

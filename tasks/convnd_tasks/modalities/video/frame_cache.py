@@ -111,8 +111,10 @@ class FrameCache(Checkpointer):
         """
         if os.path.lexists(self.path) and not self._is_ours():
             raise OutputExistsError(
-                f"{self.path}: expected no such folder or one of an earlier run, got another; "
-                "choose another output"
+                str(self.path),
+                expected="no such folder or one of an earlier run",
+                got="another",
+                remedy="choose another output",
             )
         if self.exists() and not (resume or overwrite):
             raise OutputExistsError(
@@ -205,8 +207,10 @@ class FrameCache(Checkpointer):
         size = tuple(values.shape[2:]) if self.size is None else self.size
         if values.shape != (1, 3, *size):
             raise InputFileError(
-                f"resume: expected kept frames of {size[1]}x{size[0]} pixels and three channels, "
-                f"got {path} of another shape; start over (--overwrite)"
+                "resume",
+                expected=f"kept frames of {size[1]}x{size[0]} pixels and three channels",
+                got=f"{path} of another shape",
+                remedy="start over (--overwrite)",
             )
         return values
 

@@ -40,20 +40,26 @@ def check_same_voxels(first: Grid, second: Grid) -> None:
             for grid in (first, second)
         ]
         raise InputFileError(
-            f"evaluate: expected two volumes of one shape, got {shapes[0]} and {shapes[1]} voxels; "
-            "give the scan and what was made of it"
+            "evaluate",
+            expected="two volumes of one shape",
+            got=f"{shapes[0]} and {shapes[1]} voxels",
+            remedy="give the scan and what was made of it",
         )
     difference = placement_difference(first, second)
     if difference:
         raise InputFileError(
-            f"evaluate: expected two volumes of the same voxels, got {difference}; resample one "
-            "of them onto the other"
+            "evaluate",
+            expected="two volumes of the same voxels",
+            got=difference,
+            remedy="resample one of them onto the other",
         )
     units = [grid.header.get("value_unit") for grid in (first, second)]
     if all(units) and units[0] != units[1]:
         raise InputFileError(
-            f"evaluate: expected two volumes in one unit, got {units[0]} and {units[1]}; convert "
-            "one of them"
+            "evaluate",
+            expected="two volumes in one unit",
+            got=f"{units[0]} and {units[1]}",
+            remedy="convert one of them",
         )
 
 

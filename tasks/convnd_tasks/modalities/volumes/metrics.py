@@ -93,8 +93,10 @@ def _measure_frame(
     compared = scan.valid & torch.isfinite(after)
     if not bool(compared.any()):
         raise InputFileError(
-            "evaluate: expected voxels that neither are padding nor miss a value, got none; give a "
-            "scan and a result with values"
+            "evaluate",
+            expected="voxels that neither are padding nor miss a value",
+            got="none",
+            remedy="give a scan and a result with values",
         )
     padding = ~scan.valid & torch.isfinite(after)
     changed = float((after != scan.values)[padding].float().mean()) if padding.any() else None

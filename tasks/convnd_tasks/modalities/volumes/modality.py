@@ -80,16 +80,20 @@ class Volumes(Modality):
         """See `Modality.prepare`."""
         if self.settings.spacing and not any(map(is_array, inputs.names)):
             raise UsageError(
-                f"--spacing: expected an array (.npy, .npz) among {', '.join(inputs.names)}, got "
-                "files that hold their own; leave it out"
+                "--spacing",
+                expected=f"an array (.npy, .npz) among {', '.join(inputs.names)}",
+                got="files that hold their own",
+                remedy="leave it out",
             )
         if self.settings.series and not any(Path(name).is_dir() for name in inputs.names):
             raise UsageError(
-                f"--series: expected a folder of DICOM files among {', '.join(inputs.names)}, got "
-                "none; leave it out"
+                "--series",
+                expected=f"a folder of DICOM files among {', '.join(inputs.names)}",
+                got="none",
+                remedy="leave it out",
             )
         if inputs.content is None:
-            raise UsageError("volumes: expected a scan as content, got none; give one")
+            raise UsageError("volumes", expected="a scan as content", got="none", remedy="give one")
         for role, grid, label in inputs.labelled():
             if role == "content":
                 check_scan(grid, label)

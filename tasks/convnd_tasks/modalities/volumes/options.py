@@ -146,7 +146,9 @@ def parse_window(text: str) -> tuple[float, float] | None:
             level, width = (float(word) for word in text.split(","))
     if not (math.isfinite(level) and 0 < width < math.inf):
         raise UsageError(
-            f"--window: expected auto, {', '.join(WINDOWS)} or LEVEL,WIDTH in HU, got {text!r}; "
-            "for example 40,400"
+            "--window",
+            expected=f"auto, {', '.join(WINDOWS)} or LEVEL,WIDTH in HU",
+            got=repr(text),
+            remedy="for example 40,400",
         )
     return level - width / 2, level + width / 2

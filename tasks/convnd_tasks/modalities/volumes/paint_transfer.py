@@ -63,9 +63,15 @@ class PaintTransfer(GridTransfer):
         planes = square_planes(axes.shape, axes.spacing)
         if not planes:
             raise InputFileError(
-                f"scan: expected slices of at least {_SHORTEST} x {_SHORTEST} square pixels along "
-                f"some axis, got {' x '.join(map(str, axes.shape))} at "
-                f"{' x '.join(f'{step:g}' for step in axes.spacing)} mm; use a larger volume"
+                "scan",
+                expected=(
+                    f"slices of at least {_SHORTEST} x {_SHORTEST} square pixels along some axis"
+                ),
+                got=(
+                    f"{' x '.join(map(str, axes.shape))} at "
+                    f"{' x '.join(f'{step:g}' for step in axes.spacing)} mm"
+                ),
+                remedy="use a larger volume",
             )
         prepared = _encode(inputs.content, inputs.styles, options)
         super().__init__(prepared, inputs, options.strength, lambda _: engine(planes))

@@ -46,7 +46,9 @@ def first_order(
 
     x = np.asarray(values if mask is None else values[mask], np.float64).ravel()
     if not x.size:
-        raise InputFileError("radiomics: expected some voxels in the mask, got none; give another")
+        raise InputFileError(
+            "radiomics", expected="some voxels in the mask", got="none", remedy="give another"
+        )
     mean, variance = float(x.mean()), float(x.var())
     z = (x - mean) / (variance**0.5 if variance > 0 else 1.0)
     _, counts = np.unique(np.floor(x / bin_width), return_counts=True)
@@ -105,7 +107,10 @@ def texture(
                 features.append(_haralick((table + table.T) / (2.0 * pairs.size)))
     if not features:
         raise InputFileError(
-            "texture: expected two neighbours or more in the mask, got none; give another"
+            "texture",
+            expected="two neighbours or more in the mask",
+            got="none",
+            remedy="give another",
         )
     return {name: float(np.mean([part[name] for part in features])) for name in features[0]}
 
