@@ -285,7 +285,7 @@ BAD = {
     "unknown backbone": (2, ["photo.png", "painting.png", "--backbone", "vgg"], "did you mean"),
     "unknown colors": (2, ["photo.png", "painting.png", "--colors", "red"], "colors: expected"),
     "other dimension": (2, ["photo.png", "painting.png", "--dim", "3"], "--dim: expected 2"),
-    "no dimension": (2, ["waves"], "--dim: expected 1 for signals"),
+    "no dimension": (2, ["bodies"], "--dim: expected 1 for signals"),
     "nan": (2, ["photo.png", "painting.png", "--style-weight", "nan"], "style_weight: expected 0"),
     "negative": (2, ["photo.png", "painting.png", "--steps", "-1"], "steps: expected 0 <= steps"),
     "no number": (
