@@ -138,7 +138,7 @@ class Grid:
                 remedy="keep the rank",
             )
         spacing = tuple(
-            step * old / new
+            step if old == new else step * old / new  # a product may round
             for step, old, new in zip(self.spacing, self.shape, values.shape[2:], strict=True)
         )
         same_channels = values.shape[1] == self.values.shape[1]

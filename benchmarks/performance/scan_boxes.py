@@ -1,8 +1,9 @@
 """What the transfer of a look does to scans: known answers and harm, box by box.
 
 Each box (a scan, or a part of one) takes the look of styles whose right answer is known: the
-mirrored box with white noise, with noise of a kernel, with a blur of one voxel, and sharpened. Then
-it takes the look of another scan, and that of the built-in style. The figures of every run are
+mirrored box with white noise, with noise of a kernel, with a blur of one voxel, and sharpened; and
+the lower half of its slices with white noise, for the upper half. Then it takes the look of another
+scan, and that of the built-in style. The figures of every run are
 measured by `scan_figures`, without the code that changes scans.
 
     python -m benchmarks.performance.scan_boxes chest.nii.gz=other.nii.gz head.nii.gz --simulated
@@ -35,11 +36,13 @@ from convnd import io
 from convnd.errors import ConvndError
 from convnd.grid import Grid
 
-KNOWN = ("white", "coloured", "blur", "sharp")
+KNOWN = ("white", "coloured", "blur", "sharp", "slices")
+NOISES = ("white", "coloured", "slices")
 STYLES = (*KNOWN, "scan", "built-in")
 
 _NOISE_HU, _NOISE_SHARE = 20.0, 0.025  # of CT; of the spread of other values
 _KERNEL, _BLUR, _SHARPENING = 1.2, 1.0, 1.2  # voxels
+_FEWEST_SLICES = 8
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def main() -> None:
         rows,
         section="Volumes",
         summary=(
-            "spectrum left: % of the distance between the noise spectra of content and truth; "
+            "spectrum left: % of the noise that the truth has more than the content, by frequency; "
             "edges: % by which the slope of edges misses the truth; mean: largest change of the "
             "mean of a tissue, in HU or % of its value; CNR: contrast to noise over that of the "
             "truth; thin: contrast of thin structures over that expected; largest: change of a "
@@ -105,9 +108,16 @@ def run(box: Box, name: str, keep: Path | None = None) -> dict[str, Any]:
     content = np.ascontiguousarray(np.nan_to_num(content, nan=float(np.nanmin(content))))
     grid = _grid(content, spacing, unit)
     truth = expected = None
-    if name in KNOWN:
+    if name == "slices":
+        if len(content) < 2 * _FEWEST_SLICES:
+            return {}
+        noisy, upper = _truth(content, spacing, "white", unit), len(content) // 2
+        style = _grid(noisy[:upper], spacing, unit)
+        content, truth = content[upper:].copy(), noisy[upper:]
+        grid, expected = _grid(content, spacing, unit), content
+    elif name in KNOWN:
         truth = _truth(content, spacing, name, unit)
-        expected = content if name in ("white", "coloured") else truth
+        expected = content if name in NOISES else truth
         style = _grid(truth[..., ::-1], spacing, unit)
     elif name == "built-in":
         style = open_style(default_style(grid, "auto"), 0, grid)

@@ -28,7 +28,8 @@ __all__ = [
 
 Volume = NDArray[np.float32]
 
-_SIDE, _REGIONS = 16, 60  # pixels along a flat region; their largest number
+_SIDE = 16  # pixels along a region
+_FEWEST_REGIONS, _REGIONS = 8, 1000  # of a tissue whose spectrum is compared
 _FEWEST = 300  # voxels of a tissue
 _HU_LIMITS = (-950.0, -500.0, -200.0, 200.0)
 
@@ -40,38 +41,42 @@ def widths(spacing: Sequence[float], sigma: float) -> list[float]:
 
 
 def spectrum_left(content: Volume, truth: Volume, result: Volume, labels: Any) -> dict[int, float]:
-    """Share of the distance between the noise spectra of content and truth that the result leaves.
+    r"""Share of the distance between the noise spectra of content and truth that the result leaves.
 
-    The spectra are those of the flattest regions of each tissue of the content, after a quadratic
-    surface was subtracted from each, in rings of equal frequency.
+    Truth and result are the content plus something, so the spectra of what was added are compared,
+    :math:`\sum |P_{result - content} - P_{truth - content}| / \sum P_{truth - content}`: the noise
+    that the content has anyway would only add scatter. The spectra are the mean over the regions of
+    a tissue, after a quadratic surface was subtracted from each, in rings of equal frequency.
+    Tissues in which the scan's range cuts more than 1 % of the truth do not count: what was added
+    there is not the known noise.
 
     Returns:
         By tissue.
     """
     left = {}
-    for tissue, places in _flat_regions(content, labels).items():
-        first, target, last = (_rings(volume, places) for volume in (content, truth, result))
-        left[tissue] = float(np.abs(last - target).sum() / np.abs(first - target).sum())
+    ends = [content.min(), content.max()]
+    for tissue, places in _regions(labels).items():
+        if np.isin(truth[labels == tissue], ends).mean() > 0.01:
+            continue
+        target, last = (_rings(volume - content, places) for volume in (truth, result))
+        left[tissue] = float(np.abs(last - target).sum() / target.sum())
     return left
 
 
-def _flat_regions(content: Volume, labels: Any) -> dict[int, list[tuple[int, int, int]]]:
-    """Corners of the flattest quarter of the regions that lie in one tissue, by tissue."""
-    smooth = ndimage.gaussian_filter(content, (0, 2, 2))
-    regions: dict[int, list[tuple[float, tuple[int, int, int]]]] = {}
-    for z in range(content.shape[0]):
-        for y in range(0, content.shape[1] - _SIDE + 1, _SIDE // 2):
-            for x in range(0, content.shape[2] - _SIDE + 1, _SIDE // 2):
+def _regions(labels: Any) -> dict[int, list[tuple[int, int, int]]]:
+    """Corners of the regions that lie in one tissue, by tissue."""
+    regions: dict[int, list[tuple[int, int, int]]] = {}
+    for z in range(labels.shape[0]):
+        for y in range(0, labels.shape[1] - _SIDE + 1, _SIDE // 2):
+            for x in range(0, labels.shape[2] - _SIDE + 1, _SIDE // 2):
                 index = (z, slice(y, y + _SIDE), slice(x, x + _SIDE))
                 tissue = int(labels[z, y + _SIDE // 2, x + _SIDE // 2])
                 if tissue >= 0 and (labels[index] == tissue).mean() > 0.9:
-                    regions.setdefault(tissue, []).append((float(smooth[index].std()), (z, y, x)))
+                    regions.setdefault(tissue, []).append((z, y, x))
     return {
-        tissue: [
-            place for _, place in sorted(candidates)[: max(4, min(_REGIONS, len(candidates) // 4))]
-        ]
-        for tissue, candidates in regions.items()
-        if len(candidates) >= 4
+        tissue: places[:: max(1, len(places) // _REGIONS)]
+        for tissue, places in regions.items()
+        if len(places) >= _FEWEST_REGIONS
     }
 
 
@@ -187,14 +192,16 @@ def edge_slope(volume: Volume, spacing: Sequence[float], guide: Volume) -> float
 def dice(
     expected: Volume, result: Volume, spacing: Sequence[float], background: Any, classes: int
 ) -> float:
-    """Dice of Otsu's classes, the mean over classes weighted by their volumes."""
+    """Dice of Otsu's classes, the mean over classes."""
     first, second = (
         ndimage.gaussian_filter(volume, widths(spacing, 1.5))[~background]
         for volume in (expected, result)
     )
     limits = _otsu(first, classes)
     one, other = np.searchsorted(limits, first), np.searchsorted(limits, second)
-    return float((one == other).mean())
+    table = np.bincount(classes * one + other, minlength=classes**2).reshape(classes, classes)
+    overlaps = 2 * np.diag(table) / np.maximum(1, table.sum(0) + table.sum(1))
+    return float(overlaps.mean())
 
 
 def dark_lung(volume: Volume, labels: Any) -> float:

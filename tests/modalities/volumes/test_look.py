@@ -243,7 +243,7 @@ def test_safety_finds_harm() -> None:
     values = torch.from_numpy(chest(5, 1)).float()
     scan = Scan.of(values, SPACING)
     kernel = torch.zeros(3, 3, 3)
-    changes = {tissue: NoiseChange(kernel, kernel, 0.0, 5.0, 5.0) for tissue in range(5)}
+    changes = {tissue: NoiseChange(kernel, kernel, kernel, 5.0, 5.0) for tissue in range(5)}
 
     def broken(result: torch.Tensor) -> str:
         figures = measure_safety(scan, values, result, HOUNSFIELD, changes, 1.0, "HU")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
 from convnd_tasks.modalities.volumes.noise_covariance import (
@@ -155,20 +156,31 @@ class NoiseChange:
     Args:
         added: filter that turns white noise into the noise that is added.
         removed: filter that takes the noise that is removed out of the scan.
-        removed_variance: of the noise that is removed.
+        removed_noise: filter that turns white noise into noise like that which is removed.
         scan: standard deviation of the scan's noise.
         style: standard deviation of the style's noise.
     """
 
     added: Tensor
     removed: Tensor
-    removed_variance: float
+    removed_noise: Tensor
     scan: float
     style: float
 
+    def deviation_after(self, sigma: Sequence[float]) -> float:
+        """Standard deviation of the change after a blur.
+
+        Args:
+            sigma: of a Gaussian, in voxels along each axis.
+        """
+        pads = [math.ceil(4 * width) for width in reversed(sigma) for _ in range(2)]
+        kernels = [F.pad(kernel, pads) for kernel in (self.added, self.removed_noise)]
+        return math.sqrt(sum(float(gaussian(k, sigma).square().sum()) for k in kernels))
+
     def only_adding(self) -> NoiseChange:
         """The change without what it removes."""
-        return dataclasses.replace(self, removed=torch.zeros_like(self.removed))
+        none = torch.zeros_like(self.removed)
+        return dataclasses.replace(self, removed=none, removed_noise=none)
 
 
 def scheme_of(scan: Scan, unit: str) -> Scheme:
@@ -312,7 +324,7 @@ def change_noise(
             # Within the tissue, so that its borders are no structure.
             residual = tissue_residual(scan.values, tissues.mask(tissue), scan.spacing, resolution)
             fine = _filtered(torch.fft.rfftn(residual, size), change.removed, size, white.shape)
-            total -= share * _noise_like(fine, change.removed_variance, scan, resolution)
+            total -= share * _noise_like(fine, change.removed_noise, scan, resolution)
         if spectrum is not None and bool(change.added.any()):
             added = _filtered(spectrum, change.added, size, white.shape)
             total += share * added * _room(scan, tissues.mask(tissue), change, resolution)
@@ -336,52 +348,28 @@ def _filters_of_style(
         return {}
     targets = {axis: style.edges[axis].sharpness() for axis in shared}
     aims = dict(targets)
-    values = value_quantiles(scan.values, scan.spacing, scan.valid, resolution)
-    distance = value_distance(values, style.values)
     filters: dict[int, Filter] = {}
     for _ in range(_ITERATIONS):
         filters = {axis: find_filter(own[axis], aims[axis]) for axis in shared}
-        whole = filters | _of_alike_axes(filters, scan.spacing, resolution)
-        filtered = apply_filters(scan.values, whole, scan.valid)
+        filtered = apply_filters(scan.values, filters, scan.valid)
         edges, slopes = measure_edges(filtered, scan.spacing, scan.valid, resolution)
         # Other voxels are the strongest edges after the filter, so the aim is corrected.
         for axis in shared:
             if axis in edges:
                 error = (targets[axis] - 1) / max(1e-3, edges[axis].sharpness() - 1)
                 aims[axis] = 1 + (aims[axis] - 1) * math.sqrt(error)
-    filters = {
+    values = value_quantiles(filtered, scan.spacing, scan.valid, resolution)
+    distance = value_distance(values, style.values)
+    return {
         axis: along
         for axis, along in filters.items()
         if is_significant(own[axis], style.edges[axis], (slopes, style.strengths), distance)
     }
-    return filters | _of_alike_axes(
-        filters, scan.spacing, resolution, [axis for axis in range(3) if axis not in shared]
-    )
-
-
-def _of_alike_axes(
-    filters: Mapping[int, Filter],
-    spacing: Sequence[float],
-    resolution: float,
-    axes: Sequence[int] = (0, 1, 2),
-) -> dict[int, Filter]:
-    """Filters along axes without one, from those with the same spacing."""
-    filled = {}
-    for axis, width in enumerate(sigmas(spacing, resolution, min(spacing))):
-        alike = [
-            along.amount
-            for other, along in filters.items()
-            if math.isclose(spacing[other], spacing[axis], rel_tol=0.05)
-        ]
-        if width > 0 and axis in axes and axis not in filters and alike:
-            filled[axis] = Filter(sum(alike) / len(alike), resolution / spacing[axis])
-    return filled
 
 
 def _noise_change(scan: NoiseCovariance, style: NoiseCovariance, resolution: float) -> NoiseChange:
     own, target = power_spectrum(scan.values), power_spectrum(style.values)
-    added = removed = torch.zeros_like(scan.values)
-    variance = 0.0
+    added = removed = removed_noise = torch.zeros_like(scan.values)
     if float((target - own).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
         lacking = style.values - scan.values
         added = _kernel(fit_spectrum(lacking, scan.spacing, resolution).sqrt())
@@ -390,8 +378,8 @@ def _noise_change(scan: NoiseCovariance, style: NoiseCovariance, resolution: flo
         ratio = target / own.clamp(min=1e-12 * float(own.max()))
         visible = high_pass_power(own.shape, scan.spacing, resolution) > 0.02
         transfer = torch.where(visible, 1 - ratio.clamp(0, 1).sqrt(), 0.0)
-        removed, variance = _kernel(transfer), float((own * transfer.square()).mean())
-    return NoiseChange(added, removed, variance, scan.deviation, style.deviation)
+        removed, removed_noise = _kernel(transfer), _kernel(own.sqrt() * transfer)
+    return NoiseChange(added, removed, removed_noise, scan.deviation, style.deviation)
 
 
 def _room(scan: Scan, mask: Tensor, change: NoiseChange, resolution: float) -> Tensor | float:
@@ -437,18 +425,19 @@ def _filtered(
     return result[tuple(slice(0, extent) for extent in shape)]
 
 
-def _noise_like(fine: Tensor, variance: float, scan: Scan, resolution: float) -> Tensor:
+def _noise_like(fine: Tensor, noise: Tensor, scan: Scan, resolution: float) -> Tensor:
     """Return the part of a fine component that is noise.
 
     This is all of it where it is as strong as noise alone, and nothing at structures.
 
     Args:
         fine: the component.
-        variance: of it where there is noise alone.
+        noise: filter that makes such a component of white noise.
         scan: has the same grid.
         resolution: see `Look.measure`.
     """
     widths = sigmas(scan.spacing, _ENERGY * resolution, min(scan.spacing))
+    variance = float(noise.square().sum())
     energy = gaussian(fine.square(), widths)
     share = (_STRUCTURE - energy / max(variance, 1e-30)) / (_STRUCTURE - 1)
     limit = _LARGEST_REMOVAL * math.sqrt(variance)

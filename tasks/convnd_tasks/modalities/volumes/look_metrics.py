@@ -240,9 +240,8 @@ def edge_widths(scan: Scan, resolution: float) -> dict[int, float]:
     part = scan.sample()
     narrow, wide = (sigma * resolution for sigma in EDGE_SIGMAS)
     widths = {}
-    for axis, profiles in measure_edges(part.values, part.spacing, part.valid, resolution)[
-        0
-    ].items():
+    edges, _ = measure_edges(part.values, part.spacing, part.valid, resolution, pooled=False)
+    for axis, profiles in edges.items():
         square = profiles.sharpness() ** 2
         if square > 1:
             widths[axis] = math.sqrt(max(0.0, (wide**2 - square * narrow**2) / (square - 1)))
@@ -261,7 +260,7 @@ def anatomy(
     A style of another sharpness changes thin structures; a transfer allows for it, and this does
     not.
     """
-    zero = torch.zeros(())
+    zero = torch.zeros(1, 1, 1)
     changes = {}
     for number, noise in before.noise.items():
         others = [
@@ -269,7 +268,7 @@ def anatomy(
             *(style.noise[number] for style in styles if number in style.noise),
         ]
         largest = max(other.deviation for other in others)
-        changes[number] = NoiseChange(zero, zero, 0.0, noise.deviation, largest)
+        changes[number] = NoiseChange(zero, zero, zero, noise.deviation, largest)
     figures = measure_safety(
         before.scan,
         before.scan.values,

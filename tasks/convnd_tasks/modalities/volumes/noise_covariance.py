@@ -13,7 +13,6 @@ over parts of a scan and know no number of axes.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convnd_tasks.modalities.volumes.smoothing import gaussian, local_mean, sigmas
+from convnd_tasks.modalities.volumes.smoothing import (
+    fft_length,
+    gaussian,
+    local_mean,
+    sigmas,
+)
 from convnd_tasks.modalities.volumes.tissues import TissueMap
 
 __all__ = [
@@ -45,8 +49,6 @@ _LOCAL = 3.0  # resolutions, sigma of the window in which a standard deviation i
 _SPREAD = (0.15, 0.4)  # relative distance from the most frequent local deviation; limits of it
 _RISES_FROM = 0.25  # share of the power that the high-pass filter passes, below which noise is flat
 _FEWEST = 400  # places
-_SAMPLES = 40_000  # places at most whose neighbours are read
-_READS = 30_000_000  # neighbours that are read at most
 _FLAT = 0.15  # share of a tissue that is flat, below which its noise is not told from anatomy
 
 
@@ -317,25 +319,16 @@ def _flat_places(
 
 def _covariance(residual: Tensor, inner: Tensor, places: Tensor, counts: Sequence[int]) -> Tensor:
     """Covariance by lag at some places, alike in both directions of every axis."""
-    lags = (counts[0] + 1) * math.prod(2 * count + 1 for count in counts[1:])
-    places = places[:: max(1, len(places) // min(_SAMPLES, _READS // lags))]
-    pads = [count for count in reversed(counts) for _ in range(2)]
-    field = F.pad(residual, pads)
-    weight = F.pad(inner.float(), pads)
-    _, height, width = field.shape
-    shifted = places + torch.tensor(counts)
-    start = (shifted[:, 0] * height + shifted[:, 1]) * width + shifted[:, 2]
-    centre = field.view(-1)[start]
-    result = torch.zeros([2 * count + 1 for count in counts])
-    ranges = [range(-count, count + 1) for count in counts]
-    for lag in itertools.product(range(counts[0] + 1), *ranges[1:]):
-        index = start + (lag[0] * height + lag[1]) * width + lag[2]
-        total = (centre * field.view(-1)[index]).sum(dtype=torch.float64)
-        number = weight.view(-1)[index].sum(dtype=torch.float64)
-        value = total / number if number > 0.1 * len(places) else 0.0
-        for sign in (1, -1):
-            place = [count + sign * step for count, step in zip(counts, lag, strict=True)]
-            result[tuple(place)] = value
+    marks = torch.zeros_like(residual)
+    marks[tuple(places.T)] = 1.0
+    size = [fft_length(n + count) for n, count in zip(residual.shape, counts, strict=True)]
+    spectra = [torch.fft.rfftn(field, size) for field in (marks * residual, residual)]
+    total = torch.fft.irfftn(spectra[0].conj() * spectra[1], size)
+    spectra = [torch.fft.rfftn(field, size) for field in (marks, inner.float())]
+    number = torch.fft.irfftn(spectra[0].conj() * spectra[1], size)
+    lags = torch.meshgrid(*(torch.arange(-count, count + 1) for count in counts), indexing="ij")
+    total, number = total[lags], number[lags]  # negative lags are at the end
+    result = torch.where(number > 0.1 * len(places), total / number.clamp(min=1.0), 0.0)
     for axis in range(3):
         result = (result + result.flip(axis)) / 2
     return result

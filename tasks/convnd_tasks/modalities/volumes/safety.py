@@ -6,12 +6,14 @@ sharpness was changed, and against the noise that the style has.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from convnd_tasks.modalities.volumes.look import NoiseChange, Scan
 from convnd_tasks.modalities.volumes.smoothing import erode, local_mean, sigmas
@@ -32,8 +34,11 @@ _CONTRAST = 0.1
 # Of normal noise 98 % are within 3.5 medians of its magnitude; structures are further out.
 _TAIL = 4.5
 _DICE = 0.98
+_LEAST_DICE = 0.95  # noise that hides more of the anatomy is no longer only a look
+_DICE_SCATTER = 0.005
 _EMPHYSEMA = -950.0  # HU
 _LAA_POINTS = 1.0
+_BLOCK = 16  # voxels
 _SEGMENT_SIGMA = 1.5  # resolutions; segmentations look at scans without their noise
 
 
@@ -63,11 +68,11 @@ class SafetyFigure:
     def __str__(self) -> str:
         unit = f" {self.unit}" if self.unit else ""
         limits = (
-            f"at most {self.high:g}"
+            f"at most {self.high:.3g}"
             if self.low in (-math.inf, 0.0)
-            else f"at least {self.low:g}"
+            else f"at least {self.low:.3g}"
             if self.high == math.inf
-            else f"{self.low:g} to {self.high:g}"
+            else f"{self.low:.3g} to {self.high:.3g}"
         )
         return f"{self.name} {self.value:.3g}{unit} ({limits})"
 
@@ -100,7 +105,7 @@ def measure_safety(
     return [
         *_tissue_means(scan, result, tissues, unit),
         *_largest_changes(expected, result, tissues, changes),
-        *_structures(scan, expected, result, resolution),
+        *_structures(scan, expected, result, tissues, changes, resolution),
         *(_dark_lung(scan, expected, result, tissues, changes) if scheme == HOUNSFIELD else []),
     ]
 
@@ -146,7 +151,12 @@ def _largest_changes(
 
 
 def _structures(
-    scan: Scan, expected: Tensor, result: Tensor, resolution: float
+    scan: Scan,
+    expected: Tensor,
+    result: Tensor,
+    tissues: TissueMap,
+    changes: Mapping[int, NoiseChange],
+    resolution: float,
 ) -> list[SafetyFigure]:
     """Contrast of thin structures and overlap of segmentations, if the scan shows any."""
     weight = scan.valid.float()
@@ -172,14 +182,23 @@ def _structures(
     ratio = float((first * second).sum() / first.square().sum().clamp(min=1e-300))
     return [
         SafetyFigure("contrast of thin structures", ratio, 1 - _CONTRAST, 1 + _CONTRAST),
-        *_segmentation(scan, expected, result, resolution),
+        *_segmentation(scan, expected, result, tissues, changes, resolution),
     ]
 
 
 def _segmentation(
-    scan: Scan, expected: Tensor, result: Tensor, resolution: float
+    scan: Scan,
+    expected: Tensor,
+    result: Tensor,
+    tissues: TissueMap,
+    changes: Mapping[int, NoiseChange],
+    resolution: float,
 ) -> list[SafetyFigure]:
-    """Overlap of the two classes of Otsu's threshold and of the three of his two, by volume."""
+    """Dice (1945) of the classes between Otsu's thresholds, the mean over two and three classes.
+
+    The noise that a style has moves voxels across a threshold that lies within a tissue, whatever
+    adds it. Where it explains less overlap than the limit, what it explains is the limit.
+    """
     weight = scan.valid.float()
     widths = sigmas(scan.spacing, _SEGMENT_SIGMA * resolution, min(scan.spacing))
     first, second = (
@@ -187,13 +206,30 @@ def _segmentation(
     )
     if not first.numel():
         return []
+    noise = first.new_zeros(len(tissues.scheme.names))
+    for number, change in changes.items():
+        noise[number] = change.deviation_after(widths)
+    deviation = noise[tissues.labels[scan.valid].long()].clamp(min=1e-30)
     figures = []
     for classes, name in ((2, "two"), (3, "three")):
-        limits = first.new_tensor(otsu_limits([first], classes))
-        one, other = torch.bucketize(first, limits), torch.bucketize(second, limits)
-        overlap = float((one == other).float().mean())  # Dice, weighted by the volume of a class
-        figures.append(SafetyFigure(f"Dice of {name} classes", overlap, _DICE, math.inf))
+        limits = (-math.inf, *otsu_limits([first], classes), math.inf)
+        overlaps = []
+        for low, high in itertools.pairwise(limits):
+            before, after = ((low <= part) & (part < high) for part in (first, second))
+            # The probability that a voxel is in the class once noise was added.
+            below, above = (torch.special.ndtr((end - first) / deviation) for end in (low, high))
+            likely = above - below
+            overlaps.append((_dice(before, after.float()), _dice(before, likely)))
+        overlap, explained = (sum(part) / classes for part in zip(*overlaps, strict=True))
+        limit = min(_DICE, max(_LEAST_DICE, explained - _DICE_SCATTER))
+        figures.append(SafetyFigure(f"Dice of {name} classes", overlap, limit, math.inf))
     return figures
+
+
+def _dice(mask: Tensor, share: Tensor) -> float:
+    """Twice the overlap of a mask and a share of voxels, over the sum of their volumes."""
+    overlap, volume = share[mask].sum(dtype=torch.float64), share.sum(dtype=torch.float64)
+    return float(2 * overlap / (volume + mask.sum()).clamp(min=1.0))
 
 
 def _dark_lung(
@@ -211,14 +247,20 @@ def _dark_lung(
     before, after = expected[mask], result[mask]
     change = changes[lung]
     if change.style < change.scan:
-        explained = float((before < _EMPHYSEMA).float().mean())
+        explained = (before < _EMPHYSEMA).float()
     else:
         # The share of a normal distribution around each voxel that is below.
         widths = sigmas(scan.spacing, _SEGMENT_SIGMA * 2 * min(scan.spacing), min(scan.spacing))
         variance = local_mean((result - expected).square(), mask.float(), widths)[mask]
         distance = (_EMPHYSEMA - before) / (2 * variance).sqrt().clamp(min=1e-6)
-        explained = float((0.5 + 0.5 * torch.erf(distance)).mean())
-    share = float((after < _EMPHYSEMA).float().mean())
-    points = 100 * abs(share - explained)
+        explained = 0.5 + 0.5 * torch.erf(distance)
+    beyond = (after < _EMPHYSEMA).float() - explained
+    points = float(beyond.mean())
+    # Noise of few voxels scatters; blocks that are longer than it correlates tell by how much.
+    field = torch.zeros_like(expected)
+    field[mask] = beyond - points
+    side = [min(_BLOCK, extent) for extent in field.shape]
+    sums = F.avg_pool3d(field[None], side, ceil_mode=True, divisor_override=1)
+    limit = _LAA_POINTS + 2 * 100 * float(sums.square().sum().sqrt()) / len(beyond)
     name = "dark lung (LAA-950) beyond what noise explains"
-    return [SafetyFigure(name, points, 0.0, _LAA_POINTS, "points")]
+    return [SafetyFigure(name, 100 * abs(points), 0.0, limit, "points")]

@@ -45,15 +45,16 @@ __all__ = [
 EDGE_SIGMAS = _NARROW, _WIDE = 0.7, 2.0
 """Standard deviations of the narrow and the wide Gaussian, in resolutions."""
 
-_REACH = 10  # resolutions, half the length of a profile
+_REACH = 7  # resolutions, half the length of a profile
 _STRONGEST = 0.02  # share of the voxels that are edges
 _STRENGTHS = (0.9, 0.95, 0.98, 0.99, 0.995)  # quantiles of the slopes that describe an anatomy
-_FEWEST = 200
+_FEWEST = 100
 _MOST = 20_000
 _MASK_SHARPENING = 1.0  # resolutions, sigma of the Gaussian whose difference sharpens
 _MOST_BLUR, _MOST_SHARPENING = 2.0, 4.0
 _LEAST_SPREAD = 0.15  # of the logarithm of Q - 1, between anatomies
-_LEAST_CHANGE = 0.05  # relative change of Q - 1 below which sharpness stays as it is
+_UNKNOWN_SPREAD = 0.5  # the largest between parts of large scans
+_LEAST_CHANGE = 0.15  # of the logarithm of Q - 1, below it sharpness stays: 7 % of a slope at most
 # From here on two anatomies have nothing in common: mean log ratio of slopes, distance of values.
 _OTHER_SLOPES, _OTHER_VALUES = 0.25, 0.1
 
@@ -80,7 +81,7 @@ class EdgeProfiles:
     def spread(self) -> float:
         """Standard deviation of the logarithm of Q - 1 between parts of the scan."""
         logs = torch.tensor([_log(_ratio(part, self.unit, None)) for part in self.parts])
-        return float(logs.std()) if len(logs) > 1 else 1.0
+        return float(logs.std()) if len(logs) > 1 else _UNKNOWN_SPREAD
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,12 @@ class Filter:
 
 
 def measure_edges(
-    values: Tensor, spacing: Sequence[float], valid: Tensor, resolution: float
+    values: Tensor,
+    spacing: Sequence[float],
+    valid: Tensor,
+    resolution: float,
+    *,
+    pooled: bool = True,
 ) -> tuple[dict[int, EdgeProfiles], Tensor]:
     """The profiles along each axis that is fine enough, and the strengths of the edges.
 
@@ -115,37 +121,44 @@ def measure_edges(
         spacing: mm along each axis.
         valid: voxels that are no background; edges of the background do not count.
         resolution: mm, of the coarser of the scans that are compared.
+        pooled: whether axes with the same spacing share their profiles.
 
     Returns:
         Profiles by axis, none where there are too few edges; and quantiles of the slopes.
     """
     widths = sigmas(spacing, _WIDE * resolution, min(spacing))
-    reach = [math.ceil(_REACH * resolution / step) for step in spacing]
-    axes = [
-        axis
-        for axis, width in enumerate(widths)
-        if width > 0 and values.shape[axis] > 2 * reach[axis] + 2
-    ]
-    if not axes:
+    fine = [axis for axis, width in enumerate(widths) if width > 0]
+    reach = [math.ceil(_REACH * resolution / step - 0.5) for step in spacing]
+    long = [axis for axis in fine if values.shape[axis] > 2 * reach[axis] + 2]
+    if not long:
         return {}, torch.zeros(len(_STRENGTHS))
     smooth = local_mean(values, valid.float(), widths)
-    slopes = {axis: torch.gradient(smooth, dim=axis)[0] / spacing[axis] for axis in axes}
+    slopes = {axis: torch.gradient(smooth, dim=axis)[0] / spacing[axis] for axis in long}
     strength = torch.stack([slope.square() for slope in slopes.values()]).sum(0).sqrt()
     near = [_WIDE * width if width > 0 else 0 for width in widths]
     strengths = _quantiles(strength[erode(valid, [math.ceil(width) for width in near])], _STRENGTHS)
-    profiles = {}
-    for axis in axes:
+    lines: dict[int, list[Tensor]] = {}  # by the first axis with a spacing
+    for axis in long:
         room = [reach[axis] if other == axis else 0 for other in range(3)]
         inside = _interior(erode(valid, room), axis, reach[axis])
         if int(inside.sum()) < _FEWEST:
             continue
         (limit,) = _quantiles(strength[inside], [1 - _STRONGEST]).tolist()
         edges = inside & (strength >= limit) & (slopes[axis].abs() >= 0.8 * strength)
-        places = edges.nonzero()
-        if limit > 0 and len(places) >= _FEWEST:
-            profiles[axis] = _profiles(
-                values, places, axis, reach[axis], resolution / spacing[axis]
-            )
+        if limit > 0:
+            parts = _lines(values, edges.nonzero(), axis, reach[axis])
+            first = next(n for n in fine if n == axis or (pooled and _alike(spacing, n, axis)))
+            former = lines.get(first, [parts[0][:0]] * len(parts))
+            lines[first] = [torch.cat(pair) for pair in zip(former, parts, strict=True)]
+    profiles = {}
+    for first, parts in lines.items():
+        if sum(map(len, parts)) >= _FEWEST:
+            moments = [part.mT @ part for part in parts]
+            large = [m for m, part in zip(moments, parts, strict=True) if len(part) > 50]
+            total = torch.stack(moments).sum(0)
+            edges_along = EdgeProfiles(total, tuple(large), resolution / spacing[first])
+            alike = [n for n in fine if n == first or (pooled and _alike(spacing, first, n))]
+            profiles.update(dict.fromkeys(alike, edges_along))
     return profiles, strengths
 
 
@@ -174,7 +187,7 @@ def is_significant(
         scan: edges of the scan along an axis.
         style: edges of the style along it.
         strengths: quantiles of the slopes of both, of the scan after it was filtered.
-        distance: between the values of both, see `value_distance`.
+        distance: between the values of both, see `value_distance`; of the filtered scan.
     """
     ratio = (strengths[1] / strengths[0].clamp(min=1e-12)).clamp(min=1e-6).log()
     unlike = max(float(ratio.abs().mean()) / _OTHER_SLOPES, distance / _OTHER_VALUES)
@@ -202,7 +215,7 @@ def value_quantiles(
 
 
 def differs(scan: EdgeProfiles, style: EdgeProfiles, least: float = 0.0) -> bool:
-    """Whether the logarithms of Q - 1 differ by more than 0.05 and than another limit."""
+    """Whether the logarithms of Q - 1 differ by more than 0.15 and than another limit."""
     difference = _log(style.sharpness()) - _log(scan.sharpness())
     return abs(difference) > max(_LEAST_CHANGE, least)
 
@@ -222,18 +235,20 @@ def apply_filters(values: Tensor, filters: Mapping[int, Filter], valid: Tensor) 
     return torch.where(valid, filled, values)
 
 
-def _profiles(values: Tensor, places: Tensor, axis: int, reach: int, unit: float) -> EdgeProfiles:
+def _lines(values: Tensor, places: Tensor, axis: int, reach: int) -> list[Tensor]:
+    """Values across edges along an axis, less their mean, of each octant of the volume."""
     places = places[:: max(1, len(places) // _MOST)]
-    offsets = torch.arange(-reach, reach + 1)
     index = [places[:, None, other] for other in range(3)]
-    index[axis] = index[axis] + offsets
+    index[axis] = index[axis] + torch.arange(-reach, reach + 1)
     lines = values[tuple(index)].double()
     lines = lines - lines.mean(1, keepdim=True)
     octant = (2 * places // torch.tensor(values.shape)) @ torch.tensor([4, 2, 1])
-    parts = [lines[octant == number] for number in range(8)]
-    return EdgeProfiles(
-        lines.mT @ lines, tuple(part.mT @ part for part in parts if len(part) > 50), unit
-    )
+    return [lines[octant == number] for number in range(8)]
+
+
+def _alike(spacing: Sequence[float], first: int, second: int) -> bool:
+    """Whether two axes have the same spacing, as far as sharpness is concerned."""
+    return math.isclose(spacing[first], spacing[second], rel_tol=0.05)
 
 
 def _ratio(moments: Tensor, unit: float, matrix: Tensor | None) -> float:

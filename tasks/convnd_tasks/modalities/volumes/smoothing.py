@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["constant_background", "erode", "filter_axis", "gaussian", "local_mean", "sigmas"]
+__all__ = [
+    "constant_background",
+    "erode",
+    "fft_length",
+    "filter_axis",
+    "gaussian",
+    "local_mean",
+    "sigmas",
+]
 
 _PLATEAU = 1e-3
 """Share of a scan's voxels from which on equal neighbours are a constant region."""
@@ -123,6 +131,23 @@ def constant_background(values: Tensor) -> Tensor:
         if value in ends or (len(others) == 1 and around):
             background |= mask
     return background
+
+
+def fft_length(least: int) -> int:
+    """The smallest product of 2, 3 and 5 that is at least a number; Fourier transforms are quick.
+
+    >>> fft_length(67)
+    72
+    """
+    length = least
+    while True:
+        rest = length
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return length
+        length += 1
 
 
 @lru_cache(maxsize=32)

@@ -136,21 +136,22 @@ def _may_be_hounsfield(scan: Grid) -> bool:
 
 def _level_ratio(scan: Grid, style: Grid) -> float:
     """The median of a scan's tissues over that of a style's; 1 where they are nearly the same."""
-    levels = []
+    parts = []
     for grid in (scan, style):
-        values = Orientation(grid).to_canonical(grid.values[:, :1])[0, 0].nan_to_num()
-        valid = ~constant_background(values)
-        smooth = tissue_values(values, Orientation(grid).spacing, valid)
+        axes = Orientation(grid)
+        values = axes.to_canonical(grid.values[:, :1])[0, 0].nan_to_num()
+        smooth = tissue_values(values, axes.spacing, ~constant_background(values))
         if not smooth.numel():
             return 1.0
-        if float(values.min()) < 0:  # values around 0 have no level but their spread
-            ends = smooth[:: max(1, smooth.numel() // 100_000)].quantile(
-                smooth.new_tensor([0.25, 0.75])
-            )
-            levels.append(float(ends[1] - ends[0]))
-            continue
-        tissue = smooth[smooth > otsu_scheme([smooth]).limits[0]]
-        levels.append(float((tissue if tissue.numel() else smooth).median()))
+        parts.append(smooth[:: max(1, smooth.numel() // 100_000)])
+    if min(float(part.quantile(0.01)) for part in parts) < 0:
+        # Values around 0 have no level but their spread.
+        shares = parts[0].new_tensor([0.25, 0.75])
+        levels = [float(part.quantile(shares).diff()) for part in parts]
+    else:
+        tissues = [part[part > otsu_scheme([part]).limits[0]] for part in parts]
+        pairs = zip(tissues, parts, strict=True)
+        levels = [float((tissue if tissue.numel() else part).median()) for tissue, part in pairs]
     if levels[0] * levels[1] <= 0:
         return 1.0
     ratio = levels[0] / levels[1]
