@@ -15,7 +15,7 @@ from convnd.transfer.byte_size import parse_memory
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.tiling_plan import OnMessage, TilingPlan, choose_tiling, gib, size_text
 
-__all__ = ["MemoryBudget"]
+__all__ = ["MemoryBudget", "usable_bytes"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class MemoryBudget:
     def __init__(self, model: MemoryModel, on_message: OnMessage | None = None) -> None:
         self.model = model
         self.on_message: OnMessage = (lambda _: None) if on_message is None else on_message
-        self.free = _usable_bytes(model)
+        self.free = usable_bytes(model.options.memory, model.device, model.group)
 
     def plan(self, size: Sequence[int]) -> TilingPlan:
         """Return how one size is computed, see `choose_tiling`."""
@@ -102,23 +102,32 @@ class MemoryBudget:
         return f"use {' or '.join(remedies)}"
 
 
-def _usable_bytes(model: MemoryModel) -> int:
-    """Return the bytes that a transfer may use, the same in all processes of its group."""
-    on_cpu = model.device.type == "cpu"
-    limit = parse_memory(model.options.memory)
+def usable_bytes(memory: str, device: torch.device, group: ProcessGroup) -> int:
+    """Return the bytes that a transfer may use, the same in all processes of its group.
+
+    Args:
+        memory: see `convnd.transfer.options.TransferOptions`.
+        device: the device that it runs on.
+        group: the processes that share the work.
+
+    Raises:
+        ResourceError: the program itself takes more than ``memory`` allows.
+    """
+    on_cpu = device.type == "cpu"
+    limit = parse_memory(memory)
     if limit is None:
         # Processes that work on files of their own share the machine's memory as well.
         sharing = ProcessGroup.current().local_size if on_cpu else 1
-        usable = int(_SHARE * _free_bytes(model.device)) // sharing
+        usable = int(_SHARE * _free_bytes(device)) // sharing
     else:
         usable = limit - (psutil.Process().memory_info().rss if on_cpu else 0)
     # The tiles depend on it, and must be the same in all processes.
-    usable = -model.group.all_reduce_max(-usable)
+    usable = -group.all_reduce_max(-usable)
     if limit is not None and usable <= 0:
         raise ResourceError(
             "memory",
             expected=f"more than the {gib(limit - usable)} that the program and its inputs take",
-            got=model.options.memory,
+            got=memory,
             remedy="allow more, or auto",
         )
     return usable

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.volumes import look_transfer
+from convnd_tasks.modalities.volumes.inputs import check_style
 from convnd_tasks.modalities.volumes.look import NoiseChange, Scan
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
+from convnd_tasks.modalities.volumes.memory import estimate_memory
 from convnd_tasks.modalities.volumes.noise_covariance import fit_spectrum, measure_noise
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken, measure_safety
@@ -21,7 +24,7 @@ from error_fields import raises
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from convnd.errors import InputFileError, NumericalError
+from convnd.errors import InputFileError, NumericalError, ResourceError
 from convnd.grid import Grid
 
 Array = NDArray[np.float64]
@@ -336,6 +339,55 @@ def test_without_flat_tissue_the_noise_is_that_of_the_whole_scan() -> None:
 
 
 @pytest.mark.slow
+def test_memory_that_is_not_allowed_is_refused_before_the_work() -> None:
+    content = grid_of(chest(5, 1))
+    needed = estimate_memory(content, [content]).total
+    assert needed > 20 * content.values.nbytes
+    inputs = TransferInputs(content=content, styles=[content], names=["c", "s"])
+    allowed = psutil.Process().memory_info().rss + needed // 2
+    transfer = LookTransfer(inputs, VolumeOptions(memory=f"{allowed}B"))
+    with pytest.raises(ResourceError, match="memory"):
+        next(transfer.run(state=None, group=None, on_message=None))
+
+
+def test_a_style_without_slices_is_refused() -> None:
+    with pytest.raises(InputFileError, match="16 x 16"):
+        check_style(grid_of(chest(5, 1)[:4, :4, :4]), "style")
+
+
+def test_dice_allows_what_the_noise_of_the_style_explains() -> None:
+    """A threshold of Otsu in the middle of a tissue: any noise moves voxels across it."""
+    rng = np.random.default_rng(3)
+    soft = ndimage.gaussian_filter(rng.normal(size=SHAPE), 4)
+    data = 200 * soft / soft.std()
+    data[:, 8::16, 8::16] += 6000  # thin structures, without which nothing is judged
+    scan = Scan.of(torch.from_numpy(data).float(), SPACING)
+    noise = torch.from_numpy(ndimage.gaussian_filter(rng.normal(size=SHAPE), 1.2)).float()
+    noise *= 30 / noise.std()
+    kernel = torch.zeros(13, 13, 13)
+    kernel[6, 6, 6] = 1.0
+    kernel = gaussian(kernel, (1.2, 1.2, 1.2))
+    kernel *= 30 / kernel.square().sum().sqrt()
+    none = torch.zeros_like(kernel)
+    scheme = otsu_scheme([scan.values.flatten()])
+
+    def dice(added: torch.Tensor, result: torch.Tensor) -> list[SafetyFigure]:
+        change = NoiseChange(added, none, none, 1.0, 30.0)
+        figures = measure_safety(
+            scan, scan.values, result, scheme, dict.fromkeys(range(3), change), 1.0, ""
+        )
+        return [figure for figure in figures if figure.name.startswith("Dice")]
+
+    result = scan.values + noise
+    explained, unexplained = dice(kernel, result), dice(none, result)
+    assert [figure.value for figure in explained] == [figure.value for figure in unexplained]
+    assert explained[1].holds
+    assert not unexplained[1].holds
+    # What noise explains is what it does: the limit is 0.005 below it.
+    assert explained[1].low + 0.005 == pytest.approx(explained[1].value, abs=0.004)
+    assert not dice(kernel, result + 60 * (scan.values.abs() < 100))[1].holds
+
+
 def test_a_frame_without_flat_tissue_changes_nothing_for_the_next() -> None:
     rng = np.random.default_rng(0)
     rough, smooth = 500 * rng.normal(size=SHAPE) - 350, chest(5, 1)  # borders alone

@@ -41,6 +41,7 @@ PHANTOM = "phantom"
 """Entry of the header of a built-in scan."""
 
 _ARRAYS = (".npy", ".npz")
+_SHORTEST = 16  # samples along two axes of a style
 
 
 def is_array(name: str) -> bool:
@@ -202,16 +203,22 @@ def check_style(style: Grid, label: str) -> None:
         label: its name in messages.
 
     Raises:
-        InputFileError: see `check_scan`; or a small picture, or values that are not finite.
+        InputFileError: see `check_scan`; or a small picture or volume; or values that are
+            not finite.
     """
     import torch
 
     if style.ndim == 3:
         check_scan(style, label)
-    elif style.ndim != 2 or min(style.shape) < 16:
+        if sorted(style.shape)[1] < _SHORTEST:
+            raise InputFileError(
+                f"{label}: expected slices of at least {_SHORTEST} x {_SHORTEST} voxels, whose "
+                f"noise can be measured, got {_extent(style)}; use a larger volume"
+            )
+    elif style.ndim != 2 or min(style.shape) < _SHORTEST:
         raise InputFileError(
-            f"{label}: expected a volume, or a picture of at least 16 x 16 pixels, got "
-            f"{_extent(style)}; use another"
+            f"{label}: expected a volume, or a picture of at least {_SHORTEST} x {_SHORTEST} "
+            f"pixels, got {_extent(style)}; use another"
         )
     if not bool(torch.isfinite(style.values).all()):
         raise InputFileError(

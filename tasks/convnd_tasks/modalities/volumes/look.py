@@ -311,10 +311,11 @@ def change_noise(
         seed: of the noise that is added.
     """
     generator = torch.Generator().manual_seed(seed)
-    white = torch.randn(scan.values.shape, generator=generator)
-    size = _padded(scan.values.shape, changes)
+    shape = scan.values.shape
+    size = _padded(shape, changes)
     adds = any(bool(change.added.any()) for change in changes.values())
-    spectrum = torch.fft.rfftn(white, size) if adds else None
+    # Noise beyond the ends as well, so that it is as strong there as elsewhere.
+    spectrum = torch.fft.rfftn(torch.randn(size, generator=generator)) if adds else None
     total = torch.zeros_like(scan.values)
     for tissue, change in changes.items():
         share = tissues.share(tissue)
@@ -323,10 +324,10 @@ def change_noise(
         if bool(change.removed.any()):
             # Within the tissue, so that its borders are no structure.
             residual = tissue_residual(scan.values, tissues.mask(tissue), scan.spacing, resolution)
-            fine = _filtered(torch.fft.rfftn(residual, size), change.removed, size, white.shape)
+            fine = _filtered(torch.fft.rfftn(residual, size), change.removed, size, shape)
             total -= share * _noise_like(fine, change.removed_noise, scan, resolution)
         if spectrum is not None and bool(change.added.any()):
-            added = _filtered(spectrum, change.added, size, white.shape)
+            added = _filtered(spectrum, change.added, size, shape)
             total += share * added * _room(scan, tissues.mask(tissue), change, resolution)
     for tissue in changes:  # noise has no mean, so that a tissue keeps its own
         core = tissues.core(tissue, depth=4)
@@ -421,7 +422,9 @@ def _filtered(
     index = [torch.arange(extent) - extent // 2 for extent in kernel.shape]
     place = torch.meshgrid(*(i % n for i, n in zip(index, size, strict=True)), indexing="ij")
     whole[place] = kernel
-    result: Tensor = torch.fft.irfftn(spectrum * torch.fft.rfftn(whole), size)
+    transfer = torch.fft.rfftn(whole)
+    del whole
+    result: Tensor = torch.fft.irfftn(transfer.mul_(spectrum), size)
     return result[tuple(slice(0, extent) for extent in shape)]
 
 

@@ -36,6 +36,7 @@ from convnd_tasks.modalities.volumes.look import (
     scheme_of,
     transferable_noise,
 )
+from convnd_tasks.modalities.volumes.memory import check_memory
 from convnd_tasks.modalities.volumes.noise_covariance import (
     NoiseCovariance,
     measure_noise_again,
@@ -130,13 +131,9 @@ class LookTransfer(Transfer):
         pairs = [pair for pair in zip(inputs.styles, weights, strict=True) if pair[1] > 0]
         self._weights = [weight for _, weight in pairs]
         self._units = StyleUnits(inputs.content, [style for style, _ in pairs], options)
-        self._styles = [
-            Scan.of(values, spacing) for values, spacing in self._units.canonical_styles()
-        ]
-        self._resolution = max(
-            min(spacing)
-            for spacing in (self._axes.spacing, *(style.spacing for style in self._styles))
-        )
+        spacings = [self._axes.spacing, *(style.spacing for style in self._units.styles)]
+        self._resolution = max(map(min, spacings))
+        self._styles: list[Scan] = []
         self._inside = inside_window(inputs.content, options.window)
         self._looks: list[Look] = []
         self._results: list[Tensor] = []
@@ -167,6 +164,7 @@ class LookTransfer(Transfer):
         """
         del state  # a frame takes seconds
         make_deterministic(self._options.deterministic)
+        check_memory(self._scan, self._units.styles, self._options.memory, group)
         _LOG.info(
             "look: at a resolution of %g mm",
             self._resolution,
@@ -175,6 +173,9 @@ class LookTransfer(Transfer):
         self._group = group
         self._results = []
         say = (lambda _: None) if on_message is None else on_message
+        self._styles = [
+            Scan.of(values, spacing) for values, spacing in self._units.canonical_styles()
+        ]
         self._looks = [
             Look.measure(style, scheme_of(style, self._units.unit), self._resolution)
             for style in self._styles
@@ -326,10 +327,11 @@ class LookTransfer(Transfer):
             name = "the scan as a whole" if change.scheme is WHOLE else "all tissues"
             noise = [(name, values) for _, values in noise[:1]]
         for name, (first, last, style) in noise:
-            say(
-                f"{prefix}noise of {name}: from {first:.3g} to {last:.3g}{unit and ' ' + unit}; "
-                f"the style has {style:.3g}"
-            )
+            of_unit = f" {unit}" if unit else ""
+            deviations = f"from {first:.3g} to {last:.3g}{of_unit}"
+            if f"{first:.3g}" == f"{last:.3g}":
+                deviations = f"{first:.3g}{of_unit}, as before"
+            say(f"{prefix}noise of {name}: {deviations}; the style has {style:.3g}")
             self.record[f"noise_{name.replace(' ', '_')}{suffix}"] = (
                 f"{first:.4g} to {last:.4g}, style {style:.4g}"
             )

@@ -36,6 +36,7 @@ _TAIL = 4.5
 _DICE = 0.98
 _LEAST_DICE = 0.95  # noise that hides more of the anatomy is no longer only a look
 _DICE_SCATTER = 0.005
+_CHUNK = 1_000_000  # voxels that are judged at once
 _EMPHYSEMA = -950.0  # HU
 _LAA_POINTS = 1.0
 _BLOCK = 16  # voxels
@@ -102,10 +103,16 @@ def measure_safety(
         structures; overlap of segmentations; in CT the share of dark lung.
     """
     tissues = TissueMap(expected, scan.spacing, scan.valid, scheme, resolution)
+    structures = _structures(scan, expected, result, resolution)
     return [
         *_tissue_means(scan, result, tissues, unit),
         *_largest_changes(expected, result, tissues, changes),
-        *_structures(scan, expected, result, tissues, changes, resolution),
+        *structures,
+        *(
+            _segmentation(scan, expected, result, tissues, changes, resolution)
+            if structures
+            else []
+        ),
         *(_dark_lung(scan, expected, result, tissues, changes) if scheme == HOUNSFIELD else []),
     ]
 
@@ -151,14 +158,9 @@ def _largest_changes(
 
 
 def _structures(
-    scan: Scan,
-    expected: Tensor,
-    result: Tensor,
-    tissues: TissueMap,
-    changes: Mapping[int, NoiseChange],
-    resolution: float,
+    scan: Scan, expected: Tensor, result: Tensor, resolution: float
 ) -> list[SafetyFigure]:
-    """Contrast of thin structures and overlap of segmentations, if the scan shows any."""
+    """Contrast of thin structures, if the scan shows any."""
     weight = scan.valid.float()
     fine, coarse = (sigmas(scan.spacing, s * resolution, min(scan.spacing)) for s in (0.8, 2.5))
 
@@ -180,10 +182,7 @@ def _structures(
     places = inner & (before.abs() >= limit)
     first, second = before[places].double(), ridges(result)[places].double()
     ratio = float((first * second).sum() / first.square().sum().clamp(min=1e-300))
-    return [
-        SafetyFigure("contrast of thin structures", ratio, 1 - _CONTRAST, 1 + _CONTRAST),
-        *_segmentation(scan, expected, result, tissues, changes, resolution),
-    ]
+    return [SafetyFigure("contrast of thin structures", ratio, 1 - _CONTRAST, 1 + _CONTRAST)]
 
 
 def _segmentation(
@@ -206,30 +205,31 @@ def _segmentation(
     )
     if not first.numel():
         return []
-    noise = first.new_zeros(len(tissues.scheme.names))
+    noise = first.new_full((len(tissues.scheme.names),), 1e-30)
     for number, change in changes.items():
-        noise[number] = change.deviation_after(widths)
-    deviation = noise[tissues.labels[scan.valid].long()].clamp(min=1e-30)
+        noise[number] += change.deviation_after(widths)
+    labels = tissues.labels[scan.valid]
     figures = []
     for classes, name in ((2, "two"), (3, "three")):
         limits = (-math.inf, *otsu_limits([first], classes), math.inf)
-        overlaps = []
-        for low, high in itertools.pairwise(limits):
-            before, after = ((low <= part) & (part < high) for part in (first, second))
-            # The probability that a voxel is in the class once noise was added.
-            below, above = (torch.special.ndtr((end - first) / deviation) for end in (low, high))
-            likely = above - below
-            overlaps.append((_dice(before, after.float()), _dice(before, likely)))
-        overlap, explained = (sum(part) / classes for part in zip(*overlaps, strict=True))
+        # Of each class: its volume before, after and likely with noise, and their overlaps with it.
+        sums = torch.zeros(5, classes, dtype=torch.float64)
+        for part, other, numbers in zip(
+            *(field.split(_CHUNK) for field in (first, second, labels)), strict=True
+        ):
+            deviation = noise[numbers.long()]
+            below = torch.zeros_like(part)
+            for index, (low, high) in enumerate(itertools.pairwise(limits)):
+                before, after = ((low <= values) & (values < high) for values in (part, other))
+                above = torch.special.ndtr((high - part) / deviation)
+                likely, below = above - below, above
+                volumes = (before, after, likely, after & before, likely[before])
+                sums[:, index] += torch.stack([v.sum(dtype=torch.float64) for v in volumes])
+        dice = 2 * sums[3:] / (sums[0] + sums[1:3]).clamp(min=1.0)
+        overlap, explained = dice.mean(1).tolist()
         limit = min(_DICE, max(_LEAST_DICE, explained - _DICE_SCATTER))
         figures.append(SafetyFigure(f"Dice of {name} classes", overlap, limit, math.inf))
     return figures
-
-
-def _dice(mask: Tensor, share: Tensor) -> float:
-    """Twice the overlap of a mask and a share of voxels, over the sum of their volumes."""
-    overlap, volume = share[mask].sum(dtype=torch.float64), share.sum(dtype=torch.float64)
-    return float(2 * overlap / (volume + mask.sum()).clamp(min=1.0))
 
 
 def _dark_lung(

@@ -1,0 +1,90 @@
+"""How many bytes the transfer of a look takes, and whether they are free."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from convnd.errors import ResourceError
+from convnd.optimize import ProcessGroup
+from convnd.transfer.memory import usable_bytes
+from convnd.transfer.tiling_plan import MemoryEstimate, gib, size_text
+
+if TYPE_CHECKING:
+    from convnd.grid import Grid
+
+__all__ = ["check_memory", "estimate_memory"]
+
+_LOG = logging.getLogger(__name__)
+
+_FRAME_FIELDS, _STYLE_FIELDS = 29, 16
+"""Copies of a frame and of a style in float32 that are in memory at the peak, measured."""
+
+_KEPT, _KEPT_SHARE = 256 * 2**20, 0.6
+"""Bytes that the allocator holds in free blocks, at most (`convnd.malloc`); share of the work."""
+
+
+def estimate_memory(scan: Grid, styles: Sequence[Grid]) -> MemoryEstimate:
+    """The bytes of a transfer in addition to those of its inputs.
+
+    Args:
+        scan: the content, ``(1, T, *S)``.
+        styles: volumes.
+
+    >>> import torch
+    >>> from convnd import Grid
+    >>> volume = Grid(values=torch.zeros(1, 1, 256, 256, 256))
+    >>> print(estimate_memory(volume, [volume]).table())
+          64 MiB  styles in the scan's unit
+         1.8 GiB  change of a frame
+         0.2 GiB  free blocks
+         2.1 GiB  in all
+    """
+    frame = 4 * math.prod(scan.shape)
+    style = max(4 * math.prod(grid.shape) for grid in styles)
+    measured = sum(4 * math.prod(grid.shape) for grid in styles)
+    work = {"styles in the scan's unit": measured}
+    if _FRAME_FIELDS * frame >= _STYLE_FIELDS * style:
+        work["change of a frame"] = _FRAME_FIELDS * frame
+    else:
+        work["look of a style"] = _STYLE_FIELDS * style
+    kept = min(_KEPT, int(_KEPT_SHARE * sum(work.values())))
+    if scan.values.shape[1] > 1:
+        work["results of other frames"] = (scan.values.shape[1] - 1) * frame
+    return MemoryEstimate("one piece", 1.0, {**work, "free blocks": kept})
+
+
+def check_memory(
+    scan: Grid, styles: Sequence[Grid], memory: str, group: ProcessGroup | None
+) -> None:
+    """Check that a transfer fits in the memory, before any work is done.
+
+    Args:
+        scan: the content.
+        styles: volumes.
+        memory: see `convnd.transfer.options.TransferOptions`.
+        group: the processes that do the work, each all of it.
+
+    Raises:
+        ResourceError: it needs more than is free, or than ``memory`` allows.
+    """
+    group = ProcessGroup() if group is None else group
+    estimate, free = estimate_memory(scan, styles), usable_bytes(memory, torch.device("cpu"), group)
+    needed = estimate.total
+    _LOG.info(
+        "%s in %s, about %s of %s",
+        *(size_text(scan.shape), estimate.tiles, gib(needed), gib(free)),
+        extra={"figures": {"memory_needed": needed, "memory_free": free}},
+    )
+    _LOG.debug("memory:\n%s", estimate.table())
+    if needed > free:
+        raise ResourceError(
+            "scan",
+            expected=f"at most {gib(free)}, which is free",
+            got=f"a transfer of about {gib(needed)} at {size_text(scan.shape)}",
+            remedy="cut a part out of the scan, or allow more with --memory",
+        )
