@@ -11,9 +11,10 @@ import torch
 from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.volumes import look_transfer
 from convnd_tasks.modalities.volumes.inputs import check_style
-from convnd_tasks.modalities.volumes.look import NoiseChange, Scan
+from convnd_tasks.modalities.volumes.look import Scan
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.memory import estimate_memory
+from convnd_tasks.modalities.volumes.noise_change import NoiseChange
 from convnd_tasks.modalities.volumes.noise_covariance import fit_spectrum, measure_noise
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken, measure_safety

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from convnd_tasks.modalities.metrics import Measure
 from convnd_tasks.modalities.volumes.look import (
-    NoiseChange,
     Scan,
     blend_noise,
     noise_of,
     scheme_of,
 )
+from convnd_tasks.modalities.volumes.noise_change import NoiseChange
 from convnd_tasks.modalities.volumes.noise_covariance import (
     NoiseCovariance,
     measure_noise_again,

@@ -26,17 +26,19 @@ from convnd_tasks.modalities.volumes.inputs import (
 )
 from convnd_tasks.modalities.volumes.look import (
     Look,
-    NoiseChange,
     Scan,
     blend_noise,
-    change_noise,
     match_sharpness,
-    noise_changes,
     noise_of,
     scheme_of,
     transferable_noise,
 )
 from convnd_tasks.modalities.volumes.memory import check_memory
+from convnd_tasks.modalities.volumes.noise_change import (
+    NoiseChange,
+    change_noise,
+    noise_changes,
+)
 from convnd_tasks.modalities.volumes.noise_covariance import (
     NoiseCovariance,
     measure_noise_again,

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convnd_tasks.modalities.volumes.look import NoiseChange, Scan
+from convnd_tasks.modalities.volumes.look import Scan
+from convnd_tasks.modalities.volumes.noise_change import NoiseChange
 from convnd_tasks.modalities.volumes.smoothing import erode, local_mean, sigmas
 from convnd_tasks.modalities.volumes.tissues import (
     HOUNSFIELD,

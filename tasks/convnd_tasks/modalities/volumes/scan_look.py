@@ -16,12 +16,16 @@ from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
 from convnd_tasks.modalities.volumes.look import (
-    NoiseChange,
     Scan,
-    noise_changes,
     noise_of,
     scheme_of,
     transferable_noise,
+)
+from convnd_tasks.modalities.volumes.noise_change import (
+    NoiseChange,
+    filter_spectrum,
+    noise_changes,
+    padded_size,
 )
 from convnd_tasks.modalities.volumes.noise_covariance import (
     NoiseCovariance,
@@ -184,8 +188,11 @@ class ScanLook:
         own = measure_noise(scan.values, scan.spacing, tissues, resolution, (0, 0, 0))
         factor = 1.0 if unit == HU else _level(scan, self._styles[style])
         changes = self._filters(style, scan, resolution, scheme)
+        if not changes:
+            return added
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        white = torch.randn(scan.values.shape, generator=generator)
+        size = padded_size(scan.values.shape, [change.added for change in changes.values()])
+        spectrum = torch.fft.rfftn(torch.randn(size, generator=generator))
         widths = sigmas(scan.spacing, 2 * resolution, min(scan.spacing))
         mean = local_mean(scan.values, scan.valid.float(), widths)
         floor = _floor(scan, unit)
@@ -197,7 +204,8 @@ class ScanLook:
             if lacking <= 0 or deviation <= 0:
                 continue
             share = sum((tissues.share(tissue) for tissue in members), torch.zeros_like(added))
-            noise = _convolved(white, source.added) * (factor * math.sqrt(lacking) * strength)
+            noise = filter_spectrum(spectrum, source.added, size, added.shape)
+            noise *= factor * math.sqrt(lacking) * strength
             noise = noise * share * (room / (2 * deviation)).clamp(0, 1)
             weight = float(share.sum())
             added += noise - share * (float(noise.sum()) / weight if weight else 0.0)
@@ -311,13 +319,3 @@ def _groups(changes: Mapping[int, NoiseChange]) -> list[tuple[NoiseChange, list[
         key = (change.style, change.added.data_ptr())
         groups.setdefault(key, (change, []))[1].append(tissue)
     return list(groups.values())
-
-
-def _convolved(white: Tensor, kernel: Tensor) -> Tensor:
-    """White noise after a filter; it is periodic, which noise does not show."""
-    size = white.shape
-    index = [torch.arange(extent) - extent // 2 for extent in kernel.shape]
-    place = torch.meshgrid(*(i % n for i, n in zip(index, size, strict=True)), indexing="ij")
-    whole = white.new_zeros(size).index_put_(place, kernel, accumulate=True)
-    result: Tensor = torch.fft.irfftn(torch.fft.rfftn(white) * torch.fft.rfftn(whole), size)
-    return result

@@ -1,0 +1,233 @@
+"""The change of a scan's noise: what is added to each tissue, and what is removed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from convnd_tasks.modalities.volumes.look import Scan
+from convnd_tasks.modalities.volumes.noise_covariance import (
+    NoiseCovariance,
+    fit_spectrum,
+    high_pass_power,
+    power_spectrum,
+    tissue_residual,
+)
+from convnd_tasks.modalities.volumes.smoothing import fft_length, gaussian, local_mean, sigmas
+from convnd_tasks.modalities.volumes.tissues import Scheme, TissueMap
+
+__all__ = ["NoiseChange", "change_noise", "filter_spectrum", "noise_changes", "padded_size"]
+
+_LEAST_NOISE = 0.03
+"""Share of the variance below which a difference of noise is none."""
+
+_FEWEST_MEAN = 500  # voxels whose mean counts
+_ENERGY = 1.5  # resolutions, sigma of the window that tells noise from structure
+_STRUCTURE = 4.0  # times the energy of noise, from which on it is structure
+_LARGEST_REMOVAL = 3.0  # standard deviations of what is removed
+_LARGEST_CHANGE = 5.5  # standard deviations of the tissue's noise
+_ROOM = 1.3  # deviations; a normal distribution that is cut there moves its mean by 5 % of one
+
+
+@dataclass(frozen=True)
+class NoiseChange:
+    """The change of a tissue's noise, as filters of the size of the covariance.
+
+    Args:
+        added: filter that turns white noise into the noise that is added.
+        removed: filter that takes the noise that is removed out of the scan.
+        removed_noise: filter that turns white noise into noise like that which is removed.
+        scan: standard deviation of the scan's noise.
+        style: standard deviation of the style's noise.
+    """
+
+    added: Tensor
+    removed: Tensor
+    removed_noise: Tensor
+    scan: float
+    style: float
+
+    def deviation_after(self, sigma: Sequence[float]) -> float:
+        """Standard deviation of the change after a blur.
+
+        Args:
+            sigma: of a Gaussian, in voxels along each axis.
+        """
+        pads = [math.ceil(4 * width) for width in reversed(sigma) for _ in range(2)]
+        kernels = [F.pad(kernel, pads) for kernel in (self.added, self.removed_noise)]
+        return math.sqrt(sum(float(gaussian(k, sigma).square().sum()) for k in kernels))
+
+    def only_adding(self) -> NoiseChange:
+        """The change without what it removes."""
+        none = torch.zeros_like(self.removed)
+        return dataclasses.replace(self, removed=none, removed_noise=none)
+
+
+def noise_changes(
+    scan: Mapping[int, NoiseCovariance],
+    targets: Mapping[int, NoiseCovariance],
+    resolution: float,
+    scheme: Scheme,
+) -> dict[int, NoiseChange]:
+    """The change of every tissue's noise.
+
+    A tissue without a target takes the change of the nearest one that has one.
+
+    Args:
+        scan: noise of the scan by tissue.
+        targets: see `blend_noise`.
+        resolution: see `Look.measure`.
+        scheme: the tissues.
+
+    Returns:
+        By tissue; empty where no tissue has a target.
+    """
+    if not targets:
+        return {}
+    known = {
+        tissue: _noise_change(scan[tissue], target, resolution)
+        for tissue, target in targets.items()
+    }
+    # A denser tissue first: the noise of air is that outside the body, or cut.
+    nearest = {
+        tissue: min(known, key=lambda other: (other < tissue, abs(other - tissue)))
+        for tissue in range(len(scheme.names))
+    }
+    # What looks like noise in a tissue without flat places may be anatomy, and stays.
+    return {
+        tissue: known[other] if tissue == other and scheme.strict else known[other].only_adding()
+        for tissue, other in nearest.items()
+    }
+
+
+def change_noise(
+    scan: Scan, tissues: TissueMap, changes: Mapping[int, NoiseChange], resolution: float, seed: int
+) -> Tensor:
+    """The change ``(D, H, W)`` of a scan's values that gives its tissues other noise.
+
+    Args:
+        scan: the scan.
+        tissues: of it.
+        changes: by tissue.
+        resolution: see `Look.measure`.
+        seed: of the noise that is added.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shape = scan.values.shape
+    kernels = [kernel for change in changes.values() for kernel in (change.added, change.removed)]
+    size = padded_size(shape, kernels)
+    adds = any(bool(change.added.any()) for change in changes.values())
+    # Noise beyond the ends as well, so that it is as strong there as elsewhere.
+    spectrum = torch.fft.rfftn(torch.randn(size, generator=generator)) if adds else None
+    total = torch.zeros_like(scan.values)
+    for tissue, change in changes.items():
+        share = tissues.share(tissue)
+        if not bool(share.any()):
+            continue
+        if bool(change.removed.any()):
+            # Within the tissue, so that its borders are no structure.
+            residual = tissue_residual(scan.values, tissues.mask(tissue), scan.spacing, resolution)
+            fine = filter_spectrum(torch.fft.rfftn(residual, size), change.removed, size, shape)
+            total -= share * _noise_like(fine, change.removed_noise, scan, resolution)
+        if spectrum is not None and bool(change.added.any()):
+            added = filter_spectrum(spectrum, change.added, size, shape)
+            total += share * added * _room(scan, tissues.mask(tissue), change, resolution)
+    for tissue in changes:  # noise has no mean, so that a tissue keeps its own
+        core = tissues.core(tissue, depth=4)
+        core = core if int(core.sum()) > _FEWEST_MEAN else tissues.core(tissue)
+        if bool(core.any()):
+            total -= tissues.share(tissue) * total[core].mean()
+    limit = torch.zeros_like(total)  # noise of a neighbouring tissue may be much stronger
+    for tissue, change in changes.items():
+        limit[tissues.mask(tissue)] = _LARGEST_CHANGE * max(change.scan, change.style)
+    return total.clamp(-limit, limit)
+
+
+def padded_size(shape: Sequence[int], kernels: Sequence[Tensor]) -> list[int]:
+    """Extents with room for the reach of every filter, for Fourier transforms.
+
+    Args:
+        shape: of a volume.
+        kernels: of the filters, with three axes.
+    """
+    reach = [max(kernel.shape[axis] for kernel in kernels) // 2 for axis in range(3)]
+    return [fft_length(extent + count) for extent, count in zip(shape, reach, strict=True)]
+
+
+def filter_spectrum(
+    spectrum: Tensor, kernel: Tensor, size: Sequence[int], shape: Sequence[int]
+) -> Tensor:
+    """Filter a volume that is given by its spectrum.
+
+    Args:
+        spectrum: of a volume with the extents of ``size``, as `torch.fft.rfftn` gives it.
+        kernel: the filter, its middle in the middle.
+        size: see `padded_size`.
+        shape: of the part that is returned.
+    """
+    index = [torch.arange(extent) - extent // 2 for extent in kernel.shape]
+    place = torch.meshgrid(*(i % n for i, n in zip(index, size, strict=True)), indexing="ij")
+    transfer = torch.fft.rfftn(kernel.new_zeros(size).index_put_(place, kernel, accumulate=True))
+    result: Tensor = torch.fft.irfftn(transfer.mul_(spectrum), size)
+    return result[tuple(slice(0, extent) for extent in shape)]
+
+
+def _noise_change(scan: NoiseCovariance, style: NoiseCovariance, resolution: float) -> NoiseChange:
+    own, target = power_spectrum(scan.values), power_spectrum(style.values)
+    added = removed = removed_noise = torch.zeros_like(scan.values)
+    if float((target - own).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
+        lacking = style.values - scan.values
+        added = _kernel(fit_spectrum(lacking, scan.spacing, resolution).sqrt())
+    if float((own - target).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
+        # Of noise that is too much, the share that is left keeps the style's power.
+        ratio = target / own.clamp(min=1e-12 * float(own.max()))
+        visible = high_pass_power(own.shape, scan.spacing, resolution) > 0.02
+        transfer = torch.where(visible, 1 - ratio.clamp(0, 1).sqrt(), 0.0)
+        removed, removed_noise = _kernel(transfer), _kernel(own.sqrt() * transfer)
+    return NoiseChange(added, removed, removed_noise, scan.deviation, style.deviation)
+
+
+def _room(scan: Scan, mask: Tensor, change: NoiseChange, resolution: float) -> Tensor | float:
+    """The share of a tissue's noise for which there is room within the scan's range of values.
+
+    Values that were cut at the ends of the range, as air in CT, have less noise, and magnitudes in
+    air have a deviation of half their mean (Rayleigh). More noise would change the mean there.
+    """
+    if change.style <= 0:
+        return 1.0
+    widths = sigmas(scan.spacing, 2 * resolution, min(scan.spacing))
+    mean = local_mean(scan.values, mask.float(), widths)
+    values = scan.values[scan.valid]
+    room = torch.minimum(mean - values.min(), values.max() - mean)
+    return (room / (_ROOM * change.style)).clamp(0, 1)
+
+
+def _kernel(transfer: Tensor) -> Tensor:
+    """A symmetric filter with its middle in the middle, float32."""
+    kernel: Tensor = torch.fft.fftshift(torch.fft.ifftn(transfer).real)
+    return kernel.float()
+
+
+def _noise_like(fine: Tensor, noise: Tensor, scan: Scan, resolution: float) -> Tensor:
+    """Return the part of a fine component that is noise.
+
+    This is all of it where it is as strong as noise alone, and nothing at structures.
+
+    Args:
+        fine: the component.
+        noise: filter that makes such a component of white noise.
+        scan: has the same grid.
+        resolution: see `Look.measure`.
+    """
+    widths = sigmas(scan.spacing, _ENERGY * resolution, min(scan.spacing))
+    variance = float(noise.square().sum())
+    energy = gaussian(fine.square(), widths)
+    share = (_STRUCTURE - energy / max(variance, 1e-30)) / (_STRUCTURE - 1)
+    limit = _LARGEST_REMOVAL * math.sqrt(variance)
+    return (share.clamp(0, 1) * fine).clamp(-limit, limit)
