@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,16 +32,15 @@ from convnd_tasks.modalities.volumes.look import (
     scheme_of,
     transferable_noise,
 )
+from convnd_tasks.modalities.volumes.look_change import LookChange
 from convnd_tasks.modalities.volumes.memory import check_memory
 from convnd_tasks.modalities.volumes.noise_change import (
-    NoiseChange,
     change_noise,
     noise_changes,
 )
 from convnd_tasks.modalities.volumes.noise_covariance import (
     NoiseCovariance,
     measure_noise_again,
-    power_spectrum,
 )
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.orientation import Orientation
@@ -50,7 +48,6 @@ from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken
 from convnd_tasks.modalities.volumes.sharpness import Filter, apply_filters
 from convnd_tasks.modalities.volumes.tissues import (
     WHOLE,
-    Scheme,
     TissueMap,
 )
 from convnd_tasks.modalities.volumes.units import StyleUnits
@@ -69,39 +66,6 @@ _STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25)
 """Shares of the change that are tried, one after the other, until the anatomy is safe."""
 
 _STAGES = 4  # steps of a frame: sharpness measured, noise measured, changed, checked
-
-
-@dataclass(frozen=True)
-class _Change:
-    """What is to be changed in a frame.
-
-    Args:
-        scan: the frame.
-        expected: its values after its sharpness was changed.
-        filters: of the sharpness, by axis.
-        noise: change of the values' noise.
-        changes: what the noise was made of.
-        scheme: tissues of the scan.
-        before: noise of the frame with its new sharpness, by tissue.
-        targets: noise that it is to have, by tissue.
-    """
-
-    scan: Scan
-    expected: Tensor
-    filters: Mapping[int, Filter]
-    noise: Tensor
-    changes: Mapping[int, NoiseChange]
-    scheme: Scheme
-    before: Mapping[int, NoiseCovariance]
-    targets: Mapping[int, NoiseCovariance]
-
-    def distance(self, noise: Mapping[int, NoiseCovariance]) -> float:
-        """How far noise is from the targets: the share of its power in the wrong place."""
-        distances = []
-        for tissue, covariance in self.targets.items():
-            own, target = power_spectrum(noise[tissue].values), power_spectrum(covariance.values)
-            distances.append(float((own - target).abs().sum() / target.sum().clamp(min=1e-30)))
-        return sum(distances) / len(distances) if distances else 0.0
 
 
 class LookTransfer(Transfer):
@@ -239,7 +203,7 @@ class LookTransfer(Transfer):
             messages.append(f"transfer: look, which does not read {names}; see --transfer paint")
         return messages
 
-    def _measure_change(self, scan: Scan, filters: Mapping[int, Filter]) -> _Change:
+    def _measure_change(self, scan: Scan, filters: Mapping[int, Filter]) -> LookChange:
         """Measure the noise of a frame after its sharpness was changed, and what has to change."""
         resolution = self._resolution
         sharp = scan.with_values(apply_filters(scan.values, filters, scan.valid))
@@ -253,9 +217,9 @@ class LookTransfer(Transfer):
             targets = blend_noise(before, styles, self._weights)
         changes = noise_changes(before, targets, resolution, scheme)
         noise = torch.zeros_like(scan.values)
-        return _Change(scan, sharp.values, filters, noise, changes, scheme, before, targets)
+        return LookChange(scan, sharp.values, filters, noise, changes, scheme, before, targets)
 
-    def _draw_noise(self, change: _Change, seed: int) -> _Change:
+    def _draw_noise(self, change: LookChange, seed: int) -> LookChange:
         if not change.changes:
             return change
         scan, resolution = change.scan.with_values(change.expected), self._resolution
@@ -263,7 +227,9 @@ class LookTransfer(Transfer):
         noise = change_noise(scan, tissues, change.changes, resolution, seed)
         return dataclasses.replace(change, noise=noise)
 
-    def _safest(self, change: _Change, frame: int) -> tuple[Tensor, float, Sequence[SafetyFigure]]:
+    def _safest(
+        self, change: LookChange, frame: int
+    ) -> tuple[Tensor, float, Sequence[SafetyFigure]]:
         """The result of the largest strength at which every figure is safe."""
         scan = change.scan
         share = self._shares(frame)
@@ -274,12 +240,16 @@ class LookTransfer(Transfer):
             expected = torch.where(scan.valid, expected.clamp(low, high), scan.values)
             result = (expected + weight * change.noise).clamp(low, high)
             result = torch.where(scan.valid & (weight > 0), result, scan.values)
+            changes = {
+                tissue: part.weakened(strength * self._options.strength)
+                for tissue, part in change.changes.items()
+            }
             figures = measure_safety(
                 scan,
                 expected,
                 result,
                 change.scheme,
-                change.changes,
+                changes,
                 self._resolution,
                 self._units.unit,
             )
@@ -298,7 +268,7 @@ class LookTransfer(Transfer):
         same = ~torch.isfinite(scan) | (values == scan)
         return torch.where(same, scan, values)
 
-    def _noise_after(self, change: _Change, result: Tensor) -> dict[int, NoiseCovariance]:
+    def _noise_after(self, change: LookChange, result: Tensor) -> dict[int, NoiseCovariance]:
         before, after = (change.scan.with_values(v).sample() for v in (change.expected, result))
         tissues = TissueMap(
             before.values, before.spacing, before.valid, change.scheme, self._resolution
@@ -307,7 +277,7 @@ class LookTransfer(Transfer):
 
     def _describe(
         self,
-        change: _Change,
+        change: LookChange,
         after: Mapping[int, NoiseCovariance],
         strength: float,
         figures: Sequence[SafetyFigure],
@@ -316,34 +286,18 @@ class LookTransfer(Transfer):
         say: Callable[[str], None],
     ) -> None:
         """Say and record what changed, and the safety figures."""
-        unit = self._units.unit
+        unit = f" {self._units.unit}" if self._units.unit else ""
         prefix = f"frame {frame + 1}: " if frames > 1 else ""
         suffix = f"_{frame + 1}" if frames > 1 else ""
-        noise = []
-        for tissue, name in enumerate(change.scheme.names):
-            if tissue in change.before:
-                style = change.changes[tissue].style if tissue in change.changes else math.nan
-                values = (change.before[tissue].deviation, after[tissue].deviation, style)
-                noise.append((name, values))
-        if change.scheme.uniform:
-            name = "the scan as a whole" if change.scheme is WHOLE else "all tissues"
-            noise = [(name, values) for _, values in noise[:1]]
-        for name, (first, last, style) in noise:
-            of_unit = f" {unit}" if unit else ""
-            deviations = f"from {first:.3g} to {last:.3g}{of_unit}"
+        for name, first, last, style in change.noises(after):
+            deviations = f"from {first:.3g} to {last:.3g}{unit}"
             if f"{first:.3g}" == f"{last:.3g}":
-                deviations = f"{first:.3g}{of_unit}, as before"
+                deviations = f"{first:.3g}{unit}, as before"
             say(f"{prefix}noise of {name}: {deviations}; the style has {style:.3g}")
             self.record[f"noise_{name.replace(' ', '_')}{suffix}"] = (
                 f"{first:.4g} to {last:.4g}, style {style:.4g}"
             )
-        words = {
-            axis: f"{'blurred' if along.amount < 0 else 'sharpened'} by {abs(along.amount):.2g}"
-            for axis, along in change.filters.items()
-        }
-        names = ("head", "front", "right")
-        sharpness = ", ".join(f"{word} towards {names[axis]}" for axis, word in words.items())
-        sharpness = sharpness or "unchanged"
+        sharpness = change.sharpness() or "unchanged"
         say(f"{prefix}sharpness: {sharpness}")
         self.record[f"sharpness{suffix}"] = sharpness
         self.record[f"safe_strength{suffix}"] = f"{strength:g}"

@@ -63,6 +63,13 @@ class NoiseChange:
         kernels = [F.pad(kernel, pads) for kernel in (self.added, self.removed_noise)]
         return math.sqrt(sum(float(gaussian(k, sigma).square().sum()) for k in kernels))
 
+    def weakened(self, share: float) -> NoiseChange:
+        """A share of the change."""
+        filters = {
+            name: getattr(self, name) * share for name in ("added", "removed", "removed_noise")
+        }
+        return dataclasses.replace(self, **filters)
+
     def only_adding(self) -> NoiseChange:
         """The change without what it removes."""
         none = torch.zeros_like(self.removed)

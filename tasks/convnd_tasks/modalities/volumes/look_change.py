@@ -1,0 +1,76 @@
+"""What is to be changed in a frame of a scan, and how to say it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from convnd_tasks.modalities.volumes.look import Scan
+from convnd_tasks.modalities.volumes.noise_change import NoiseChange
+from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, power_spectrum
+from convnd_tasks.modalities.volumes.sharpness import Filter
+from convnd_tasks.modalities.volumes.tissues import WHOLE, Scheme
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["LookChange"]
+
+
+@dataclass(frozen=True)
+class LookChange:
+    """What is to be changed in a frame.
+
+    Args:
+        scan: the frame.
+        expected: its values after its sharpness was changed.
+        filters: of the sharpness, by axis.
+        noise: change of the values' noise.
+        changes: what the noise was made of.
+        scheme: tissues of the scan.
+        before: noise of the frame with its new sharpness, by tissue.
+        targets: noise that it is to have, by tissue.
+    """
+
+    scan: Scan
+    expected: Tensor
+    filters: Mapping[int, Filter]
+    noise: Tensor
+    changes: Mapping[int, NoiseChange]
+    scheme: Scheme
+    before: Mapping[int, NoiseCovariance]
+    targets: Mapping[int, NoiseCovariance]
+
+    def distance(self, noise: Mapping[int, NoiseCovariance]) -> float:
+        """How far noise is from the targets: the share of its power in the wrong place."""
+        distances = []
+        for tissue, covariance in self.targets.items():
+            own, target = power_spectrum(noise[tissue].values), power_spectrum(covariance.values)
+            distances.append(float((own - target).abs().sum() / target.sum().clamp(min=1e-30)))
+        return sum(distances) / len(distances) if distances else 0.0
+
+    def noises(self, noise: Mapping[int, NoiseCovariance]) -> list[tuple[str, float, float, float]]:
+        """The standard deviations of the noise of each tissue: before, after, and the style's.
+
+        Args:
+            noise: of the result, by tissue.
+        """
+        rows = []
+        for tissue, name in enumerate(self.scheme.names):
+            if tissue in self.before:
+                style = self.changes[tissue].style if tissue in self.changes else math.nan
+                rows.append((name, self.before[tissue].deviation, noise[tissue].deviation, style))
+        if self.scheme.uniform:
+            name = "the scan as a whole" if self.scheme is WHOLE else "all tissues"
+            rows = [(name, *values) for _, *values in rows[:1]]
+        return rows
+
+    def sharpness(self) -> str:
+        """The change of the sharpness in words."""
+        axes: dict[str, list[str]] = {}
+        for axis, along in sorted(self.filters.items()):
+            words = f"{'blurred' if along.amount < 0 else 'sharpened'} by {abs(along.amount):.2g}"
+            axes.setdefault(words, []).append(("head", "front", "right")[axis])
+        return ", ".join(f"{words} towards {' and '.join(names)}" for words, names in axes.items())
