@@ -1,0 +1,97 @@
+"""Time and memory that scans take: the transfer of a look, its figures, and the augmentation.
+
+Each scan takes the look of another in a process of its own, so that its peak is its own. Seconds
+are of the processor; memory is what the process takes beyond its inputs, beside the estimate that
+the transfer checks before its work.
+
+    python -m benchmarks.performance.scan_times chest.nii.gz=other.nii.gz head.nii.gz=head2.nii.gz
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import time
+from typing import Any
+
+import psutil
+from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
+from convnd_tasks.modalities.volumes.memory import estimate_memory
+from convnd_tasks.modalities.volumes.metrics import measure_all
+from convnd_tasks.modalities.volumes.options import VolumeOptions
+from convnd_tasks.modalities.volumes.scan_look import ScanLook
+
+from benchmarks.common import peak_mib
+from benchmarks.measurement import add_json_option, machine, write_results
+from convnd import io
+from convnd.malloc import tune_malloc
+
+
+def main() -> None:
+    """Run the benchmark and print a line of JSON for every scan."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scans", nargs="+", metavar="SCAN=STYLE", help="files of volumes")
+    parser.add_argument("--transfer-only", action="store_true", help="leave the others out")
+    add_json_option(parser)
+    arguments = parser.parse_args()
+    print(json.dumps(machine()))
+    rows = []
+    for pair in arguments.scans:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            rows += pool.apply(_measure, (*pair.split("=", 1), arguments.transfer_only))
+        print(json.dumps(rows[-1]), flush=True)
+    write_results(
+        arguments.json,
+        "Time and memory of a scan",
+        rows,
+        section="Volumes",
+        summary="The look of a scan takes no network. Memory is that beyond the inputs.",
+        target="512 x 512 x 60 within 4 minutes on two cores; a peak within the estimate",
+    )
+
+
+def _measure(content: str, style: str, transfer_only: bool) -> list[dict[str, Any]]:
+    """The rows of one scan and one style."""
+    tune_malloc()
+    scan, other = io.read(content), io.read(style)
+    size = " x ".join(map(str, scan.shape))
+    before = psutil.Process().memory_info().rss / 2**20
+    start = time.process_time()
+    transfer = LookTransfer(
+        TransferInputs(content=scan, styles=[other], names=["scan", "style"]), VolumeOptions()
+    )
+    for progress in transfer.run(state=None, group=None, on_message=None):
+        last = progress
+    result = transfer.result(last)
+    assert result is not None
+    seconds = time.process_time() - start
+    rows: list[dict[str, Any]] = [
+        {
+            "what": "transfer of the look",
+            "volume": size,
+            "processor s": round(seconds, 1),
+            "peak MiB": round(peak_mib() - before),
+            "estimate MiB": round(estimate_memory(scan, [other]).total / 2**20),
+        }
+    ]
+    if transfer_only:
+        return rows
+    start = time.process_time()
+    measure_all(scan, result, [other])
+    seconds = time.process_time() - start
+    rows.append(
+        {"what": "`evaluate` with a style", "volume": size, "processor s": round(seconds, 1)}
+    )
+    look = ScanLook(other, spacing=scan.spacing, strength=1.0)
+    look(scan.values[0])
+    start = time.process_time()
+    look(scan.values[0])
+    seconds = time.process_time() - start
+    rows.append({"what": "`ScanLook`, one call", "volume": size, "processor s": round(seconds, 2)})
+    return rows
+
+
+if __name__ == "__main__":
+    main()
