@@ -64,7 +64,7 @@ class LookChange:
                 rows.append((name, self.before[tissue].deviation, noise[tissue].deviation, style))
         if self.scheme.uniform:
             name = "the scan as a whole" if self.scheme is WHOLE else "all tissues"
-            rows = [(name, *values) for _, *values in rows[:1]]
+            rows = [(name, *row[1:]) for row in rows[:1]]
         return rows
 
     def sharpness(self) -> str:
