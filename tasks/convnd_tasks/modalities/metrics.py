@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
-__all__ = ["Measure", "as_json", "as_table", "finite_or_none"]
+__all__ = ["Measure", "as_json", "as_table", "finite_mean", "finite_or_none"]
 
 
 @dataclass(frozen=True)
@@ -109,3 +109,13 @@ def _figure(value: float | None) -> str:
 def finite_or_none(value: float | None) -> float | None:
     """The value, or None for one that is not finite or missing."""
     return float(value) if value is not None and math.isfinite(value) else None
+
+
+def finite_mean(values: Iterable[float]) -> float:
+    """The mean of the values that are finite; NaN if none is.
+
+    >>> finite_mean([1.0, float("nan"), 2.0])
+    1.5
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd_tasks.modalities.arrays.codec import value_range
-from convnd_tasks.modalities.metrics import Measure
+from convnd_tasks.modalities.metrics import Measure, finite_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
     measures = [
         Measure(
             "rmse",
-            _mean(errors.values()),
+            finite_mean(errors.values()),
             better="lower",
             against="content",
             meaning="root mean square of result - content" + resized,
@@ -66,7 +66,7 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
         ),
         Measure(
             "correlation",
-            _mean(correlations.values()),
+            finite_mean(correlations.values()),
             better="higher",
             against="content",
             meaning="Pearson correlation of the result with the content" + resized,
@@ -107,7 +107,7 @@ def _against_styles(
     for measure, unit, meaning, distance in table:
         value, before = (
             {
-                name: _mean([distance(values[index], style[index]) for style in references])
+                name: finite_mean([distance(values[index], style[index]) for style in references])
                 for index, name in enumerate(names)
             }
             for values in pair
@@ -115,8 +115,8 @@ def _against_styles(
         measures.append(
             Measure(
                 measure,
-                _mean(value.values()),
-                before=_mean(before.values()),
+                finite_mean(value.values()),
+                before=finite_mean(before.values()),
                 unit=unit,
                 better="lower",
                 against="style",
@@ -203,11 +203,6 @@ def _correlation(one: Tensor, other: Tensor) -> float:
 
 def _rms(values: Tensor) -> float:
     return values.square().mean().sqrt().item()  # NaN of no values
-
-
-def _mean(values: Iterable[float]) -> float:
-    finite = [value for value in values if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else math.nan
 
 
 def _resized(values: Tensor, size: Sequence[int]) -> Tensor:

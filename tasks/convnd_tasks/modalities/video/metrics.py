@@ -16,7 +16,7 @@ from torch import Tensor
 
 from convnd.errors import InputFileError
 from convnd.transfer.style_transfer import StyleTransfer
-from convnd_tasks.modalities.metrics import Measure
+from convnd_tasks.modalities.metrics import Measure, finite_mean
 from convnd_tasks.modalities.video.flow import estimate_flow, is_cut, warping_error
 from convnd_tasks.modalities.video.input import FrameRange, resize_frame
 from convnd_tasks.modalities.video.options import VideoOptions
@@ -88,14 +88,7 @@ def measure_texture(result: Video | VideoResult, styles: Sequence[Grid]) -> list
             energies = Energies([style.values for style in styles], tuple(frame.values.shape[2:]))
         _, parts[str(number)], _ = energies(frame.values, frame.values)
     return [
-        Measure(
-            "style_energy",
-            _mean(parts),
-            better="lower",
-            against="style",
-            parts=parts,
-            meaning="squared distance of Gram matrices, relative to the style's",
-        ),
+        _style_energy(parts),
         Measure("frames", float(len(parts)), meaning="frames that were measured"),
     ]
 
@@ -104,8 +97,8 @@ def _measures(parts: Mapping[str, dict[str, float]], *, with_styles: bool) -> li
     measures = [
         Measure(
             "e_warp",
-            _mean(parts["e_warp"]),
-            before=_mean(parts["input_e_warp"]),
+            finite_mean(parts["e_warp"].values()),
+            before=finite_mean(parts["input_e_warp"].values()),
             better="lower",
             against="content",
             parts=parts["e_warp"],
@@ -113,7 +106,7 @@ def _measures(parts: Mapping[str, dict[str, float]], *, with_styles: bool) -> li
         ),
         Measure(
             "content_energy",
-            _mean(parts["content"]),
+            finite_mean(parts["content"].values()),
             better="lower",
             against="content",
             parts=parts["content"],
@@ -129,17 +122,21 @@ def _measures(parts: Mapping[str, dict[str, float]], *, with_styles: bool) -> li
     if with_styles:
         measures.insert(
             1,
-            Measure(
-                "style_energy",
-                _mean(parts["style"]),
-                before=_mean(parts["input_style"]),
-                better="lower",
-                against="style",
-                parts=parts["style"],
-                meaning="squared distance of Gram matrices, relative to the style's",
-            ),
+            _style_energy(parts["style"], before=finite_mean(parts["input_style"].values())),
         )
     return measures
+
+
+def _style_energy(parts: Mapping[str, float], before: float | None = None) -> Measure:
+    return Measure(
+        "style_energy",
+        finite_mean(parts.values()),
+        before=before,
+        better="lower",
+        against="style",
+        parts=parts,
+        meaning="squared distance of Gram matrices, relative to the style's",
+    )
 
 
 class Energies:
@@ -198,8 +195,3 @@ def _pairs(
         raise InputFileError(
             "evaluate", expected="videos with frames", got="none", remedy="check the files"
         )
-
-
-def _mean(values: dict[str, float]) -> float:
-    finite = [value for value in values.values() if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else math.nan

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from convnd import io
+from convnd_tasks.modalities.metrics import finite_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -158,9 +159,8 @@ def mean_of(records: Sequence[Mapping[str, Any]], key: str) -> float:
     >>> mean_of([{"a": None}, {"a": 1.0}, {"a": 2.0}], "a")
     1.5
     """
-    values = [record[key] for record in records if record.get(key) is not None]
-    values = [value for value in values if value == value]  # NaN: no pixel had a consistent flow
-    return sum(values) / len(values) if values else float("nan")
+    values = (record[key] for record in records if record.get(key) is not None)
+    return finite_mean(values)  # NaN: no pixel had a consistent flow
 
 
 def merge_second_pass(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
