@@ -12,6 +12,7 @@ from malformed import WHOLE
 
 import convnd.io
 from convnd.errors import InputFileError
+from convnd.io.signals.signal import signal_of
 from convnd.io.worker import client
 
 FILES = ("a.flac", "a.mat", "a.h5", "a.parquet", "a.xlsx")
@@ -91,3 +92,31 @@ def test_memory_is_reserved_for_samples_that_take_no_room_in_the_file(
     )
     monkeypatch.setattr(client, "COMMAND", (sys.executable, "-I", "-c", code))
     assert convnd.io.read(tmp_path / "a.flac").shape == (3_000_000,)
+
+
+@pytest.mark.parametrize("segments", [False, True])
+def test_flac_of_a_record_is_decoded_in_the_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, segments: bool
+) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    codes = np.random.default_rng(0).integers(-900, 900, (300, 2)).astype(np.int16)
+    soundfile.write(tmp_path / "x.dat", codes, 200, format="FLAC")
+    first = "a 2 250 300 12:30:01 01/02/2020\n"
+    lines = ["x.dat 516 200(5)/mV 16 0 0 0 0 I\n", "x.dat 516 100/uV 16 0 0 0 0 II\n"]
+    if segments:  # the first is not FLAC
+        codes.tofile(tmp_path / "t.dat")
+        (tmp_path / "a.hea").write_text("a/2 2 250 600\nt 300\ns 300\n")
+        (tmp_path / "s.hea").write_text("s 2 250 300\n" + "".join(lines))
+        plain = "".join(lines).replace("x.dat 516", "t.dat 16")
+        (tmp_path / "t.hea").write_text("t 2 250 300\n" + plain)
+    else:
+        (tmp_path / "a.hea").write_text(first + "".join(lines) + "# age 3\n")
+    monkeypatch.setitem(sys.modules, "soundfile", None)  # importing it here would fail
+    grid = convnd.io.read(tmp_path / "a.hea")
+    expected = np.stack([(codes[:, 0] - 5) / 200, codes[:, 1] / 100]).astype(np.float32)
+    np.testing.assert_array_equal(grid.values[0, :, -300:], expected)
+    assert grid.shape == (600 if segments else 300,)
+    assert grid.channels == ("I", "II")
+    start = signal_of(grid).start
+    assert start is None if segments else str(start) == "2020-02-01 12:30:01"
+    assert signal_of(grid).units == ("mV", "uV")

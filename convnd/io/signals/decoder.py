@@ -1,6 +1,6 @@
 """Decodes files of signals with the libraries of their formats, in the child process of a reader.
 
-libsndfile, scipy, HDF5, Arrow and openpyxl get files from anywhere.
+libsndfile, scipy, HDF5, Arrow and openpyxl get files from anywhere; wfdb gives libsndfile FLAC.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ SECONDS = 15
 DECODERS = {
     "sound": ("convnd.io.signals.sound", "decode_sound"),
     "sound provenance": ("convnd.io.signals.sound", "decode_provenance"),
+    "WFDB": ("convnd.io.signals.wfdb_flac", "decode_record"),
     "MATLAB": ("convnd.io.signals.containers", "decode_mat"),
     "HDF5": ("convnd.io.signals.containers", "decode_hdf5"),
     "Parquet": ("convnd.io.signals.sheets", "decode_parquet"),

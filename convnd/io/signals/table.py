@@ -41,6 +41,7 @@ _SEPARATORS = ("\t", ";", "|", ",")
 _COMMENTS = ("#", "%", "//")
 _LINE_ENDS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]+")
 _HEAD = 1000  # lines in which the data must begin
+_MOST_COLUMNS = 2**16
 _SAMPLE = 50  # lines that tell separator and decimal mark
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 
@@ -85,7 +86,15 @@ def read_table(path: Path, *, max_pixels: int | None = None) -> Grid:
         lines = text.splitlines()
         separator, decimal = _punctuation(path, lines)
         rows = _Rows(lines, separator)
-        check_samples(path, sum(len(cells) for _, cells in rows), max_pixels)
+        widths = [len(cells) for _, cells in rows]
+        check_samples(path, sum(widths), max_pixels)
+        if max(widths, default=0) > _MOST_COLUMNS:  # each takes 600 bytes, whatever it holds
+            raise InputFileError(
+                f"read {path}",
+                expected=f"at most {_MOST_COLUMNS:,} columns",
+                got=f"{max(widths):,}",
+                remedy="write one row for each sample",
+            )
         table = split_header(path, rows, decimal, blank_separated=separator in " \t")
         layout = _Text(
             separator,

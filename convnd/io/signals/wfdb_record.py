@@ -33,6 +33,7 @@ from convnd.io.signals.signal import (
     signal_grid,
 )
 from convnd.io.signals.wfdb_annotations import ANNOTATOR, read_annotations
+from convnd.io.signals.wfdb_flac import has_flac, request_record
 from convnd.io.signals.wfdb_writing import write_wfdb
 from convnd.io.silence import silence_libraries
 
@@ -96,8 +97,10 @@ def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
                 got="0",
                 remedy="correct it, or leave it out: then the files tell",
             )
-        _check_files(wfdb, path, header, max_pixels)
-        record = wfdb.rdrecord(name, smooth_frames=False)
+        if has_flac(_check_files(wfdb, path, header, max_pixels)):
+            record = request_record(path, max_pixels)
+        else:
+            record = wfdb.rdrecord(name, smooth_frames=False)
         if not record.sig_len:
             raise InputFileError(
                 f"read {path}: expected signals, got files without samples; check the record"
@@ -152,8 +155,12 @@ def _grid(path: Path, record: Any, annotations: tuple[Annotation, ...]) -> Grid:
     return signal_grid(path, samples, rate * count, [names[index] for index in chosen], signal)
 
 
-def _check_files(wfdb: Any, path: Path, header: Any, max_samples: int | None) -> None:
-    """Refuse a record whose files are missing or too large, or whose segments do not fit."""
+def _check_files(wfdb: Any, path: Path, header: Any, max_samples: int | None) -> list[Any]:
+    """Refuse a record whose files are missing or too large, or whose segments do not fit.
+
+    Returns:
+        The header, and those of its segments.
+    """
     segments = []
     for name in dict.fromkeys(getattr(header, "seg_name", ())):
         if name == "~":  # a gap
@@ -187,6 +194,7 @@ def _check_files(wfdb: Any, path: Path, header: Any, max_samples: int | None) ->
                     got=f"{units[lead or '']} and {unit}",
                     remedy="read the segments one by one",
                 )
+    return headers
 
 
 def _signal_lines(path: Path) -> tuple[list[bytes], list[list[bytes]]]:
