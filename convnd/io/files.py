@@ -123,7 +123,7 @@ def check_output(
 
 
 def is_dicom_output(path: str | os.PathLike[str], grid: Grid) -> bool:
-    """Whether `write` makes DICOM files of a grid: it was read from some, and the name says so."""
+    """Whether `write` makes DICOM files: the grid was read from such, and the name allows it."""
     return writable_format(path, dicom="dicom" in grid.header)[0].folder
 
 

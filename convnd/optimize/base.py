@@ -76,8 +76,8 @@ class Optimizer:
 
         Args:
             state: `state` of an optimizer of the same class, or empty.
-            ratio: samples of ``x`` to those that it was learnt from; 1 is the same field. A mean
-                over more samples has a smaller gradient.
+            ratio: samples of ``x`` divided by those of the field of that objective; 1 is the same
+                size. A mean over more samples has a smaller gradient.
         """
         if ratio == 1:
             self.load(state)

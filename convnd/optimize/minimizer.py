@@ -159,7 +159,7 @@ class Minimizer:
             recovery.reject(self._objective, index, loss, started=True)
             or state.best_gradient is None
         ):
-            # In float32 loss and gradient of the best step are others.
+            # In float32 the best step has another loss and another gradient.
             evaluation = self._evaluate(self._objective, x)
             loss, state.best_gradient = evaluation.loss, evaluation.gradient
             if not self._diverged(evaluation, None):

@@ -23,7 +23,7 @@ _SHARE = 0.85
 """Share of the free memory that is used; other programs need some, too."""
 
 _NOTABLE_WORK = 1.05
-"""Work, in units of that of one piece, above which people are told."""
+"""Work relative to that of one piece above which a message reports the tiles."""
 
 
 class MemoryBudget:

@@ -35,7 +35,7 @@ def load_network(
         network = load_user_model(
             name, options.layers, spatial_dims=spatial_dims, in_channels=in_channels
         )
-        # Not every layer of others works in bfloat16.
+        # Some layers of users' networks do not work in bfloat16.
         precision = "float32" if precision == "auto" else precision
     else:
         unchanged = options.inflation in ("auto", "multiplanar")

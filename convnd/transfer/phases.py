@@ -48,8 +48,8 @@ class _Handover:
         values: to start from, the local part where several processes share them; None before the
             first phase.
         content: at the size of the phase before.
-        memory: what the optimiser has learnt, and from how many times fewer samples, see
-            `convnd.optimize.minimize`.
+        memory: state of the optimiser of the phase before, and the samples of this phase relative
+            to those of that one, see ``inherit`` of `convnd.optimize.minimize`.
         state: of the optimiser, to resume from.
         steps: steps of the phases before, which may end early.
         rejected_steps: how many of them were rejected.

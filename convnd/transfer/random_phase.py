@@ -28,7 +28,7 @@ def random_phase_noise(
     gives grey noise.
 
     Args:
-        styles: ``(B, C, *S_i)``; of one larger than ``size``, the middle gives the spectrum.
+        styles: ``(B, C, *S_i)``; of a style larger than ``size`` the middle part is used.
         size: samples of the noise along each axis.
         weights: one for each style; empty weighs all alike.
         generator: source of the white noise, on the CPU.

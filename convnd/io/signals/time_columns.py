@@ -17,7 +17,7 @@ __all__ = ["index_column", "is_further_time", "time_column"]
 _VALUE_UNIT = re.compile(
     r"(?i)[fpnuµμmkMG]?(v|volts?|a|g|pa|m/s\^?2|mmhg|bpm|%|°?c|ω|ohm|s/m|adu|nu)"
 )
-_PROBE = 1000  # rows that are looked at before all are read
+_PROBE = 1000  # rows that are examined before all are read
 _FEWEST = 8  # rows of an index without a name
 _UNEVEN = 0.01  # of a step
 

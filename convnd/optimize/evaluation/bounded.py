@@ -15,16 +15,16 @@ __all__ = ["evaluate_within"]
 def evaluate_within(evaluate: Evaluator, bounds: tuple[float, float]) -> Evaluator:
     """Make an evaluator of fields whose values are cut at two bounds.
 
-    A picture is cut when it is written. An objective of values that are not cut is lowered by
-    values outside, which nobody sees.
+    A picture is cut when it is written. Without this function values outside of the bounds would
+    lower the objective, and the written picture would lack them.
 
     Args:
         evaluate: computes loss and gradient.
         bounds: the lowest and the highest value.
 
     Returns:
-        Evaluates the field with its values cut. The gradient is 0 where it would move a value that
-        is outside further away, so that the value can return.
+        An evaluator of the field with its values cut. The gradient is 0 where it would move a value
+        that is outside further away; it stays where it moves the value back.
 
     >>> from convnd.backbones import VGG, VGG19
     >>> from convnd.losses import Term, TotalVariationLoss

@@ -68,7 +68,7 @@ def infer_dim(files: Sequence[Path], dim: int | None) -> int:
     """The number of spatial axes that all files and ``--dim`` agree on.
 
     Args:
-        files: paths; only their suffixes are looked at.
+        files: paths, of which the suffixes alone are read.
         dim: as typed, or None.
 
     Raises:
