@@ -277,7 +277,7 @@ def _is_result(path: Path) -> bool:
 
 
 def _result_stem(stem: str, kind: str) -> str:
-    """The stem of a result; of a scan with a name after BIDS, one that is after BIDS, too."""
+    """The stem of a result; that of a scan named after BIDS is a name after BIDS, too."""
     name = _BIDS.fullmatch(stem) if kind == "volumes" else None
     if name is None:
         return f"{stem}{_RESULT}"

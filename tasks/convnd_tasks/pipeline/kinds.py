@@ -104,8 +104,8 @@ def is_video(name: str, dim: int | None) -> bool:
 
     Args:
         name: path, or name of a sample.
-        dim: number of spatial axes as typed, or None; animated pictures are videos if it is 3,
-            which is asked of the files of pictures that mostly have one frame.
+        dim: number of spatial axes as typed, or None; animated pictures are videos if it is 3.
+            Files of formats that mostly hold one picture are then opened to count theirs.
 
     >>> is_video("a.mp4", None), is_video("a.gif", None), is_video("a.gif", 3), is_video("a.nii", 3)
     (True, False, True, False)
