@@ -46,11 +46,7 @@ class MultiPlanar(Backbone):
     """
 
     def __init__(
-        self,
-        net: Backbone,
-        *,
-        spatial_dims: int,
-        planes: Collection[tuple[int, ...]] | None = None,
+        self, net: Backbone, *, spatial_dims: int, planes: Collection[tuple[int, ...]] | None = None
     ) -> None:
         super().__init__()
         if not net.spatial_dims < spatial_dims <= 10:

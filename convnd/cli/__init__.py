@@ -120,10 +120,7 @@ def app(only: str | None = None) -> typer.Typer:
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,  # importing rich takes as long as all the rest
-        context_settings={
-            "help_option_names": ["-h", "--help"],
-            "terminal_width": help_width(),
-        },
+        context_settings={"help_option_names": ["-h", "--help"], "terminal_width": help_width()},
     )
     root.callback()(_root)
     tasks = entry_points(group="convnd.tasks")

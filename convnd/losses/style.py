@@ -8,13 +8,7 @@ import torch
 from torch import Tensor
 
 from convnd.errors import UsageError
-from convnd.losses.base import (
-    Window,
-    check_normalization,
-    expand_target,
-    tile_offset,
-    tile_shape,
-)
+from convnd.losses.base import Window, check_normalization, expand_target, tile_offset, tile_shape
 from convnd.nn.transforms import full_precision, is_transformed
 from convnd.stats import (
     STATISTICS,

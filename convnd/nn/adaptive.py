@@ -14,12 +14,7 @@ from convnd.nn._pool_indices import pool_axes_with_indices
 from convnd.nn._scripting import is_scripting, script_per_axis
 from convnd.shapes import ntuple
 
-__all__ = [
-    "AdaptiveAvgPoolNd",
-    "AdaptiveMaxPoolNd",
-    "adaptive_avg_pool_nd",
-    "adaptive_max_pool_nd",
-]
+__all__ = ["AdaptiveAvgPoolNd", "AdaptiveMaxPoolNd", "adaptive_avg_pool_nd", "adaptive_max_pool_nd"]
 
 Sizes = int | Sequence[int | None] | None
 """Windows along each axis: one number, or one per axis; None keeps the number of samples."""

@@ -9,11 +9,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import (
-    handle_torch_function,
-    has_torch_function,
-    has_torch_function_unary,
-)
+from torch.overrides import handle_torch_function, has_torch_function, has_torch_function_unary
 
 from convnd.nn._conv_module import ConvModule
 from convnd.nn._native import NATIVE, NO_NODE, cached, check_batched, trace_as_leaf

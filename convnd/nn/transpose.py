@@ -10,11 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import (
-    handle_torch_function,
-    has_torch_function,
-    has_torch_function_unary,
-)
+from torch.overrides import handle_torch_function, has_torch_function, has_torch_function_unary
 
 from convnd.errors import ShapeError
 from convnd.nn._conv_module import ConvModule

@@ -120,10 +120,7 @@ def _interpolate_separably(
 
 def _native_name(mode: str, ndim: int) -> str | None:
     """Torch's name of a mode in a rank; None where torch has none."""
-    names = {
-        "linear": {1: "linear", 2: "bilinear", 3: "trilinear"},
-        "cubic": {2: "bicubic"},
-    }
+    names = {"linear": {1: "linear", 2: "bilinear", 3: "trilinear"}, "cubic": {2: "bicubic"}}
     return names[mode].get(ndim) if mode in names else mode if ndim in NATIVE else None
 
 

@@ -1,11 +1,6 @@
 """Minimizing an objective: evaluators, optimizers, the loop of steps, and coarse to fine."""
 
-from convnd.optimize.checkpoint import (
-    fingerprint,
-    is_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from convnd.optimize.checkpoint import fingerprint, is_checkpoint, load_checkpoint, save_checkpoint
 from convnd.optimize.distributed import (
     Box,
     ProcessGroup,

@@ -18,11 +18,7 @@ Pairs = tuple[tuple[int, int], ...]
 
 
 def ntuple(
-    value: SupportsIndex | Sequence[SupportsIndex],
-    ndim: int,
-    name: str,
-    *,
-    minimum: int | None = 1,
+    value: SupportsIndex | Sequence[SupportsIndex], ndim: int, name: str, *, minimum: int | None = 1
 ) -> tuple[int, ...]:
     """One whole number for each axis: a single number is repeated, a sequence is checked.
 

@@ -211,12 +211,7 @@ class SpectrumStatistic(AutocorrelationStatistic):
     2
     """
 
-    def __init__(
-        self,
-        lags: int = LAGS,
-        *,
-        highest: float = 1.0,
-    ) -> None:
+    def __init__(self, lags: int = LAGS, *, highest: float = 1.0) -> None:
         if not 0 < highest <= 1:
             raise UsageError(
                 "SpectrumStatistic",

@@ -37,10 +37,7 @@ class Resizer:
         return resize_nd(values.to(self.device), size, mode="linear", antialias=True)
 
     def style_size(
-        self,
-        style: Sequence[int],
-        size: Sequence[int],
-        style_grid: Sequence[int] | None = None,
+        self, style: Sequence[int], size: Sequence[int], style_grid: Sequence[int] | None = None
     ) -> list[int]:
         """Samples of a style along each axis where it is compared with a result.
 

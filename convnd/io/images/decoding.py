@@ -166,10 +166,7 @@ def _decode_other(
             _check_scans(path, image.height * image.width)
         if image.format in _ANIMATED and getattr(image, "is_animated", False):
             raise InputFileError(
-                f"read {path}",
-                expected="one picture",
-                got="an animation",
-                remedy=_STILL,
+                f"read {path}", expected="one picture", got="an animation", remedy=_STILL
             )
         image.load()  # to the end of the file, where some of the metadata is
         header = picture_metadata(image.info, image.getexif)

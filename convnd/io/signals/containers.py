@@ -127,9 +127,7 @@ def _check_unpacked(path: Path) -> None:
             file.seek(end)
 
 
-def _gather(
-    loaded: dict[str, Any],
-) -> tuple[dict[str, NDArray[Any]], dict[str, tuple[str, ...]]]:
+def _gather(loaded: dict[str, Any]) -> tuple[dict[str, NDArray[Any]], dict[str, tuple[str, ...]]]:
     """Arrays and texts of nested structures."""
     import numpy as np
 

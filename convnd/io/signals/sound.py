@@ -148,10 +148,6 @@ FORMATS = (
         )
     ),
     Format(
-        name="MP3 and Opus",
-        suffixes=(".mp3", ".opus"),
-        spatial_dims=1,
-        read=read_sound,
-        write=None,
+        name="MP3 and Opus", suffixes=(".mp3", ".opus"), spatial_dims=1, read=read_sound, write=None
     ),
 )

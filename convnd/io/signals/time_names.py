@@ -32,18 +32,7 @@ _FILLERS = {
 }
 INDEX_NAMES = {
     *("", "index", "idx", "sample", "samples", "sample number", "sample no", "sample index"),
-    *(
-        "frame",
-        "row",
-        "no",
-        "nr",
-        "number",
-        "id",
-        "unnamed 0",
-        "count",
-        "counter",
-        "point",
-    ),
+    *("frame", "row", "no", "nr", "number", "id", "unnamed 0", "count", "counter", "point"),
 }
 """Names of columns that count samples, as `parse_name` writes them."""
 UNITS = tuple(text.split()[0] for text in _SPELLINGS.values())

@@ -138,10 +138,7 @@ def _write_blocks(
     record: Any = None
     length = 0
     sums = [0] * len(header["fmt"])
-    with (
-        path.with_suffix(".dat").open("wb") as file,
-        temporary_folder(path.parent) as folder,
-    ):
+    with path.with_suffix(".dat").open("wb") as file, temporary_folder(path.parent) as folder:
         for block in blocks:
             part = wfdb.Record(record_name=path.stem, e_d_signal=list(block), **header)
             part.set_d_features(expanded=True)

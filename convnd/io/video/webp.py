@@ -48,10 +48,7 @@ class WebpDecoder:
     damage = ""
 
     def __init__(
-        self,
-        path: Path,
-        max_frame: int,
-        reserve_memory: Callable[[int], None] = lambda _: None,
+        self, path: Path, max_frame: int, reserve_memory: Callable[[int], None] = lambda _: None
     ) -> None:
         self._path = path
         self._max_frame = max_frame

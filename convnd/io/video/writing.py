@@ -125,12 +125,7 @@ def write_video(
         ConvndError: as `check_video_output` and `encode`; errors of ``frames`` pass unchanged.
     """
     check_video_output(
-        path,
-        info,
-        overwrite=overwrite,
-        audio=audio,
-        provenance=bool(provenance),
-        encoding=encoding,
+        path, info, overwrite=overwrite, audio=audio, provenance=bool(provenance), encoding=encoding
     )
     with atomic_path(path, overwrite=overwrite) as temporary:
         count = encode(

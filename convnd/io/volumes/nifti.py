@@ -31,12 +31,7 @@ from convnd.io.reading import size_limit, translate_errors
 from convnd.io.registry import Format
 from convnd.io.silence import silence_libraries
 from convnd.io.volumes.nifti_content import LARGEST_REST, opened, read_pair, read_single
-from convnd.io.volumes.nifti_header import (
-    header_geometry,
-    read_start,
-    valid_affines,
-    voxel_offset,
-)
+from convnd.io.volumes.nifti_header import header_geometry, read_start, valid_affines, voxel_offset
 from convnd.io.volumes.nifti_pair import (
     PAIR_SUFFIXES,
     as_pair,
@@ -99,12 +94,7 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
         spacing=spacing,
         units=("mm",) * 3,
         axes=("i", "j", "k"),
-        header={
-            **entries,
-            "affine": affine,
-            **integers,
-            "non_finite": missing > 0,
-        },
+        header={**entries, "affine": affine, **integers, "non_finite": missing > 0},
     )
 
 

@@ -82,12 +82,7 @@ def _content_size(path: Path, header: Any, max_voxels: int, *, pair: bool = Fals
 
 
 def _read_content(
-    path: Path,
-    header: Any,
-    stream: IO[bytes],
-    start: bytes,
-    size: int,
-    compressed: bool,
+    path: Path, header: Any, stream: IO[bytes], start: bytes, size: int, compressed: bool
 ) -> bytes:
     """Read up to the last voxel; of a compressed file to the end, which holds the checksum."""
     held = path.stat().st_size * (_DEFLATE_LIMIT if compressed else 1)

@@ -25,14 +25,7 @@ if TYPE_CHECKING:
     from convnd_tasks.runtime.checkpoints import Checkpointer
     from convnd_tasks.runtime.settings import JobSettings
 
-__all__ = [
-    "SMALLEST",
-    "LabelledGrid",
-    "Modality",
-    "PreparedInputs",
-    "Transfer",
-    "TransferInputs",
-]
+__all__ = ["SMALLEST", "LabelledGrid", "Modality", "PreparedInputs", "Transfer", "TransferInputs"]
 
 SMALLEST = 16
 """Samples along an axis below which the deepest default layer has less than one position."""

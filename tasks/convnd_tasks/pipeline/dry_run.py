@@ -205,12 +205,7 @@ def _measure(transfer: Transfer, messages: list[str], started: float) -> dict[st
     if seconds is None:
         return {"seconds_per_step": step}
     total = now - started + seconds
-    return {
-        "seconds": total,
-        "low": BELOW * total,
-        "high": ABOVE * total,
-        "seconds_per_step": step,
-    }
+    return {"seconds": total, "low": BELOW * total, "high": ABOVE * total, "seconds_per_step": step}
 
 
 def _times(measured: Estimate, count: int, outputs: list[str]) -> Estimate:

@@ -10,13 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.errors import (
-    ConvndError,
-    NumericalError,
-    ResourceError,
-    StopSignal,
-    is_out_of_memory,
-)
+from convnd.errors import ConvndError, NumericalError, ResourceError, StopSignal, is_out_of_memory
 from convnd.io.atomic import atomic_path
 from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.base import Transfer, TransferInputs

@@ -37,11 +37,7 @@ def check_output_name(output: str) -> None:
 
 
 def batch_outputs(
-    source: str,
-    contents: Sequence[str],
-    kind: str,
-    dim: int,
-    output: str | os.PathLike[str] | None,
+    source: str, contents: Sequence[str], kind: str, dim: int, output: str | os.PathLike[str] | None
 ) -> tuple[tuple[Path, ...], Path]:
     """The paths of the results of a folder, and their folder.
 

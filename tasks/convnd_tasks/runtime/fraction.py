@@ -27,8 +27,5 @@ def parse_fraction(option: str, text: str) -> Fraction:
     if re.fullmatch(r"\s*\d{1,10}(\.\d{0,12}|/0*[1-9]\d{0,8})?\s*", text, re.ASCII):
         return Fraction(text.strip().rstrip("."))
     raise UsageError(
-        option,
-        expected="a number from 0 to 999999999",
-        got=repr(text),
-        remedy="for example 2.5",
+        option, expected="a number from 0 to 999999999", got=repr(text), remedy="for example 2.5"
     )

@@ -131,8 +131,7 @@ class JobSettings:
         int, Flag("Take only every Nth frame.", INPUT, modalities=("videos",)), Range(1, 1_000_000)
     ] = 1
     deinterlace: Annotated[
-        bool,
-        Flag("Turn interlaced frames into progressive ones.", INPUT, modalities=("videos",)),
+        bool, Flag("Turn interlaced frames into progressive ones.", INPUT, modalities=("videos",))
     ] = False
     tone_map: Annotated[
         bool,
@@ -288,8 +287,7 @@ class JobSettings:
         ),
     ] = False
     recursive: Annotated[
-        bool,
-        Flag("Search folders in a folder of contents, too.", INPUT, recorded=False),
+        bool, Flag("Search folders in a folder of contents, too.", INPUT, recorded=False)
     ] = False
     shard: Annotated[
         str,

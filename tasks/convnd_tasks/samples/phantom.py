@@ -15,14 +15,7 @@ import numpy as np
 
 from convnd.errors import UsageError
 from convnd_tasks.samples.fields import Array, Lattice, smoothstep
-from convnd_tasks.samples.reconstruction import (
-    LOW_DOSE,
-    SHARP,
-    SOFT,
-    STANDARD,
-    Kernel,
-    reconstruct,
-)
+from convnd_tasks.samples.reconstruction import LOW_DOSE, SHARP, SOFT, STANDARD, Kernel, reconstruct
 from convnd_tasks.samples.sample import Maker, Sample, as_grid
 
 if TYPE_CHECKING:

@@ -27,14 +27,7 @@ if TYPE_CHECKING:
 
     from convnd.losses import Term
 
-__all__ = [
-    "WEIGHT",
-    "BeatTemplate",
-    "extract_beats",
-    "find_peaks",
-    "style_beats",
-    "weighted_mean",
-]
+__all__ = ["WEIGHT", "BeatTemplate", "extract_beats", "find_peaks", "style_beats", "weighted_mean"]
 
 WEIGHT = 3.0
 """Default weight of the term of beats."""
@@ -213,11 +206,7 @@ def weighted_mean(beats: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
 
 
 def style_beats(
-    label: str,
-    style: Tensor,
-    style_peaks: NDArray[np.int64],
-    peaks: NDArray[np.int64],
-    rate: float,
+    label: str, style: Tensor, style_peaks: NDArray[np.int64], peaks: NDArray[np.int64], rate: float
 ) -> _StyleBeats:
     """Bring a style to the rhythm of R peaks, and average its beats.
 

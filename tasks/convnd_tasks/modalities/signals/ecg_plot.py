@@ -57,10 +57,7 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
     heights = [_height(lines) if paper else 30.0 * len(lines) for lines in traces]
     left, right, top, bottom = 0.75, 0.35, 0.6, 0.55  # margins in inches
     gap, spectrum_width = 0.75, 3.2
-    page = (
-        left + width + gap + spectrum_width + right,
-        top + sum(heights) / _INCH + bottom,
-    )
+    page = (left + width + gap + spectrum_width + right, top + sum(heights) / _INCH + bottom)
     drawing = matplotlib_figure.Figure(figsize=page, facecolor="white")
     floor = page[1] - top
     for number, ((lead, lines), height) in enumerate(zip(rows, heights, strict=True)):

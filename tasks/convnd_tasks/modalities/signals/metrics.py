@@ -56,10 +56,7 @@ TOLERANCE = 0.05  # s around an R peak of the content: ±50 ms
 
 
 def measure_all(
-    content: Grid,
-    result: Grid,
-    styles: Sequence[Grid],
-    pairs: Mapping[str, str] | None = None,
+    content: Grid, result: Grid, styles: Sequence[Grid], pairs: Mapping[str, str] | None = None
 ) -> list[Measure]:
     """Measure what a result keeps of its content and takes from its styles.
 
@@ -203,11 +200,7 @@ def _paired(leads: Sequence[str], pairs: Mapping[str, str]) -> dict[str, str]:
 
 
 def _likeness(
-    content: Grid,
-    result: Grid,
-    style: Grid,
-    leads: Mapping[str, str],
-    rhythm: _Rhythm | None,
+    content: Grid, result: Grid, style: Grid, leads: Mapping[str, str], rhythm: _Rhythm | None
 ) -> list[Measure]:
     """Compute distances from a style, for the leads that it has."""
     if len(style.channels) > 1:

@@ -121,8 +121,7 @@ def _measures(parts: Mapping[str, dict[str, float]], *, with_styles: bool) -> li
     ]
     if with_styles:
         measures.insert(
-            1,
-            _style_energy(parts["style"], before=finite_mean(parts["input_style"].values())),
+            1, _style_energy(parts["style"], before=finite_mean(parts["input_style"].values()))
         )
     return measures
 

@@ -18,11 +18,7 @@ from convnd.errors import UsageError
 from convnd.grid import Grid
 from convnd.io.video.encoder import square_pixels
 from convnd_tasks.modalities.base import Modality, TransferInputs
-from convnd_tasks.modalities.images.codec import (
-    color_moments,
-    match_colors,
-    pooled_moments,
-)
+from convnd_tasks.modalities.images.codec import color_moments, match_colors, pooled_moments
 from convnd_tasks.modalities.images.hidden import fill_hidden_pixels, mask_by_opacity
 from convnd_tasks.modalities.opening import check_no_content_options, open_grid
 from convnd_tasks.modalities.results import Figure, JobResult, Table
@@ -139,13 +135,7 @@ class Videos(Modality):
             palette = pooled_moments([color_moments(style) for style in styles], weights)
         finisher = FrameFinisher(self.options, mask, self._frame_range, palette)
         return VideoTransfer(
-            self.options,
-            self.settings,
-            source,
-            styles,
-            finisher,
-            lambda: self._network,
-            messages,
+            self.options, self.settings, source, styles, finisher, lambda: self._network, messages
         )
 
     def checkpointer(self, output: Path | None, group: ProcessGroup | None) -> FrameCache:
@@ -209,11 +199,7 @@ class Videos(Modality):
         if settings.strip:
             info = dataclasses.replace(info, tags={}, stream_tags={})
         return io.lost_properties(
-            path,
-            info,
-            audio=settings.audio,
-            provenance=settings.metadata,
-            encoding=self._encoding,
+            path, info, audio=settings.audio, provenance=settings.metadata, encoding=self._encoding
         )
 
     def metrics(self, inputs: TransferInputs, result: Video | VideoResult) -> list[Measure]:

@@ -6,17 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from convnd.errors import UsageError
-from convnd.options import (
-    LOOK,
-    LOSS,
-    STEPS,
-    WEIGHT,
-    WORK,
-    Flag,
-    Range,
-    check_range,
-    flag_name,
-)
+from convnd.options import LOOK, LOSS, STEPS, WEIGHT, WORK, Flag, Range, check_range, flag_name
 from convnd.registry import check_name
 from convnd_tasks.modalities.base import SMALLEST
 from convnd_tasks.modalities.images.options import ImageOptions

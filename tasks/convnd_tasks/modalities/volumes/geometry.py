@@ -11,13 +11,7 @@ from convnd.errors import InputFileError
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = [
-    "HOUNSFIELD",
-    "check_same_voxels",
-    "largest_shift",
-    "placement_difference",
-    "value_unit",
-]
+__all__ = ["HOUNSFIELD", "check_same_voxels", "largest_shift", "placement_difference", "value_unit"]
 
 HOUNSFIELD = "HU"
 """Unit of the values of CT."""

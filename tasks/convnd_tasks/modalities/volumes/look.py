@@ -11,10 +11,7 @@ import torch
 from torch import Tensor
 
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
-from convnd_tasks.modalities.volumes.noise_covariance import (
-    NoiseCovariance,
-    measure_noise,
-)
+from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, measure_noise
 from convnd_tasks.modalities.volumes.sharpness import (
     EdgeProfiles,
     Filter,
@@ -26,9 +23,7 @@ from convnd_tasks.modalities.volumes.sharpness import (
     value_distance,
     value_quantiles,
 )
-from convnd_tasks.modalities.volumes.smoothing import (
-    constant_background,
-)
+from convnd_tasks.modalities.volumes.smoothing import constant_background
 from convnd_tasks.modalities.volumes.tissues import (
     HOUNSFIELD,
     Scheme,

@@ -12,12 +12,7 @@ import torch
 from torch import Tensor
 
 from convnd_tasks.modalities.metrics import Measure
-from convnd_tasks.modalities.volumes.look import (
-    Scan,
-    blend_noise,
-    noise_of,
-    scheme_of,
-)
+from convnd_tasks.modalities.volumes.look import Scan, blend_noise, noise_of, scheme_of
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange
 from convnd_tasks.modalities.volumes.noise_covariance import (
     NoiseCovariance,
@@ -27,11 +22,7 @@ from convnd_tasks.modalities.volumes.noise_covariance import (
 from convnd_tasks.modalities.volumes.safety import measure_safety
 from convnd_tasks.modalities.volumes.sharpness import EDGE_SIGMAS, measure_edges
 from convnd_tasks.modalities.volumes.smoothing import sigmas
-from convnd_tasks.modalities.volumes.tissues import (
-    WHOLE,
-    Scheme,
-    TissueMap,
-)
+from convnd_tasks.modalities.volumes.tissues import WHOLE, Scheme, TissueMap
 
 __all__ = ["Look", "anatomy", "edge_widths", "edges", "noise_distance", "noises", "tissues"]
 
@@ -270,13 +261,7 @@ def anatomy(
         largest = max(other.deviation for other in others)
         changes[number] = NoiseChange(zero, zero, zero, noise.deviation, largest)
     figures = measure_safety(
-        before.scan,
-        before.scan.values,
-        result,
-        before.scheme,
-        changes,
-        before.resolution,
-        unit,
+        before.scan, before.scan.values, result, before.scheme, changes, before.resolution, unit
     )
     return [
         Measure(

@@ -34,22 +34,13 @@ from convnd_tasks.modalities.volumes.look import (
 )
 from convnd_tasks.modalities.volumes.look_change import LookChange
 from convnd_tasks.modalities.volumes.memory import check_memory
-from convnd_tasks.modalities.volumes.noise_change import (
-    change_noise,
-    noise_changes,
-)
-from convnd_tasks.modalities.volumes.noise_covariance import (
-    NoiseCovariance,
-    measure_noise_again,
-)
+from convnd_tasks.modalities.volumes.noise_change import change_noise, noise_changes
+from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, measure_noise_again
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken, measure_safety
 from convnd_tasks.modalities.volumes.sharpness import Filter, apply_filters
-from convnd_tasks.modalities.volumes.tissues import (
-    WHOLE,
-    TissueMap,
-)
+from convnd_tasks.modalities.volumes.tissues import WHOLE, TissueMap
 from convnd_tasks.modalities.volumes.units import StyleUnits
 
 if TYPE_CHECKING:
@@ -245,13 +236,7 @@ class LookTransfer(Transfer):
                 for tissue, part in change.changes.items()
             }
             figures = measure_safety(
-                scan,
-                expected,
-                result,
-                change.scheme,
-                changes,
-                self._resolution,
-                self._units.unit,
+                scan, expected, result, change.scheme, changes, self._resolution, self._units.unit
             )
             if not describe_broken(figures):
                 break

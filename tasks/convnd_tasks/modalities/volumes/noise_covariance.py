@@ -21,12 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convnd_tasks.modalities.volumes.smoothing import (
-    fft_length,
-    gaussian,
-    local_mean,
-    sigmas,
-)
+from convnd_tasks.modalities.volumes.smoothing import fft_length, gaussian, local_mean, sigmas
 from convnd_tasks.modalities.volumes.tissues import TissueMap
 
 __all__ = [
@@ -151,10 +146,7 @@ def measure_noise(
 
 
 def measure_noise_again(
-    values: Tensor,
-    noise: Mapping[int, NoiseCovariance],
-    tissues: TissueMap,
-    resolution: float,
+    values: Tensor, noise: Mapping[int, NoiseCovariance], tissues: TissueMap, resolution: float
 ) -> dict[int, NoiseCovariance]:
     """The noise of changed values at the places where it was measured before.
 
@@ -283,12 +275,7 @@ def tissue_residual(
 
 
 def _flat_places(
-    residual: Tensor,
-    inner: Tensor,
-    spacing: Sequence[float],
-    resolution: float,
-    *,
-    strict: bool,
+    residual: Tensor, inner: Tensor, spacing: Sequence[float], resolution: float, *, strict: bool
 ) -> Tensor | None:
     """Indices ``(n, 3)`` of places whose local deviation is about the most frequent one."""
     widths = sigmas(spacing, _LOCAL * resolution, min(spacing))

@@ -13,11 +13,7 @@ from convnd.nn import resize_nd
 from convnd_tasks.modalities.arrays.codec import value_range
 from convnd_tasks.modalities.base import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.grid_transfer import GridTransfer
-from convnd_tasks.modalities.volumes.inputs import (
-    check_writable,
-    inside_window,
-    mask_weights,
-)
+from convnd_tasks.modalities.volumes.inputs import check_writable, inside_window, mask_weights
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.modalities.volumes.orientation import Orientation
 

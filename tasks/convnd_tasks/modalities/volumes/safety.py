@@ -18,12 +18,7 @@ from torch.nn import functional as F
 from convnd_tasks.modalities.volumes.look import Scan
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange
 from convnd_tasks.modalities.volumes.smoothing import erode, local_mean, sigmas
-from convnd_tasks.modalities.volumes.tissues import (
-    HOUNSFIELD,
-    Scheme,
-    TissueMap,
-    otsu_limits,
-)
+from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD, Scheme, TissueMap, otsu_limits
 
 __all__ = ["SafetyFigure", "describe_broken", "measure_safety"]
 

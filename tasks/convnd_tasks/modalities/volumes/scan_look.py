@@ -15,12 +15,7 @@ from convnd import io
 from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
-from convnd_tasks.modalities.volumes.look import (
-    Scan,
-    noise_of,
-    scheme_of,
-    transferable_noise,
-)
+from convnd_tasks.modalities.volumes.look import Scan, noise_of, scheme_of, transferable_noise
 from convnd_tasks.modalities.volumes.noise_change import (
     NoiseChange,
     filter_spectrum,
@@ -34,11 +29,7 @@ from convnd_tasks.modalities.volumes.noise_covariance import (
 )
 from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.smoothing import local_mean, sigmas
-from convnd_tasks.modalities.volumes.tissues import (
-    WHOLE,
-    Scheme,
-    TissueMap,
-)
+from convnd_tasks.modalities.volumes.tissues import WHOLE, Scheme, TissueMap
 from convnd_tasks.modalities.volumes.units import scan_unit
 
 if TYPE_CHECKING:
