@@ -33,18 +33,27 @@ from benchmarks.experiments.attack_volumes import _dicom, _frames, _set
 __all__ = ["attacks"]
 
 
-def video(name: str, data: Callable[[], bytes]) -> Callable[[Path], Callable[[], object]]:
+class Frames:
+    """Reads all frames of a video, whose decoder may be silent for a minute."""
+
+    seconds = 60
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self) -> int:
+        """Return their number."""
+        from convnd.io import open_video
+
+        return sum(1 for _ in open_video(self._path).frames())
+
+
+def video(name: str, data: Callable[[], bytes]) -> Callable[[Path], Frames]:
     """A video of which all frames are read."""
 
-    def write(folder: Path) -> Callable[[], object]:
+    def write(folder: Path) -> Frames:
         (folder / name).write_bytes(data())
-
-        def read() -> object:
-            from convnd.io import open_video
-
-            return sum(1 for _ in open_video(folder / name).frames())
-
-        return read
+        return Frames(folder / name)
 
     return write
 

@@ -226,7 +226,8 @@ class FrameStylizer:
             if text:
                 self._said = True
                 self._on_message(
-                    f"the first frame is not finished after {outcome.steps} steps: {text}; later "
+                    f"the first frame is not finished after {outcome.steps} "
+                    f"step{'' if outcome.steps == 1 else 's'}: {text}; later "
                     "frames go on from it, and colours drift; use more --steps (default "
                     f"{VideoOptions.steps})"
                 )
