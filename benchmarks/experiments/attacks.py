@@ -4,9 +4,9 @@
     python -m benchmarks.experiments.attacks nrrd xlsx  # those whose names contain a word
 
 An attack is held if it ends in a result or in one line with a documented exit code, within 20 s of
-computing (a video: 60) and 96 MiB of memory beyond four times the file (a decoding child: 640 MiB; a
-command: 1 GiB), prints nothing else, leaves no file behind, and opens no file outside its folder. The exit
-code is 1 if one is not.
+computing (a video: 60) and 96 MiB of memory beyond four times the file (a decoding child: 640 MiB;
+a command: 1 GiB), prints nothing else, leaves no file behind, and opens no file outside its folder.
+The exit code is 1 if one is not.
 """
 
 from __future__ import annotations
