@@ -64,7 +64,6 @@ RECORDS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", RECORDS)
 def test_records_hold_what_their_headers_say(folder: Path, name: str) -> None:
     header, words = RECORDS[name]
@@ -72,21 +71,18 @@ def test_records_hold_what_their_headers_say(folder: Path, name: str) -> None:
     assert words in (refusal(_record(folder, header, s=_TEN, lay=lay)) or "")
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_record_with_a_gap_is_read(folder: Path) -> None:
     lay = "lay 1 200 0\n~ 0 200 16 0 0 0 0 I\n"
     path = _record(folder, "a/3 1 200 1000\nlay 0\ns 10\n~ 990\n", s=_TEN, lay=lay)
     assert refusal(path) is None
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_flat_signals_in_flac_are_bounded(folder: Path) -> None:
     soundfile.write(folder / "x.dat", np.zeros(20_000_000, np.int16), 200, format="FLAC")
     (folder / "a.hea").write_text("a 1 200 20000000\nx.dat 516 200 16 0 0 0 0 I\n")
     assert "for the length of its files" in (refusal(folder / "a.hea") or "")
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_many_annotations_are_refused(folder: Path) -> None:
     WHOLE["a.hea"](folder / "a.hea", np.random.default_rng(9))
     (folder / "a.atr").write_bytes(struct.pack("<H", 1 << 10 | 1) * 2**21 + bytes(2))
@@ -261,7 +257,6 @@ ELEMENTS: dict[str, tuple[bytes, str]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ELEMENTS)
 def test_elements_of_dicom_are_counted(folder: Path, name: str) -> None:
     elements, words = ELEMENTS[name]
@@ -272,7 +267,6 @@ def test_elements_of_dicom_are_counted(folder: Path, name: str) -> None:
     assert words in (refusal(path) or "")
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_child_decodes_compressed_pixels_of_dicom(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,7 +349,6 @@ SHEETS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", SHEETS)
 def test_workbooks_are_bounded(folder: Path, name: str) -> None:
     openpyxl = pytest.importorskip("openpyxl")
@@ -372,7 +365,6 @@ def test_workbooks_are_bounded(folder: Path, name: str) -> None:
     assert words in (refusal(folder / "a.xlsx") or "")
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_silence_in_flac_is_bounded(folder: Path) -> None:
     with soundfile.SoundFile(folder / "a.flac", "w", 44_100, 1) as file:
         for _ in range(10):
@@ -380,7 +372,6 @@ def test_silence_in_flac_is_bounded(folder: Path) -> None:
     assert "for the length of its files" in (refusal(folder / "a.flac") or "")
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_annotations_of_edf_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("convnd.io.signals.edf._MOST_MARKS", 1000)
     edfio = pytest.importorskip("edfio")

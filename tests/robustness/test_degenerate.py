@@ -6,7 +6,6 @@ in a result that holds NaN where the input held none.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,9 +42,7 @@ VALUES: dict[str, Callable[[tuple[int, ...]], NDArray[np.float64]]] = {
 
 def save(path: Path, values: NDArray[np.float64]) -> None:
     if path.suffix == ".png":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            pixels = np.clip(np.nan_to_num(values) * 255, 0, 255).astype(np.uint8)
+        pixels = np.clip(np.nan_to_num(values) * 255, 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(path)
     elif path.suffix == ".nii":
         nib.Nifti1Image(values.astype(np.float32), np.eye(4)).to_filename(path)

@@ -59,8 +59,8 @@ TENSORS: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 @pytest.mark.parametrize("name", TENSORS)
-@pytest.mark.filterwarnings("ignore")
 def test_tensors_of_every_kind_are_refused(name: str, tmp_path: Path) -> None:
     torch.save(TENSORS[name](), tmp_path / "a.pth")
     with raises(InputFileError, operation="weights"):

@@ -13,7 +13,6 @@ import os
 import re
 import struct
 import sys
-import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,14 +124,11 @@ def _loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Libraries are loaded before memory is measured."""
     for name in ("a.hea", "a.edf", "a.dcm", "a.mp4", "a.nrrd", "a.avif", "series", "a.nii.gz"):
         path = tmp_path_factory.mktemp("first") / name
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            WHOLE[name](path, np.random.default_rng(0))
-            convnd.io.read(path)
+        WHOLE[name](path, np.random.default_rng(0))
+        convnd.io.read(path)
 
 
 # The headers of videos are changed in `test_properties`, which starts no child for each reading.
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=pytest.mark.slow) if name == "a.mp4" else name for name in CASES],
@@ -213,7 +209,6 @@ def test_what_may_not_be_read_is_refused(
     assert "permission denied" in (refusal(path) or "")
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", CASES)
 def test_how_large_inputs_may_be_is_peoples_own_choice(
     folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -233,7 +228,6 @@ def test_how_large_inputs_may_be_is_peoples_own_choice(
     assert refusal(folder / name) is not None
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("name", "part"),
     [
@@ -289,7 +283,6 @@ def test_limits_that_are_none_are_usage_errors(
     assert (code, err.count("at most 63 pixels, got 8 × 8 = 64")) == (3, 1)
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", CASES)
 def test_paths_that_vanish_are_refused(
     folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
@@ -319,7 +312,6 @@ def test_paths_that_vanish_are_refused(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize(
     "stem",
@@ -340,7 +332,6 @@ def test_names_of_every_kind_are_read_or_refused(folder: Path, name: str, stem: 
     refusal(folder / f"{stem}{''.join(source.suffixes)}")
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("note", ["## ", "## time resolution: x", "## end of definitions"])
 def test_notes_that_look_like_definitions_do_not_hang(folder: Path, note: str) -> None:
     WHOLE["a.hea"](folder / "a.hea", np.random.default_rng(9))
@@ -385,7 +376,6 @@ def test_names_that_are_no_text_are_printed(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / os.fsdecode(b"\xff\xe9_stylized.png")).exists()
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["a.npz", "a.nii.gz"])
 def test_provenance_of_any_length_takes_little_memory(folder: Path, name: str) -> None:
     if name == "a.npz":
@@ -427,7 +417,6 @@ def test_a_long_header_of_a_table_takes_linear_time(folder: Path) -> None:
     assert refusal(folder / "a.csv") is None
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_compressed_slices_make_no_room_for_pixels_they_lack(folder: Path) -> None:
     file = Dataset()
     file.file_meta = FileMetaDataset()

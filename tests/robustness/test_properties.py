@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -66,11 +65,9 @@ TEXT = st.one_of(NUMBERS.map(str), st.floats().map(str), st.text(max_size=12)).m
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name in HEADERS:
-            WHOLE[name](folder / name, np.random.default_rng(1))
-            convnd.io.read(folder / name)
+    for name in HEADERS:
+        WHOLE[name](folder / name, np.random.default_rng(1))
+        convnd.io.read(folder / name)
     return folder
 
 
