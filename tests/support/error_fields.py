@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import pytest
 
-from convnd.errors import ConvndError
+from convnd.errors import ConvndError, printable
 
 __all__ = ["ErrorFields", "raises", "read_fields"]
 
@@ -52,12 +52,13 @@ def read_fields(error: BaseException | str) -> ErrorFields:
     ErrorFields(operation='--rate', expected='a number', got="'x'", remedy='for example 250')
     """
     if isinstance(error, ConvndError) and error.operation:
-        return ErrorFields(error.operation, error.expected, error.got, error.remedy)
+        parts = (error.operation, error.expected, error.got, error.remedy)
+        return ErrorFields(*map(printable, parts))  # as in the message
     text = error.splitlines()[-1].removeprefix("convnd: ") if isinstance(error, str) else str(error)
-    parts = _TEXT.fullmatch(text)
-    assert parts is not None, f"no operation, expected and got in: {text}"
-    got, _, remedy = parts["rest"].partition("; ")
-    return ErrorFields(parts["operation"], parts["expected"], got, remedy)
+    match = _TEXT.fullmatch(text)
+    assert match is not None, f"no operation, expected and got in: {text}"
+    got, _, remedy = match["rest"].partition("; ")
+    return ErrorFields(match["operation"], match["expected"], got, remedy)
 
 
 @contextlib.contextmanager
