@@ -26,6 +26,7 @@ _SPINNING = {"OMP_NUM_THREADS": str(os.cpu_count()), "GOMP_SPINCOUNT": "300000"}
 
 _SETTINGS: Mapping[str, Mapping[str, str]] = {
     "convnd": {},
+    "convnd, CONVND_SHARE_CORES=1": {"CONVND_SHARE_CORES": "1"},
     "one thread a core, asleep while waiting": {"OMP_NUM_THREADS": str(os.cpu_count())},
     "torch's defaults": _SPINNING,
 }
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="vgg19")
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--settings", nargs="+", choices=_SETTINGS, default=list(_SETTINGS))
     add_json_option(parser)
     args = parser.parse_args()
     words = ["stylize", "town", "waves", "--dim=2", f"--size={args.size}", "--scales=1"]
@@ -79,7 +81,8 @@ def main() -> None:
     figures: dict[tuple[str, int], list[tuple[float, float]]] = {}
     loads = []
     for _ in range(args.repeats):
-        for name, environment in _SETTINGS.items():
+        for name in args.settings:
+            environment = _SETTINGS[name]
             for count in args.jobs:
                 loads.append(os.getloadavg()[0])
                 figures.setdefault((name, count), []).append(run_jobs(count, words, environment))
