@@ -12,6 +12,10 @@ from convnd.optimize.base import AllReduce, Optimizer, Precondition
 
 __all__ = ["LBFGS"]
 
+_PAIRS_BEFORE_PRECONDITIONING = 3
+"""Pairs that are learnt first. The factor of the inverse Hessian is the curvature along the last
+move. Along a smooth first move it would be too large for the rest, and the next steps uphill."""
+
 
 class LBFGS(Optimizer):
     """Limited-memory BFGS with one update per step and without line search (Nocedal, 1980).
@@ -26,8 +30,8 @@ class LBFGS(Optimizer):
         lr: length of a step relative to the one that L-BFGS proposes.
         history: number of pairs (step, change of the gradient) that are remembered.
         all_reduce: adds a sum over this part up over all parts.
-        precondition: :math:`P`; the variable is :math:`z` with :math:`x = P z`, and gradients,
-            moves and directions are those of :math:`z`. None is the identity.
+        precondition: the inverse Hessian before any pair is known, up to a factor; the identity in
+            the first three steps, and if it is None.
 
     >>> x = torch.tensor([3.0, 1.0])
     >>> optimizer = LBFGS(x, 1.0, history=5, all_reduce=lambda number: number)
@@ -67,7 +71,7 @@ class LBFGS(Optimizer):
         x, state = self.x, self.state
         length: Any = self.lr
         assert x.grad is not None
-        gradient = self._preconditioned(x.grad)
+        gradient = x.grad
         absolute_sum = self._all_reduce(gradient.abs().sum())
         if absolute_sum == 0:
             return
@@ -96,13 +100,12 @@ class LBFGS(Optimizer):
         x, state = self.x, self.state
         if state:
             assert x.grad is not None
-            self._update_history(state, self._preconditioned(x.grad))
+            self._update_history(state, x.grad)
         x.copy_(values)
         if not state:
             x.grad = gradient
             self.step()
             return
-        gradient = self._preconditioned(gradient)
         state["restarts"] += 1
         length = self.lr * 0.5 ** state["restarts"]
         self._move(x, state, gradient, self._direction(state, gradient), length)
@@ -132,7 +135,7 @@ class LBFGS(Optimizer):
     ) -> None:
         state.update(direction=direction, length=length, gradient=gradient)
         if not self._dot(gradient, direction) > 0:
-            x.add_(self._preconditioned(direction), alpha=float(length))
+            x.add_(direction, alpha=float(length))
 
     def _update_history(self, state: dict[str, Any], gradient: Tensor) -> None:
         """Store the last move and the change of the gradient, if the curvature is positive."""
@@ -145,7 +148,8 @@ class LBFGS(Optimizer):
             state["changes"].append(change)
             state["moves"].append(move)
             state["inverses"].append(1.0 / product)
-            state["curvature"] = product / self._dot(change, change)
+            smooth_change = self._preconditioned(change, len(state["changes"]))
+            state["curvature"] = product / self._dot(change, smooth_change)
 
     def _direction(self, state: dict[str, Any], gradient: Tensor) -> Tensor:
         """Multiply the gradient by the approximate inverse Hessian (two-loop recursion)."""
@@ -155,13 +159,15 @@ class LBFGS(Optimizer):
         for change, move, inverse in reversed(pairs):
             weights.append(self._dot(move, direction) * inverse)
             direction.add_(change, alpha=-float(weights[-1]))
-        direction.mul_(state["curvature"])
+        direction = self._preconditioned(direction, len(pairs)).mul_(state["curvature"])
         for (change, move, inverse), weight in zip(pairs, reversed(weights), strict=True):
             direction.add_(move, alpha=float(weight - self._dot(change, direction) * inverse))
         return direction
 
-    def _preconditioned(self, values: Tensor) -> Tensor:
-        return values if self._precondition is None else self._precondition(values)
+    def _preconditioned(self, values: Tensor, pairs: int) -> Tensor:
+        if self._precondition is None or pairs < _PAIRS_BEFORE_PRECONDITIONING:
+            return values
+        return self._precondition(values)
 
     def _dot(self, a: Tensor, b: Tensor) -> Tensor:
         return self._all_reduce(a.reshape(-1).dot(b.reshape(-1)))

@@ -55,7 +55,7 @@ def minimize(
         inherit: ``Step.state()["optimizer"]`` of a run of this optimizer that ended at ``start``
             with a similar objective, and 1; or at another size, and the ratio of the numbers of
             samples. See `Optimizer.inherit`.
-        precondition: the coordinates of L-BFGS, see `LBFGS`; other optimizers ignore it.
+        precondition: see `LBFGS`; other optimizers ignore it.
         resume: `Step.state` of an earlier run with the same arguments. That step is yielded again;
             on a CPU all later ones are the same to the bit as without the interruption.
 

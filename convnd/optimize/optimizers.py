@@ -53,8 +53,7 @@ def _gradient_descent(x: Tensor, lr: float, *_unused: object) -> Optimizer:
 
 OPTIMIZERS: Registry[OptimizerSpec] = Registry("optimizer")
 # Every optimizer comes with x, the step before, the best step and the gradient. L-BFGS adds the
-# gradient before, a direction and its pairs (and the best step's gradient in other coordinates);
-# Adam adds two moments.
-OPTIMIZERS.add("lbfgs", OptimizerSpec(_lbfgs, 1.0, 7 + 2 * HISTORY))
+# gradient before, a direction and its pairs; Adam adds two moments.
+OPTIMIZERS.add("lbfgs", OptimizerSpec(_lbfgs, 1.0, 6 + 2 * HISTORY))
 OPTIMIZERS.add("adam", OptimizerSpec(_adam, 0.02, 6))  # for values that span about 1
 OPTIMIZERS.add("gradient-descent", OptimizerSpec(_gradient_descent, 1.0, 4))

@@ -1,11 +1,9 @@
-r"""Coordinates in which L-BFGS needs fewer steps: fields whose low frequencies are scaled up.
+r"""A preconditioner with which L-BFGS needs fewer steps: it moves low frequencies sooner.
 
 The gradient of a loss of features says most about high frequencies, since convolutions and poolings
 of single samples make it rough, and a field's low frequencies then take many steps to change. The
 gradient in a Sobolev space, :math:`(1 - \Delta / (2 \pi f_0)^2)^{-p} \nabla f`, is smoother
-(Neuberger, *Sobolev gradients and differential equations*, 1997). Here :math:`p = 1/2`. It is the
-gradient in coordinates :math:`z` with :math:`x = (1 - \Delta / (2 \pi f_0)^2)^{-1/4} z`, in which
-L-BFGS is run unchanged.
+(Neuberger, *Sobolev gradients and differential equations*, 1997). Here :math:`p = 1/2`.
 """
 
 from __future__ import annotations
@@ -21,17 +19,17 @@ __all__ = ["CUTOFF", "Smoothing"]
 CUTOFF = 1 / 128
 """Cycles per sample :math:`f_0` above which frequencies are scaled down."""
 
-_POWER = 0.25
+_POWER = 0.5
 
 _CHUNK = 1 << 22
 """Samples that are transformed at a time, which limits the memory for it."""
 
 
 class Smoothing:
-    r"""The symmetric operator :math:`(1 - \Delta / (2 \pi f_0)^2)^{-1/4}` on fields of one size.
+    r"""The symmetric operator :math:`(1 - \Delta / (2 \pi f_0)^2)^{-1/2}` on fields of one size.
 
     It multiplies each frequency :math:`f`, in cycles per sample, by
-    :math:`(1 + (f / f_0)^2)^{-1/4}`. The frequencies are those of a cosine transform (DCT-II), in
+    :math:`(1 + (f / f_0)^2)^{-1/2}`. The frequencies are those of a cosine transform (DCT-II), in
     which a field goes on beyond its borders as its mirror image.
 
     Args:

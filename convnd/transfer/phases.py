@@ -241,7 +241,7 @@ class PhaseRunner:
     ) -> Iterator[Progress]:
         """The steps of one phase."""
         network, last = self._networks[phase.network], self._phases[-1]
-        work = max(1, last.work_before + last.work)
+        work = last.work_before + last.work
         before = handover.steps, handover.rejected_steps
         samples = self._problem.styles[0].shape[0] * phase.samples
         share_fixed = fixed_share_of_step(network.backbone, network.precision, samples)
@@ -257,13 +257,12 @@ class PhaseRunner:
         ):
             if step.note:
                 self._on_message(step.note)
-            share = step.index / max(1, phase.steps)
             yield Progress(
                 step=before[0] + step.index,
                 steps=before[0] + last.steps_before + last.steps - phase.steps_before,
                 phase=phase.number + 1,
                 phases=len(self._phases),
-                fraction_done=(phase.work_before + share * phase.work) / work,
+                fraction_done=(phase.work_before + phase.work_until(step.index)) / work,
                 loss=step.loss,
                 parts=step.parts,
                 values=step.values,
@@ -276,7 +275,7 @@ class PhaseRunner:
     def _precondition(
         self, phase: Phase, shards: ShardedField | None
     ) -> Callable[[Tensor], Tensor] | None:
-        """The coordinates of L-BFGS in one phase, see `Smoothing`."""
+        """The preconditioner of L-BFGS in one phase, see `Smoothing`."""
         if self._options.optimizer != "lbfgs":
             return None
         smoothing = Smoothing(phase.size, fixed_axes=range(self._resizer.fixed_axes))

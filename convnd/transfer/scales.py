@@ -18,6 +18,11 @@ _FINEST_SHARE, _FINEST_SHARE_IN_TURN = 0.4, 0.3
 """Share of a network's steps at the full size; where another network finishes, the second."""
 
 
+SETUP_STEPS = 1.7
+"""Work of a phase before its first step, in steps: the features of the style and of the content,
+two forward passes, and the evaluation of the start."""
+
+
 @dataclass(frozen=True)
 class Phase:
     """Steps of a transfer with one network at one size.
@@ -28,7 +33,8 @@ class Phase:
         size: samples along each axis.
         steps: optimisation steps.
         steps_before: steps of all earlier phases.
-        work_before: work of all earlier phases: steps, times samples, times the network's cost.
+        work_before: work of all earlier phases: steps with those of `SETUP_STEPS`, times samples,
+            times the network's cost.
         work: that of this phase.
     """
 
@@ -39,6 +45,10 @@ class Phase:
     steps_before: int
     work_before: float
     work: float
+
+    def work_until(self, step: int) -> float:
+        """Work of this phase until one of its steps is evaluated; 0 is the start."""
+        return self.work * (SETUP_STEPS + step) / (SETUP_STEPS + self.steps)
 
     @property
     def samples(self) -> int:
@@ -92,7 +102,7 @@ def plan_phases(
     planned: list[Phase] = []
     steps_before, work_before = 0, 0.0
     for number, (network, extent, count) in enumerate(counts):
-        work = count * math.prod(extent) * costs[network]
+        work = (SETUP_STEPS + count) * math.prod(extent) * costs[network]
         planned.append(Phase(number, network, extent, count, steps_before, work_before, work))
         steps_before += count
         work_before += work

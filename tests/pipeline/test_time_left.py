@@ -11,6 +11,7 @@ from convnd_tasks.runtime.time_left import TimeLeft
 
 from convnd.backbones import load
 from convnd.backbones.kernels import native
+from convnd.transfer.scales import SETUP_STEPS
 from convnd.transfer.step_cost import (
     count_transformed_weights,
     fixed_share,
@@ -23,18 +24,31 @@ RECORDS = json.loads((Path(__file__).parent / "data" / "step_times.json").read_t
 Row = tuple[float, float, int, int, int, float]
 
 
+def _with_setups(fractions: list[list[float]], counts: list[int]) -> list[list[float]]:
+    """Fractions of the work at the first and last step of each scale, setups included."""
+    steps = [(last - first) / count for (first, last), count in zip(fractions, counts, strict=True)]
+    ends = [0.0]
+    for step, count in zip(steps, counts, strict=True):
+        ends.append(ends[-1] + step * (SETUP_STEPS + count))
+    return [
+        [(before + step * SETUP_STEPS) / ends[-1], after / ends[-1]]
+        for before, after, step in zip(ends, ends[1:], steps, strict=False)
+    ]
+
+
 def _rows(name: str) -> list[Row]:
     """Seconds, fraction done, steps left, scale, scales left and fixed share of every step."""
     scales, rows = RECORDS[name], []
+    counts = [len(scale["seconds"]) - 1 for scale in scales]
+    fractions = _with_setups([scale["fractions"] for scale in scales], counts)
     dtype = getattr(torch, name.rpartition("_")[2])
-    for scale in scales:
+    for scale, ends in zip(scales, fractions, strict=True):
         share = fixed_share(scale["multiplications"], dtype, scale.get("transformed_weights", 0))
         count = len(scale["seconds"])
         for index, seconds in enumerate(scale["seconds"]):
             part = index / (count - 1)
             fraction, left = (
-                first + part * (last - first)
-                for first, last in (scale["fractions"], scale["steps_left"])
+                first + part * (last - first) for first, last in (ends, scale["steps_left"])
             )
             number = scale["scale"]
             rows.append((seconds, fraction, round(left), number, len(scales) - number, share))

@@ -13,10 +13,6 @@ __all__ = ["TimeLeft", "duration"]
 _WINDOW = 20
 """Steps whose time counts: enough to even out single ones, few enough to follow the machine."""
 
-_SETUP = 1.2
-"""Time that a new scale takes before its first step, for the features of content and styles, in
-steps."""
-
 
 class TimeLeft:
     r"""Estimates the time that is left from the steps so far.
@@ -26,10 +22,10 @@ class TimeLeft:
 
     .. math:: t = a + b w
 
-    With :math:`n` steps and the work :math:`W` left, :math:`a n + b W` remains, and the setup of
-    the scales to come. The steps of one scale do not tell both parts apart, so their ratio is
-    `convnd.transfer.progress.Progress.fixed_share`. The first step of a scale, which includes its
-    setup, does not count.
+    With :math:`n` evaluations and the work :math:`W` left, :math:`a n + b W` remains. Each scale to
+    come evaluates its start, too. The steps of one scale do not tell both parts apart, so their
+    ratio is `convnd.transfer.progress.Progress.fixed_share`. The first step of a scale, which
+    includes its setup, does not count.
 
     Args:
         started: when the job began, in seconds of the same clock. Where the first step to be seen
@@ -96,9 +92,7 @@ class TimeLeft:
             steps = len(self._points) - 1
             step, work = (now - start) / steps, (fraction_done - first) / steps
             rest = (1 - fraction_done) * (1 - fixed_share) * step / work
-            rest += steps_left * fixed_share * step
-            setup = _SETUP * scales_left * rest / max(1, steps_left)
-            self._left = rest + setup
+            self._left = rest + (steps_left + scales_left) * fixed_share * step
             self._added = now
         elif self._left is not None:  # the first step of a scale, whose setup is over
             self._left -= now - self._added

@@ -18,8 +18,8 @@ class SignalOptions(TransferOptions):
     Args:
         style_layers: see `TransferOptions`. A position of relu5_1 of the default network is 256
             samples, and sees seconds of an electrocardiogram.
-        steps: see `TransferOptions`. 50 bring spectra and beats as near to the style as 100 did with
-            L-BFGS in samples, see `convnd.optimize.Smoothing`.
+        steps: see `TransferOptions`. 50 bring spectra and beats as near to the style as 100 without
+            `convnd.optimize.Smoothing`.
         beat_weight: weight of the style's mean beat at the content's R peaks, see
             `convnd_tasks.modalities.signals.beats`. 0 leaves beats alone; None weighs them where
             content and styles are electrocardiograms.
