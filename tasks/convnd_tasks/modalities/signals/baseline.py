@@ -1,11 +1,9 @@
 """Baseline wander: what an electrocardiogram does below 0.5 Hz.
 
 There, breathing, sweat and movement show rather than the heart. It belongs to the look of a
-recording; a spectrum of short windows, and features of a network, do not resolve it. They take a
-beat on a high baseline for a higher one, and the heights of R waves would then vary with the
-baseline. So it is taken out of content and styles before the transfer. The result gets the
-content's baseline with the style's power: octave by octave its amplitudes are scaled, and its
-phases stay.
+recording; a spectrum of short windows, and features of a network, do not resolve it. So the
+content's baseline is given the style's power before the transfer: octave by octave its amplitudes
+are scaled, and its phases stay.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["HIGHEST", "baseline_of", "baseline_rms", "match_baseline"]
+__all__ = ["HIGHEST", "baseline_rms", "match_baseline"]
 
 HIGHEST = 0.5
 """Hz: the upper end of baseline wander (Kligfield et al., 2007, recommend 0.67 Hz for filters)."""
@@ -67,34 +65,11 @@ def match_baseline(
             gains[band] = np.sqrt(np.dot(shares, powers) / power)
     if np.abs(gains - 1).max() <= _SAME:
         return content
-    change = _upsampled(spectrum * (gains - 1), len(pooled), rate / pooled_rate, len(content))
-    return content + change
-
-
-def baseline_of(signal: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
-    """Compute what a lead does below 0.5 Hz, without its mean.
-
-    Args:
-        signal: ``(T,)``, without gaps.
-        rate: samples per second.
-
-    Returns:
-        ``(T,)``; zeros for less than 4 s, which are too short for a baseline.
-
-    >>> import numpy as np
-    >>> t = np.arange(0, 40, 0.01)
-    >>> slow, fast = np.sin(2 * np.pi * 0.2 * t), np.sin(2 * np.pi * 3 * t)
-    >>> bool(np.abs(baseline_of(slow + fast, 100) - slow).max() < 0.1)
-    True
-    """
-    import numpy as np
-
-    pooled, pooled_rate = _pool(signal, rate)
-    spectrum, frequencies = _transform(pooled, pooled_rate)
-    inside = (frequencies > 0) & (frequencies < HIGHEST)
-    if np.count_nonzero(inside) < _FEWEST:
-        return np.zeros_like(signal)
-    return _upsampled(spectrum * inside, len(pooled), rate / pooled_rate, len(signal))
+    count = len(pooled)
+    change = np.fft.irfft(spectrum * (gains - 1), 2 * count)[:count]
+    step = rate / pooled_rate
+    centres = (np.arange(count) + 0.5) * step - 0.5
+    return content + np.interp(np.arange(len(content)), centres, change)
 
 
 def baseline_rms(signal: NDArray[np.float64], rate: float) -> float:
@@ -131,24 +106,6 @@ def _transform(
     mirrored = np.concatenate([signal, signal[::-1]])
     frequencies = np.fft.rfftfreq(len(mirrored), 1 / rate).astype(np.float64)
     return np.fft.rfft(mirrored), frequencies
-
-
-def _upsampled(
-    spectrum: NDArray[np.complex128], count: int, step: float, length: int
-) -> NDArray[np.float64]:
-    """The signal of a spectrum of `_transform`, at the rate before `_pool`.
-
-    Args:
-        spectrum: of a mirrored signal.
-        count: samples of that signal.
-        step: samples of the result for each of them.
-        length: samples of the result.
-    """
-    import numpy as np
-
-    values = np.fft.irfft(spectrum, 2 * count)[:count]
-    centres = (np.arange(count) + 0.5) * step - 0.5
-    return np.interp(np.arange(length), centres, values)
 
 
 def _bands(inside: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -10,7 +10,7 @@ from convnd.errors import InputFileError
 from convnd.io.signals.signal import describe, sampling_rate, signal_of, value_units
 from convnd_tasks.modalities.arrays.codec import value_range
 from convnd_tasks.modalities.base import SMALLEST, LabelledGrid, TransferInputs
-from convnd_tasks.modalities.signals.baseline import baseline_of, match_baseline
+from convnd_tasks.modalities.signals.baseline import match_baseline
 from convnd_tasks.modalities.signals.changing_leads import choose_leads, matching_grid
 from convnd_tasks.modalities.signals.leads import (
     band_limit,
@@ -60,8 +60,8 @@ class LeadCodec:
     - Leads of an ECG that follow from I and II are left out, and derived from the result.
     - A lead that is constant or empty, in the content or in a style, that records triggers, or that
       was not asked for, is left out; the content's passes through unchanged.
-    - The baseline wander of an electrocardiogram, below 0.5 Hz, is taken out. The result gets the
-      content's with the power of the style's, see `convnd_tasks.modalities.signals.baseline`.
+    - The baseline wander of an electrocardiogram, below 0.5 Hz, is the style's, see
+      `convnd_tasks.modalities.signals.baseline`.
     - Styles are resampled to the content's sampling rate. The result keeps the content's
       frequencies above the Nyquist frequency of the slowest style.
     - Gaps (NaN) of the content are bridged, and are gaps again in the result. Of a style, the
@@ -140,9 +140,8 @@ class LeadCodec:
         span = template.shape[0] / self.size[0] if self._has_content else 1.0
         self.spacing = (template.spacing[0] * span,)
         self.bandwidth = _bandwidth(template, self._slowest, self.spacing[0])
-        self._baseline: Tensor | None = None
         if self._has_content and template.units == ("s",):
-            self._take_baselines_out(options.style_weights)
+            self._match_baselines(options.style_weights)
 
     def _matched(self, recording: LabelledGrid) -> _Recording:
         """The leads of another recording that correspond to the encoded ones."""
@@ -165,29 +164,20 @@ class LeadCodec:
             return centred, spreads
         return centred * (spread / spreads)[:, None], spread
 
-    def _take_baselines_out(self, weights: Sequence[float]) -> None:
-        """Take the baselines of electrocardiograms out; the content's gets the styles' power."""
+    def _match_baselines(self, weights: Sequence[float]) -> None:
+        """Give the content's electrocardiogram leads the baseline wander of the styles."""
         import torch
 
         rate, units = sampling_rate(self.template), value_units(self.template)
         if rate < LOWEST_RATE:
             return
-        baseline = torch.zeros_like(self.content)
         for row, (index, name) in enumerate(zip(self._leads, self.names, strict=True)):
-            if not is_ecg_lead(name, units[index]) or is_other_lead(name, self.names):
-                continue
-            lead = self.content[row, 0].double().numpy()
-            styles = [style[row, 0].double().numpy() for style in self.styles]
-            matched = match_baseline(lead, styles, rate, weights)
-            baseline[row, 0] = torch.from_numpy(baseline_of(matched, rate))
-            self.content[row, 0] -= torch.from_numpy(baseline_of(lead, rate)).to(self.content)
-            if self.init is not None:
-                start = self.init[row, 0].double().numpy()
-                self.init[row, 0] -= torch.from_numpy(baseline_of(start, rate)).to(self.init)
-            for values, style in zip(self.styles, styles, strict=True):
-                values[row, 0] -= torch.from_numpy(baseline_of(style, rate)).to(values)
-        if bool(baseline.any()):
-            self._baseline = baseline
+            if is_ecg_lead(name, units[index]) and not is_other_lead(name, self.names):
+                lead = self.content[row, 0].double().numpy()
+                styles = [style[row, 0].double().numpy() for style in self.styles]
+                matched = match_baseline(lead, styles, rate, weights)
+                if matched is not lead:
+                    self.content[row, 0] = torch.from_numpy(matched).to(self.content)
 
     def _encode(self, centred: Tensor) -> Tensor:
         return (centred / self._scale + 0.5).movedim(1, 0)  # (K, 1, T)
@@ -204,8 +194,6 @@ class LeadCodec:
             change = values - self.content
             rate = sampling_rate(self.template)
             values = self.content + band_limit(change, rate, self._slowest)
-        if self._baseline is not None:
-            values = values + self._baseline_at(values.shape[2]).to(values)
         leads = (values.movedim(0, 1) - 0.5) * self._scale + self._median
         if self._steps:  # on the recorder's own steps the derived leads are exact sums as well
             steps = torch.tensor([self._steps[index] for index in self._leads])
@@ -215,15 +203,6 @@ class LeadCodec:
             return grid
         # Marks are the style's, at its own times.
         return describe(dataclasses.replace(grid, spacing=self.template.spacing), annotations=())
-
-    def _baseline_at(self, length: int) -> Tensor:
-        """The baselines ``(K, 1, T')`` for a number of samples."""
-        from convnd.nn import resize_nd
-
-        assert self._baseline is not None
-        if self._baseline.shape[2] == length:
-            return self._baseline
-        return resize_nd(self._baseline, [length], mode="linear", antialias=True)
 
     def _all_leads(self, leads: Tensor) -> Tensor:
         """Add the leads that were not encoded, and the gaps."""
