@@ -61,7 +61,7 @@ class TransferOptions:
     Args:
         backbone: name of the network, see ``convnd backbones``, or ``package.module:attribute`` of
             a user's module. Several with ``+`` between work in turn, each on the result of the one
-            before, for example "compact+vgg19": the first takes 90 % of the steps and goes from
+            before, for example "compact+vgg19": the first takes 87 % of the steps and goes from
             coarse to fine, the next finishes at full size.
         content_layers: layers whose features the result keeps.
         style_layers: layers whose statistics the result takes from the style.

@@ -11,11 +11,8 @@ from convnd.optimize import pyramid_sizes, spread_steps
 __all__ = ["Phase", "compared_style_size", "fit_size", "plan_phases"]
 
 
-FINISHING_SHARE = 0.1
+FINISHING_SHARE = 0.13
 """Share of the steps for each network after the first one, see `plan_phases`."""
-
-_FINEST_SHARE, _FINEST_SHARE_IN_TURN = 0.4, 0.3
-"""Share of a network's steps at the full size; where another network finishes, the second."""
 
 
 SETUP_STEPS = 1.7
@@ -82,7 +79,7 @@ def plan_phases(
     [((256, 128), 6), ((512, 256), 4)]
     >>> phases = plan_phases((512, 256), scales=2, steps=80, costs=(0.3, 1.0))
     >>> [(phase.network, phase.size, phase.steps) for phase in phases]
-    [(0, (256, 128), 50), (0, (512, 256), 22), (1, (512, 256), 8)]
+    [(0, (256, 128), 42), (0, (512, 256), 28), (1, (512, 256), 10)]
     """
     fixed, plane = tuple(size[:fixed_axes]), size[fixed_axes:]
     finishing: list[tuple[int, tuple[int, ...], int]] = []
@@ -95,8 +92,7 @@ def plan_phases(
     counts = finishing
     if left or not finishing:
         sizes = pyramid_sizes(plane, min(scales, max(1, left)), shortest=shortest)
-        finest = _FINEST_SHARE_IN_TURN if finishing else _FINEST_SHARE
-        shares = spread_steps(left, len(sizes), finest=finest)
+        shares = spread_steps(left, len(sizes))
         coarse_to_fine = zip(sizes, shares, strict=True)
         counts = [*((0, (*fixed, *extent), share) for extent, share in coarse_to_fine), *finishing]
     planned: list[Phase] = []
