@@ -50,19 +50,19 @@ def test_parts_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lbfgs_starts_from_the_preconditioner() -> None:
-    """Newton's method in one step, once the curvature is known and the preconditioner is exact."""
+    """Newton's method, once its factor is known: the preconditioner is the exact inverse."""
     steep = torch.linspace(1, 30, 24).view(1, 1, 24)
-    goal = torch.randn(1, 1, 24)
+    goal = torch.randn(1, 1, 24, generator=torch.Generator().manual_seed(0))
     spec, distances = OPTIMIZERS["lbfgs"], []
     for precondition in (None, lambda values: values / steep):
         x = torch.zeros(1, 1, 24)
         optimizer = spec.make(x, 1.0, lambda number: number, DiskOffload.disabled(), precondition)
-        for _ in range(6):
+        for _ in range(8):
             x.grad = steep * (x - goal)
             optimizer.step()
         distances.append(float((x - goal).norm() / goal.norm()))
     plain, preconditioned = distances
-    assert preconditioned < 1e-3 < 1e-1 < plain
+    assert preconditioned < 1e-5 < 1e-2 < plain
 
 
 def test_the_first_steps_are_those_of_plain_lbfgs() -> None:
