@@ -34,6 +34,15 @@ _BLOCK = 4096
 _MAX_TEXT = 200  # characters; some libraries quote the file
 
 
+def _exists_error(operation: str, got: str, action: str) -> OutputExistsError:
+    return OutputExistsError(
+        operation,
+        expected="a new file",
+        got=got,
+        remedy=f"choose another name, or {action} (--overwrite)",
+    )
+
+
 def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     """Check that a file can be written here, before the work that fills it.
 
@@ -63,12 +72,7 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
         mode = _mode(target)
         if mode is None:
             if Path(path).is_symlink() and not overwrite:
-                raise OutputExistsError(
-                    name,
-                    expected="a new file",
-                    got=f"a link to {target}, which is missing",
-                    remedy="choose another name, or write there (--overwrite)",
-                )
+                raise _exists_error(name, f"a link to {target}, which is missing", "write there")
             _check_folder(name, Path(path).parent)
         elif stat.S_ISDIR(mode):
             raise OutputFileError(
@@ -79,12 +83,7 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
                 name, expected="an ordinary file", got="a device or pipe", remedy="write to a file"
             )
         elif not overwrite:
-            raise OutputExistsError(
-                name,
-                expected="a new file",
-                got="one that exists",
-                remedy="choose another name, or replace it (--overwrite)",
-            )
+            raise _exists_error(name, "one that exists", "replace it")
         with defer_signals():
             _create_temporary(target).unlink()
     except ConvndError:

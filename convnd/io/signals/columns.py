@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,16 +105,9 @@ def table_grid(
             remedy=grouping_hint(cell for k in words for cell in columns[k].cells[:2]) or "add one",
         )
     samples = _place_rows(path, list(rows.values()), time)
-    signal = Signal(
-        units=tuple(columns[k].unit or "" for k in leads) if named else (),
-        start=None if time is None else time.start,
-        offset=0.0 if time is None else time.offset,
-        rate_assumed=time is not None and time.assumed and rate is None,
-        remarks=_remarks(listed, time),
-        format=format_name,
-    )
-    if time is not None and time.rate is not None and not (time.assumed and rate is not None):
-        rate = time.rate
+    units = tuple(columns[k].unit or "" for k in leads) if named else ()
+    signal = Signal(units=units, remarks=_remarks(listed, time), format=format_name)
+    signal, rate = _with_times(signal, time, rate)
     names = [columns[k].name if named else str(number) for number, k in enumerate(leads)]
     grid = signal_grid(path, samples, rate, names, signal)
     layout = Layout(
@@ -129,6 +123,22 @@ def table_grid(
         exact=samples if _needs_digits([columns[k] for k in leads]) else None,
     )
     return describe(grid, extra={**signal_of(grid).extra, "layout": layout})
+
+
+def _with_times(
+    signal: Signal, time: TimeColumn | None, rate: float | None
+) -> tuple[Signal, float | None]:
+    """A recording with the times of a table, and its rate.
+
+    A rate that the file names elsewhere counts only where that of the times is assumed or missing.
+    """
+    if time is None:
+        return signal, rate
+    assumed = time.assumed and rate is None
+    signal = dataclasses.replace(signal, start=time.start, offset=time.offset, rate_assumed=assumed)
+    if rate is None or (time.rate is not None and not time.assumed):
+        rate = time.rate
+    return signal, rate
 
 
 def _remarks(words: Sequence[str], time: TimeColumn | None) -> tuple[str, ...]:

@@ -107,14 +107,7 @@ def read_header(path: Path) -> EdfHeader:
             got="fewer bytes",
             remedy="the file is cut short",
         )
-    columns, start = {}, 0
-    widths = (16, 80, 8, 8, 8, 8, 8, 80, 8)
-    names = ("label", "transducer", "dimension", *RANGES, "prefilter", "count")
-    for name, width in zip(names, widths, strict=True):
-        columns[name] = [
-            lead_headers[start + width * k : start + width * (k + 1)] for k in range(channels)
-        ]
-        start += width * channels
+    columns = _split_columns(lead_headers, channels)
     counts = [int(cell) for cell in columns["count"]]
     width = 3 if raw[:1] == b"\xff" else 2
     length = path.stat().st_size
@@ -134,6 +127,19 @@ def read_header(path: Path) -> EdfHeader:
         )
     ranges = {name: [float(cell) for cell in columns[name]] for name in RANGES}
     return EdfHeader(raw, columns, ranges, counts, records, seconds, size, width)
+
+
+def _split_columns(lead_headers: bytes, channels: int) -> dict[str, list[bytes]]:
+    """The fields of all leads by name: each field of one lead follows that of the lead before."""
+    columns, start = {}, 0
+    widths = (16, 80, 8, 8, 8, 8, 8, 80, 8)
+    names = ("label", "transducer", "dimension", *RANGES, "prefilter", "count")
+    for name, width in zip(names, widths, strict=True):
+        columns[name] = [
+            lead_headers[start + width * k : start + width * (k + 1)] for k in range(channels)
+        ]
+        start += width * channels
+    return columns
 
 
 def decode_text(field: bytes) -> str:

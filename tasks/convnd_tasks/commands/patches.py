@@ -22,6 +22,32 @@ if TYPE_CHECKING:
 __all__ = ["patches"]
 
 
+_Gram = Annotated[
+    tuple[str, str, str] | None,
+    typer.Option(
+        metavar="BEFORE STYLE AFTER",
+        help="Also compare the Gram matrices before and after a transfer.",
+        rich_help_panel=VIEWS,
+        show_default=False,
+    ),
+]
+_Folder = Annotated[
+    Path,
+    typer.Option(
+        "-o", "--output", metavar="FOLDER", help="Folder of the results.", rich_help_panel=OUTPUT
+    ),
+]
+_DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Search the first input only, write nothing, and say how long the job takes and what "
+        "it would write.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+
 @with_json_output("patches")
 @with_flags(PatchOptions)
 def patches(
@@ -36,36 +62,11 @@ def patches(
         ),
     ] = None,
     dim: Dim = None,
-    gram: Annotated[
-        tuple[str, str, str] | None,
-        typer.Option(
-            metavar="BEFORE STYLE AFTER",
-            help="Also compare the Gram matrices before and after a transfer.",
-            rich_help_panel=VIEWS,
-            show_default=False,
-        ),
-    ] = None,
-    output: Annotated[
-        Path,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FOLDER",
-            help="Folder of the results.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = Path("patches"),
+    gram: _Gram = None,
+    output: _Folder = Path("patches"),
     report: Report = None,
     overwrite: Overwrite = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Search the first input only, write nothing, and say how long the job takes and "
-            "what it would write.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
+    dry_run: _DryRun = False,
     quiet: Quiet = False,
     *,
     typed_options: dict[str, Any],
