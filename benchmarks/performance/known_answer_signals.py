@@ -190,13 +190,14 @@ def main() -> None:
     parser.add_argument("--settings", type=Path, help="JSON: name to options of TransferOptions")
     parser.add_argument("--experiments", default="a,b", help="c is b with a clean, simulated B")
     parser.add_argument("--leads", default="II,V2,V5")
+    parser.add_argument("--first", type=float, default=20, help="seconds into the other recording")
     parser.add_argument("--no-baselines", action="store_true")
     add_json_option(parser)
     args = parser.parse_args()
 
     rows: list[dict[str, Any]] = []
     rng = np.random.default_rng(0)
-    plain = other_recording(args.mitbih, 20, 20)
+    plain = other_recording(args.mitbih, args.first, 20)
     for experiment in args.experiments.split(","):
         style = plain + noise(len(plain), rng) if experiment == "a" else plain
         style = simulated() if experiment == "c" else style
