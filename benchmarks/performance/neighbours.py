@@ -2,8 +2,8 @@
 
 Every job is a process of the command line. The figure is the processor time of all jobs over that
 of as many single ones. The rows compare the threads of the command line (asleep while they wait,
-as many as there are free cores) with those that torch starts by default (spinning, one for every
-core).
+one for every core, or one for every free core with ``CONVND_SHARE_CORES=1``) with those that torch
+starts by default (spinning, one for every core).
 
     python -m benchmarks.performance.neighbours --json benchmarks/results/neighbours.json
 """
