@@ -97,7 +97,8 @@ def test_blocks_do_not_flicker(generator: torch.Generator) -> None:
         x = last.values
         errors[name] = float((x[:, :, 1:, :, 2:] - x[:, :, :-1, :, :-2]).square().mean())
         remaining[name] = last.parts["style"] / first.parts["style"]
-    assert errors["along"] < 0.3 * errors["free"]
+    # The preconditioner of L-BFGS lets free changes flicker less, too.
+    assert errors["along"] < 0.5 * errors["free"]
     assert remaining["along"] < 0.5
 
 
