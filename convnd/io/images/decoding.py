@@ -25,6 +25,7 @@ from convnd.io.images.deep import (
     deep_tiff_pixels,
     tiff_pages,
 )
+from convnd.io.images.limits import PACKED, TIFF_PACKED, check_held, check_scans
 from convnd.io.images.metadata import (
     EXIF_IFD,
     USER_COMMENT,
@@ -58,27 +59,12 @@ _PLUGINS = {
 }  # fmt: skip
 _ANIMATED = {"PNG", "WEBP", "GIF", "AVIF"}  # further pictures in MPO are extras
 
-# Bytes that one byte of a file can decode to. Deflate packs at most 1032 into one; LZW, whose codes
-# grow to 12 bits, about 1300. A block of 64 pixels takes at least a bit in a JPEG; runs have at
-# most 255 pixels in BMP and 128 in TIFF.
-_PACKED = {"PNG": 1100, "JPEG": 1100, "MPO": 1100, "GIF": 1500, "BMP": 130}
-# WebP, AVIF, and CCITT, LZMA, Zstandard and WebP in TIFF have no limit, but photographs take more
-# than a fiftieth of a bit for a pixel.
-_PACKED_FREELY = 400
-_TIFF_PACKED = {1: 1, 5: 1500, 7: 1100, 8: 1100, 32773: 130, 32946: 1100}
-_FREE = 2**26  # pixels that any file in such a format may have: plain areas take next to nothing
-# Bytes for a pixel while it is decoded, of 8 bits and of more: buffers of the decoder, the picture,
-# and copies in other orders and modes.
-_BYTES_PER_PIXEL, _BYTES_PER_DEEP_PIXEL = 48, 160
-# Each scan of a progressive JPEG touches all pixels; encoders write about ten.
-_SCANS, _SCANNED_PIXELS = 20, 2**32
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _STILL = "save one frame of it, or give it to convnd stylize-video"
 _START = 32  # bytes that tell a format
 # Methods of `PIL.Image.Image.transpose` (``PIL.Image.Transpose``) that undo an orientation of EXIF.
 _TRANSPOSED: Mapping[int, Any] = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-_BLOCK = 2**20
 _MAX_TEXT = 2**23  # bytes of all compressed texts in a PNG
 
 _LOCK = threading.Lock()
@@ -160,10 +146,10 @@ def _decode_other(
         check_positions(path, (image.height, image.width), max_pixels)
         # The bit depth of a PNG has a fixed position.
         depth = start[24] if image.format == "PNG" else 8
-        ratio = _PACKED.get(str(image.format))
-        reserve_memory(_check_held(path, image.height * image.width, depth, ratio))
+        ratio = PACKED.get(str(image.format))
+        reserve_memory(check_held(path, image.height * image.width, depth, ratio))
         if image.format in ("JPEG", "MPO"):
-            _check_scans(path, image.height * image.width)
+            check_scans(path, image.height * image.width)
         if image.format in _ANIMATED and getattr(image, "is_animated", False):
             raise InputFileError(
                 f"read {path}", expected="one picture", got="an animation", remedy=_STILL
@@ -197,8 +183,8 @@ def _decode_tiff(path: Path, max_pixels: int, reserve_memory: Callable[[int], No
         header = picture_metadata(info, load_exif)
     check_positions(path, (tags[Tag.HEIGHT], tags[Tag.WIDTH]), max_pixels)
     pixels, depth = tags[Tag.HEIGHT] * tags[Tag.WIDTH], max(tags.get(Tag.BITS, (1,)))
-    ratio = _TIFF_PACKED.get(tags.get(Tag.COMPRESSION, 1))
-    reserve_memory(_check_held(path, pixels, depth, ratio))
+    ratio = TIFF_PACKED.get(tags.get(Tag.COMPRESSION, 1))
+    reserve_memory(check_held(path, pixels, depth, ratio))
     if any(not page.get(Tag.SUBFILE, 0) & 1 for page in pages[1:]):  # bit 0: a smaller copy
         raise InputFileError(
             f"read {path}",
@@ -232,51 +218,6 @@ def _to_array(image: PIL.Image.Image) -> NDArray[Any]:
 
     pixels = np.array(image)
     return pixels.reshape(*pixels.shape[:2], -1)
-
-
-def _check_scans(path: Path, pixels: int) -> None:
-    """Refuse a JPEG of so many scans that decoding it takes minutes."""
-    scans, last = 0, b""
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            # Within a scan, a zero follows each byte 0xFF.
-            scans += (last + block).count(b"\xff\xda")
-            last = block[-1:]
-    limit = max(_SCANS, _SCANNED_PIXELS // pixels)
-    if scans > limit:
-        raise InputFileError(
-            f"read {path}",
-            expected=f"a JPEG of this size in at most {limit:,} scans",
-            got=f"{scans:,}",
-            remedy="save it again",
-        )
-
-
-def _check_held(path: Path, pixels: int, depth: int, ratio: int | None) -> int:
-    """Refuse more pixels than a file of this length can hold, before anything is decoded.
-
-    Args:
-        path: the file.
-        pixels: number of pixels that its header declares.
-        depth: bits of a pixel, of one channel.
-        ratio: bytes that a byte can decode to; None if the format has no limit.
-
-    Returns:
-        The number of bytes that decoding may take.
-    """
-    length = path.stat().st_size
-    if ratio is None:
-        size, limit = pixels * max(1, depth // 8), max(_FREE, _PACKED_FREELY * length)
-    else:
-        size, limit = pixels * depth // 8, ratio * length
-    if size > limit:
-        raise InputFileError(
-            f"read {path}",
-            expected=f"at most {limit:,} bytes of pixels in a file of its length",
-            got=f"{size:,}",
-            remedy="the file is cut short or damaged",
-        )
-    return pixels * (_BYTES_PER_PIXEL if depth <= 8 else _BYTES_PER_DEEP_PIXEL)
 
 
 def _load_plugin(start: bytes) -> None:
