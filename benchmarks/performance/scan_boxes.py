@@ -65,6 +65,7 @@ def main() -> None:
         "--lines", nargs="*", default=[], type=Path, metavar="FILE", help="rows of former runs"
     )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="write content, style, result")
+    parser.add_argument("--conditions", default="", help="what else the file of figures says")
     add_json_option(parser)
     arguments = parser.parse_args()
     print(json.dumps(machine()))
@@ -83,6 +84,7 @@ def main() -> None:
             Table(rows=[_in_short(row) for row in rows], caption="Every run"),
         ],
         section="Volumes",
+        conditions=arguments.conditions,
         summary=(
             "spectrum left: % of the noise that the truth has more than the content, by frequency; "
             "edges: % by which the slope of edges misses the truth; mean: largest change of the "
