@@ -169,6 +169,8 @@ def test_fuzzing_every_reader_finds_nothing(tmp_path: Path) -> None:
 MODULES = {
     "__init__",
     "attack_commands",
+    "attack_containers",
+    "attack_jobs",
     "attack_pictures",
     "attack_signals",
     "attack_volumes",
