@@ -6,28 +6,25 @@ sheet with numbers is read. A result has the columns, times and words of its inp
 
 from __future__ import annotations
 
-import contextlib
 import io
-import json
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.io.reading import import_optional, translate_errors
 from convnd.io.registry import Format
+from convnd.io.signals.cells import cell_text, from_json, to_json, typed_cells
 from convnd.io.signals.column import Column, name_and_unit
 from convnd.io.signals.columns import Layout, columns_of, table_grid
 from convnd.io.signals.headers import rate_of, split_header
-from convnd.io.signals.request import LARGEST_TEXT, Content, Expect, request_arrays
+from convnd.io.signals.request import Content, Expect, request_arrays
 from convnd.io.signals.signal import check_held, check_samples, describe, signal_of
 from convnd.io.signals.table import default_header, default_times
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from convnd.grid import Grid
 
 __all__ = ["FORMATS", "decode_excel", "decode_parquet", "read_excel", "read_parquet"]
@@ -63,7 +60,7 @@ def read_parquet(path: Path, *, max_pixels: int | None = None) -> Grid:
         is_text = [bool(text) for text in fields["is_text"]]
         cells: list[list[str]] = [[] for _ in names]
         for key, text in arrays.items():
-            cells[int(key.partition("/")[0])] += map(str, _from_json(text))
+            cells[int(key.partition("/")[0])] += map(str, from_json(text))
         columns = [
             Column(*name_and_unit("" if name.startswith(_INDEX) else name), column)
             for name, column in zip(names, cells, strict=True)
@@ -115,26 +112,9 @@ def decode_parquet(path: Path, max_samples: int, expect_samples: Expect) -> Cont
                 letters -= sum(map(len, cells))
                 if letters < 0:
                     raise ValueError("many more letters than cells")
-                yield f"{number}/{start}", _to_json(cells), {}
+                yield f"{number}/{start}", to_json(cells), {}
         is_text = [name in texts for name in data.column_names]  # also where it looks like a time
         yield "", None, {"names": data.column_names, "is_text": is_text}
-
-
-def _to_json(cells: Sequence[Any]) -> NDArray[Any]:
-    """JSON of cells or rows, as an array of bytes."""
-    import numpy as np
-
-    encoded = json.dumps(cells).encode()
-    if len(encoded) > LARGEST_TEXT:
-        raise ValueError(f"{len(encoded):,} bytes of text")
-    return np.frombuffer(encoded, np.uint8)
-
-
-def _from_json(text: NDArray[Any]) -> list[Any]:
-    content = json.loads(text.tobytes())
-    if not isinstance(content, list):
-        raise ValueError("no list of cells")
-    return content
 
 
 def _cells(column: Any) -> list[str]:
@@ -148,12 +128,12 @@ def _cells(column: Any) -> list[str]:
         column = column.cast(pa.int64())
     elif pa.types.is_dictionary(column.type):
         return [
-            "" if number is None or words[number] is None else _cell_text(words[number])
+            "" if number is None or words[number] is None else cell_text(words[number])
             for chunk in column.chunks
             for words in [chunk.dictionary.to_pylist()]
             for number in chunk.indices.to_pylist()
         ]
-    return ["" if value is None else _cell_text(value) for value in column.to_pylist()]
+    return ["" if value is None else cell_text(value) for value in column.to_pylist()]
 
 
 def _write_parquet(path: Path, grid: Grid, **_: object) -> None:
@@ -179,30 +159,8 @@ def _write_parquet(path: Path, grid: Grid, **_: object) -> None:
             elif is_text[position]:
                 arrays.append(pa.array([cell or None for cell in cells], pa.string()))
             else:
-                arrays.append(pa.array(_typed(cells)))
+                arrays.append(pa.array(typed_cells(cells)))
     parquet.write_table(pa.table(arrays, names=list(names)), path)
-
-
-def _typed(cells: Sequence[str]) -> list[Any]:
-    """Whole numbers, numbers, times or words, as the texts of a column allow."""
-    from datetime import datetime
-
-    for parse in (int, float, datetime.fromisoformat):
-        with contextlib.suppress(ValueError):
-            typed: list[Any] = [parse(cell) if cell else None for cell in cells]
-            # Neither a float nor a datetime holds nanoseconds since 1970.
-            texts = [
-                cell if value is None else _cell_text(value)
-                for value, cell in zip(typed, cells, strict=True)
-            ]
-            if parse is not datetime.fromisoformat or all(map(_same_time, texts, cells)):
-                return typed
-    return list(cells)
-
-
-def _same_time(one: str, other: str) -> bool:
-    """Whether two texts of a date are the same but for zeros at the end."""
-    return one.rstrip("0.") == other.rstrip("0.")
 
 
 def read_excel(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -224,7 +182,7 @@ def read_excel(path: Path, *, max_pixels: int | None = None) -> Grid:
         rows = [
             (int(number), list(map(str, cells)))
             for text in arrays.values()
-            for number, cells in _from_json(text)
+            for number, cells in from_json(text)
         ]
         used = max((k + 1 for _, cells in rows for k, cell in enumerate(cells) if cell), default=0)
         rows = [(number, (cells + [""] * used)[:used]) for number, cells in rows]
@@ -268,7 +226,7 @@ def decode_excel(path: Path, max_samples: int, _expect: Expect) -> Content:
             for sheet in book.worksheets:
                 is_empty = True
                 for block in _blocks(path, sheet, max_samples):
-                    yield str(block[0][0]), _to_json(block), {}
+                    yield str(block[0][0]), to_json(block), {}
                     is_empty = False
                 if not is_empty:
                     break
@@ -283,7 +241,7 @@ def _blocks(path: Path, sheet: Any, max_samples: int) -> Iterator[list[tuple[int
     rows: list[tuple[int, list[str]]] = []
     count = cells_in_block = 0
     for number, values in enumerate(sheet.iter_rows(values_only=True), 1):
-        cells = ["" if value is None else _cell_text(value) for value in values]
+        cells = ["" if value is None else cell_text(value) for value in values]
         count += len(cells)
         check_samples(path, count, max_samples)
         check_held(path, count, path.stat().st_size, free=_FREE_CELLS)
@@ -295,12 +253,6 @@ def _blocks(path: Path, sheet: Any, max_samples: int) -> Iterator[list[tuple[int
             rows, cells_in_block = [], 0
     if rows:
         yield rows
-
-
-def _cell_text(value: Any) -> str:
-    if hasattr(value, "isoformat"):
-        return str(value.isoformat())
-    return repr(value) if isinstance(value, float) else str(value)
 
 
 def _write_excel(path: Path, grid: Grid, **_: object) -> None:
@@ -318,7 +270,7 @@ def _write_excel(path: Path, grid: Grid, **_: object) -> None:
     sheet = book.create_sheet(title)
     for row in preamble:
         sheet.append([cell or None for cell in row])
-    for row in zip(*map(_typed, columns), strict=True):
+    for row in zip(*map(typed_cells, columns), strict=True):
         sheet.append([None if value == "" or value != value else value for value in row])
     # In memory, because openpyxl leaves an archive open when a disk is full.
     encoded = io.BytesIO()
