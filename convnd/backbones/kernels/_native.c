@@ -36,12 +36,12 @@ enum {
 enum { NO_GATE, BYTE_GATE, FLOAT_GATE };
 
 typedef struct {
-    const float *x;      /* (height, width, channels) */
+    const float *x;      /* (items, height, width, channels) */
     const void *gate;    /* shaped as x: where it is not above 0, x counts as 0 */
     int gate_kind;
     const float *kernel; /* from `pack_3x3` or `pack_1x1` */
     const float *bias;   /* (outputs), or NULL */
-    float *out;          /* (height, width, outputs) */
+    float *out;          /* (items, height, width, outputs) */
     Size height, width, channels, outputs;
     int relu;
     Size block;          /* tiles or positions of a block, a multiple of ROWS */
@@ -256,13 +256,14 @@ INLINE void transform_patch(const float *x, const void *gate, int kind, Size ind
 }
 
 /* Copy a patch that the border cuts, with zeros beyond it and in channels that do not exist. */
-static void copy_patch(const Convolution *c, Size top, Size left, Size depth, float *patch) {
+static void copy_patch(const Convolution *c, Size item, Size top, Size left, Size depth,
+                       float *patch) {
     memset(patch, 0, sizeof(float) * POINTS * depth);
     for (Size i = 0; i < 6; i++)
         for (Size j = 0; j < 6; j++) {
             Size y = top + i, x = left + j;
             if (y < 0 || y >= c->height || x < 0 || x >= c->width) continue;
-            Size index = (y * c->width + x) * c->channels;
+            Size index = ((item * c->height + y) * c->width + x) * c->channels;
             float *to = patch + (i * 6 + j) * depth;
             for (Size n = 0; n < c->channels; n++)
                 to[n] = gated_value(c->x, c->gate, c->gate_kind, index + n);
@@ -280,16 +281,18 @@ INLINE void transform_tile(const Convolution *c, int kind, const float *x, Size 
     }
 }
 
-/* Transform tiles [first, last) into data, (slabs, 36, block, channels of a slab). */
+/* Transform tiles [first, last) of all items into data, (slabs, 36, block, channels of a slab). */
 TARGET static void transform_data(const Convolution *c, Size first, Size last, float *data,
                                   float *patch) {
     Size depth = round_up(c->channels, LANES), across = (c->width + 3) / 4;
+    Size tiles = across * ((c->height + 3) / 4);
     for (Size tile = first; tile < last; tile++) {
-        Size top = tile / across * 4 - 1, left = tile % across * 4 - 1;
-        Size index = (top * c->width + left) * c->channels, row = c->width * c->channels;
+        Size item = tile / tiles, top = tile % tiles / across * 4 - 1, left = tile % across * 4 - 1;
+        Size index = ((item * c->height + top) * c->width + left) * c->channels;
+        Size row = c->width * c->channels;
         int inside = top >= 0 && left >= 0 && top + 6 <= c->height && left + 6 <= c->width;
         if (!inside || depth != c->channels) {
-            copy_patch(c, top, left, depth, patch);
+            copy_patch(c, item, top, left, depth, patch);
             transform_tile(c, NO_GATE, patch, 0, 6 * depth, depth, depth, tile - first, data);
         } else if (c->gate_kind == BYTE_GATE) {
             transform_tile(c, BYTE_GATE, c->x, index, row, depth, depth, tile - first, data);
@@ -337,10 +340,10 @@ INLINE Vector load_bias(const Convolution *c, Size output) {
 /* Transform the products of tiles [first, last) and `count` panels from `panel` on. */
 TARGET static void transform_output(const Convolution *c, Size first, Size last, Size panel,
                                     Size count, const float *m, Size plane) {
-    Size across = (c->width + 3) / 4;
+    Size across = (c->width + 3) / 4, tiles = across * ((c->height + 3) / 4);
     Vector least = lower_bound(c);
     for (Size tile = first; tile < last; tile++) {
-        Size top = tile / across * 4, left = tile % across * 4;
+        Size item = tile / tiles, top = tile % tiles / across * 4, left = tile % across * 4;
         Size high = c->height - top < 4 ? c->height - top : 4;
         Size wide = c->width - left < 4 ? c->width - left : 4;
         for (Size n = 0; n < count * PANEL; n += LANES) {
@@ -357,7 +360,7 @@ TARGET static void transform_output(const Convolution *c, Size first, Size last,
             for (Size i = 0; i < high; i++) {
                 Vector y[4];
                 output_axis(columns[i], y);
-                float *to = c->out + ((top + i) * c->width + left) * c->outputs + output;
+                float *to = c->out + ((item * c->height + top + i) * c->width + left) * c->outputs + output;
                 for (Size j = 0; j < wide; j++)
                     finish(y[j], bias, least, c->outputs - output, to + j * c->outputs);
             }

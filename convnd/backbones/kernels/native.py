@@ -115,15 +115,13 @@ class NativeConv:
         x = x.movedim(1, -1).contiguous()
         gate = None if gate is None else gate.movedim(1, -1).contiguous()
         if self.width == 1:  # neither items nor axes matter
-            self._run(x.flatten(0, -2), None if gate is None else gate.flatten(0, -2), y, relu)
-        else:
-            for item in range(len(x)):
-                self._run(x[item], None if gate is None else gate[item], y[item], relu)
+            x = x.flatten(0, -2).view(1, 1, -1, self.channels)
+        self._run(x, gate, y, relu)
         return y
 
     def _run(self, x: Tensor, gate: Tensor | None, y: Tensor, relu: bool) -> None:
-        """Convolve ``x`` ``(H, W, C)`` or ``(N, C)`` into the memory of ``y``."""
-        height, width = x.shape[:2] if self.width == 3 else (1, len(x))
+        """Convolve ``x`` ``(B, H, W, C)`` into the memory of ``y``."""
+        items, height, width = x.shape[:3]
         block, kernel = _BLOCKS[self.width], self._kernel
         weights = kernel.data_ptr(), 0 if self.bias is None else self.bias.data_ptr()
         sizes = height, width, self.channels, self.outputs
@@ -139,7 +137,9 @@ class NativeConv:
                 *(self.width, data, weights, y.data_ptr(), sizes, relu, part, buffer.data_ptr())
             )
 
-        count = -(-height // _TILE) * -(-width // _TILE) if self.width == 3 else width
+        # Tiles of all items are computed together: each has few of them in deep layers of planes.
+        tiles = items * -(-height // _TILE) * -(-width // _TILE)
+        count = tiles if self.width == 3 else width
         spread(work, divide(count, -(-self.outputs // 16), block))
 
 
