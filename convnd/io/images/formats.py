@@ -143,8 +143,10 @@ def _write_image(
     if max(grid.shape) > largest:
         height, width = grid.shape
         raise OutputFileError(
-            f"write: expected at most {largest} pixels a side for {kind}, got {width} × {height}; "
-            "write .png or .tif"
+            "write",
+            expected=f"at most {largest} pixels a side for {kind}",
+            got=f"{width} × {height}",
+            remedy="write .png or .tif",
         )
     header = _written_header(kind, grid)
     grid = dataclasses.replace(grid, header=header)
@@ -195,13 +197,17 @@ def _codes(grid: Grid, depth: int, *, alpha: bool) -> NDArray[Any]:
     values = grid.values.detach().to("cpu", torch.float32)
     if values.shape[1] not in (1, 3):
         raise ShapeError(
-            f"write: expected 1 or 3 channels for a picture, got {values.shape[1]}; "
-            "choose the channels to show"
+            "write",
+            expected="1 or 3 channels for a picture",
+            got=values.shape[1],
+            remedy="choose the channels to show",
         )
     if not bool(values.isfinite().all()):
         raise NumericalError(
-            "write: expected finite values for a picture, got NaN or infinity; "
-            "use a smaller learning rate or check the input"
+            "write",
+            expected="finite values for a picture",
+            got="NaN or infinity",
+            remedy="use a smaller learning rate or check the input",
         )
     space = space_of_header(grid.header)
     if space is not None:
@@ -242,8 +248,10 @@ def _save_deep_png(path: Path, pixels: NDArray[Any], options: Mapping[str, Any])
     is_encoded, encoded = cv2.imencode(".png", np.ascontiguousarray(pixels[..., order]))
     if not is_encoded:
         raise OutputFileError(
-            f"write: expected to encode {pixels.shape[1]} × {pixels.shape[0]} pixels as a 16-bit "
-            "PNG, got a refusal from OpenCV; write .tif"
+            "write",
+            expected=(f"to encode {pixels.shape[1]} × {pixels.shape[0]} pixels as a 16-bit PNG"),
+            got="a refusal from OpenCV",
+            remedy="write .tif",
         )
     small = io.BytesIO()
     _image(pixels[:1, :1, : 3 if len(order) > 1 else 1].astype(np.uint8)).save(

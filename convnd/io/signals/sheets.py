@@ -66,7 +66,9 @@ def read_parquet(path: Path, *, max_pixels: int | None = None) -> Grid:
             for name, column in zip(names, cells, strict=True)
         ]
         if not columns or not columns[0].cells:
-            raise InputFileError(f"read {path}: expected rows of numbers, got none; check the file")
+            raise InputFileError(
+                f"read {path}", expected="rows of numbers", got="none", remedy="check the file"
+            )
         # pandas stores an index behind the columns.
         order = sorted(range(len(columns)), key=lambda k: not names[k].startswith(_INDEX))
         return table_grid(
@@ -218,8 +220,10 @@ def decode_excel(path: Path, max_samples: int, _expect: Expect) -> Content:
         limit = _FREE + _PACKED * path.stat().st_size
         if unpacked > limit:
             raise InputFileError(
-                f"read {path}: expected at most {limit:,} bytes unpacked, got "
-                f"{unpacked:,}; save it as .csv"
+                f"read {path}",
+                expected=f"at most {limit:,} bytes unpacked",
+                got=f"{unpacked:,}",
+                remedy="save it as .csv",
             )
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         try:

@@ -88,7 +88,10 @@ def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
         header = wfdb.rdheader(name)
         if not header.n_sig:
             raise InputFileError(
-                f"read {path}: expected signals, got a header that names none; check the record"
+                f"read {path}",
+                expected="signals",
+                got="a header that names none",
+                remedy="check the record",
             )
         if header.sig_len == 0:  # which wfdb takes for a record without samples
             raise InputFileError(
@@ -103,7 +106,10 @@ def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
             record = wfdb.rdrecord(name, smooth_frames=False)
         if not record.sig_len:
             raise InputFileError(
-                f"read {path}: expected signals, got files without samples; check the record"
+                f"read {path}",
+                expected="signals",
+                got="files without samples",
+                remedy="check the record",
             )
         return _grid(path, record, read_annotations(path, float(record.fs)))
 
@@ -277,13 +283,17 @@ def _check_text(path: Path) -> None:
         not count.isdigit() or int(count[:9]) > len(lines) + _UNLISTED for count in counts
     ):
         raise InputFileError(
-            f"read {path}: expected a header of as many lines as it says, got {len(lines)}; "
-            "the file is damaged"
+            f"read {path}",
+            expected="a header of as many lines as it says",
+            got=len(lines),
+            remedy="the file is damaged",
         )
     if words[2:3] and re.match(rb"\.?\d", words[2]) is None:
         raise InputFileError(
-            f"read {path}: expected a positive finite sampling rate, got "
-            f"{words[2][:20].decode('ascii', 'replace')}; correct the header"
+            f"read {path}",
+            expected="a positive finite sampling rate",
+            got=words[2][:20].decode("ascii", "replace"),
+            remedy="correct the header",
         )
 
 
@@ -320,8 +330,10 @@ def _check_beside(path: Path, name: str) -> Path:
     file = path.with_name(name)
     if not file.is_file():
         raise InputFileError(
-            f"read {path}: expected the file {name} beside it, which it names, got none; "
-            "copy the whole record"
+            f"read {path}",
+            expected=f"the file {name} beside it, which it names",
+            got="none",
+            remedy="copy the whole record",
         )
     if file.stat().st_size:  # an empty file is a record without samples
         check_partner(path, file)

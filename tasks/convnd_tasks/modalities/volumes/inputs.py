@@ -66,7 +66,7 @@ def parse_spacing(text: str) -> tuple[float, ...]:
         spacing = ()
     if len(spacing) != 3 or not all(0 < step < math.inf for step in spacing):
         raise UsageError(
-            f"--spacing: expected three numbers above 0, got {text}; for example 0.6,0.6,5"
+            "--spacing", expected="three numbers above 0", got=text, remedy="for example 0.6,0.6,5"
         )
     return spacing
 
@@ -92,15 +92,19 @@ def open_volume(name: str, spacing: Sequence[float] = (), series: str = "") -> G
         grid = type(grid)(values=grid.values[:, None], header=header)
     if grid.ndim != 3:
         raise InputFileError(
-            f"{name}: expected a volume of three axes, got {grid.ndim}; use convnd stylize "
-            f"--dim {grid.ndim}"
+            name,
+            expected="a volume of three axes",
+            got=grid.ndim,
+            remedy=f"use convnd stylize --dim {grid.ndim}",
         )
     if array and spacing:
         return dataclasses.replace(grid, spacing=tuple(spacing), units=("mm",) * 3)
     if array and grid.units != ("mm",) * 3:
         raise UsageError(
-            f"--spacing: expected millimetres along three axes for {name}, got none; for "
-            "example --spacing 0.6,0.6,5"
+            "--spacing",
+            expected=f"millimetres along three axes for {name}",
+            got="none",
+            remedy="for example --spacing 0.6,0.6,5",
         )
     return grid
 
@@ -182,16 +186,22 @@ def check_scan(scan: Grid, label: str) -> None:
 
     if scan.ndim != 3:
         raise InputFileError(
-            f"{label}: expected a volume of three axes, got {_extent(scan)}; "
-            "give a volume, or use convnd stylize --dim 2"
+            str(label),
+            expected="a volume of three axes",
+            got=_extent(scan),
+            remedy="give a volume, or use convnd stylize --dim 2",
         )
     finite = scan.values[torch.isfinite(scan.values)]
     if finite.numel() == 0:
-        raise InputFileError(f"{label}: expected some finite values, got none; check the file")
+        raise InputFileError(
+            str(label), expected="some finite values", got="none", remedy="check the file"
+        )
     if bool((finite == finite[0]).all()):
         raise InputFileError(
-            f"{label}: expected values that differ, got {finite[0].item():g} everywhere; "
-            "check the file"
+            str(label),
+            expected="values that differ",
+            got=f"{finite[0].item():g} everywhere",
+            remedy="check the file",
         )
 
 
@@ -212,17 +222,27 @@ def check_style(style: Grid, label: str) -> None:
         check_scan(style, label)
         if sorted(style.shape)[1] < _SHORTEST:
             raise InputFileError(
-                f"{label}: expected slices of at least {_SHORTEST} x {_SHORTEST} voxels, whose "
-                f"noise can be measured, got {_extent(style)}; use a larger volume"
+                str(label),
+                expected=(
+                    f"slices of at least {_SHORTEST} x {_SHORTEST} voxels, whose "
+                    "noise can be measured"
+                ),
+                got=_extent(style),
+                remedy="use a larger volume",
             )
     elif style.ndim != 2 or min(style.shape) < _SHORTEST:
         raise InputFileError(
-            f"{label}: expected a volume, or a picture of at least {_SHORTEST} x {_SHORTEST} "
-            f"pixels, got {_extent(style)}; use another"
+            str(label),
+            expected=(f"a volume, or a picture of at least {_SHORTEST} x {_SHORTEST} pixels"),
+            got=_extent(style),
+            remedy="use another",
         )
     if not bool(torch.isfinite(style.values).all()):
         raise InputFileError(
-            f"{label}: expected finite values, got some that are not; fill or cut the gaps"
+            str(label),
+            expected="finite values",
+            got="some that are not",
+            remedy="fill or cut the gaps",
         )
 
 
@@ -246,7 +266,10 @@ def inside_window(scan: Grid, window: str) -> Tensor:
     inside = (scan.values >= low) & (scan.values <= high)
     if not bool(inside.any()):
         raise InputFileError(
-            f"scan: expected values in the window {low:g} … {high:g}, got none; use --window auto"
+            "scan",
+            expected=f"values in the window {low:g} … {high:g}",
+            got="none",
+            remedy="use --window auto",
         )
     return inside
 
@@ -277,18 +300,24 @@ def mask_weights(scan: Grid, mask: Grid | None) -> Tensor | float:
         return 1.0
     if mask.shape != scan.shape or mask.values.shape[1] not in (1, scan.values.shape[1]):
         raise InputFileError(
-            f"--mask: expected the scan's shape {_extent(scan)}, got {_extent(mask)}; resample "
-            "the mask onto the scan"
+            "--mask",
+            expected=f"the scan's shape {_extent(scan)}",
+            got=_extent(mask),
+            remedy="resample the mask onto the scan",
         )
     difference = placement_difference(scan, mask)
     if difference:
         raise InputFileError(
-            f"--mask: expected voxels where the scan's are, got {difference}; resample the mask "
-            "onto the scan"
+            "--mask",
+            expected="voxels where the scan's are",
+            got=difference,
+            remedy="resample the mask onto the scan",
         )
     weights = torch.nan_to_num(mask.values[:, :1]).clamp(0, 1)
     if not bool((weights > 0).any()):
-        raise UsageError("--mask: expected some voxels above 0, got none; give another mask")
+        raise UsageError(
+            "--mask", expected="some voxels above 0", got="none", remedy="give another mask"
+        )
     return weights
 
 

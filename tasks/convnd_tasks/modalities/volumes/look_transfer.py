@@ -163,9 +163,10 @@ class LookTransfer(Transfer):
             broken = describe_broken(figures)
             if broken:
                 raise NumericalError(
-                    f"scan: expected the anatomy to stay, got {broken}, at a strength of "
-                    f"{strength * self._options.strength:g}; use another style, --mask or a "
-                    "smaller --strength"
+                    "scan",
+                    expected="the anatomy to stay",
+                    got=(f"{broken}, at a strength of {strength * self._options.strength:g}"),
+                    remedy="use another style, --mask or a smaller --strength",
                 )
         if len(set(strengths)) > 1:
             say(

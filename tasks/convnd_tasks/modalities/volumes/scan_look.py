@@ -89,7 +89,10 @@ class ScanLook:
         low, high = strength if isinstance(strength, tuple) else (strength, strength)
         if not 0 <= low <= high <= 1:
             raise UsageError(
-                f"ScanLook: expected a strength from 0 to 1, got {strength}; for example (0, 1)"
+                "ScanLook",
+                expected="a strength from 0 to 1",
+                got=strength,
+                remedy="for example (0, 1)",
             )
         if not 0 <= probability <= 1:
             raise UsageError(f"ScanLook: expected a probability from 0 to 1, got {probability}")
@@ -131,8 +134,10 @@ class ScanLook:
             return self.apply(data, style, strength)
         if not isinstance(data, Mapping):
             raise UsageError(
-                f"ScanLook: expected a dictionary with {', '.join(self.keys)}, got "
-                f"{type(data).__name__}; leave keys out"
+                "ScanLook",
+                expected=f"a dictionary with {', '.join(self.keys)}",
+                got=type(data).__name__,
+                remedy="leave keys out",
             )
         changed = dict(data)
         for key in self.keys:
@@ -249,7 +254,7 @@ class ScanLook:
             style = self._geometry(values, plain).with_values(plain)
         if style.ndim != 3:
             raise InputFileError(
-                f"ScanLook: expected styles of three axes, got {style.ndim}; give volumes"
+                "ScanLook", expected="styles of three axes", got=style.ndim, remedy="give volumes"
             )
         axes = Orientation(style)
         return Scan.of(
@@ -264,8 +269,10 @@ class ScanLook:
             return Grid(values=values, spacing=self.spacing, units=("mm",) * 3)
         if affine is None:
             raise UsageError(
-                "ScanLook: expected a spacing, since volumes do not have one, got none; for "
-                "example spacing=(1, 1, 1)"
+                "ScanLook",
+                expected="a spacing, since volumes do not have one",
+                got="none",
+                remedy="for example spacing=(1, 1, 1)",
             )
         matrix = torch.as_tensor(affine, dtype=torch.float64).as_subclass(Tensor)
         steps = tuple(matrix[:3, :3].norm(dim=0).tolist())
@@ -278,7 +285,7 @@ def _checked_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
     steps = tuple(float(step) for step in spacing)
     if len(steps) != 3 or not all(0 < step < math.inf for step in steps):
         raise UsageError(
-            f"ScanLook: expected a spacing of three numbers above 0, got {spacing}; in mm"
+            "ScanLook", expected="a spacing of three numbers above 0", got=spacing, remedy="in mm"
         )
     return steps
 

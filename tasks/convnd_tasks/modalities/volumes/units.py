@@ -64,8 +64,10 @@ class StyleUnits:
         target, source = parse_window(options.window), parse_window(options.style_window)
         if source is not None and target is None:
             raise UsageError(
-                "--style-window: expected --window as well, the values of the scan that "
-                "correspond to it, got auto; give both"
+                "--style-window",
+                expected="--window as well, the values of the scan that correspond to it",
+                got="auto",
+                remedy="give both",
             )
         for style in styles:
             if source is not None and target is not None:
@@ -116,9 +118,14 @@ class StyleUnits:
         if self.unit == HOUNSFIELD or not _may_be_hounsfield(scan):
             names = {HOUNSFIELD: "Hounsfield units (CT)", "": "values without a unit (as of MR)"}
             raise InputFileError(
-                f"style: expected {names[self.unit]}, as the scan has, got {names[other]}; give a "
-                "style of the same modality, say --modality ct if both are in HU, or name the "
-                "values that correspond with --window and --style-window"
+                "style",
+                expected=f"{names[self.unit]}, as the scan has",
+                got=names[other],
+                remedy=(
+                    "give a style of the same modality, say --modality ct if both "
+                    "are in HU, or name the values that correspond with --window and "
+                    "--style-window"
+                ),
             )
         self.unit = HOUNSFIELD  # a part of a CT without air, with a style that shows its unit
 
