@@ -94,6 +94,7 @@ class LookTransfer(Transfer):
         self._inside = inside_window(inputs.content, options.window)
         self._looks: list[Look] = []
         self._results: list[Tensor] = []
+        self._strengths: list[float] = []
         self.messages = (*self._style_messages(), *self._units.messages)
         self.record: dict[str, str] = {}
 
@@ -129,49 +130,58 @@ class LookTransfer(Transfer):
         )
         self._group = group
         self._results = []
+        self._strengths = []
+        self._measure_looks()
         say = (lambda _: None) if on_message is None else on_message
+        for frame in range(self._scan.values.shape[1]):
+            yield from self._run_frame(frame, say)
+        weakest, strongest = min(self._strengths), max(self._strengths)
+        if weakest < strongest:
+            say(
+                f"strength: from {weakest:g} to {strongest:g} between frames, so noise differs "
+                f"between them; --strength {weakest:g} gives all frames the same"
+            )
+
+    def _measure_looks(self) -> None:
+        """Measure the look of every style."""
         self._styles = [
             Scan.of(values, spacing) for values, spacing in self._units.canonical_styles()
         ]
-        self._looks = [
+        looks = [
             Look.measure(style, scheme_of(style, self._units.unit), self._resolution)
             for style in self._styles
         ]
         # The edges of a phantom are sharper than any anatomy's.
         self._looks = [
             look.without_edges() if grid.header.get(PHANTOM) else look
-            for look, grid in zip(self._looks, self._units.styles, strict=True)
+            for look, grid in zip(looks, self._units.styles, strict=True)
         ]
+
+    def _run_frame(self, frame: int, say: Callable[[str], None]) -> Iterator[Progress]:
+        """Change one frame, and check that its anatomy stayed."""
+        values = self._axes.to_canonical(self._scan.values[:, frame : frame + 1])[0, 0]
+        scan = Scan.of(values, self._axes.spacing)
+        yield self._progress(frame, 0, scan.values, math.nan)
+        filters = match_sharpness(scan, self._looks, self._weights, self._resolution)
+        yield self._progress(frame, 1, scan.values, math.nan)
+        change = self._measure_change(scan, filters)
+        yield self._progress(frame, 2, scan.values, change.distance(change.before))
+        change = self._draw_noise(change, self._options.seed + frame)
+        yield self._progress(frame, 3, scan.values, change.distance(change.before))
+        result, strength, figures = self._safest(change, frame)
+        after = self._noise_after(change, result)
+        self._results.append(result)
+        self._strengths.append(strength * self._options.strength)
         frames = self._scan.values.shape[1]
-        strengths = []
-        for frame in range(frames):
-            values = self._axes.to_canonical(self._scan.values[:, frame : frame + 1])[0, 0]
-            scan = Scan.of(values, self._axes.spacing)
-            yield self._progress(frame, 0, scan.values, math.nan)
-            filters = match_sharpness(scan, self._looks, self._weights, self._resolution)
-            yield self._progress(frame, 1, scan.values, math.nan)
-            change = self._measure_change(scan, filters)
-            yield self._progress(frame, 2, scan.values, change.distance(change.before))
-            change = self._draw_noise(change, self._options.seed + frame)
-            yield self._progress(frame, 3, scan.values, change.distance(change.before))
-            result, strength, figures = self._safest(change, frame)
-            after = self._noise_after(change, result)
-            self._results.append(result)
-            strengths.append(strength * self._options.strength)
-            self._describe(change, after, strength, figures, frame, frames, say)
-            yield self._progress(frame, _STAGES, result, change.distance(after))
-            broken = describe_broken(figures)
-            if broken:
-                raise NumericalError(
-                    "scan",
-                    expected="the anatomy to stay",
-                    got=(f"{broken}, at a strength of {strength * self._options.strength:g}"),
-                    remedy="use another style, --mask or a smaller --strength",
-                )
-        if len(set(strengths)) > 1:
-            say(
-                f"strength: from {min(strengths):g} to {max(strengths):g} between frames, so noise "
-                f"differs between them; --strength {min(strengths):g} gives all frames the same"
+        self._describe(change, after, strength, figures, frame, frames, say)
+        yield self._progress(frame, _STAGES, result, change.distance(after))
+        broken = describe_broken(figures)
+        if broken:
+            raise NumericalError(
+                "scan",
+                expected="the anatomy to stay",
+                got=f"{broken}, at a strength of {self._strengths[-1]:g}",
+                remedy="use another style, --mask or a smaller --strength",
             )
 
     def result(self, progress: Progress) -> Grid | None:
