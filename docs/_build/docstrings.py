@@ -26,7 +26,7 @@ def to_markdown(text: str) -> str:
 
     def table(match: re.Match[str]) -> str:
         indent, rule = match[1], match[2]
-        starts = [len(indent) + found.start() for found in re.finditer("=+", rule)]
+        starts = [len(indent) + bar.start() for bar in re.finditer("=+", rule)]
         rows = [match[3], *match[4].splitlines()]
         cells = [
             [row[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)]
@@ -38,7 +38,7 @@ def to_markdown(text: str) -> str:
     def fenced(match: re.Match[str]) -> str:
         return f"{match[1]}```pycon\n{match[0]}\n{match[1]}```"
 
-    text = _TABLE.sub(table, text)  # first: its columns are found by their positions
+    text = _TABLE.sub(table, text)  # first: its columns are bar by their positions
     text = re.sub(r"::(?=\n\n)", ":", text)  # a block of code follows, which is indented here too
     text = _INLINE_MATH.sub(r"$\1$", _ROLE.sub(r"`\1`", text))
     return _DOCTEST.sub(fenced, _MATH.sub(display, text))

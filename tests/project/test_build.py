@@ -38,10 +38,10 @@ def test_the_compiled_module_is_optional(
     hook: Any = module.NativeKernels(str(tmp_path), {}, None, None, str(tmp_path / "dist"), "wheel")
     build_data: dict[str, Any] = {"artifacts": [], "pure_python": True, "infer_tag": False}
     hook.initialize("standard", build_data)
-    found = [path for path in (tmp_path / SOURCE).parent.iterdir() if path.suffix != ".c"]
+    compiled = [path for path in (tmp_path / SOURCE).parent.iterdir() if path.suffix != ".c"]
     assert build_data["pure_python"] == bool(compiler)
-    assert [f"/{path.relative_to(tmp_path).as_posix()}" for path in found] == build_data[
+    assert [f"/{path.relative_to(tmp_path).as_posix()}" for path in compiled] == build_data[
         "artifacts"
     ]
-    assert bool(found) != bool(compiler)
-    assert all(path.stat().st_size for path in found)
+    assert bool(compiled) != bool(compiler)
+    assert all(path.stat().st_size for path in compiled)

@@ -59,15 +59,15 @@ def test_it_is_the_convolution(
 ) -> None:
     x, weight, bias = draw(size, *channels, width, generator)
     tolerance = rounding(channels[0], width)
-    wanted = F.conv2d(x.double(), weight.double(), bias.double(), padding=width // 2)
+    expected = F.conv2d(x.double(), weight.double(), bias.double(), padding=width // 2)
     conv = NativeConv(weight, bias)
     y = conv(channels_last(x))
-    torch.testing.assert_close(y.double(), wanted, rtol=0, atol=tolerance)
+    torch.testing.assert_close(y.double(), expected, rtol=0, atol=tolerance)
     assert torch.equal(conv(x, relu=True), y.relu())
     gate = torch.randn(x.shape, generator=generator).relu()
     gated = NativeConv(weight)(x, gate=gate)
-    wanted = F.conv2d(x.double() * (gate > 0), weight.double(), padding=width // 2)
-    torch.testing.assert_close(gated.double(), wanted, rtol=0, atol=tolerance)
+    expected = F.conv2d(x.double() * (gate > 0), weight.double(), padding=width // 2)
+    torch.testing.assert_close(gated.double(), expected, rtol=0, atol=tolerance)
     assert torch.equal(gated, NativeConv(weight)(channels_last(x), gate=gate > 0))
 
 
@@ -75,10 +75,10 @@ def test_it_is_the_convolution(
 @pytest.mark.parametrize("size", [(50,), (7, 9), (3, 4, 5), (2, 3, 2, 3)])
 def test_one_wide_in_every_rank(size: tuple[int, ...], generator: torch.Generator) -> None:
     x, weight, bias = draw(size, 20, 24, 1, generator)
-    wanted = torch.einsum("bc...,oc->bo...", x.double(), weight.flatten(1).double())
-    wanted += bias.double().view(-1, *[1] * len(size))
+    expected = torch.einsum("bc...,oc->bo...", x.double(), weight.flatten(1).double())
+    expected += bias.double().view(-1, *[1] * len(size))
     y = NativeConv(weight, bias)(x)
-    torch.testing.assert_close(y.double(), wanted, rtol=0, atol=rounding(20, 1))
+    torch.testing.assert_close(y.double(), expected, rtol=0, atol=rounding(20, 1))
 
 
 @needs_native
@@ -107,16 +107,16 @@ def test_frozen_layers_give_torchs_gradient(
 ) -> None:
     x, weight, bias = draw((9, 14), 5, 20, width, generator)
     wide = x.double().requires_grad_()
-    wanted = F.conv2d(wide, weight.double(), bias.double(), padding=width // 2).relu()
-    seed = torch.randn(wanted.shape, generator=generator)
-    (slope,) = torch.autograd.grad(wanted, wide, seed.double())
+    expected = F.conv2d(wide, weight.double(), bias.double(), padding=width // 2).relu()
+    seed = torch.randn(expected.shape, generator=generator)
+    (slope,) = torch.autograd.grad(expected, wide, seed.double())
     options = ConvOptions(relu=True, save_output=save_output, winograd=True)
     x.requires_grad_()
     y, features = frozen_conv(x, FrozenWeights(weight, bias), options)
-    (found,) = torch.autograd.grad(y, x, seed, retain_graph=True)
-    torch.testing.assert_close(found.double(), slope, rtol=0, atol=rounding(20, width))
+    (gradient,) = torch.autograd.grad(y, x, seed, retain_graph=True)
+    torch.testing.assert_close(gradient.double(), slope, rtol=0, atol=rounding(20, width))
     (twice,) = torch.autograd.grad([y, features], x, [seed.clone(), seed], create_graph=True)
-    torch.testing.assert_close(twice, 2 * found, rtol=1e-3, atol=2 * rounding(20, width))
+    torch.testing.assert_close(twice, 2 * gradient, rtol=1e-3, atol=2 * rounding(20, width))
 
 
 @needs_native
@@ -142,10 +142,10 @@ def test_pooling_is_torchs_to_the_bit(
     assert torch.equal(y.nan_to_num(9), plain.nan_to_num(9))
     seed = torch.randn(y.shape, generator=generator).to(dtype)
     gate = plain > 0 if mask else torch.ones_like(plain, dtype=torch.bool)
-    (wanted,) = torch.autograd.grad(plain, x, seed * gate)
+    (expected,) = torch.autograd.grad(plain, x, seed * gate)
     for graph in (False, True):
-        (found,) = torch.autograd.grad(y, x, seed, retain_graph=True, create_graph=graph)
-        assert torch.equal(found, wanted)
+        (gradient,) = torch.autograd.grad(y, x, seed, retain_graph=True, create_graph=graph)
+        assert torch.equal(gradient, expected)
 
 
 @needs_native

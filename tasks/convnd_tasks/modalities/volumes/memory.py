@@ -52,10 +52,10 @@ def estimate_memory(scan: Grid, styles: Sequence[Grid]) -> MemoryEstimate:
         work["change of a frame"] = _FRAME_FIELDS * frame
     else:
         work["look of a style"] = _STYLE_FIELDS * style
-    kept = min(_KEPT, int(_KEPT_SHARE * sum(work.values())))
+    free_blocks = min(_KEPT, int(_KEPT_SHARE * sum(work.values())))
     if scan.values.shape[1] > 1:
         work["results of other frames"] = (scan.values.shape[1] - 1) * frame
-    return MemoryEstimate("one piece", 1.0, {**work, "free blocks": kept})
+    return MemoryEstimate("one piece", 1.0, {**work, "free blocks": free_blocks})
 
 
 def check_memory(
