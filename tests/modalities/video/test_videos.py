@@ -562,7 +562,10 @@ def test_signals_keep_finished_frames(
     assert "--resume" in err
     assert not (tmp_path / "film_stylized.mp4").exists()
     code, out, err = run("stylize-video", "film.mp4", "cells", "--resume", *FAST, "--no-figures")
-    assert (code, err) == (0, "continuing after 2 frames of an earlier run\n")
+    first, *others = err.splitlines()
+    assert (code, first) == (0, "continuing after 2 frames of an earlier run")
+    # Whether a step is rejected depends on the processor's rounding.
+    assert all("was rejected" in line for line in others)
     assert "4 frames" in out
 
 
