@@ -68,11 +68,11 @@ class TransferProblem:
             raise UsageError(
                 "style transfer", expected="at least one style", got="none", remedy="give one"
             )
-        if not self.size and self.content is None:
-            raise UsageError(
-                "texture", expected="a size", got="neither size nor content", remedy="give one"
-            )
-        if not self.size and self.content is not None:
+        if not self.size:
+            if self.content is None:
+                raise UsageError(
+                    "texture", expected="a size", got="neither size nor content", remedy="give one"
+                )
             object.__setattr__(self, "size", tuple(self.content.shape[2:]))
         if not self.spacing:
             object.__setattr__(self, "spacing", (1.0,) * len(self.size))
