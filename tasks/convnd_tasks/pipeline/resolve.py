@@ -26,7 +26,7 @@ from convnd_tasks.pipeline.output_paths import (
 __all__ = ["JobSpec", "parse_shard", "resolve"]
 
 _DEMO_SIZE = {1: 0, 2: 320, 3: 40}
-"""Longest axis of the built-in demo, for about a minute of work; 0 is the sample's own."""
+"""Longest axis of the built-in demo, for under 20 s on two cores; 0 is the sample's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
