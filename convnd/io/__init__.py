@@ -9,6 +9,7 @@ from __future__ import annotations
 from convnd.io.affine import anatomical_axes, grid_affine
 from convnd.io.array import FORMATS as ARRAY_FORMATS
 from convnd.io.atomic import extend_stem, next_free_path
+from convnd.io.atomic_folder import check_folder
 from convnd.io.cropping import crop
 from convnd.io.dicom import FORMATS as DICOM_FORMATS
 from convnd.io.files import (
@@ -41,7 +42,7 @@ from convnd.io.signals.wav import FORMATS as WAV_FORMATS
 from convnd.io.signals.wfdb_record import FORMATS as WFDB_FORMATS
 from convnd.io.video.codecs import Encoding
 from convnd.io.video.file import FORMATS as VIDEO_FORMATS
-from convnd.io.video.image_sequence import check_image_sequence_output, write_image_sequence
+from convnd.io.video.image_sequence import write_image_sequence
 from convnd.io.video.opening import open_video
 from convnd.io.video.types import VIDEO_SUFFIXES, ColorTags, Video, VideoFrame, VideoInfo, is_video
 from convnd.io.video.writing import check_video_output, lost_properties, write_video
@@ -60,7 +61,7 @@ __all__ = [
     "VideoFrame",
     "VideoInfo",
     "anatomical_axes",
-    "check_image_sequence_output",
+    "check_folder",
     "check_output",
     "check_video_output",
     "crop",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import psutil
 import torch
@@ -13,9 +14,16 @@ from convnd.optimize import ProcessGroup
 from convnd.stats import STATISTICS, overlap_of
 from convnd.transfer.byte_size import parse_memory
 from convnd.transfer.memory_model import MemoryModel
-from convnd.transfer.tiling_plan import OnMessage, TilingPlan, choose_tiling, gib, size_text
+from convnd.transfer.tiling_plan import (
+    MemoryEstimate,
+    OnMessage,
+    TilingPlan,
+    choose_tiling,
+    gib,
+    size_text,
+)
 
-__all__ = ["MemoryBudget", "usable_bytes"]
+__all__ = ["MemoryBudget", "check_estimate", "usable_bytes"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,31 +70,21 @@ class MemoryBudget:
         model, options = self.model, self.model.options
         plan = self.plan(size)
         estimate = plan.estimate()
-        tiles, needed = estimate.tiles, estimate.total
         if plan.tiler is None:
-            tiles = "no tiles, as asked for"
+            estimate = replace(estimate, tiles="no tiles, as asked for")
             for style in styles:  # only forwards, where about half of a crop is alive
-                needed = max(needed, model.crop_bytes(style, options.layers) // 2)
-        elif needed <= self.free:
+                crop = model.crop_bytes(style, options.layers) // 2
+                if crop > estimate.total:
+                    estimate = replace(estimate, components={"features of a style": crop})
+        elif estimate.total <= self.free:
             if estimate.work > _NOTABLE_WORK:
                 self.on_message(
-                    f"{tiles}, {estimate.work:.2f} times the work of one piece, about {gib(needed)}"
+                    f"{estimate.tiles}, {estimate.work:.2f} times the work of one piece, "
+                    f"about {gib(estimate.total)}"
                 )
             if plan.use_disk:
                 self.on_message("the optimizer's state is stored in files, in TMPDIR or /var/tmp")
-        _LOG.info(
-            "%s in %s, about %s of %s",
-            *(size_text(size), tiles, gib(needed), gib(self.free)),
-            extra={"figures": {"tiles": tiles, "memory_needed": needed, "memory_free": self.free}},
-        )
-        _LOG.debug("memory:\n%s", estimate.table())
-        if needed > self.free:
-            raise ResourceError(
-                "style transfer",
-                expected=f"at most {gib(self.free)}, which is free",
-                got=f"a job of about {gib(needed)} at {size_text(size)}",
-                remedy=self._remedy(),
-            )
+        check_estimate(estimate, size, self.free, self._remedy())
 
     def _remedy(self) -> str:
         options = self.model.options
@@ -100,6 +98,34 @@ class MemoryBudget:
         if overlap_of(STATISTICS[options.style_loss]):  # tiles read far beyond their own
             remedies.append("--style-loss gram")
         return f"use {' or '.join(remedies)}"
+
+
+def check_estimate(estimate: MemoryEstimate, size: Sequence[int], free: int, remedy: str) -> None:
+    """Log what a transfer needs, and refuse it if that is more than is free.
+
+    Args:
+        estimate: bytes of its parts.
+        size: extent of the result along each axis.
+        free: bytes that may be used.
+        remedy: what makes it smaller, for the error.
+
+    Raises:
+        ResourceError: it needs more than is free.
+    """
+    needed = estimate.total
+    _LOG.info(
+        "%s in %s, about %s of %s",
+        *(size_text(size), estimate.tiles, gib(needed), gib(free)),
+        extra={"figures": {"tiles": estimate.tiles, "memory_needed": needed, "memory_free": free}},
+    )
+    _LOG.debug("memory:\n%s", estimate.table())
+    if needed > free:
+        raise ResourceError(
+            "style transfer",
+            expected=f"at most {gib(free)}, which is free",
+            got=f"a job of about {gib(needed)} at {size_text(size)}",
+            remedy=remedy,
+        )
 
 
 def usable_bytes(memory: str, device: torch.device, group: ProcessGroup) -> int:

@@ -74,7 +74,7 @@ class TransferObjective:
         self.backbone, self.precision = load_network(
             options, spatial_dims=spatial_dims, in_channels=in_channels, planes=planes
         )
-        self._original_options = options
+        self._requested_options = options
         self.resolve_layers(None)
         self._targets = Targets(self.backbone, self.precision, self.device)
         log_run_settings(_LOG, options.backbone, self.device, self.precision)
@@ -93,9 +93,9 @@ class TransferObjective:
             return
         size = (2,) * self.backbone.spatial_dims if size is None else tuple(size)
         frame = (1,) * self.fixed_axes + size[self.fixed_axes :]
-        named = self._original_options.inflation == "multiplanar"
+        named = self._requested_options.inflation == "multiplanar"
         self.options = _on_planes(
-            self._original_options, self.backbone, content=frame, style=size if named else frame
+            self._requested_options, self.backbone, content=frame, style=size if named else frame
         )
 
     def objective(
@@ -228,7 +228,7 @@ class TransferObjective:
         sources = {name: name for name in statistics}
         if isinstance(self.backbone, MultiPlanar) and not self.fixed_axes:
             visible = self.backbone.plane_layers(
-                self._original_options.style_layers, style.shape[2:]
+                self._requested_options.style_layers, style.shape[2:]
             )
             first = {name.partition("@")[0]: name for name in reversed(visible)}
             sources = {
@@ -252,7 +252,7 @@ class TransferObjective:
         if isinstance(self.backbone, MultiPlanar) and self.fixed_axes and styles[0].shape[2] == 1:
             # Repeated over frames, a picture would forbid all movement.
             visible = self.backbone.plane_layers(
-                self._original_options.style_layers, styles[0].shape[2:]
+                self._requested_options.style_layers, styles[0].shape[2:]
             )
             shares = {name: share for name, share in shares.items() if name in visible}
         return shares

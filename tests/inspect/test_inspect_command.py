@@ -222,7 +222,8 @@ def test_wrong_usage_leaves_nothing(photos: Path, tmp_path: Path) -> None:
             _run(tmp_path / "out", names, **options)
     assert set(tmp_path.rglob("*")) == before
     (tmp_path / "out").mkdir()
-    with raises(OutputExistsError, operation="out", got="one that exists"):
+    (tmp_path / "out" / "mine.txt").touch()
+    with raises(OutputExistsError, operation="out", got="one with files in it"):
         _run(tmp_path / "out", [folder])
 
 

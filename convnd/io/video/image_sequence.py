@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 
-from convnd.errors import InputFileError, OutputExistsError, OutputFileError
-from convnd.io.atomic import check_target, error_text, exists_error, renamed_errors
+from convnd.errors import InputFileError
+from convnd.io.atomic import error_text
+from convnd.io.atomic_folder import merged_folder
 from convnd.io.files import read, write
-from convnd.io.locks import folder_lock
 from convnd.io.reading import size_limit
 from convnd.io.registry import find_format
 from convnd.io.video.encoder import square_pixels
@@ -28,7 +26,6 @@ from convnd.io.video.types import (
 
 __all__ = [
     "ImageSequence",
-    "check_image_sequence_output",
     "numbered_images",
     "write_image_sequence",
 ]
@@ -216,61 +213,11 @@ def write_image_sequence(
     """
     from convnd.grid import Grid
 
-    check_image_sequence_output(folder, overwrite=overwrite)
-    exists = folder.exists()
-    # The folder itself may be a mount point; files can only be moved within one file system.
-    temporary = (folder / "x" if exists else folder).with_name(f".convnd-{os.urandom(6).hex()}")
     count = 0
-    try:
-        temporary.mkdir()
+    with merged_folder(folder, overwrite=overwrite) as temporary:
         for count, frame in enumerate(frames, 1):
             name = Path(frame.name or f"frame-{count:06d}").with_suffix(".png").name
             values = square_pixels(frame.values, aspect).clamp(0, 1)
             grid = Grid(values=values, axes=("y", "x"), channels=("R", "G", "B"))
-            with renamed_errors(temporary, folder):
-                write(temporary / name, grid, provenance=provenance)
-        if exists:
-            _move_into_place(temporary, folder, overwrite=overwrite)
-        else:
-            temporary.rename(folder)
-    except OSError as error:
-        if isinstance(error, OutputFileError | OutputExistsError | InputFileError):
-            raise
-        raise OutputFileError(
-            f"write {folder}",
-            expected="a folder that takes new files",
-            got=f"'{error_text(error)}'",
-            remedy="choose another",
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            write(temporary / name, grid, provenance=provenance)
     return count
-
-
-def _move_into_place(temporary: Path, folder: Path, *, overwrite: bool) -> None:
-    """Move all pictures into a folder; other writers wait meanwhile."""
-    with folder_lock(folder):
-        if not overwrite and any(path != temporary for path in folder.iterdir()):
-            raise exists_error(folder)
-        for path in sorted(temporary.iterdir()):
-            path.replace(folder / path.name)
-
-
-def check_image_sequence_output(folder: Path, *, overwrite: bool = False) -> None:
-    """Check, before any work, that a folder of pictures can be written here.
-
-    Raises:
-        OutputExistsError: it holds files and ``overwrite`` is false.
-        OutputFileError: the folder takes no new files.
-    """
-    if folder.is_dir():
-        if not overwrite and any(folder.iterdir()):
-            raise OutputExistsError(
-                f"write {folder}",
-                expected="a new or empty folder",
-                got="one with files in it",
-                remedy="choose another name, or replace them (--overwrite)",
-            )
-        check_target(folder / ".convnd-test", overwrite=True)
-        return
-    check_target(folder, overwrite=False)

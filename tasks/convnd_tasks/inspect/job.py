@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -12,13 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from convnd.backbones import Backbone, Precision, choose_device
-from convnd.errors import ConvndError, InputFileError, NumericalError, OutputExistsError
-from convnd.io.atomic import output_errors
+from convnd.errors import ConvndError, InputFileError, NumericalError
+from convnd.io.atomic_folder import check_folder, merged_folder
 from convnd.registry import check_name, unknown_name
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.log import log_run_settings
 from convnd_tasks.inspect.drawing import PatchSheets
-from convnd_tasks.inspect.folder import atomic_folder
 from convnd_tasks.inspect.inputs import resolve_inputs
 from convnd_tasks.inspect.networks import count_channels, layer_widths, load_network
 from convnd_tasks.inspect.options import PatchOptions
@@ -119,7 +117,7 @@ def run_patches(
         if on_message is not None:
             on_message(line)
 
-    with atomic_folder(output) as folder:
+    with merged_folder(output, overwrite=overwrite) as folder:
         search = _search(task, on_progress)
         result = PatchResult(search.inputs, errors=list(search.errors.values()), messages=messages)
         sheets = PatchSheets(task.network, search, options)
@@ -199,15 +197,7 @@ def _check(options: PatchOptions, output: Path, report: Path | None, *, overwrit
     check_name("--suppress", options.suppress, SUPPRESSION)
     if report is not None:
         check_report(report, overwrite=overwrite)
-    with output_errors(output, "a path that can be followed", "choose another name"):
-        exists = os.path.lexists(output) or output.exists()
-    if exists and not overwrite:
-        raise OutputExistsError(
-            f"write {output}",
-            expected="a new folder",
-            got="one that exists",
-            remedy="choose another with --output, or replace what is in it (--overwrite)",
-        )
+    check_folder(output, overwrite=overwrite)
 
 
 def _open(names: Sequence[str], dim: int | None, options: PatchOptions) -> _Task:

@@ -148,7 +148,7 @@ class Videos(Modality):
             io.check_output(path, overwrite=overwrite, spatial_dims=2)
             return
         if not path.suffix:
-            io.check_image_sequence_output(path, overwrite=overwrite)
+            io.check_folder(path, overwrite=overwrite)
             return
         video = None if inputs is None else self._video(inputs)
         io.check_video_output(

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
-from convnd.errors import ResourceError
 from convnd.optimize import ProcessGroup
-from convnd.transfer.memory import usable_bytes
-from convnd.transfer.tiling_plan import MemoryEstimate, gib, size_text
+from convnd.transfer.memory import check_estimate, usable_bytes
+from convnd.transfer.tiling_plan import MemoryEstimate
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
 __all__ = ["check_memory", "estimate_memory"]
-
-_LOG = logging.getLogger(__name__)
 
 _FRAME_FIELDS, _STYLE_FIELDS = 29, 16
 """Copies of a frame and of a style in float32 that are in memory at the peak, measured."""
@@ -73,18 +69,6 @@ def check_memory(
         ResourceError: it needs more than is free, or than ``memory`` allows.
     """
     group = ProcessGroup() if group is None else group
-    estimate, free = estimate_memory(scan, styles), usable_bytes(memory, torch.device("cpu"), group)
-    needed = estimate.total
-    _LOG.info(
-        "%s in %s, about %s of %s",
-        *(size_text(scan.shape), estimate.tiles, gib(needed), gib(free)),
-        extra={"figures": {"memory_needed": needed, "memory_free": free}},
-    )
-    _LOG.debug("memory:\n%s", estimate.table())
-    if needed > free:
-        raise ResourceError(
-            "scan",
-            expected=f"at most {gib(free)}, which is free",
-            got=f"a transfer of about {gib(needed)} at {size_text(scan.shape)}",
-            remedy="cut a part out of the scan, or allow more with --memory",
-        )
+    free = usable_bytes(memory, torch.device("cpu"), group)
+    remedy = "cut a part out of the scan, or allow more with --memory"
+    check_estimate(estimate_memory(scan, styles), scan.shape, free, remedy)
