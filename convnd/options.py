@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -139,12 +139,7 @@ def check_range(
 
 def ranges_of(options: type[Any]) -> Mapping[str, Range]:
     """The fields of an options dataclass that have a `Range`."""
-    return {
-        name: metadata
-        for name, hint in _annotations(options).items()  # type: ignore[arg-type]
-        for metadata in get_args(hint)[1:]
-        if isinstance(metadata, Range)
-    }
+    return {name: note for name, _, note in _notes(options) if isinstance(note, Range)}
 
 
 def flags_of(options: type[Any], *, without: Collection[str] = ()) -> dict[str, tuple[Any, Flag]]:
@@ -154,16 +149,23 @@ def flags_of(options: type[Any], *, without: Collection[str] = ()) -> dict[str, 
     default.
     """
     flags = {}
-    for name, hint in _annotations(options).items():  # type: ignore[arg-type]
-        for flag in get_args(hint)[1:]:
-            if isinstance(flag, Flag) and name not in without:
-                kind, *_ = get_args(hint)
-                if not flag.names and bool in (kind, *get_args(kind)):
-                    yes = flag_name(name)
-                    switch = options.__dataclass_fields__[name].default is False
-                    flag = replace(flag, names=(yes if switch else f"{yes}/--no-{yes[2:]}",))
-                flags[name] = kind, flag
+    for name, kind, flag in _notes(options):
+        if isinstance(flag, Flag) and name not in without:
+            if not flag.names and bool in (kind, *get_args(kind)):
+                yes = flag_name(name)
+                switch = options.__dataclass_fields__[name].default is False
+                flag = replace(flag, names=(yes if switch else f"{yes}/--no-{yes[2:]}",))
+            flags[name] = kind, flag
     return flags
+
+
+def _notes(options: type[Any]) -> Iterator[tuple[str, Any, object]]:
+    """Yield name and plain type of each annotated field with each note of its annotation."""
+    hints = _annotations(options)  # type: ignore[arg-type]  # mypy takes a class for unhashable
+    for name, hint in hints.items():
+        kind, *notes = get_args(hint)
+        for note in notes:
+            yield name, kind, note
 
 
 @functools.cache

@@ -159,7 +159,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except CommandLineError as error:
         if type(error).__name__ != "NoArgsIsHelpError":
             raise
-        error.show()  # type: ignore[attr-defined]  # the help
+        request_for_help: Any = error
+        request_for_help.show()
         return 2
     return code if isinstance(code, int) else 0
 

@@ -51,8 +51,9 @@ class Command(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
+            usage_error: Any = error
             if getattr(error, "ctx", ctx) is None:
-                error.ctx = ctx  # type: ignore[attr-defined]
+                usage_error.ctx = ctx
             raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:

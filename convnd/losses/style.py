@@ -9,7 +9,7 @@ from torch import Tensor
 
 from convnd.errors import UsageError
 from convnd.losses.base import Window, check_normalization, expand_target, tile_offset, tile_shape
-from convnd.nn.transforms import full_precision, is_transformed
+from convnd.nn.transforms import apply_function, full_precision, is_transformed
 from convnd.stats import (
     STATISTICS,
     ProjectedStatistic,
@@ -130,7 +130,7 @@ class StyleLoss:
 def _squared_distance(summary: Tensor, target: Tensor) -> Tensor:
     if is_transformed():
         return (summary - target).square().sum()
-    squared: Tensor = _SquaredDistance.apply(summary, target)  # type: ignore[no-untyped-call]
+    squared: Tensor = apply_function(_SquaredDistance, summary, target)
     return squared
 
 

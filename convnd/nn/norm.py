@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -98,8 +99,8 @@ class BatchNormNd(_BatchNorm):
 
     def extra_repr(self) -> str:
         """The arguments, for ``print``."""
-        arguments: str = super().extra_repr()  # type: ignore[no-untyped-call]
-        return f"{arguments}, spatial_dims={self.spatial_dims}"
+        parent: Any = super()
+        return f"{parent.extra_repr()}, spatial_dims={self.spatial_dims}"
 
 
 class InstanceNormNd(_InstanceNorm):
@@ -148,6 +149,7 @@ class InstanceNormNd(_InstanceNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` to the same shape."""
+        # torch leaves its method without types, and TorchScript takes no cast.
         if is_scripting():
             y = self._apply_instance_norm(x)  # type: ignore[no-untyped-call]
         else:
@@ -174,5 +176,5 @@ class InstanceNormNd(_InstanceNorm):
 
     def extra_repr(self) -> str:
         """The arguments, for ``print``."""
-        arguments: str = super().extra_repr()  # type: ignore[no-untyped-call]
-        return f"{arguments}, spatial_dims={self.spatial_dims}"
+        parent: Any = super()
+        return f"{parent.extra_repr()}, spatial_dims={self.spatial_dims}"

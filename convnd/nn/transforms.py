@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-__all__ = ["autocast_dtype", "full_precision", "is_transformed"]
+__all__ = ["apply_function", "autocast_dtype", "full_precision", "is_transformed"]
 
 _functorch_is_active: Callable[[], bool] = getattr(
     torch._C, "_are_functorch_transforms_active", lambda: False
@@ -31,6 +32,11 @@ def is_transformed() -> bool:
         or torch.compiler.is_compiling()
         or getattr(forward_ad, "_current_level", -1) >= 0
     )
+
+
+def apply_function(function: type[torch.autograd.Function], *arguments: object) -> Any:
+    """Return what ``function.apply`` returns, which torch leaves without a type."""
+    return function.apply(*arguments)
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:

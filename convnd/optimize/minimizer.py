@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from convnd.optimize.optimizers import OPTIMIZERS
 from convnd.optimize.state import State, Step, check_state, state_errors
 from convnd.optimize.step_recovery import StepRecovery
 
-__all__ = ["Minimizer", "has_converged"]
+__all__ = ["Minimizer", "MinimizerArguments", "has_converged"]
 
 # A step has diverged when its loss is this many times the best one, and above the first one as
 # well: steps without a line search rise now and then, and near zero every loss is many times more.
@@ -39,6 +39,18 @@ _FIRST_MOVE = 0.05
 values that span about 1."""
 
 
+class MinimizerArguments(TypedDict, total=False):
+    """The optional arguments of `Minimizer`, which `minimize` passes on."""
+
+    optimizer: str
+    learning_rate: float | None
+    evaluate: Evaluator
+    all_reduce: AllReduce
+    offload: DiskOffload | None
+    inherit: tuple[dict[str, Any], float] | None
+    precondition: Precondition | None
+
+
 class Minimizer:
     """Moves a tensor downhill, one accepted step at a time; `minimize` is the generator on top.
 
@@ -48,7 +60,24 @@ class Minimizer:
     rate of the best step, and eight more are tried. A rejected step costs one more evaluation, or
     two with optimizers that do not keep the gradient of the best step (all but L-BFGS). A step of
     L-BFGS that only raised the loss is accepted, and the next one starts from the best step again
-    (`LBFGS.restart_from`). The arguments are those of `minimize`.
+    (`LBFGS.restart_from`).
+
+    Args:
+        objective: the function to minimize.
+        start: ``(1, C, *S)``, not changed. One of several processes gives its part of the field.
+        optimizer: one of `OPTIMIZERS`.
+        learning_rate: of the optimizer; None is its default.
+        evaluate: computes the loss of the whole field, and the gradient of ``start``.
+        all_reduce: adds a number up over all processes, see `convnd.optimize.ProcessGroup`.
+        offload: stores the steps' values and the moments of Adam; None is memory.
+        inherit: ``Step.state()["optimizer"]`` of a run of this optimizer that ended at ``start``
+            with a similar objective, and 1; or at another size, and the ratio of the numbers of
+            samples. See `Optimizer.inherit`.
+        precondition: see `LBFGS`; other optimizers ignore it.
+
+    Raises:
+        UnknownNameError: no such optimizer.
+        UsageError: ``learning_rate`` is not positive.
 
     Attributes:
         state: None before the first step.

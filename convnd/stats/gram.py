@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
-from convnd.nn.transforms import full_precision, is_transformed
+from convnd.nn.transforms import apply_function, full_precision, is_transformed
 from convnd.stats.base import Sums, accumulable
 
 __all__ = ["GramStatistic", "gram_matrix"]
@@ -55,7 +55,7 @@ def gram_matrix(features: Tensor) -> Tensor:
         if is_transformed():
             flat = accumulable(features.flatten(2))
             return flat @ flat.mT
-        result: Tensor = _Gram.apply(features)  # type: ignore[no-untyped-call]
+        result: Tensor = apply_function(_Gram, features)
         return result
 
 

@@ -115,7 +115,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "memory": parse_memory,
     "shard": parse_shard,
     "units": lambda text: parse_units(text, 64, layer="relu1_1", seed=0),
-    "numbers": lambda text: numbers("--style-weights", text),
+    "numbers": lambda text: numbers("--style-weights", text, float),
     "whole numbers": lambda text: numbers("--references", text, int),
     "seconds": lambda text: parse_fraction("--from", text),
     "rate": lambda text: parse_fraction("--rate", text),

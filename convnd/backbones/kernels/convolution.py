@@ -21,6 +21,7 @@ from convnd.backbones.kernels.prepacked import PrepackedConv
 from convnd.backbones.kernels.winograd import winograd_conv_nd, winograd_is_faster
 from convnd.nn import conv_nd
 from convnd.nn.layout import channels_last, is_channels_last
+from convnd.nn.transforms import apply_function
 
 __all__ = ["ConvOptions", "FrozenWeights", "frozen_conv"]
 
@@ -155,7 +156,7 @@ def frozen_conv(
     single = [axis for axis, pair in enumerate(sizes) if pair == (1, 1)][: x.ndim - 3]
     x = x.squeeze([axis + 2 for axis in single])
     weights = weights.squeeze(tuple(single)) if single else weights
-    results = _FrozenConv.apply(x, weights, options)  # type: ignore[no-untyped-call]
+    results = apply_function(_FrozenConv, x, weights, options)
     for axis in single:
         results = tuple(result.unsqueeze(axis + 2) for result in results)
     output, features = results

@@ -14,7 +14,7 @@ from torch import Tensor
 from convnd.backbones.kernels.native_pool import can_pool, native_max_pool, native_max_unpool
 from convnd.nn import max_pool_nd
 from convnd.nn.layout import CHANNELS_LAST, channels_last, is_channels_last
-from convnd.nn.transforms import is_transformed
+from convnd.nn.transforms import apply_function, is_transformed
 
 __all__ = ["frozen_max_pool", "mask_gradient", "positive_mask"]
 
@@ -38,14 +38,14 @@ def frozen_max_pool(x: Tensor, kernel: Sequence[int], *, mask_grad: bool = False
         pooled: Tensor = max_pool_nd(x, tuple(kernel))
         return pooled
     if can_pool(x, kernel):
-        maxima: Tensor = _NativeMaxPool.apply(x, tuple(kernel), mask_grad)  # type: ignore[no-untyped-call]
+        maxima: Tensor = apply_function(_NativeMaxPool, x, tuple(kernel), mask_grad)
         return maxima
     if len(kernel) == 1:
         return frozen_max_pool(x.unsqueeze(2), [1, *kernel], mask_grad=mask_grad).squeeze(2)
     if len(kernel) not in _POOLS:
         y = max_pool_nd(x, kernel)
         return F.relu(y) if mask_grad else y
-    result: Tensor = _FrozenMaxPool.apply(x, tuple(kernel), mask_grad)  # type: ignore[no-untyped-call]
+    result: Tensor = apply_function(_FrozenMaxPool, x, tuple(kernel), mask_grad)
     return result
 
 

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from convnd.backbones import Backbone
 from convnd.nn import pad_nd, resize_nd
+from convnd.nn.transforms import apply_function
 from convnd.registry import check_name
 from convnd_tasks.inspect.search import Patch
 from convnd_tasks.inspect.units import check_units
@@ -174,5 +175,5 @@ class _RectifierMode(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func in _RELUS:
-            return _Rectify.apply(args[0], self.method)  # type: ignore[no-untyped-call]
+            return apply_function(_Rectify, args[0], self.method)
         return func(*args, **(kwargs or {}))

@@ -268,7 +268,7 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def numbers(option: str, text: str, kind: Callable[[str], T] = float) -> tuple[T, ...]:  # type: ignore[assignment]
+def numbers(option: str, text: str, kind: Callable[[str], T]) -> tuple[T, ...]:
     """Parse numbers with commas between.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["prefetch"]
 
@@ -30,7 +30,7 @@ def prefetch(make: Callable[[], Iterator[T]], depth: int = 1) -> Iterator[T]:
     >>> list(prefetch(lambda: iter(range(4))))
     [0, 1, 2, 3]
     """
-    items: queue.Queue[tuple[object, BaseException | None]] = queue.Queue(depth)
+    items: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(depth)
     stop = threading.Event()
 
     def put(item: object, error: BaseException | None = None) -> None:
@@ -69,7 +69,7 @@ def prefetch(make: Callable[[], Iterator[T]], depth: int = 1) -> Iterator[T]:
                 raise error
             if item is _END:
                 return
-            yield item  # type: ignore[misc]
+            yield item
     finally:
         stop.set()
         thread.join(_JOIN_TIMEOUT)

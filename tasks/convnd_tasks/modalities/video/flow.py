@@ -122,10 +122,7 @@ def optical_flow(source: Tensor, target: Tensor) -> Tensor:
             got=f"{tuple(source.shape)} and {tuple(target.shape)}",
             remedy="resize them",
         )
-    # The stubs of OpenCV 5 lack it.
-    search: Any = cv2.DISOpticalFlow_create(  # type: ignore[attr-defined]
-        cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
-    )
+    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow: Any = search.calc(_luma_codes(source), _luma_codes(target), None)
     return torch.from_numpy(flow).permute(2, 0, 1).flip(0).contiguous()
 
