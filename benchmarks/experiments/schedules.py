@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from convnd_tasks.modalities.images.codec import color_moments, match_colors
 from convnd_tasks.modalities.images.metrics import measure_all
 from convnd_tasks.modalities.images.options import ImageOptions
 from torch import Tensor
@@ -90,7 +91,7 @@ def phases(schedule: str) -> Iterator[Phase]:
             network = NETWORKS[word]
         elif word.startswith("w"):
             weight = float(word[1:])
-        elif word not in ("+", "!", "s"):
+        elif word not in ("+", "!", "s", "m"):
             halvings, steps = map(int, word.split(":"))
             yield Phase(network, halvings, steps, weight)
 
@@ -120,20 +121,23 @@ def stylize(schedule: str, content: Tensor, style: Tensor) -> tuple[Tensor, list
     """The picture of a schedule, and the losses of its phases.
 
     A ``+`` in a schedule carries the memory of L-BFGS over to the next phase. A ``!`` keeps values
-    within ``[0, 1]``. An ``s`` preconditions L-BFGS, see `Smoothing`.
+    within ``[0, 1]``. An ``s`` preconditions L-BFGS, see `Smoothing`. An ``m`` starts from the
+    content in the style's colours.
     """
     carry = "+" in schedule
     extent = tuple(content.shape[2:])
-    values, before, memory = content, content, None
+    origin = match_colors(content, color_moments(style)) if "m" in schedule.split() else content
+    values, before, memory = origin, origin, None
     losses: list[list[float]] = []
     for number, phase in enumerate(phases(schedule)):
         engine = transfer(phase.network, phase.style_weight)
         size = [round(length / 2**phase.halvings) for length in extent]
         here = engine.resizer.resize(content, size)
+        start = here if origin is content else engine.resizer.resize(origin, size)
         if number == 0:
-            values = here
-        elif here.shape != values.shape:
-            values = refine(values, size, (before, here))
+            values = start
+        elif start.shape != values.shape:
+            values = refine(values, size, (before, start))
         objective = engine.objective(here, [engine.style_at(style, size)], [1.0, 1.0])
         evaluate = evaluate_inside if "!" in schedule else evaluate_whole
         precondition = Smoothing(size) if "s" in schedule.split() else None
@@ -144,7 +148,7 @@ def stylize(schedule: str, content: Tensor, style: Tensor) -> tuple[Tensor, list
         for _ in range(phase.steps):
             losses[-1].append(minimizer.advance().loss)
         memory = dict(minimizer._optimizer.state)
-        values, before = minimizer.finish().values, here
+        values, before = minimizer.finish().values, start
     return values, losses
 
 

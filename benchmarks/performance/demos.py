@@ -70,7 +70,7 @@ def main() -> None:
         section="Speed",
         conditions=f"load {load:.1f} before",
         summary="From Return to prompt. The demos are a picture of 320x213 pixels, 12 leads of "
-        "10 s, and 40x40x27 voxels.",
+        "10 s, and a CT scan of 96x96x64 voxels.",
         target="held to two AVX2 cores at most 20 s (--dim 2), 10 s (--dim 1) and 15 s (--dim 3).",
     )
 

@@ -20,7 +20,7 @@ COMMANDS = [
     ["trace", "--dim", "3", "14x14x14x1", "conv:5:16"],
     ["stylize", "--dim", "2", "--size", "32", "--steps", "1"],
     ["stylize", "--dim", "1", "--steps", "1"],
-    ["stylize", "--dim", "3", "--size", "24", "--steps", "1", "--backbone", "compact"],
+    ["stylize", "bodies", "weave", "--dim", "3", "--size", "24", "--steps", "1"],
     ["stylize-video", "--size", "32", "--to", "0.1", "--steps", "1", "--frame-steps", "1"],
     ["patches", "--dim", "2", "--layer", "relu1_1", "--units", "0-1"],
 ]

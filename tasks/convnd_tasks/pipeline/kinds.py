@@ -11,6 +11,7 @@ from convnd.io.video.types import ANIMATED_SUFFIXES, is_animated
 from convnd_tasks import samples
 from convnd_tasks.modalities.opening import check_sample
 from convnd_tasks.pipeline.folders import ARRAY_SUFFIXES, typical_file
+from convnd_tasks.samples import phantom
 
 __all__ = ["file_paths", "infer_dim", "infer_kind", "is_video", "kind_of"]
 
@@ -123,7 +124,16 @@ def file_paths(names: Sequence[str | None]) -> list[Path]:
 
 
 def kind_of(dim: int, content: str | None, *, videos: bool) -> str:
-    """The kind of data of a number of axes and a content (or first style of a texture)."""
+    """The kind of data of a number of axes and a content (or first style of a texture).
+
+    Args:
+        dim: number of spatial axes.
+        content: path or sample name; None is the demo.
+        videos: whether it is a video.
+
+    >>> kind_of(3, None, videos=False), kind_of(3, "bodies", videos=False)
+    ('volumes', 'arrays')
+    """
     array = content is None or content.lower().endswith(ARRAY_SUFFIXES)
     if videos:
         return "videos"
@@ -131,5 +141,9 @@ def kind_of(dim: int, content: str | None, *, videos: bool) -> str:
         return "signals"
     if dim == 2:
         return "arrays" if content is not None and array else "pictures"
-    is_file = content is not None and bool(Path(content).suffix or Path(content).is_dir())
-    return "volumes" if dim == 3 and is_file and not array else "arrays"
+    if dim != 3:
+        return "arrays"
+    if content is None or content in phantom.CONTENTS:
+        return "volumes"
+    is_file = bool(Path(content).suffix or Path(content).is_dir())
+    return "volumes" if is_file and not array else "arrays"

@@ -25,7 +25,7 @@ from convnd_tasks.pipeline.output_paths import (
 
 __all__ = ["JobSpec", "parse_shard", "resolve"]
 
-_DEMO_SIZE = {1: 0, 2: 320, 3: 40}
+_DEMO_SIZE = {1: 0, 2: 320}
 """Longest axis of the built-in demo, for under 20 s on two cores; 0 is the sample's own."""
 
 
@@ -144,7 +144,7 @@ def resolve(
         dim=dim,
         styles=style_names,
         init=init,
-        size=_DEMO_SIZE.get(dim, 24) if demo and kind != "videos" else None,
+        size=_DEMO_SIZE.get(dim, 24) if demo and kind not in ("videos", "volumes") else None,
         demo=demo,
         message=f"no style given, using the built-in one: {style_names[0]}" if built_in else "",
     )

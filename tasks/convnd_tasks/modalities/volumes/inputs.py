@@ -71,19 +71,27 @@ def parse_spacing(text: str) -> tuple[float, ...]:
     return spacing
 
 
-def open_volume(name: str, spacing: Sequence[float] = (), series: str = "") -> Grid:
-    """Read a volume from a file or folder.
+def open_volume(
+    name: str, spacing: Sequence[float] = (), series: str = "", *, seed: int = 0
+) -> Grid:
+    """Read a volume from a file or folder, or make a built-in one if there is no such file.
 
     Args:
-        name: path.
+        name: path, or name of a sample in Hounsfield units.
         spacing: mm along three axes, for arrays; files of other formats hold their own.
         series: name of the series in a folder of several, see `convnd.io.read_series`.
+        seed: of a sample.
 
     Raises:
         InputFileError: it cannot be read, or holds another number of axes.
         UsageError: an array without a spacing.
     """
+    from convnd_tasks import samples
+    from convnd_tasks.samples import phantom
+
     path = Path(name)
+    if name in phantom.CONTENTS and not path.exists():
+        return samples.content(name, spatial_dims=3, seed=seed)
     grid = io.read_series(path, series=series) if series and path.is_dir() else io.read(path)
     array = is_array(name)
     if array and grid.ndim == 2:  # (I, J, K) was read as channels and two axes

@@ -71,7 +71,7 @@ class Volumes(Modality):
             return open_style(name, self.options.seed, content, spacing, series)
         if content is not None:  # a mask lies on the scan's grid
             spacing = content.spacing
-        grid = open_volume(name, spacing, series)
+        grid = open_volume(name, spacing, series, seed=self.options.seed)
         if role == "content":
             check_scan(grid, name)
         return grid
