@@ -3,8 +3,8 @@
 An array of shape ``(C, *S)`` becomes values ``(1, C, *S)``; an array of one axis is one channel.
 ``.npz`` holds it as ``values`` (or as its only array, under any name), and may add ``spacing``,
 ``units``, ``axes`` and ``channels`` of `Grid`, and ``signal``: units, start and annotations of a
-signal as JSON. Arrays of usual names make up a recording as well: leads beside ``fs``, or beside a
-vector of times, see `convnd.io.signals.arrays`. Values keep their units and gaps (NaN), and become
+signal as JSON. An archive of leads with a sampling rate (``fs``) or a vector of times is read as a
+recording, see `convnd.io.signals.arrays`. Values keep their units and gaps (NaN), and become
 float32; arrays of floating point are written back in the type of the input. Pickles are never
 loaded.
 """
@@ -126,7 +126,7 @@ def _is_recording(entries: Mapping[str, str]) -> bool:
 def _recording(
     path: Path, archive: zipfile.ZipFile, entries: Mapping[str, str], limit: int
 ) -> Grid:
-    """A recording in arrays of usual names, see `convnd.io.signals.arrays`."""
+    """Return the recording that the arrays hold, see `convnd.io.signals.arrays`."""
     arrays, texts = {}, {}
     for name, entry in entries.items():
         array = _load_entry(path, archive, entry, limit, "biufU")
@@ -147,7 +147,7 @@ def _in_seconds(grid: Grid) -> Grid:
 
 
 class _ArchiveFile(io.FileIO):
-    """A zip archive whose table of entries is short: each takes twenty times as much memory."""
+    """A zip archive that refuses a long table of entries, each of which takes much memory."""
 
     table_is_read = False
 
@@ -180,7 +180,7 @@ def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
 def _load_entry(
     path: Path, archive: zipfile.ZipFile, name: str, limit: int, kinds: str
 ) -> NDArray[Any]:
-    """Read an array of an archive, unless its entry is packed in other ways than NumPy's."""
+    """Read an array of an archive; refuse compression that NumPy does not write."""
     import zipfile
 
     entry = archive.getinfo(name)

@@ -228,13 +228,13 @@ def disk_full_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def check_disk_space(path: Path) -> None:
-    """Check that a file, as a library left it, could grow; it stays as it is.
+    """Check that the disk has room, by letting a written file grow for a moment.
 
     Several libraries do not check that the system took their last bytes (numpy's ``tofile``,
     OpenCV, NRRD's, edflib). If it did not, it does not take more bytes either.
 
     Raises:
-        OSError: it cannot.
+        OSError: the disk is full.
     """
     with path.open("r+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
@@ -247,7 +247,7 @@ def check_disk_space(path: Path) -> None:
 
 
 def exists_error(path: Path) -> OutputExistsError:
-    """Return the error for a file that someone else made during the work."""
+    """Return the error for a file that another process created during the work."""
     return OutputExistsError(
         f"write {path}",
         expected="a new file",

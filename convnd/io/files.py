@@ -68,7 +68,7 @@ def read(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> Grid
 
 
 def read_provenance(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Read how a result was made, as `write` stored it; of a folder, that of its first picture.
+    """Read the provenance that `write` stored; a folder has that of its first picture.
 
     Returns:
         Empty if the file has no provenance.

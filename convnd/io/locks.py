@@ -22,8 +22,8 @@ _LOCK_TIMEOUT = 60.0  # seconds to wait for another writer
 def folder_lock(folder: Path) -> Iterator[None]:
     """Lock a folder against other writers of results of several files.
 
-    It is a lock of the system on the folder itself: nothing stays of it, however its holder ends.
-    Without such locks (Windows, some network file systems), nobody waits.
+    The operating system locks the folder itself, and releases it however its holder ends. Where
+    such locks are missing (Windows, some network file systems), nobody waits.
 
     Raises:
         OutputFileError: another process has held the lock for a minute.
@@ -70,8 +70,8 @@ def _lock(folder: Path) -> int | None:
 def defer_signals() -> Iterator[None]:
     """Delay SIGINT, SIGTERM and SIGHUP to the end of the block, which makes or removes a file.
 
-    Otherwise a signal could come after a file is made and before anyone knows of it. Python runs
-    handlers in the main thread only, so that blocks in other threads need no delay.
+    Otherwise a signal could arrive after a file is made and before its name is stored for cleanup.
+    Python runs handlers in the main thread only, so that blocks in other threads need no delay.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

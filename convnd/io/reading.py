@@ -94,16 +94,16 @@ def check_file(path: str | os.PathLike[str]) -> None:
 
 
 def check_partner(path: Path, partner: Path) -> None:
-    """Refuse a further file of an input that is a link to another folder, or no ordinary file.
+    """Refuse a further file of an input if it is a link out of the folder, or not ordinary.
 
-    Links come with archives, and could make a file of the reader's own part of a result.
+    An archive can contain such links. A private file of the user would become part of the result.
 
     Args:
         path: the input.
         partner: the file beside it.
 
     Raises:
-        InputFileError: as said; or it is missing or empty.
+        InputFileError: it is such a link, not an ordinary file, missing or empty.
     """
     if partner.resolve().parent != path.resolve().parent:
         raise InputFileError(
@@ -116,10 +116,10 @@ def check_partner(path: Path, partner: Path) -> None:
 
 
 def check_path(name: str) -> None:
-    """Refuse names that no file can have, and paths that cannot be followed; one may be missing.
+    """Refuse names that no file can have, and paths that cannot be followed.
 
     Raises:
-        UsageError: the name is empty, as that of a variable of the shell that is not set.
+        UsageError: the name is empty, for example from a shell variable that is not set.
         InputFileError: it is too long, holds a NUL, lies in a folder that may not be entered, or is
             an address of the network or ``-``.
     """
@@ -143,7 +143,7 @@ def check_path(name: str) -> None:
 
 
 def _no_file_error(name: str) -> InputFileError | None:
-    """The error for what other programs read, and which is no file; None for anything else."""
+    """Return the error for an address of the network or ``-``; None for other names."""
     if name == "-":
         return InputFileError(
             "read -", expected="a file", got="the standard input", remedy="save to a file first"

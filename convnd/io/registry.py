@@ -202,7 +202,7 @@ def parts_of(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def files_read(path: str | os.PathLike[str]) -> list[Path]:
-    """List an existing input and all files that it is read from, as far as they can be told."""
+    """List an existing input and all files that it is read from, if its header can be read."""
     file, parts = Path(path), list[Path]()
     with contextlib.suppress(ConvndError, OSError):
         parts = [part for part in file.iterdir() if part.is_file()] if file.is_dir() else []
@@ -220,10 +220,10 @@ def files_written(path: str | os.PathLike[str]) -> list[Path]:
 def spatial_dims(path: str | os.PathLike[str]) -> int | None:
     """Return the number of spatial axes of a file, from its suffix; it need not exist.
 
-    Of formats that hold one number or another, existing files are looked into.
+    If the format allows several numbers, an existing file is opened to find out.
 
     Returns:
-        None if files of this suffix differ in it (``.npy``).
+        None if the number varies and the file does not exist (``.npy``).
 
     Raises:
         InputFileError: the suffix is unknown.
@@ -256,9 +256,9 @@ def readable_format(path: str | os.PathLike[str]) -> Format:
 
 
 def is_folder_name(path: str | os.PathLike[str]) -> bool:
-    """Whether an output is a folder of DICOM files: its name has no suffix, or one like no format.
+    """Whether an output is a folder of DICOM files: its name has no suffix of a known format.
 
-    Folders of scans are often called by numbers with points.
+    Folders of scans are often named after UIDs, which contain points.
 
     >>> is_folder_name("ct_stylized"), is_folder_name("1.2.840_stylized"), is_folder_name("a.foo")
     (True, True, False)

@@ -1,7 +1,6 @@
 """Keeps warnings and log messages of libraries off the screen and out of logs.
 
-What matters of them reaches people as an error of ours. Some quote the content of a file, which may
-be the name of a patient.
+Users get errors of ours instead. Some messages quote a file, which may hold a patient's name.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ def _is_not_muted(_: logging.LogRecord) -> bool:
 
 
 class _SharedContext:
-    """A context of the whole process, from the first thread that enters to the last that leaves.
+    """A context that the first thread of a process enters and the last one leaves.
 
-    A context for each thread would restore the state it met, which another thread may have set.
+    With one context for each thread, a thread would restore a state that another one had set.
     """
 
     def __init__(self, make: Callable[[], contextlib.AbstractContextManager[None]]) -> None:

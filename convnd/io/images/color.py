@@ -1,9 +1,10 @@
 """Colour spaces of pictures, and the way to sRGB and back in float.
 
-Profiles of a matrix and three curves, and grey profiles, are read here, so that 16 bits stay
-16 bits; profiles of tables are left to littlecms, which Pillow gives 8 bits. The white point is
-mapped to white (relative colorimetric intent). Formats: ICC.1:2022 for profiles, PNG (3rd edition)
-for ``gAMA``, ``cHRM`` and ``cICP``, ITU-T H.273 for the codes of primaries and transfer.
+ICC profiles of a matrix and three curves, and grey profiles, are converted here in float, so that
+16 bits keep their precision. littlecms converts profiles with lookup tables, through Pillow and in
+8 bits. The white point is mapped to white (relative colorimetric intent). Formats: ICC.1:2022 for
+profiles, PNG (3rd edition) for ``gAMA``, ``cHRM`` and ``cICP``, ITU-T H.273 for the codes of
+primaries and transfer.
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ class ColorSpace:
     """A colour space as curves and a matrix.
 
     Args:
-        curves: ``(3, 65536)`` or, of a grey space, ``(1, 65536)``: light of every 16-bit code,
-            where white is 1.
-        matrix: ``(3, 3)``: from light of this space to light of sRGB; None for a grey space.
+        curves: ``(3, 65536)`` or, of a grey space, ``(1, 65536)``: linear light of each 16-bit
+            code; white is 1.
+        matrix: ``(3, 3)``: from linear light of this space to that of sRGB; None for a grey space.
     """
 
     curves: NDArray[Any]
@@ -78,7 +79,7 @@ class ColorSpace:
 
     @functools.cached_property
     def is_invertible(self) -> bool:
-        """Whether `from_srgb` exists: the matrix has an inverse, and curves rise."""
+        """Whether `from_srgb` is possible: the matrix has an inverse, and the curves rise."""
         import numpy as np
 
         return (
@@ -96,7 +97,7 @@ class ColorSpace:
                 ``[0, 1]``.
 
         Returns:
-            ``(H, W, C)``, float32. Colours that sRGB has not are below 0 or above 1.
+            ``(H, W, C)``, float32. Colours outside sRGB are below 0 or above 1.
         """
         import numpy as np
 
@@ -137,7 +138,7 @@ class ColorSpace:
 
 
 def profile_kind(icc: bytes) -> tuple[bytes, bool]:
-    """Return the space of the pixels of an ICC profile (``b"RGB "``), and whether it has tables."""
+    """Return the colour space of an ICC profile (``b"RGB "``), and whether it has lookup tables."""
     tags = _tags(icc)
     return icc[16:20], any(name.startswith(b"A2B") for name in tags)
 
@@ -147,7 +148,7 @@ def profile_space(icc: bytes) -> ColorSpace | None:
     """Read an ICC profile of RGB with a matrix and curves, or of grey.
 
     Returns:
-        None for a damaged profile, and for one with tables, which count before its matrix.
+        None for a damaged profile, and for one with lookup tables, which take precedence.
     """
     import numpy as np
 
@@ -200,8 +201,8 @@ def coded_space(primaries: int, transfer: int) -> SpaceArguments | None:
     """Look up the colour space of two codes of ITU-T H.273.
 
     Returns:
-        Arguments of `named_space`; None for HDR (PQ, HLG) and for codes that still pictures have no
-        use for.
+        Arguments of `named_space`; None for HDR (PQ, HLG) and for codes that still pictures do not
+        use.
 
     >>> [named_space(*coded_space(code, 13)).is_srgb for code in (1, 12)], coded_space(9, 16)
     ([True, False], None)
@@ -243,7 +244,7 @@ def _tags(icc: bytes) -> dict[bytes, bytes]:
 
 
 def _curve(tag: bytes) -> NDArray[Any]:
-    """Light of every 16-bit code, of a ``curv`` or ``para`` tag.
+    """Return the linear light of each 16-bit code, from a ``curv`` or ``para`` tag.
 
     Raises:
         ValueError: it is damaged.
@@ -287,7 +288,7 @@ def _parametric_curve(codes: NDArray[Any], tag: bytes) -> NDArray[Any]:
 
 
 def _xyz_matrix(primaries: Sequence[float], white: Sequence[float] = _D65_XY) -> NDArray[Any]:
-    """From light of three primaries to XYZ relative to D50, adapted with Bradford's matrix."""
+    """Return the matrix from linear light to XYZ relative to D50, by Bradford's adaptation."""
     import numpy as np
 
     def xyz(x: float, y: float) -> NDArray[Any]:
@@ -305,7 +306,7 @@ def _xyz_matrix(primaries: Sequence[float], white: Sequence[float] = _D65_XY) ->
 
 
 def _encode_srgb(light: NDArray[Any]) -> NDArray[Any]:
-    """IEC 61966-2-1; negative light gives negative codes."""
+    """Encode linear light as sRGB (IEC 61966-2-1); negative light gives negative codes."""
     import numpy as np
 
     size = np.abs(light)

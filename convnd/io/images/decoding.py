@@ -78,9 +78,10 @@ class Decoded:
     Args:
         pixels: ``(H, W, C)``: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; uint8, uint16, or float32
             in ``[0, 1]``. Contiguous; a memoryview where NumPy was not needed.
-        header: of ``icc``, ``exif``, ``dpi`` and ``text`` those that the file has; ``space``, the
-            arguments of `convnd.io.images.color.named_space`, where it declares another colour
-            space than sRGB without a profile; and ``notes`` about precision that was lost.
+        header: the metadata that the file has, under ``icc``, ``exif``, ``dpi`` and ``text``;
+            ``space``, arguments of `convnd.io.images.color.named_space`, if the file declares a
+            colour space other than sRGB without a profile; and ``notes``, messages about lost
+            precision.
     """
 
     pixels: NDArray[Any] | memoryview
@@ -203,7 +204,7 @@ def _decode_tiff(path: Path, max_pixels: int, reserve_memory: Callable[[int], No
 
 
 def _decoded(image: PIL.Image.Image, header: dict[str, object], orientation: int = 1) -> Decoded:
-    """Return upright pixels of 8 bits, without NumPy, which takes as long to load as all else."""
+    """Return upright 8-bit pixels without NumPy, whose import would double the time."""
     channels = len(image.getbands())
     if has_tables(header, channels):
         return Decoded(to_upright(apply_tables(_to_array(image), header), orientation), header)

@@ -1,6 +1,6 @@
 """Pixels of more than 8 bits, and the pages of TIFF files.
 
-Pillow has no mode for colours of more than 8 bits, so that OpenCV decodes them.
+Pillow has no mode for colours of more than 8 bits, so OpenCV decodes them.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def deep_pixels(path: Path) -> NDArray[Any]:
 
 
 def add_transparent_value(pixels: NDArray[Any], info: Mapping[Any, Any]) -> NDArray[Any]:
-    """Add alpha to grey of 16 bits whose one transparent value only Pillow knows (``info``)."""
+    """Add alpha to 16-bit grey whose file names one transparent value, read by Pillow."""
     import numpy as np
 
     value = info.get("transparency")

@@ -3,12 +3,11 @@
 A picture is a grid of shape ``(1, 3, H, W)`` in R, G, B of sRGB, float32. The values are the codes
 of the file divided by the largest code, in ``[0, 1]``. Other colour spaces are converted on
 reading, in float: those of ICC profiles, of PNG's ``gAMA``, ``cHRM`` and ``cICP``, of AVIF's codes
-and of EXIF; colours that sRGB has not are then below 0 or above 1. The writer converts back to an
-RGB profile of a matrix and curves, and embeds it; it writes sRGB where the file had another
-profile, or where the format holds none. Palettes, greyscale (three equal channels) and CMYK (by its
-profile, if any) are converted on reading.
-The EXIF orientation is applied. Transparency is not among the values: the header keeps it, and it
-is written back, resized with the grid.
+and of EXIF; colours outside sRGB are then below 0 or above 1. The writer converts back to an RGB
+profile of a matrix and curves, and embeds it; it writes sRGB where the file had another profile, or
+where the format holds none. Palettes, greyscale (three equal channels) and CMYK (by its profile, if
+any) are converted on reading. The EXIF orientation is applied. Transparency is not among the
+values: the header keeps it, and it is written back, resized with the grid.
 
 Writing clamps to ``[0, 1]`` and rounds to the nearest code, in the depth of the input if the format
 has it (PNG 8 and 16 bits; TIFF those and float; the others 8). A grid of one channel is written in
@@ -58,9 +57,9 @@ def read_image(path: Path, *, max_pixels: int | None = None) -> Grid:
 
     Returns:
         Values ``(1, 3, H, W)``. The header holds metadata for the writer: ``depth`` (8, 16, or 32
-        for float), ``grey`` (whether the file was grey), and those that the file has of ``alpha``
+        for float), ``grey`` (whether the file was grey), and, if the file has them, ``alpha``
         (``(1, 1, H, W)`` in ``[0, 1]``), ``icc``, ``exif`` (without orientation and thumbnail),
-        ``dpi``, ``text``, and ``notes`` (lines about precision that reading lost).
+        ``dpi``, ``text``, and ``notes`` (messages about lost precision).
 
     Raises:
         InputFileError: not a picture, damaged, animated, of several pages, or too large.
@@ -75,12 +74,12 @@ def read_image(path: Path, *, max_pixels: int | None = None) -> Grid:
 
 
 def grid_of_pixels(pixels: NDArray[Any]) -> Grid:
-    """Take the codes of a picture: sRGB, ``(H, W, C)`` as in `Decoded`, uint8 or uint16."""
+    """Return the grid of sRGB pixels ``(H, W, C)`` as in `Decoded`, uint8 or uint16."""
     return _grid(Decoded(pixels, {}))
 
 
 def grid_of_image(image: PIL.Image.Image) -> Grid:
-    """Take a picture that Pillow has opened, as `read_image` reads its file.
+    """Return the grid of a picture that Pillow has opened, as `read_image` does for a file.
 
     Its orientation in EXIF is applied, its profile is converted, and its transparency and 16 bits
     of grey are kept.
@@ -138,7 +137,7 @@ def opacity(grid: Grid) -> Tensor | None:
 def _write_image(
     kind: str, path: Path, grid: Grid, *, provenance: Mapping[str, str], quality: int | None
 ) -> None:
-    """Write a picture with Pillow's encoder ``kind``; TIFF and PNG of 16 bits have our own."""
+    """Write a picture with Pillow's encoder ``kind``; TIFF and 16-bit PNG have one of our own."""
     largest = _LARGEST_SIDE.get(kind, 2**31 - 1)
     if max(grid.shape) > largest:
         height, width = grid.shape
@@ -240,7 +239,7 @@ def _text_chunks(text: object, provenance: Mapping[str, str]) -> Any:
 
 
 def _save_deep_png(path: Path, pixels: NDArray[Any], options: Mapping[str, Any]) -> None:
-    """Write 16 bits, which Pillow has in grey only: pixels by OpenCV, other chunks by Pillow."""
+    """Write a 16-bit PNG: OpenCV encodes the pixels, and Pillow the other chunks."""
     import cv2
     import numpy as np
 

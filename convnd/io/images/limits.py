@@ -32,7 +32,7 @@ _BLOCK = 2**20
 
 
 def check_scans(path: Path, pixels: int) -> None:
-    """Refuse a JPEG of so many scans that decoding it takes minutes."""
+    """Refuse a JPEG with so many scans that decoding it would take minutes."""
     scans, last = 0, b""
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
@@ -55,7 +55,7 @@ def check_held(path: Path, pixels: int, depth: int, ratio: int | None) -> int:
     Args:
         path: the file.
         pixels: number of pixels that its header declares.
-        depth: bits of a pixel, of one channel.
+        depth: bits of one channel of a pixel.
         ratio: bytes that a byte can decode to; None if the format has no limit.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The metadata of pictures: what a writer needs of it, and the camera's rotation."""
+"""Metadata of pictures: the part that writers keep, and the camera's rotation."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def picture_metadata(
         exif: reads its EXIF.
 
     Returns:
-        Of ``icc``, ``dpi``, ``text`` and ``exif`` those that the picture has.
+        Those that the picture has, under ``icc``, ``dpi``, ``text`` and ``exif``.
     """
     header: dict[str, object] = {}
     icc, dpi = info.get("icc_profile"), info.get("dpi")

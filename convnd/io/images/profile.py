@@ -50,8 +50,8 @@ def declared_space(
 
     Args:
         path: the file.
-        image: what Pillow knows of it.
-        header: loses a profile that codes replace.
+        image: the picture, opened by Pillow.
+        header: metadata of the picture; a profile that the codes replace is removed from it.
 
     Returns:
         ``{"space": (primaries, white, gamma)}``, the arguments of
@@ -82,7 +82,7 @@ def declared_space(
 
 
 def known_space(image: PIL.Image.Image) -> dict[str, object]:
-    """The part of `declared_space` that Pillow knows without the file: ``gAMA``, ``cHRM``, EXIF."""
+    """Return what Pillow knows of the `declared_space`, from ``gAMA``, ``cHRM`` and EXIF."""
     info = image.info
     if info.get("icc_profile") or "srgb" in info:
         return {}
@@ -94,13 +94,13 @@ def known_space(image: PIL.Image.Image) -> dict[str, object]:
 
 
 def apply_tables(pixels: NDArray[Any], header: dict[str, object]) -> NDArray[Any]:
-    """Convert pixels to sRGB if their profile consists of tables; the header then loses it.
+    """Convert pixels to sRGB if their profile has lookup tables, and remove that profile.
 
-    littlecms does it, in 8 bits. ``header["notes"]`` gets a line where pixels had more.
+    littlecms converts in 8 bits. ``header["notes"]`` gets a message if the pixels had more.
 
     Args:
         pixels: ``(H, W, C)``, see `convnd.io.images.decoding.Decoded`.
-        header: of the picture.
+        header: metadata of the picture.
 
     Returns:
         ``(H, W, C')`` of the same type.
@@ -144,13 +144,13 @@ def _color_count(channels: int) -> int:
 
 
 def pixels_in_srgb(pixels: NDArray[Any], header: dict[str, object]) -> NDArray[Any]:
-    """Convert decoded pixels to sRGB; removes a profile from the header that sRGB replaces.
+    """Convert decoded pixels to sRGB, and remove a profile that no longer applies.
 
-    A profile of RGB with a matrix stays: the writer converts back to it.
+    An RGB profile with a matrix stays: the writer converts back to it.
 
     Args:
         pixels: ``(H, W, 1 or 3)``, uint8, uint16, or float32 in ``[0, 1]``.
-        header: of the decoded picture; loses ``space``.
+        header: metadata of the decoded picture; ``space`` is removed from it.
 
     Returns:
         The pixels themselves where they are sRGB; else ``(H, W, 1 or 3)``, float32.
@@ -226,7 +226,7 @@ def _box_codes(path: Path) -> tuple[int, ...] | None:
 
 
 def _png_gamma(info: Mapping[Any, Any]) -> SpaceArguments | None:
-    """The space of ``gAMA`` and ``cHRM``; either alone has the other of sRGB."""
+    """Return the space of ``gAMA`` and ``cHRM``; a missing one is that of sRGB."""
     gamma, places = info.get("gamma"), info.get("chromaticity")
     exponent = None
     # The value that sRGB is given stands for its curve.
@@ -242,7 +242,7 @@ def _png_gamma(info: Mapping[Any, Any]) -> SpaceArguments | None:
 
 
 def _exif_space(exif: Callable[[], PIL.Image.Exif]) -> SpaceArguments | None:
-    """Adobe RGB, which cameras name "R03" or 2."""
+    """Return Adobe RGB if EXIF names it, as "R03" or 2."""
     with contextlib.suppress(Exception):  # damaged EXIF causes errors of any class
         tags = exif()
         interoperability = tags.get_ifd(INTEROPERABILITY_IFD).get(1)

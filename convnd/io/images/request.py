@@ -1,6 +1,6 @@
 """Asks a child process for the pixels of a picture.
 
-Pillow and OpenCV decode with libraries in C. What a file does to them ends in one error here.
+Pillow and OpenCV decode with C libraries. Whatever a file makes them do, the caller gets one error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CHANNELS = (1, 2, 3, 4)
 
 @contextlib.contextmanager
 def request_pixels(path: Path, max_pixels: int) -> Iterator[Callable[[], Decoded]]:
-    """Let a child decode a picture, which it begins at once.
+    """Start to decode a picture in a child process.
 
     Args:
         path: an existing file.

@@ -1,7 +1,8 @@
 """Named arrays that make up a recording: MATLAB and HDF5 files, and ``.npz`` of others.
 
-Nothing standardises these. What people store is understood: an array of leads, or one array for
-each lead; a sampling rate under a usual name; a vector of times; names and units of leads.
+No standard describes such files. The reader understands what people usually store: an array of
+leads, or one array for each lead; a sampling rate under a usual name; a vector of times; names and
+units of leads.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class NamedArrays:
 
     Args:
         arrays: numbers, by name; names of nested ones are joined by dots.
-        texts: words, by name.
+        texts: strings, by name.
     """
 
     arrays: Mapping[str, NDArray[Any]]
@@ -72,7 +73,7 @@ def recording_of(path: Path, content: NamedArrays, format_name: str) -> Grid:
         format_name: common name of the format.
 
     Raises:
-        InputFileError: no array, or several, may be the recording; or two rates.
+        InputFileError: no array can be the recording, several can, or there are two sampling rates.
     """
     import numpy as np
 
@@ -131,7 +132,7 @@ def _rate(path: Path, content: NamedArrays) -> float | None:
 def _samples(
     path: Path, leads: Mapping[str, NDArray[Any]], times: list[NDArray[Any]]
 ) -> tuple[NDArray[Any], list[str]]:
-    """The array ``(C, T)`` of a recording, and what its leads are called."""
+    """Return the samples ``(C, T)`` of a recording, and the names of its leads."""
     import numpy as np
 
     tables = {name: array for name, array in leads.items() if array.ndim == 2}

@@ -1,4 +1,4 @@
-"""Cells of tables in files that are no text: their texts, and their types again."""
+"""Cells of binary tables (Parquet, Excel) as text, and back in their types."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["cell_text", "from_json", "to_json", "typed_cells"]
 
 
 def to_json(cells: Sequence[Any]) -> NDArray[Any]:
-    """JSON of cells or rows, as an array of bytes."""
+    """Encode cells or rows as JSON, in an array of bytes."""
     import numpy as np
 
     encoded = json.dumps(cells).encode()
@@ -26,10 +26,10 @@ def to_json(cells: Sequence[Any]) -> NDArray[Any]:
 
 
 def from_json(text: NDArray[Any]) -> list[Any]:
-    """Cells or rows from an array that `to_json` made.
+    """Decode cells or rows from an array that `to_json` made.
 
     Raises:
-        ValueError: it is no list.
+        ValueError: it is not a list.
     """
     content = json.loads(text.tobytes())
     if not isinstance(content, list):
@@ -38,7 +38,7 @@ def from_json(text: NDArray[Any]) -> list[Any]:
 
 
 def typed_cells(cells: Sequence[str]) -> list[Any]:
-    """Whole numbers, numbers, times or words, as the texts of a column allow."""
+    """Convert the texts of a column to whole numbers, numbers or times if all of them allow it."""
     from datetime import datetime
 
     for parse in (int, float, datetime.fromisoformat):
@@ -60,7 +60,7 @@ def _same_time(one: str, other: str) -> bool:
 
 
 def cell_text(value: Any) -> str:
-    """The text of a cell, exact to the last digit."""
+    """Return the text of a cell, exact to the last digit."""
     if hasattr(value, "isoformat"):
         return str(value.isoformat())
     return repr(value) if isinstance(value, float) else str(value)

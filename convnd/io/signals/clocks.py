@@ -1,4 +1,4 @@
-"""Clocks and dates in tables, as text and as whole numbers of a part of a second."""
+"""Times of day and dates in tables, parsed exactly and written in the same format."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _PATTERNS = tuple(
 
 
 def is_time_cell(cell: str) -> bool:
-    """Whether a cell is a clock or a date; numbers are neither.
+    """Whether a cell is a time of day or a date; a plain number is neither.
 
     >>> is_time_cell("'0:00.004'"), is_time_cell("12.03.2021 10:00:00,5"), is_time_cell("0.5")
     (True, True, False)
@@ -55,7 +55,7 @@ def is_time_cell(cell: str) -> bool:
 
 
 def no_time_error(path: Path, line: int, cell: str) -> InputFileError:
-    """Return the error for a cell of a column of times that holds something else."""
+    """Return the error for a cell in a column of times that is not a time."""
     return InputFileError(
         f"read {path}",
         expected="a time in every row of the time column",
@@ -67,19 +67,18 @@ def no_time_error(path: Path, line: int, cell: str) -> InputFileError:
 def parse_dates(
     path: Path, lines: Sequence[int], cells: Sequence[str]
 ) -> tuple[list[int], int, bool | None]:
-    """Parse clocks and dates as multiples of their last decimal place of a second.
+    """Parse times of day and dates as whole multiples of their last decimal place, in seconds.
 
     Args:
         path: the file, for messages.
         lines: number of each cell's row in the file, for messages.
-        cells: texts of one form.
+        cells: texts of one format.
 
     Returns:
-        The multiples, the number of places, and whether a day stands before its month (None: not
-        known).
+        The multiples, the number of places, and whether the day precedes the month (None: unknown).
 
     Raises:
-        InputFileError: a cell has another form, or is no date.
+        InputFileError: a cell has another format, or is not a valid date.
     """
     pattern = next((p for p in _PATTERNS if is_time_cell(cells[0]) and p.fullmatch(cells[0])), None)
     fields = []
@@ -103,7 +102,7 @@ def parse_dates(
 
 
 def _is_day_first(fields: Sequence[Mapping[str, str | None]]) -> bool | None:
-    """Whether 01/02/2020 is in February; None if no date of the file tells."""
+    """Whether 01/02/2020 is in February; None if no date of the file decides it."""
     if "one" not in fields[0]:
         return True
     for entry in fields:

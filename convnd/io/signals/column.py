@@ -24,7 +24,7 @@ class Column:
     Args:
         name: without its unit; "" if the table has no names.
         unit: the text in brackets, or None.
-        cells: of every row.
+        cells: text of the cell in each row.
     """
 
     name: str
@@ -48,7 +48,7 @@ def name_and_unit(cell: str) -> tuple[str, str | None]:
 def cell_value(cell: str, decimal: str = ".") -> float | None:
     """The number of a cell, NaN for a gap, or None for anything else.
 
-    Where commas mark decimals, a point separates thousands, or nobody knows what it means.
+    With decimal commas, a point may separate thousands, so a cell with a point is not a number.
 
     >>> cell_value("1,5", ","), cell_value("n/a"), cell_value("N"), cell_value("1.234", ",")
     (1.5, nan, None, None)
@@ -64,7 +64,7 @@ def cell_value(cell: str, decimal: str = ".") -> float | None:
 
 
 def grouping_hint(cells: Iterable[str]) -> str:
-    """What helps if a cell holds a number with separators between thousands, or in quotes.
+    """Return the remedy for numbers with thousands separators or in quotes; "" for other cells.
 
     >>> grouping_hint(["a", "1.234,5"])
     "write numbers such as '1.234,5' plain, without separators between thousands and quotes"

@@ -1,4 +1,4 @@
-"""Tables of samples, whatever file they stand in: grids of their leads, and tables again."""
+"""Converts tables of samples, from files of any format, to grids of their leads and back."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _DIGITS = 7  # of a number that float32 holds
 
 @dataclass(frozen=True)
 class Layout:
-    """The layout of a table, with which it can be written again.
+    """The layout of a table, kept so that the result can be written in the same form.
 
     Args:
-        names: of the leads, in the order of the grid's channels.
+        names: names of the leads, in the order of the grid's channels.
         leads: position of each of them in the table.
-        count: samples of the table, with those whose rows are missing.
+        count: number of samples, including those whose rows are missing.
         time: the columns of times, or of an index.
         index: a further index beside the times, or None.
-        texts: cells of the columns that hold words, by position.
+        texts: cells of columns that hold words, by position of the column.
         gap: how a gap is written.
         decimal: decimal mark.
-        text: what the format keeps beside the cells.
+        text: further data that the format stores with the cells.
         exact: values ``(C, T)`` with more digits than float32 holds, or None.
     """
 
@@ -130,7 +130,7 @@ def _with_times(
 ) -> tuple[Signal, float | None]:
     """A recording with the times of a table, and its rate.
 
-    A rate that the file names elsewhere counts only where that of the times is assumed or missing.
+    A rate that the file names elsewhere is used only if the times give none, or an assumed one.
     """
     if time is None:
         return signal, rate

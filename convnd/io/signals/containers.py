@@ -84,7 +84,7 @@ def decode_mat(path: Path, max_samples: int, expect_samples: Expect) -> Content:
 
 
 def _content(arrays: Mapping[str, NDArray[Any]], texts: Mapping[str, tuple[str, ...]]) -> Content:
-    """Send arrays without axes of one sample, which say nothing, then texts."""
+    """Yield arrays without their axes of length 1, then texts."""
     import numpy as np
 
     for name, array in arrays.items():

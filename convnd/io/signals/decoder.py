@@ -1,6 +1,6 @@
 """Decodes files of signals with the libraries of their formats, in the child process of a reader.
 
-libsndfile, scipy, HDF5, Arrow and openpyxl get files from anywhere; wfdb gives libsndfile FLAC.
+libsndfile (also for FLAC in WFDB), scipy, HDF5, Arrow and openpyxl decode untrusted files here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """DICOM waveforms (ECG and the like): ``.dcm``, read only.
 
-Of several multiplex groups the longest counts: a 12-lead ECG often carries median beats beside the
-rhythm.
+The longest of several multiplex groups is read: a 12-lead ECG often stores median beats as a
+second, shorter group.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """European Data Format: ``.edf`` (16 bits) and ``.bdf`` (24 bits), with annotations.
 
-The leads of one sampling rate become the grid: the rate that most leads have (of equals, the
-higher). Leads of other rates stand beside it in `Signal.others` and are written back unchanged.
-Patient, recording, start time, physical and digital ranges and annotations come back; a physical
-range widens if the result exceeds it. Interrupted files (EDF+D) have gaps.
+The grid holds the leads of the most common sampling rate (the higher one of a tie). `Signal.others`
+keeps leads of other rates, which are written back unchanged. So are patient, recording, start time,
+physical and digital ranges and annotations; a physical range widens if the result exceeds it.
+Interrupted files (EDF+D) have gaps.
 
-Headers are read leniently: labels that are not ASCII, dates that are none and ranges without extent
-stand in many files.
+Headers are read leniently: many files have labels that are not ASCII, invalid dates and empty
+ranges.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def read_edf(path: Path, *, max_pixels: int | None = None) -> Grid:
 
 
 def _start(file: Any) -> datetime | None:
-    """The start, or None for a date that is anonymous or none."""
+    """Return the start; None for an anonymous or invalid date."""
     try:
         start = file.startdatetime
     except (ValueError, OverflowError, IndexError):  # the last of damaged annotations
@@ -117,7 +117,7 @@ def _start(file: Any) -> datetime | None:
 
 
 def _rate(count: int, seconds: float) -> float:
-    """Samples per second; whole if the eight characters of the duration allow it."""
+    """Return the samples per second, as a whole number if the rounded duration allows one."""
     rate = count / seconds
     whole = float(round(rate))
     return whole if whole and abs(count / whole - seconds) <= ROUNDING * seconds else rate

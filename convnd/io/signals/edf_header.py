@@ -32,15 +32,15 @@ ROUNDING = 5e-7
 
 @dataclass(frozen=True)
 class EdfHeader:
-    """The header of a file.
+    """The header of a file, parsed.
 
     Args:
         raw: its first 256 bytes.
-        fields: bytes of the texts of each lead, by name.
+        fields: texts of each lead as bytes, by name of the field.
         ranges: physical and digital ends of each lead.
-        counts: samples of each lead, annotations included, in a data record.
+        counts: samples of each lead in a data record, also of leads that hold annotations.
         records: number of data records.
-        seconds: of a data record.
+        seconds: duration of a data record.
         size: bytes of the header.
         width: bytes of a sample.
     """
@@ -77,7 +77,7 @@ def read_header(path: Path) -> EdfHeader:
     """Read the header, and compare the length of the file with what it declares.
 
     Raises:
-        InputFileError: it is no header, or the file is cut short.
+        InputFileError: it is not a valid header, or the file is cut short.
     """
     with path.open("rb") as file:
         raw = file.read(256)
@@ -151,7 +151,7 @@ def decode_text(field: bytes) -> str:
 
 
 def calibration(header: EdfHeader, lead: int) -> tuple[float, float]:
-    """Return the value of a digital step and of the digital 0; 1 and 0 if the file says none."""
+    """Return the value of a digital step and of the digital 0; 1 and 0 without ranges."""
     low, high, lowest, highest = (header.ranges[name][lead] for name in RANGES)
     if low == high or lowest == highest:
         return 1.0, 0.0

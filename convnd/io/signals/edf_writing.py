@@ -35,7 +35,7 @@ _LARGEST_RECORD = 30_000  # samples of a lead in a data record
 
 
 def write_edf(path: Path, grid: Grid, **_: object) -> None:
-    """See `convnd.io.registry.Writer`."""
+    """Write EDF or BDF; the arguments are those of `convnd.io.registry.Writer`."""
     # Provenance goes into a sidecar: EDF has 80 characters for it.
     edfio = import_optional("edfio", f"write {path.name}")
     signal = signal_of(grid)

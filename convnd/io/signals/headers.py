@@ -34,10 +34,10 @@ RATE = re.compile(
 
 
 class Table(NamedTuple):
-    """A table without its header.
+    """The rows of numbers of a table, and what its header says about them.
 
     Args:
-        columns: of the rows of numbers.
+        columns: cells of the rows of numbers, by column.
         lines: number of each row in the file.
         named: whether the columns have names.
         trailing: whether each row ended in a separator.
@@ -56,11 +56,11 @@ def split_header(
     *,
     blank_separated: bool = False,
 ) -> Table:
-    """Tell names and units from numbers.
+    """Separate the header of a table, which has names and units, from its rows of numbers.
 
     Args:
         path: the file, for messages.
-        rows: number and cells of each row, comments left out.
+        rows: line number and cells of each row, without comments.
         decimal: decimal mark.
         blank_separated: whether blanks stand between cells.
 
@@ -170,7 +170,7 @@ def _is_trailing(
 def _header(
     path: Path, table: Sequence[Sequence[str]], width: int, blank_separated: bool, line: int
 ) -> list[tuple[str, str | None]]:
-    """Name and unit of each column; empty if there is no header.
+    """Return name and unit of each column; an empty list without a header.
 
     Args:
         path: the file, for messages.
@@ -203,7 +203,7 @@ def _header(
 
 
 def _fit(cells: Sequence[str], width: int, blank_separated: bool) -> list[str] | None:
-    """The names of this many columns, or None.
+    """Return the names of ``width`` columns; None if the cells do not fit.
 
     A header may end in a separator where rows do not; R leaves out the name of its row names.
     """

@@ -1,4 +1,4 @@
-"""Asks a child process for the content of a signal file whose library is in C or takes XML.
+"""Lets a child process decode signal files whose libraries are written in C or parse XML.
 
 The functions `decode_…` of the formats run in that child, see `convnd.io.signals.decoder`.
 """
@@ -40,7 +40,7 @@ def request_arrays(
 
     Args:
         path: an existing file.
-        what: names the decoder, of `convnd.io.signals.decoder.DECODERS`.
+        what: name of the decoder in `convnd.io.signals.decoder.DECODERS`.
         description: what the file should be, with its article, for messages.
         max_samples: largest number of samples; None for the default.
 

@@ -1,4 +1,4 @@
-"""Which sample each row of a table is, by its time: rows may be missing in between."""
+"""Finds the sample of each row of a table from its time; rows may be missing in between."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SamplePositions(NamedTuple):
         positions: number of each row's sample, from 0.
         step: from one sample to the next, in the unit of the times.
         gaps: places where rows are missing.
-        distance: of the row that lies farthest from the grid, in the unit of the times.
+        distance: largest distance of a row from the grid, in the unit of the times.
     """
 
     positions: NDArray[np.int64]

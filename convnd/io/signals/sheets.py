@@ -1,7 +1,7 @@
-"""Tables in files that are no text: Parquet and Excel workbooks.
+"""Binary tables: Parquet files and Excel workbooks.
 
-Their columns mean what those of text do, see `convnd.io.signals.table`. Of a workbook the first
-sheet with numbers is read. A result has the columns, times and words of its input.
+Columns have the same meaning as in text tables, see `convnd.io.signals.table`. The first sheet of a
+workbook that has numbers is read. A result keeps the columns, times and words of its input.
 """
 
 from __future__ import annotations
@@ -210,8 +210,8 @@ def decode_excel(path: Path, max_samples: int, _expect: Expect) -> Content:
     """Decode the first sheet of a workbook that is not empty, in a child process.
 
     Yields:
-        Blocks of rows as JSON, number and cells of each; then the sheet's ``title`` and the
-        ``others``.
+        Blocks of rows as JSON, number and cells of each; then ``title``, the name of the sheet, and
+        ``others``, the names of further sheets.
     """
     openpyxl = import_optional("openpyxl", f"read {path}", "tables")
     with translate_errors(path, "an Excel workbook"):
@@ -283,7 +283,7 @@ def _write_excel(path: Path, grid: Grid, **_: object) -> None:
 
 
 def _without_moment(book: io.BytesIO) -> bytes:
-    """Return a workbook without the moment of its writing, so that equal grids give equal bytes."""
+    """Return a workbook without its time of writing, so that equal grids give equal bytes."""
     encoded = io.BytesIO()
     with zipfile.ZipFile(book) as source, zipfile.ZipFile(encoded, "w") as target:
         for name in source.namelist():

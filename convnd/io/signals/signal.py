@@ -1,4 +1,4 @@
-"""Metadata of signals, whatever their format, and checks that their readers share."""
+"""Metadata of signals of every format, and checks that their readers share."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ class Annotation:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OtherLead:
-    """A lead beside those of the grid, as its file holds it.
+    """A lead of another sampling rate, which the grid does not hold and a result keeps.
 
     Args:
-        name: of the lead.
+        name: name of the lead.
         unit: of its values; "" if the file does not say.
         rate: samples per second.
         position: among all leads of the file.
@@ -96,10 +96,10 @@ class Signal:
         steps: value of one digital step of each channel; empty if the values were not digital.
         zeros: digital value of 0 of each channel.
         offset: seconds of the first sample on the recording's own clock.
-        rate_assumed: whether the sampling rate is a convention and not said by the file.
+        rate_assumed: whether the sampling rate is assumed, because the file does not state it.
         others: leads of other sampling rates, which are not in the grid.
         positions: of each channel among all leads of the file; empty if they are in order.
-        remarks: clauses about what the file holds and users should know.
+        remarks: messages about the file that users should see.
         extra: metadata that only one format has, under keys of its reader.
         format: name of that format.
     """
@@ -225,7 +225,7 @@ def check_held(
 ) -> None:
     """Refuse more samples than a file of this length is likely to hold.
 
-    Gaps, flat signals and repeated values take no room in many formats.
+    Gaps, flat signals and repeated values take no room in many formats, so some are allowed.
 
     Args:
         path: the file, for messages.
@@ -248,7 +248,7 @@ def check_held(
 
 
 def check_no_gaps(values: NDArray[Any], format_name: str) -> None:
-    """Refuse a recording with gaps for a format that has no place for them.
+    """Refuse a recording with gaps for a format that cannot store them.
 
     Raises:
         UsageError: a value is not finite.
@@ -270,7 +270,7 @@ def check_rate(grid: Grid, format_name: str, *, whole: bool = False) -> float:
     Args:
         grid: the recording.
         format_name: common name of the format, for messages.
-        whole: whether the format holds whole numbers of hertz alone.
+        whole: whether the format stores only whole numbers of hertz.
 
     Raises:
         UsageError: the grid has no sampling rate, or one that the format cannot hold.
@@ -306,7 +306,7 @@ def signal_grid(
         signal: metadata of the recording.
 
     Raises:
-        InputFileError: no samples, a rate that is not positive, or gaps alone.
+        InputFileError: no samples, a rate that is not positive, or nothing but gaps.
     """
     import numpy as np
     import torch

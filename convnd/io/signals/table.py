@@ -48,7 +48,7 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 
 @dataclass(frozen=True)
 class _Text:
-    """The punctuation of a table of text.
+    """How a table of text separates and encodes its cells and lines.
 
     Args:
         separator: between cells; a space is any blank.
@@ -116,9 +116,9 @@ def read_table(path: Path, *, max_pixels: int | None = None) -> Grid:
 
 
 class _Rows(Sequence[tuple[int, list[str]]]):
-    """Number and cells of each line that is no remark; cells are split when they are asked for.
+    """The lines of a table that are not comments: line number and cells, split on access.
 
-    Split rows of short cells would take many times the memory of the text.
+    If all rows were split at once, short cells would take many times the memory of the text.
 
     Args:
         lines: of the file.

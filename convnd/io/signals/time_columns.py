@@ -1,4 +1,4 @@
-"""Which columns of a table are times or an index."""
+"""Finds the columns of a table that hold times or an index."""
 
 from __future__ import annotations
 

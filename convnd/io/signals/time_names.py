@@ -1,4 +1,4 @@
-"""Names of columns: whether they name a time, and its unit."""
+"""Parses names of columns: whether they name a time, and in which unit."""
 
 from __future__ import annotations
 

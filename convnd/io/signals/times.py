@@ -43,7 +43,7 @@ _EXACT = Context(prec=3 * MOST_PLACES)
 
 @dataclass(frozen=True)
 class TimeColumn:
-    """The columns of a table that say when, or which, each sample is.
+    """The columns of a table that give the time or the index of each sample.
 
     Args:
         columns: positions in the table: one, or those of date and time of day.
@@ -52,11 +52,11 @@ class TimeColumn:
         decimal: decimal mark.
         first: the first time, in the unit of the cells.
         step: from one sample to the next.
-        seconds: of one unit; None if this is not known, as for an index.
+        seconds: length of one unit in seconds; None if it is unknown, as for an index.
         places: decimal places of the cells.
         rounded: whether the cells are rounded to these places.
         start: date and time of the first sample, or None.
-        assumed: whether ``seconds`` is a convention and not said by the file.
+        assumed: whether ``seconds`` is assumed, because the file does not state it.
         positions: the sample of each row, where rows are missing in between; empty where none is.
     """
 
@@ -87,7 +87,7 @@ class TimeColumn:
     def rate(self) -> float | None:
         """Samples per second; None if the unit of time is not known.
 
-        Of rounded times, a whole number of hertz if their rounding allows one.
+        If times are rounded, this is a whole number of hertz where their rounding allows one.
         """
         if self.seconds is None:
             return None
@@ -112,7 +112,7 @@ class TimeColumn:
     def texts(self, count: int, seconds: float | None = None) -> list[list[str]]:
         """The cells of each column for a number of samples.
 
-        For as many samples as were read, they are those of the rows that were read.
+        If as many samples were read, these are the texts that the file had.
 
         Args:
             count: samples.
@@ -168,12 +168,12 @@ def read_times(
         lines: number of each row in the file, for messages.
         columns: positions in the table: one column, or those of date and time of day.
         cells: the text of each of these columns.
-        name: what the name says.
+        name: the parsed name of the column.
         decimal: decimal mark of numbers.
 
     Raises:
-        InputFileError: a cell is no time, the unit is not known, or times do not rise evenly, apart
-            from jumps over missing rows.
+        InputFileError: a cell is not a time, the unit is unknown, or times do not rise evenly,
+            apart from jumps over missing rows.
     """
     joined = [" ".join(parts).strip() for parts in zip(*cells, strict=True)]
     is_number = _decimal(joined[0], decimal) is not None
@@ -215,7 +215,7 @@ def _check_unit(path: Path, name: TimeName) -> None:
 def _unit_of_numbers(
     first: Fraction, step: Fraction, name: TimeName
 ) -> tuple[Fraction | None, bool]:
-    """Seconds of the unit of plain numbers, and whether that is a mere convention."""
+    """Return the unit of plain numbers in seconds, and whether it is assumed."""
     if name.is_time or name.words in INDEX_NAMES:
         for low, high, seconds in _EPOCHS:
             if 10**low <= first < 10**high and step * seconds < _LONGEST_STEP:

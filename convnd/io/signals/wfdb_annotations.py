@@ -57,7 +57,8 @@ def _check_notes(path: Path) -> None:
 def read_annotations(path: Path, rate: float) -> tuple[Annotation, ...]:
     """Read the reference annotations of a record, if it has some.
 
-    The text is the code of a beat ("N", "V"), with its note behind a space, or the text of a note.
+    The text of an annotation is the code of a beat ("N", "V"), followed by a space and its note if
+    there is one. The text of a mere note is the note.
 
     Args:
         path: the header of the record.

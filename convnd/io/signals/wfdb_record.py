@@ -1,13 +1,13 @@
 """WFDB records (PhysioNet): ``.hea`` with its signal files, and beats in ``.atr``.
 
-A record is several files; it goes by the name of its header. Gain, zero, units, start time,
-comments and annotations come back; the signal is written as one ``.dat`` in the record's own
-digital steps, in 16 bits or, where the result goes beyond them, in 32.
+A record consists of several files and is named by its header. Gain, zero, units, start time,
+comments and annotations are written back. The signal is written as one ``.dat`` in the record's own
+digital steps, in 16 bits, or in 32 bits if the result exceeds them.
 
-Leads with several samples a frame keep their rate: the leads of the rate that most of them have (of
-equals, the higher) become the grid, the others stand beside it in `Signal.others` and are written
-back unchanged. Records of several segments are read as one, with gaps where a lead is not recorded.
-A length that the header leaves open follows from the files.
+Leads with several samples a frame keep their rate. The grid holds the leads of the most common rate
+(the higher one of a tie); `Signal.others` keeps the others, which are written back unchanged.
+Records of several segments are read as one, with gaps where a lead is not recorded. If the header
+gives no length, the size of the files does.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def read_wfdb(path: Path, *, max_pixels: int | None = None) -> Grid:
 
 
 def _grid(path: Path, record: Any, annotations: tuple[Annotation, ...]) -> Grid:
-    """A grid of the leads of one rate; the others stand beside it."""
+    """Return a grid of the leads of one rate, with the others in its metadata."""
     import numpy as np
 
     frames, rate = [int(count) for count in record.samps_per_frame], float(record.fs)

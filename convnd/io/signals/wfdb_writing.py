@@ -36,7 +36,7 @@ class _Lead(NamedTuple):
 
 
 def write_wfdb(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: object) -> None:
-    """See `convnd.io.registry.Writer`."""
+    """Write a record; the arguments are those of `convnd.io.registry.Writer`."""
     import numpy as np
 
     wfdb = import_optional("wfdb", f"write {path.name}")

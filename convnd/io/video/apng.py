@@ -1,4 +1,4 @@
-"""What FFmpeg does not pass on of animated PNG: how often it is played, how long its last frame is.
+"""What FFmpeg leaves out of animated PNG: how often it plays, and how long its last frame lasts.
 
 Source: W3C, Portable Network Graphics (PNG) Specification (Third Edition), ``acTL`` and ``fcTL``.
 """
@@ -18,7 +18,7 @@ _DELAY = 20  # bytes of an fcTL chunk before its delay
 
 
 def loop_count(path: Path) -> int:
-    """Return how often an animation is played; 0 is without an end."""
+    """Return how many times an animation plays; 0 means forever."""
     with path.open("rb") as file:
         for name, position, length in _chunks(file):
             if name == b"acTL" and length == 8:
@@ -28,7 +28,7 @@ def loop_count(path: Path) -> int:
 
 
 def set_last_delay(path: Path, seconds: Fraction) -> None:
-    """Write how long the last frame is shown; FFmpeg takes the one before.
+    """Write the duration of the last frame; FFmpeg repeats that of the one before.
 
     Args:
         path: an animated PNG.

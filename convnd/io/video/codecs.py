@@ -1,4 +1,4 @@
-"""Which codecs and containers videos are written in, and how an encoding is chosen."""
+"""Codecs and containers for videos, and the choice of an encoding."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Codec:
         formats: FFmpeg's name of the pixel format, for each number of bits of a colour.
         crf: default constant rate factor, where a smaller one loses less; None if there is none.
         largest_crf: largest constant rate factor.
-        presets: how much time the encoder takes, by its own names; empty if it has no choice.
+        presets: the encoder's names for the time that it takes; empty if it offers no choice.
         preset_option: FFmpeg's option for a preset.
         options: further options of the encoder.
         tag: four letters that name the codec in MP4 and QuickTime; "" for FFmpeg's own.
@@ -108,8 +108,8 @@ class Encoding:
     Args:
         codec: one of `CODECS`; "auto" is the default of the container.
         crf: constant rate factor: a smaller one loses less; None is the codec's default.
-        preset: how much time the encoder takes, by its own names; "auto" is its default.
-        bits: of each colour, one of `DEPTHS`; None is 8, or 10 where the codec has no 8.
+        preset: one of the encoder's names for the time that it takes; "auto" is its default.
+        bits: bits of each colour, one of `DEPTHS`; None is 8, or 10 if the codec has no 8.
 
     >>> Encoding(bits=10).pixel_format(Path("clip.mp4"))
     'yuv420p10le'
@@ -129,7 +129,7 @@ class Encoding:
         return _container(path).format
 
     def codec_of(self, path: Path) -> Codec:
-        """The codec of a file, after all choices are checked.
+        """Check all choices, and return the codec of a file.
 
         Raises:
             UsageError: the container does not hold the codec, or the codec has no such choice.
@@ -175,7 +175,7 @@ class Encoding:
         return codec
 
     def has_aspect(self, path: Path) -> bool:
-        """Whether pixels of a file need not be square."""
+        """Whether the file can declare pixels that are not square."""
         container = self.container(path)
         aspect = self.codec_of(path).aspect or container != "matroska"
         return container in _WITH_ASPECT and aspect

@@ -1,6 +1,6 @@
 """Decodes videos with PyAV, in the child process of `convnd.io.worker.client`.
 
-FFmpeg is a million lines of C that get files from anywhere.
+FFmpeg is a million lines of C, and the files are untrusted.
 """
 
 from __future__ import annotations
@@ -116,9 +116,9 @@ class VideoDecoder:
     def frames(
         self, start: Fraction, end: Fraction | None, *, origin: int | None = None, every: int = 1
     ) -> Iterator[tuple[int, int, NDArray[Any] | None]]:
-        """Yield time, duration and pixels of frames; None as pixels of those left out.
+        """Yield time, duration and pixels of each frame; the pixels of skipped frames are None.
 
-        Those tell the parent that the child is at work.
+        Skipped frames are yielded so that the parent sees that the child is at work.
 
         Args:
             start: seconds after the first frame; earlier frames are left out.
@@ -192,7 +192,7 @@ class VideoDecoder:
 
     @contextlib.contextmanager
     def _memory_errors(self) -> Iterator[None]:
-        """FFmpeg reports a lack of memory if a header asks for more than it ever allocates."""
+        """Turn "out of memory" into an error of the file: its header asks FFmpeg for too much."""
         try:
             yield
         except MemoryError as error:
@@ -224,10 +224,10 @@ class VideoDecoder:
             )
 
     def _is_mapped(self, tagged: Any) -> bool:
-        """Whether a stream or a frame has a range to map, by its tags.
+        """Whether the tags of a stream or a frame declare high dynamic range.
 
         Raises:
-            InputFileError: it has, and was not to be mapped.
+            InputFileError: they do, and ``tone_map`` is false.
         """
         depth = max((part.bits for part in tagged.format.components), default=8)
         transfer = int(tagged.color_trc)
@@ -324,6 +324,6 @@ class VideoDecoder:
 
 
 def _loop_count(path: Path, container: str) -> int:
-    """The number of times a video is played; 0 is without an end."""
+    """Return how many times a video plays; 0 means forever."""
     count = {"gif": gif.loop_count, "apng": apng.loop_count}.get(container)
     return 0 if count is None else count(path)

@@ -1,4 +1,4 @@
-"""Makes one progressive frame of two fields."""
+"""Converts interlaced frames, of two fields each, to progressive ones."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ __all__ = ["Deinterlacer"]
 
 
 class Deinterlacer:
-    """Runs FFmpeg's ``bwdif`` over the frames of a stream; the number of frames stays.
+    """Runs FFmpeg's ``bwdif`` over the frames of a stream; their number does not change.
 
-    A file that marks its frames keeps those that are not marked as interlaced.
+    If the file marks its interlaced frames, the others stay as they are.
 
     Args:
         av: the package PyAV.

@@ -30,7 +30,7 @@ def remarks(container: Any, stream: Any, *, is_interlaced: bool) -> list[str]:
 
 
 def frame_count(stream: Any) -> int | None:
-    """Frames that a file declares, without those that an edit list leaves out."""
+    """Return the number of frames that a file declares, without those that its edit list skips."""
     entries = stream.index_entries
     if stream.frames and len(entries):
         return sum(not entry.is_discard for entry in entries) or None
@@ -50,7 +50,7 @@ def color_tags(context: Any, color_range: int, *, mapped: bool) -> dict[str, Any
 
 
 def texts(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Tags of sizes that people write."""
+    """Return the tags that are short enough to have been typed by people."""
     short = {
         key: value
         for key, value in metadata.items()

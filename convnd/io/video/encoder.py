@@ -101,7 +101,7 @@ class VideoStream:
         self._durations: dict[int, int] = {}
 
     def add(self, pts: int, values: Tensor, duration: int = 0) -> None:
-        """Take a frame at a time, in ticks; ``duration`` counts where no other follows."""
+        """Add a frame at time ``pts``, in ticks; ``duration`` counts if no other frame follows."""
         picture = self._convert(pts, values)
         if self._waiting is not None:
             self._previous = pts - self._waiting[0]

@@ -1,4 +1,4 @@
-"""What FFmpeg does not pass on of animated GIF: how often it is played, how long its last frame is.
+"""What FFmpeg leaves out of animated GIF: how often it plays, and how long its last frame lasts.
 
 Source: CompuServe, Graphics Interchange Format, version 89a; Netscape's application extension.
 """
@@ -16,9 +16,9 @@ _CONTROL, _APPLICATION = 0xF9, 0xFF
 
 
 def loop_count(path: Path) -> int:
-    """Return how often an animation is played; 0 is without an end.
+    """Return how many times an animation plays; 0 means forever.
 
-    Bytes that are no GIF count as a GIF that says nothing: it is played once.
+    It plays once if the file does not say, or is not a GIF.
     """
     with path.open("rb") as file:
         for kind, position in _blocks(file):
@@ -32,7 +32,7 @@ def loop_count(path: Path) -> int:
 
 
 def set_last_delay(path: Path, hundredths: int) -> None:
-    """Write how long the last frame of a GIF is shown.
+    """Write the duration of the last frame of a GIF.
 
     Args:
         path: a GIF that has a control block for each frame.

@@ -1,4 +1,4 @@
-"""When a track of an MP4 or QuickTime file ends; FFmpeg only passes on a sum of its samples.
+"""The end of a track of MP4 or QuickTime files; FFmpeg gives only the sum of its samples.
 
 Source: ISO/IEC 14496-12, boxes ``mvhd``, ``tkhd``, ``mdhd`` and ``elst``.
 """
@@ -25,7 +25,7 @@ def track_end(path: Path, track: int) -> tuple[Fraction, Fraction] | None:
         track: number of the track.
 
     Returns:
-        None where the file does not say it, or says it in another way.
+        None if the file has no edit list, or one of another kind.
     """
     scale, is_track = 0, False
     media: Fraction | None = None

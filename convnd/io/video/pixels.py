@@ -1,8 +1,8 @@
 """Turns a decoded video frame into upright R, G, B, as players show it.
 
 FFmpeg's scaler converts frames of 8 bits. For deeper ones it gives wrong colours (4:2:0 and 4:4:0
-to 16-bit RGB), and it knows no YCgCo. Such frames are only brought to 4:4:4 of their own depth by
-the scaler; the matrix is applied here.
+to 16-bit RGB), and it does not support YCgCo. Such frames are only brought to 4:4:4 of their own
+depth by the scaler; the matrix is applied here.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def pyav() -> Any:
 
 
 def open_container(path: Path) -> Any:
-    """Open a video file with PyAV; formats that read further files are not known here.
+    """Open a video file with PyAV; formats that would open further files are disabled.
 
     Args:
         path: an existing file.
@@ -100,7 +100,7 @@ def matrix_code(tags: ColorTags, height: int) -> int:
 def rgb_pixels(frame: Any, path: Path) -> NDArray[Any]:
     """Convert a frame of any pixel format, matrix and range to R, G, B.
 
-    Grey is of full range, whatever the file says, as FFmpeg shows it.
+    Grey is taken as full range, as FFmpeg does, whatever the file declares.
 
     Args:
         frame: an ``av.VideoFrame``; its tags of primaries and transfer curve are removed.

@@ -1,4 +1,4 @@
-"""Titles, dates, places and chapters: copied where a container holds them, and named elsewhere."""
+"""Copies titles, dates, places and chapters to a result, and names those that it cannot hold."""
 
 from __future__ import annotations
 

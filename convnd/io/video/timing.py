@@ -1,4 +1,4 @@
-"""Times of decoded frames: repairs of clocks that go wrong, and what is missing at the end."""
+"""Repairs wrong times of decoded frames, and finds what is missing at the end of a file."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _JUMP = 1  # seconds backwards that are a new recording in the same file
 class FrameClock:
     """Gives each decoded frame its time; times rise strictly.
 
-    AVI stores no times of display. There, the n-th frame that is shown has the n-th of the times
-    of its packets. Elsewhere the frame knows its time. Where times jump back, as in transport
-    streams that were joined, the rest follows on. Single times that do not rise are raised.
+    AVI stores no times of display: the n-th frame that is shown gets the n-th time of its packets.
+    In other containers each frame has its own time. After a jump back, as in joined transport
+    streams, later times are shifted to follow. A single time that does not rise is increased.
 
     Args:
         stream: the video stream.
@@ -82,7 +82,7 @@ def stream_offset(container: Any, stream: Any) -> int:
 
 
 def missing_text(container: Any, stream: Any, path: Path, packets: int, end: int) -> str:
-    """Say what a file declares that did not come; "" if it is whole.
+    """Describe what a file declares and does not contain; "" if it is complete.
 
     Args:
         container: the file, read to its end.
@@ -115,7 +115,7 @@ def last_duration(
         path: its name.
         last: time of the frame.
         declared: duration that the frame itself has; 0 if it has none.
-        whole: whether nothing of the file is missing.
+        whole: whether the file is complete.
     """
     base = Fraction(stream.time_base)
     usual = declared or max(1, round(1 / ((stream.average_rate or 25) * base)))

@@ -90,7 +90,7 @@ class VideoInfo:
         tags: title, date and other texts of the file.
         stream_tags: those of the video stream, for example its language.
         chapters: named parts.
-        loops: how often an animation is played; 0 is without an end.
+        loops: how many times an animation plays; 0 means forever.
         remarks: notes for people about the file, one line each.
     """
 

@@ -111,7 +111,7 @@ class WebpDecoder:
             yield times[number], max(1, following - times[number]), pixels
 
     def comment(self) -> str:
-        """Return "": provenance stands in a file beside the animation."""
+        """Return "": the provenance of an animated WebP is in a sidecar file."""
         return ""
 
     def _pixels(self) -> Iterator[NDArray[Any]]:
@@ -138,7 +138,7 @@ class WebpDecoder:
 
 
 def set_last_delay(path: Path, milliseconds: int) -> None:
-    """Write how long the last frame of an animated WebP is shown; FFmpeg takes the one before.
+    """Write the duration of the last frame; FFmpeg repeats that of the one before.
 
     Args:
         path: an animated WebP.

@@ -34,7 +34,7 @@ _UNITS = {"BQML": "Bq/ml", "CM2ML": "SUV", "GML": "SUV", "GY": "Gy", "HU": "HU"}
 
 @dataclass(frozen=True)
 class DicomSource:
-    """What the files of a series say beside their pixels.
+    """The metadata of the files of a series.
 
     Args:
         datasets: of each file, without pixels.
@@ -144,7 +144,7 @@ def _read(path: Path, files: Sequence[SeriesFile], max_pixels: int | None) -> Gr
 
 
 class _Integers:
-    """Follows the stored numbers of a series, to describe them in a grid's header.
+    """Collects the stored numbers of a series, to describe them in a grid's header.
 
     Args:
         frames: the slices in order.

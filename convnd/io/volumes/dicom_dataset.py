@@ -1,6 +1,6 @@
 """Reads one DICOM file with pydicom, an optional package, within limits of memory.
 
-Files without the preamble of 128 bytes, or without any information about themselves, are read, too.
+Files without the preamble of 128 bytes or without meta information are read as well.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def decode_pixels(path: Path, file: Path) -> tuple[Any, NDArray[Any]]:
 
 
 def _check_values(pydicom: Any, file: Path, dataset: Any) -> None:
-    """Refuse lists of texts and sequences that become many objects when they are looked at."""
+    """Refuse lists of texts and sequences that pydicom would turn into very many objects."""
     most = _MOST_ITEMS + file.stat().st_size // _BYTES_PER_READ
     items, pending = 0, [dataset]
     while pending:

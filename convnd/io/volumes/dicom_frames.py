@@ -1,7 +1,8 @@
-"""Where the slices of DICOM files lie, and how their numbers become values.
+"""Positions of the slices of DICOM files, and the conversion of stored numbers to values.
 
-A file holds one slice, or several frames: enhanced files say of each where it lies; dose grids and
-nuclear medicine, of the first. Here all of them become `Frame`, and a list of them a geometry.
+A file holds one slice, or several frames. Enhanced files give the position of each frame; dose
+grids and nuclear medicine give that of the first. Each slice becomes a `Frame`, and a list of
+frames has one geometry.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Frame:
         thickness: mm to the next slice as the file has it, for a single slice.
         slope: factor of the stored numbers.
         intercept: offset of the values.
-        decimals: of the three coordinates of the position in the file.
+        decimals: number of decimals of each coordinate of the position, as the file has them.
     """
 
     source: int

@@ -37,8 +37,8 @@ def series_files(folder: Path, series: str = "") -> list[SeriesFile]:
         series: UID, number or (a part of the) description of the series; "" if there is only one.
 
     Raises:
-        InputFileError: no image, several series to choose from, none that is called so, or a file
-            that looks like a damaged slice.
+        InputFileError: no image, several series to choose from, none of that name, or a file that
+            looks like a damaged slice.
         DependencyError: pydicom is not installed.
     """
     files = _images(folder, (file for file in folder.iterdir()))

@@ -1,8 +1,8 @@
 """Writes volumes that were read from DICOM files as DICOM files again.
 
 The new files are a new series of the same study: the data sets of the source with new pixels, new
-UIDs, the image type ``DERIVED`` and references to the source. Windows, slope and intercept stay;
-so do the bits of a number, unless the new values need more.
+UIDs, the image type ``DERIVED`` and references to the source. Windows, slope and intercept stay,
+and also the number of bits, unless the new values need more.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class GzipMembers(io.RawIOBase):
         self._starts = True  # whether a member begins at the next byte
 
     def readable(self) -> bool:
-        """Whether it can be read; it can."""
+        """Return True: the content can be read."""
         return True
 
     def readinto(self, buffer: Buffer, /) -> int:

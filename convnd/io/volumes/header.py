@@ -39,7 +39,7 @@ Encoding = Literal["raw", "gzip", "ascii", "hex"]
 
 @dataclass(frozen=True, kw_only=True)
 class VolumeHeader:
-    """What a file says of its three axes of voxels.
+    """The geometry of a volume and the encoding of its voxels, as a header declares them.
 
     Args:
         shape: extents ``(I, J, K)``; the first axis varies fastest in the file.
@@ -123,7 +123,7 @@ def parse_spacing(path: Path, text: str) -> tuple[float, ...]:
 
 
 def header_error(path: Path, expected: str, got: str) -> InputFileError:
-    """Return the error for a header that does not say what it should."""
+    """Return the error for a header with an invalid entry."""
     return InputFileError(
         f"read {path}", expected=expected, got=got, remedy="correct the header or save it again"
     )
@@ -155,7 +155,7 @@ def detached_data(path: Path, name: str) -> Path:
 
 
 def separated_data_error(path: Path) -> InputFileError:
-    """Return the error for a header whose voxels are in another file, and should not be."""
+    """Return the error for a header that names another file of voxels where none is allowed."""
     return InputFileError(
         f"read {path}",
         expected="header and voxels in one file",

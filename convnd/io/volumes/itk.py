@@ -1,12 +1,12 @@
-"""NRRD and MetaImage volumes (``.nrrd``, ``.mha``), also with voxels beside (``.nhdr``, ``.mhd``).
+"""NRRD and MetaImage volumes: ``.nrrd``, ``.mha``, and ``.nhdr``, ``.mhd`` with a file of voxels.
 
 As with NIfTI: values ``(1, 1, I, J, K)`` in the file's units, spacing in mm, ``header["affine"]``
-towards RAS+ (these formats count in LPS+). Text entries come along and are written back. Values
-are written as float32 unless `convnd.io.quantize` has rounded them.
+towards RAS+ (these formats count in LPS+). Text entries are kept and written back. Values are
+written as float32 unless `convnd.io.quantize` has rounded them.
 
 Headers and voxels are read here, byte by byte: ITK's readers open any file that a header names,
-return memory that was never filled for compressed voxels of a wrong length, and take headers for
-something else than other programs do. SimpleITK, an optional package, writes.
+return memory that was never filled for compressed voxels of a wrong length, and interpret some
+headers differently from other programs. SimpleITK, an optional package, writes.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def read_single(path: Path, max_voxels: int) -> tuple[Any, bytes]:
 
 
 def read_pair(path: Path, max_voxels: int) -> tuple[Any, bytes]:
-    """Check the header file of a pair; return it and the other up to the last voxel."""
+    """Check the header of a pair; return it and the other file's bytes up to the last voxel."""
     header_file, voxel_file = pair_files(path)
     with opened(header_file) as (stream, _):
         kind, start = read_start(header_file, stream)

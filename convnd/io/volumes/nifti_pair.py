@@ -111,7 +111,7 @@ def as_single(kind: Any, content: bytes) -> Any:
 
 
 def as_pair(header: Any) -> Any:
-    """Return the class of images in two files, and the header of a file that holds both for it."""
+    """Convert the header of a single file to one of a pair; return nibabel's class as well."""
     import nibabel as nib
 
     nibabel: Any = nib

@@ -1,7 +1,6 @@
-"""The voxels of volumes: those to be written, and those of NRRD and MetaImage files.
+"""Voxels that are written, and the voxels of NRRD and MetaImage files.
 
-The latter are checked for length and checksum. The header says how much they unpack into, and no
-more than that is unpacked.
+The reader checks length and checksum, and unpacks no more than the header declares.
 """
 
 from __future__ import annotations

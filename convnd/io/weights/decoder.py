@@ -1,7 +1,7 @@
 """Decodes files of ``torch.save``, in the child process of `convnd.io.worker.client`.
 
-Such a file is a pickle. Its reader runs no code of the file, but a few bytes can let it count for
-minutes or fill the memory.
+Such a file is a pickle. torch's restricted reader runs no code of the file, but a few bytes can
+keep it busy for minutes or fill the memory.
 """
 
 from __future__ import annotations
@@ -97,17 +97,16 @@ def _check_stored(path: Path) -> None:
 
 
 def check_plain(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Check that weights are numbers in memory, each of its own.
+    """Check that weights are dense tensors of real numbers that own their values.
 
-    Sparse, quantised, complex and nested tensors, those without values (meta), and views that
-    repeat a value are none.
+    Sparse, quantised, complex, nested and meta tensors and expanded views are refused.
 
     Args:
         path: the file, for the message.
         state: tensors by name.
 
     Raises:
-        InputFileError: as said.
+        InputFileError: a tensor is of such a kind.
     """
     import torch
 

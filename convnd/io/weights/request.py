@@ -22,8 +22,8 @@ def request_tensors(path: Path) -> dict[str, Tensor]:
         path: an existing file.
 
     Raises:
-        InputFileError: it holds more than tensors by name, or such as are no plain numbers; or its
-            decoder hangs, dies, or asks for too much memory.
+        InputFileError: it holds anything but tensors by name, or tensors that `check_plain`
+            refuses; or its decoder hangs, dies, or asks for too much memory.
     """
     import torch
 

@@ -70,7 +70,7 @@ def request(
     command: Sequence[str] | None = None,
     reuse: bool = False,
 ) -> Iterator[Iterator[tuple[dict[str, Any], NDArray[Any] | None]]]:
-    """Ask a child to decode a file, which it begins at once; it is gone when the block ends.
+    """Let a child process decode a file. It starts at once, and has ended after the block.
 
     Args:
         path: the file.

@@ -1,7 +1,7 @@
 """The child process of `convnd.io.worker.client`: it limits itself, decodes a file, and answers.
 
-Decoders in C get files from anywhere. Here, a hang, a crash or a greedy header ends the child, and
-its parent reports one error.
+Decoders in C read untrusted files. A hang, a crash or a greedy header ends the child, and its
+parent reports one error.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _BYTES_PER_SECOND = 3e7  # of memory that a decoder reserves; each takes some co
 def main(out: BinaryIO | None = None) -> None:
     """Answer the requests on stdin, a JSON object on each line, then return.
 
-    The request's ``decoder`` names a module of `convnd.io`. Its ``serve`` yields the
-    answers. Its ``MEMORY`` is the number of bytes that decoding may take in addition to those that
-    it reserves, and ``SECONDS``, if it has that limit, the same in seconds of computing. The
-    request's ``reuse`` tells whether another request may follow.
+    The request's ``decoder`` names a module of `convnd.io`. Its ``serve`` yields the answers. Its
+    ``MEMORY`` is the number of bytes that decoding may take in addition to those that it reserves,
+    and ``SECONDS``, if it is defined, limits the seconds of computing. The request's ``reuse``
+    tells whether another request may follow.
 
     Args:
         out: receives the answers; None for stdout.

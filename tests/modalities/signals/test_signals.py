@@ -39,7 +39,7 @@ from convnd.io.signals.signal import describe
 from convnd.stats import STATISTICS, AutocorrelationStatistic, SpectrumStatistic
 from convnd.transfer.style_transfer import StyleTransfer
 
-OPTIONS = SignalOptions(size=0)
+OPTIONS = SignalOptions(size=0, beat_weight=0)  # beats: test_beats.py, test_rhythm.py
 
 
 def grid(array: Any, names: Any = (), rate: float = 500.0, unit: str = "mV") -> Grid:
