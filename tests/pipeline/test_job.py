@@ -61,7 +61,7 @@ class Kind:
 
 KINDS = {
     "pictures": Kind(2, "content.png", (40, 36), 3),
-    "signals": Kind(1, "content.csv", (200,), 2, ("--no-figures",)),
+    "signals": Kind(1, "content.csv", (200,), 2, ("--no-figures", "--beat-weight", "0")),
     "arrays": Kind(2, "content.npy", (36, 40), 2),
     "arrays of 3 axes": Kind(
         3,

@@ -91,7 +91,7 @@ def get(
 
 
 def _check_source(source: str, sha256: str, name: str, *, is_url: bool, is_file: bool) -> None:
-    """Check what `get` was asked for, and that the options apply to it."""
+    """Check that `get` knows the weights, and that the options apply to them."""
     from convnd.backbones.weights import names
     from convnd.errors import UnknownNameError, UsageError
     from convnd.registry import unknown_name

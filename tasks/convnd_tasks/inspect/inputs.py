@@ -95,7 +95,7 @@ def _varied_samples(dim: int, seed: int) -> list[Input]:
 
 
 def _files_of_one_rank(folder: Path, dim: int | None) -> list[Path]:
-    """The files of a folder with ``dim`` spatial axes, or with as many as most of them have."""
+    """Return the files of a folder with ``dim`` spatial axes; None takes the most common number."""
     files = list_files(folder, listed_suffixes(), dim=dim, recursive=True)
     ranks = Counter(io.spatial_dims(path) for path in files)
     del ranks[None]

@@ -39,7 +39,7 @@ class PatchOptions:
             `convnd.transfer.deterministic`.
 
     Raises:
-        UsageError: there is no layer, or a number is outside of its range.
+        UsageError: no layer is named, or a number is outside its range.
     """
 
     layers: Annotated[

@@ -223,7 +223,7 @@ def _strongest(
 def _suppress_neighbours(
     owners: Integers, positions: Sequence[Integers], count: int, min_distance: Sequence[int]
 ) -> Integers:
-    """Select at most ``count`` samples of each map that are no neighbours of a stronger one.
+    """Select at most ``count`` samples of each map, none of them next to a stronger one.
 
     All maps are processed at once: first the strongest of each, then the strongest that remains.
     """

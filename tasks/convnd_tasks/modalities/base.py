@@ -107,8 +107,8 @@ class PreparedInputs(TransferProblem):
         decode: turns values ``(B, C, *S')`` of any extent into a grid in the owner's units.
         messages: one line for each thing that was done to the inputs and that users should know.
         record: entries of the result's record that tell how the inputs were used.
-        visible_content: the content without what nobody sees, which a result of another size is
-            mixed with; None is the content as it was read.
+        visible_content: the content with the colours of hidden pixels replaced, for mixing with a
+            result of another size; None is the content as it was read.
     """
 
     decode: Callable[[Tensor], Grid]

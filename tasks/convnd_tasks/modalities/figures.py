@@ -1,4 +1,4 @@
-"""A picture of any grid beside others, for reports and files."""
+"""A figure that shows grids of any kind side by side, for reports and files."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _STYLES = 3  # at most, so that the pictures stay large enough
 def draw_comparison(content: Grid | None, styles: Sequence[Grid], result: Grid) -> bytes:
     """Draw content, styles and result side by side, as PNG.
 
-    A grid of one axis is drawn as lines. Of more than two axes the middle slice along all but the
-    last two is shown. Colours are shown as they are, anything else in grey over the content's
+    A grid of one axis is drawn as lines. A grid of more than two axes is shown by the middle slice
+    along all but the last two. Colours are shown unchanged, other values in grey over the content's
     range.
 
     Args:

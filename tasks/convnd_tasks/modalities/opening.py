@@ -56,7 +56,7 @@ def open_grid(name: str, spatial_dims: int, *, role: str, seed: int) -> Grid:
 
 
 def check_sample(name: str, role: str, spatial_dims: int | None = None) -> None:
-    """Check that a name that is no file is that of a built-in sample, of any rank.
+    """Check that a name is an existing file or a built-in sample of any rank.
 
     Args:
         name: as typed.

@@ -60,7 +60,7 @@ def complete_backbones(incomplete: str) -> list[tuple[str, str]]:
     """Names of networks, the user's among them, and networks that work in turn by default.
 
     Args:
-        incomplete: what is typed of the word; networks before a ``+`` stay as they are.
+        incomplete: the part of the word that is typed; networks before a ``+`` are kept.
     """
     from convnd.backbones import BACKBONES
     from convnd.backbones.weights import user_names

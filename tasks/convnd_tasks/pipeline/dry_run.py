@@ -101,7 +101,7 @@ class Estimate:
 def run_dry(job: Job, command_output: CommandOutput) -> None:
     """Estimate every transfer of a job, and print the sum.
 
-    Of a folder, the first content is measured and stands for the others.
+    The first content of a folder is measured and represents the others.
 
     Args:
         job: the job.

@@ -32,8 +32,8 @@ def evaluate_files(
     """Measure what a result keeps of its content and takes from its styles.
 
     Args:
-        content: path of what was stylised.
-        result: path of what came out.
+        content: path of the input that was stylised.
+        result: path of the output.
         styles: paths or names of built-in styles.
         dim: number of spatial axes, or None to infer it.
         options: fields of the options of the kind of data that say what is measured.

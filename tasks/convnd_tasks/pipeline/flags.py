@@ -272,7 +272,7 @@ def numbers(option: str, text: str, kind: Callable[[str], T]) -> tuple[T, ...]:
     """Parse numbers with commas between.
 
     Raises:
-        UsageError: a word is no number; the message names the option.
+        UsageError: a word is not a number; the message names the option.
     """
     try:
         return tuple(kind(word) for word in words(text))

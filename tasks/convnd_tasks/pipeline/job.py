@@ -63,7 +63,7 @@ class Job:
     """Transfers of one kind of data that share options, settings, styles and networks.
 
     Args:
-        spec: what was asked for, see `resolve`.
+        spec: the job as `resolve` read it from the command line.
         options: how results look.
         settings: how inputs are read and results written.
         group: the processes that share each transfer; None is this one alone.
@@ -110,8 +110,8 @@ class Job:
             on_message: is called with lines that users should know.
 
         Raises:
-            OutputExistsError: the result, or a file beside it, exists and may not be replaced;
-                found out before any work is done.
+            OutputExistsError: the result, or a file beside it, exists and may not be replaced. This
+                is checked before any work.
             InputFileError: an input cannot be read or stylised.
             ResourceError: there is not enough memory.
             NumericalError: the last good result was written beside the target first.

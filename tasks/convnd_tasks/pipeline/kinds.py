@@ -1,4 +1,4 @@
-"""The kind of data and the number of axes of what was typed, by the names alone."""
+"""Infers the kind of data and the number of axes from the names on the command line."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def infer_kind(
     *,
     texture: bool = False,
 ) -> tuple[int, str]:
-    """Number of spatial axes and kind of data of what was typed.
+    """Return the number of spatial axes and the kind of data of the named files.
 
     Args:
         names: content and styles; none is the demo.
         dim: as typed, or None.
-        init: path of what the optimisation starts from, or None.
+        init: path of the file that the optimisation starts from, or None.
         modality: the kind of data that the command is for, or None for any.
         texture: every name is a style.
 

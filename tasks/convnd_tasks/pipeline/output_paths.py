@@ -1,4 +1,4 @@
-"""Where results are written: the names that were typed, and those that are chosen."""
+"""Paths of results: those that the user names, and default ones."""
 
 from __future__ import annotations
 

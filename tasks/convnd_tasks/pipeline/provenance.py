@@ -224,7 +224,7 @@ def echo_skipped(path: Path, side_files: Sequence[Path] = ()) -> None:
 
     Args:
         path: the result.
-        side_files: figures and reports that were asked for with it.
+        side_files: requested figures and reports.
     """
     echo(f"{path}  exists, made with the same parameters")
     for other in side_files:

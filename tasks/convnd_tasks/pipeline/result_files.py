@@ -46,7 +46,7 @@ class Skipped:
 
     Args:
         path: the result.
-        side_files: figures and report that were asked for with it.
+        side_files: requested figures and report.
     """
 
     path: Path
@@ -100,7 +100,7 @@ def check_outputs(
 
 
 def list_outputs(target: Path, modality: Modality, spec: JobSpec) -> list[Path]:
-    """The files that a job writes: the result, those beside it, figures and report.
+    """Return the files that a job writes: the result, figures, report and further side files.
 
     Args:
         target: path of the result.

@@ -18,7 +18,7 @@ def parse_fraction(option: str, text: str) -> Fraction:
         text: digits with at most one point, or two whole numbers with a slash between.
 
     Raises:
-        UsageError: it is no such number.
+        UsageError: it is not such a number.
 
     >>> parse_fraction("--rate", "30000/1001"), parse_fraction("--from", "2.5")
     (Fraction(30000, 1001), Fraction(5, 2))

@@ -69,7 +69,7 @@ def new_figure(width: float, height: float, *, rows: int = 1, columns: int = 1) 
 def encode(figure: Figure, kind: str = "png", *, dpi: float = 144) -> bytes:
     """Encode a figure as a file; equal figures give equal bytes.
 
-    Texts are drawn as they are: a dollar sign in the name of a lead begins no formula, and a
+    Texts are drawn literally: a dollar sign in the name of a lead begins no formula, and a
     character that the font lacks is a box without a warning.
 
     Args:

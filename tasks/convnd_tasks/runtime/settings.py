@@ -1,4 +1,4 @@
-"""Settings of a job that are no options of the transfer: inputs, outputs, checkpoints."""
+"""Settings of a job other than options of the transfer: inputs, outputs, checkpoints."""
 
 from __future__ import annotations
 

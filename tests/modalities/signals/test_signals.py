@@ -62,7 +62,7 @@ def ready(content: Grid, *styles: Any) -> Any:
 
 def test_untouched_values_come_back() -> None:
     content = ecg()
-    prepared = ready(content, samples.style("ambulatory", spatial_dims=1))
+    prepared = ready(content, samples.style("ambulatory", spatial_dims=1, size=1500))
     assert prepared.content.shape == (8, 1, 1500)  # I, II, V1 … V6
     back = prepared.decode(prepared.content)
     torch.testing.assert_close(back.values, content.values, atol=1e-5, rtol=0)
@@ -73,7 +73,7 @@ def test_limb_lead_identities_hold_to_a_microvolt_whatever_is_done(
     rng: np.random.Generator,
 ) -> None:
     content = ecg()
-    prepared = ready(content, samples.style("ambulatory", spatial_dims=1))
+    prepared = ready(content, samples.style("ambulatory", spatial_dims=1, size=1500))
     noisy = prepared.content + torch.as_tensor(rng.normal(size=(8, 1, 1500)).astype("f"))
     one, two, three, avr, avl, avf = prepared.decode(noisy).values[0, :6].double()
     for error in (
@@ -89,7 +89,7 @@ def test_gaps_survive() -> None:
     values = ecg().values.clone()
     values[0, 1, 200:300] = math.nan
     content = ecg(values=values)
-    prepared = ready(content, samples.style("ambulatory", spatial_dims=1))
+    prepared = ready(content, samples.style("ambulatory", spatial_dims=1, size=1500))
     assert torch.isfinite(prepared.content).all()
     back = prepared.decode(prepared.content).values
     assert torch.equal(torch.isnan(back), torch.isnan(values))
@@ -186,7 +186,7 @@ def test_derived_leads_are_left_out() -> None:
 def test_a_lead_without_values_passes_through() -> None:
     values = ecg().values.clone()
     values[0, 0] = math.nan
-    prepared = ready(ecg(values=values), samples.style("ambulatory", spatial_dims=1))
+    prepared = ready(ecg(values=values), samples.style("ambulatory", spatial_dims=1, size=1500))
     back = prepared.decode(prepared.content + 1).values
     assert back[0, 0].isnan().all()
     assert back[0, 1].isfinite().all()
@@ -318,14 +318,14 @@ def test_a_tenfold_amplitude_is_20_decibel(rng: np.random.Generator) -> None:
 
 def test_what_is_measured_of_a_copy_and_of_a_broken_identity() -> None:
     pytest.importorskip("scipy")
-    content = samples.content("ecg", spatial_dims=1)
+    content = samples.content("ecg", spatial_dims=1, size=2000)
     values = content.values.clone()
     values[0, 2, 50] += 0.25  # III
     measures = {
         measure.name: measure
         for measure in measure_all(
             content, dataclasses.replace(content, values=values),
-            [samples.style("ambulatory", spatial_dims=1)],
+            [samples.style("ambulatory", spatial_dims=1, size=2000)],
         )
     }  # fmt: skip
     assert (measures["r_peak_f1"].value, measures["rr_error"].value) == (1, 0)
@@ -359,7 +359,8 @@ def test_the_mean_beat_of_twice_the_signal_is_as_far_as_the_beat_is_large() -> N
 def test_evaluate_prints_json(tmp_path: Path, run: Run) -> None:
     pytest.importorskip("scipy")
     for name, seed in (("a", 0), ("b", 1)):
-        io.write(tmp_path / f"{name}.csv", samples.content("ecg", spatial_dims=1, seed=seed))
+        rows = samples.content("ecg", spatial_dims=1, size=1500, seed=seed)
+        io.write(tmp_path / f"{name}.csv", rows)
     code, out, _ = run(
         "evaluate", tmp_path / "a.csv", tmp_path / "a.csv", "--style", tmp_path / "b.csv", "--json"
     )
@@ -410,7 +411,7 @@ def test_a_picture_shows_samples_where_time_is_not_known(
 def test_the_report_of_a_signal_holds_everything(tmp_path: Path, run: Run) -> None:
     pytest.importorskip("scipy")
     for name, seed in (("a", 0), ("b", 1)):
-        values = samples.content("ecg", spatial_dims=1, size=2000, seed=seed)
+        values = samples.content("ecg", spatial_dims=1, size=1000, seed=seed)
         io.write(tmp_path / f"{name}.csv", dataclasses.replace(
             values, values=values.values[:, :2], channels=values.channels[:2],
         ))  # fmt: skip

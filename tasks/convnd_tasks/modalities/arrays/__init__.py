@@ -1,1 +1,1 @@
-"""Arrays of any number of axes, in units of their own."""
+"""Arrays of any number of axes, in any unit."""

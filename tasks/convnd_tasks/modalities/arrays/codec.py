@@ -20,9 +20,8 @@ def prepare(inputs: TransferInputs, options: TransferOptions) -> PreparedInputs:
     """Encode values in their own units as values that span about ``[0, 1]``.
 
     The range between the 0.5th and 99.5th percentile becomes ``[0, 1]``, for content and style
-    each by its own; what comes back is in the content's units, and nothing is clipped. Gaps (NaN)
-    in the content come back as gaps. Every channel is a field of its own: channels become the
-    batch.
+    separately. The result is in the content's units, and nothing is clipped. Gaps (NaN) in the
+    content stay gaps. Channels are independent fields: channels become the batch.
 
     Args:
         inputs: content and start ``(1, C, *S)``; styles ``(1, C, *S_i)``, or one channel that

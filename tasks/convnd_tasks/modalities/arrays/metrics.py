@@ -29,10 +29,10 @@ _FLOOR = 1e-12  # power below which decibels say nothing
 def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Measure]:
     """Measure a stylised array: against the content sample by sample, against the style as a whole.
 
-    Every channel is a field of its own, and each figure is the mean over channels. The style may
-    have other units, so it is compared with after the range between the 0.5th and 99.5th
-    percentile of the content's values, and of the style's, became ``[0, 1]``. Gaps (NaN) do not
-    count. A content of another size than the result is resized to it, and the measures say so.
+    Channels are measured separately, and each figure is the mean over channels. The style may have
+    other units, so the range between the 0.5th and 99.5th percentile is mapped to ``[0, 1]`` in
+    content and style before they are compared. Gaps (NaN) do not count. A content of another size
+    than the result is resized to it, and the measures say so.
 
     Args:
         content: ``(1, C, *S)``.

@@ -17,7 +17,7 @@ __all__ = ["Arrays"]
 
 
 class Arrays(GridModality):
-    """Arrays of any number of axes, each channel a field of its own."""
+    """Arrays of any number of axes, whose channels are independent."""
 
     name: ClassVar[str] = "arrays"
     figure_caption: ClassVar[str] = (

@@ -32,7 +32,7 @@ LUMA = (0.299, 0.587, 0.114)
 def prepare(inputs: TransferInputs, options: ImageOptions) -> PreparedInputs:
     """Encode pictures as values for `convnd.transfer.style_transfer.StyleTransfer`.
 
-    Colours that sRGB has not are clamped, since they are outside of what the networks know.
+    Colours outside sRGB are clamped, since the networks were not trained with them.
 
     Args:
         inputs: grids ``(1, 3, H, W)``, of any size; pixels that are hidden have been filled.

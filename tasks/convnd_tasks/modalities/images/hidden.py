@@ -1,4 +1,4 @@
-"""Transparent pixels: their colours, which nobody sees, are replaced by what lies beside them."""
+"""Replaces the invisible colours of transparent pixels by those of visible neighbours."""
 
 from __future__ import annotations
 

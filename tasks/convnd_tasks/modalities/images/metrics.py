@@ -204,8 +204,8 @@ def _resized(picture: _Picture, size: Sequence[int]) -> _Picture:
 def _filled(picture: _Picture, reference: _Picture, visible: Tensor) -> _Picture:
     """A picture with the reference's mean colour behind its transparent pixels.
 
-    Without it, colours that nobody sees would reach visible pixels through the receptive fields of
-    the network and the windows of the structural similarity.
+    Without it, invisible colours would reach visible pixels through the receptive fields of the
+    network and the windows of the structural similarity.
     """
     if bool((visible == 1).all()):
         return _Picture(picture.values, visible)

@@ -241,9 +241,9 @@ def _leave_rhythm(
     target: Tensor,
     warped: Sequence[Tensor],
 ) -> None:
-    """Take leads that are no electrocardiogram out of the beats, in place.
+    """Exclude leads that are not an electrocardiogram from the beats, in place.
 
-    Their mean beat is asked to stay the content's, and their style keeps its own rhythm.
+    The target of their mean beat is the content's, and their style keeps its own rhythm.
     """
     import torch
 
@@ -267,7 +267,7 @@ def _leave_rhythm(
 def find_peaks(
     label: str, values: Tensor, lead: int, names: Sequence[str], rate: float, *, required: bool
 ) -> NDArray[np.int64] | None:
-    """Find the R peaks of one lead in samples; None if these are no beats and none are required.
+    """Find the R peaks of one lead in samples; None if these are not beats and none are required.
 
     Raises:
         InputFileError: less than two are found, and beats are required.

@@ -1,4 +1,4 @@
-"""Which leads of a recording are stylised: those that change, in content and styles."""
+"""Chooses the leads of a recording that are stylised: those that vary in content and styles."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class LeadChoice(NamedTuple):
 def choose_leads(
     content: LabelledGrid, styles: Sequence[LabelledGrid], pairs: Mapping[str, str]
 ) -> LeadChoice:
-    """Choose the independent leads that were asked for and change in content and styles.
+    """Choose the requested independent leads that vary in content and styles.
 
     Args:
         content: the recording whose leads the result has.
         styles: recordings with leads of these names, or with one lead.
-        pairs: the style's lead for each lead that was asked for, see `lead_pairs`; empty asks for
-            all but triggers.
+        pairs: the style's lead for each requested lead, see `lead_pairs`; empty requests all but
+            triggers.
 
     Raises:
-        UsageError: a lead is asked for that the content does not have, or that follows from others.
+        UsageError: a requested lead is not in the content, or follows from other leads.
         InputFileError: no lead changes in all recordings.
     """
     channels = content.grid.channels
@@ -84,7 +84,7 @@ def matching_grid(grid: Grid, names: Sequence[str], pairs: Mapping[str, str]) ->
 def _requested_leads(
     content: LabelledGrid, pairs: Mapping[str, str]
 ) -> tuple[list[int], list[str]]:
-    """The independent leads that were asked for; if none were, all but an index and triggers."""
+    """Return the requested independent leads; without a request, all but an index and triggers."""
     channels = content.grid.channels
     leads = independent(channels)
     if not pairs:
@@ -102,7 +102,7 @@ def _requested_leads(
 
 
 def _leads_with_values(content: LabelledGrid, leads: list[int]) -> tuple[list[int], list[str]]:
-    """The leads that are no index and no triggers, unless all are; and messages on the others."""
+    """Return the leads that hold neither an index nor triggers, and messages about the others."""
     channels = content.grid.channels
     marks = [index for index in leads if lead_kind(channels[index]) == "marks"]
     index = [0] if 0 in leads and _rises_evenly(content.grid) else []

@@ -126,7 +126,7 @@ class _Rhythm:
 
     @classmethod
     def of(cls, content: Grid, result: Grid, leads: Sequence[str]) -> _Rhythm | None:
-        """None where the content is no electrocardiogram; the result must show that it is one."""
+        """Find the beats of both; None if the content is not an electrocardiogram."""
         lead = leads[rhythm_lead(leads)]
         content_peaks = _peaks(content, lead) if may_be_ecg(content, [lead]) else None
         if content_peaks is None:
@@ -160,7 +160,7 @@ class _Rhythm:
 
 
 def _peaks(grid: Grid, lead: str) -> NDArray[np.float64] | None:
-    """Find R peaks in s; None if these are no beats."""
+    """Find R peaks in s; None if these are not beats."""
     signal, rate = _lead(grid, lead), sampling_rate(grid)
     peaks = r_peaks(signal, rate)
     return peaks / rate if are_beats(signal, peaks, rate) else None

@@ -114,7 +114,7 @@ def set_rate(grid: Grid, rate: float, name: str) -> Grid:
         name: of the file, for messages.
 
     Raises:
-        UsageError: the rate is not positive and finite, the grid is no signal, or its file holds
+        UsageError: the rate is not positive and finite, the grid is not a signal, or its file holds
             another rate.
     """
     if not 0 < rate < math.inf:

@@ -23,9 +23,9 @@ class SignalOptions(TransferOptions):
         beat_weight: weight of the style's mean beat at the content's R peaks, see
             `convnd_tasks.modalities.signals.beats`. 0 leaves beats alone; None weighs them where
             content and styles are electrocardiograms.
-        leads: names of the leads to stylise, all of one sampling rate; the others stay as they are.
+        leads: names of the leads to stylise, all of one sampling rate; the others do not change.
             ``CONTENT=STYLE`` names the style's lead for one of the content's. Empty is all leads of
-            the rate that most leads have.
+            the most common rate.
 
     Raises:
         UsageError: a value is outside its range; the message names option and range.

@@ -27,8 +27,8 @@ def prepare(inputs: TransferInputs, options: SignalOptions) -> PreparedInputs:
         options: reads ``size``, ``leads``, ``beat_weight`` and ``style_weights``.
 
     Raises:
-        UsageError: beats are asked for of a recording without a sampling rate or of a low one; or
-            leads are asked for that the content does not have.
+        UsageError: beats are requested for a recording without a sampling rate or with a low one;
+            or a requested lead is not in the content.
         InputFileError: a recording is too short, a lead has no values, no lead changes in all
             recordings, or leads or sampling rates do not fit.
     """
@@ -58,7 +58,7 @@ def prepare(inputs: TransferInputs, options: SignalOptions) -> PreparedInputs:
 def _beats(
     inputs: TransferInputs, options: SignalOptions, codec: LeadCodec
 ) -> tuple[BeatTemplate | None, str]:
-    """The styles' beats if they are asked for, or if there are some; and a message, or ""."""
+    """Return the styles' beats, if they are requested or found, and a message or ""."""
     weight, template, names = options.beat_weight, inputs.template, codec.names
     timed = template.units == ("s",)
     fast = timed and sampling_rate(template) >= LOWEST_RATE

@@ -22,8 +22,9 @@ def warp_to_rhythm(
 ) -> tuple[Tensor, NDArray[np.int64]]:
     """Give a recording other intervals between its beats.
 
-    What lies around the R peaks stays. Between them samples are left out, or go back and forth
-    from both sides, so that noise keeps its spectrum; the two sides are faded into each other.
+    Samples around the R peaks stay. The interval between them is shortened by leaving samples out,
+    or lengthened by playing it back and forth from both sides, so that noise keeps its spectrum.
+    The two sides are cross-faded.
 
     Args:
         values: ``(B, C, T)``.

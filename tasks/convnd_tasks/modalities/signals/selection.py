@@ -1,4 +1,4 @@
-"""Which leads of a recording are stylised: those of one sampling rate, or those that were named."""
+"""Selects the leads of a recording to stylise: those of one sampling rate, or those named."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def choose_rate(grid: Grid, keys: Sequence[str], label: str) -> Grid:
     """A recording with the leads of these names in its grid.
 
     Args:
-        grid: the recording; leads of other sampling rates stand beside it.
+        grid: the recording; its metadata hold leads of other sampling rates.
         keys: of the leads, by `lead_key`.
         label: of the recording, for the message.
 
@@ -127,7 +127,7 @@ def _as_others(grid: Grid, signal: Signal) -> list[OtherLead]:
 
 
 def describe_others(grid: Grid, label: str) -> str:
-    """One line about leads that stay as they are because of their rate, or ""."""
+    """Return a message about leads that do not change because of their rate, or ""."""
     other_leads = signal_of(grid).others
     if not other_leads:
         return ""

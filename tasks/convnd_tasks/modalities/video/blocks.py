@@ -6,9 +6,9 @@ blended from one to the other. (A term that held the later window to the earlier
 results: the statistics of a window are sums, and its free frames compensated for the held ones.) A
 new scene begins a new window.
 
-The network sees each frame by itself, unless ``inflation`` makes it see time as well. A picture as
-style is constant in time. A video as style adds its motion: part of the change moves along its
-flow, position by position, on what the content shows. With slices along time the features there are
+The network sees single frames, unless ``inflation`` lets it see time as well. A picture as style is
+constant in time. A video as style adds its motion: part of the change moves along its flow,
+position by position, on what the content shows. With slices along time the features there are
 style, too: a dynamic texture (Doretto et al., 2003; with features of networks Tesfaldet et al.,
 2018, who use a second network for the flow). These features alone gave noise, not motion.
 """
@@ -110,7 +110,8 @@ class BlockStylizer:
         options: see `VideoOptions`.
         styles: pictures ``(1, 3, H_i, W_i)``, or videos ``(1, 3, T_i, H_i, W_i)`` with the
             result's sampling in time and space.
-        texture: there is no content; the frames of the source show the size and the motion.
+        texture: whether there is no content; the source's frames then give only the size and the
+            motion.
         on_message: is called with lines that users should know.
         transfer: a network that is ready, from `make_block_transfer`; None makes one.
 
@@ -287,9 +288,9 @@ def _noise_init(
 ) -> Tensor:
     """Smooth noise in the colours of a style, as the starting point of a texture.
 
-    Kernels that were trained on pictures hardly see changes from frame to frame, and would leave
-    white noise there as it is. The noise takes the style's own pixels, from dark to light: a pixel
-    that is visible in few frames, as at borders, stays near its starting point.
+    Kernels that were trained on pictures hardly see changes from frame to frame, and would not
+    change white noise along time. The noise takes the style's own pixels, from dark to light: a
+    pixel that is visible in few frames, as at borders, stays near its starting point.
     """
     small = [max(2, n // 4) for n in shape[2:]]
     noise = torch.randn((1, 1, *small), generator=torch.Generator().manual_seed(seed))

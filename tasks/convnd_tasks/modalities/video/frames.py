@@ -216,7 +216,7 @@ class FrameStylizer:
     def _first_frame(
         self, content: Tensor, to_progress: StepCallback
     ) -> Generator[Progress, None, TransferOutcome]:
-        """A frame by itself: an ordinary transfer from coarse to fine."""
+        """Transfer a single frame like a picture, from coarse to fine."""
         losses: list[tuple[int, float]] = []
         problem = TransferProblem(content, self.styles)
         steps = self.transfer.run(problem, on_message=self._on_message)

@@ -41,7 +41,7 @@ def measure_video(
 
     Args:
         content: the input.
-        result: of as many frames; another size is allowed.
+        result: the result, with the same number of frames; its size may differ.
         styles: pictures ``(1, 3, H, W)``; none leaves out the style energy.
         frame_range: the frames of the input that the result was made of; None is all.
 

@@ -47,7 +47,7 @@ class MotionCompensatedMean:
         flows: of ``T`` frames, the ``T − 1`` flows from each frame to the one before ``(2, H, W)``,
             and those from each frame to the next.
         masks: where these flows are consistent ``(1, 1, H, W)``.
-        decay: ``a``, from 0 (each frame by itself) to 1 (all frames count alike).
+        decay: ``a``, from 0 (frames are independent) to 1 (all frames have equal weight).
 
     Attributes:
         step_scale: ``(1, 1, T, H, W)``, how fast each position may change, in ``(0, 1]``.

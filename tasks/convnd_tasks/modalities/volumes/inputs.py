@@ -45,7 +45,7 @@ _SHORTEST = 16  # samples along two axes of a style
 
 
 def is_array(name: str) -> bool:
-    """Whether a file holds an array, which has no spacing of its own."""
+    """Whether a file holds an array without spacing."""
     return name.lower().endswith(_ARRAYS)
 
 
@@ -138,7 +138,7 @@ def built_in_scan(name: str, seed: int, scan: Grid) -> Grid:
 
 
 def default_style(scan: Grid, modality: str) -> str:
-    """The built-in style for a scan: one of its own modality.
+    """Return the built-in style of the scan's own modality.
 
     Args:
         scan: the content.

@@ -37,8 +37,8 @@ class VolumeOptions(TransferOptions):
     """How a volume is stylised; the other options are those of `TransferOptions`.
 
     Args:
-        transfer: one of `TRANSFERS`. What only the transfer of everything reads, such as steps,
-            layers and weights of losses, is told and ignored where a look is transferred.
+        transfer: one of `TRANSFERS`. Options that only "paint" reads, such as steps, layers and
+            weights of losses, are ignored with a message if a look is transferred.
         modality: one of `MODALITIES`; auto looks at the file and its values.
         window: values that take part: "auto", one of `WINDOWS`, or "LEVEL,WIDTH". Values outside
             the window do not change. "auto" is all values where a look is transferred, and most
@@ -133,7 +133,7 @@ def parse_window(text: str) -> tuple[float, float] | None:
     """Lowest and highest value of a window; None for ``"auto"``.
 
     Raises:
-        UsageError: no such name, and no two numbers with a width above 0.
+        UsageError: neither a known name nor two numbers with a width above 0.
 
     >>> parse_window("40,400"), parse_window("soft"), parse_window("auto")
     ((-160.0, 240.0), (-160.0, 240.0), None)
