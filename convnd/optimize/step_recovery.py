@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from convnd.errors import NumericalError
 from convnd.losses import Objective
 
@@ -30,7 +32,9 @@ class StepRecovery:
         self.exact = exact
         self._failures = 0
         self._reason = ""
-        self._reported = (rejected_steps > 0, exact)
+        self._is_first_move = False
+        self._notable = rejected_steps > 0
+        self._reported = (self._notable, exact)
 
     def reject(self, objective: Objective, index: int, loss: float, *, started: bool) -> bool:
         """Reject a step: halve the learning rate, or switch the objective to float32.
@@ -49,6 +53,7 @@ class StepRecovery:
         """
         if not self._failures:
             self._reason = f"loss {loss:.4g} at step {index}"
+            self._is_first_move = index == 1 and math.isfinite(loss)
         if not started or self._failures == _RETRIES:
             if self.exact or not objective.switch_to_float32():
                 raise self.failure(index, loss)
@@ -57,6 +62,7 @@ class StepRecovery:
             self._failures += 1
             self.learning_rate /= 2
         self.rejected_steps += 1
+        self._notable |= self.exact or not self._is_first_move or self.halvings_have_failed
         return self._failures == 0
 
     @property
@@ -76,10 +82,11 @@ class StepRecovery:
 
         Returns:
             A line about the rejected steps before it, the first time that there are some and the
-            first time in float32; otherwise "".
+            first time in float32; otherwise "". It is "" for a first move that was merely too long,
+            since its length is a guess.
         """
         self._failures, self._working_rate = 0, self.learning_rate
-        reported, self._reported = self._reported, (self.rejected_steps > 0, self.exact)
+        reported, self._reported = self._reported, (self._notable, self.exact)
         if self._reported == reported:
             return ""
         size = self.learning_rate / self._first_rate

@@ -137,6 +137,22 @@ def test_one_bad_step_is_rejected_and_noted(optimizer: str, wrong: float) -> Non
     assert objective.precision.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize(
+    ("wrong", "bad_moves", "noted"), [(9e9, 2, 0), (9e9, 5, 1), (math.nan, 1, 1)]
+)
+def test_a_first_move_that_is_too_long_is_no_news(wrong: float, bad_moves: int, noted: int) -> None:
+    calls: list[Tensor] = []
+
+    def evaluate(_: object, x: Tensor) -> Evaluation:
+        calls.append(x.clone())
+        loss = float((x - 2).square().sum())
+        return Evaluation(wrong if 1 < len(calls) < 2 + bad_moves else loss, {}, 2 * (x - 2))
+
+    *steps, last = minimize(fragile(10**6)[0], torch.zeros(1, 1, 3), steps=8, evaluate=evaluate)
+    assert last.rejected_steps == bad_moves
+    assert sum(bool(step.note) for step in steps) == noted
+
+
 def test_the_error_names_what_was_tried() -> None:
     def evaluate(_: object, x: Tensor) -> Evaluation:
         return Evaluation(math.nan if bool(x.any()) else 1.0, {}, torch.ones_like(x))
