@@ -16,8 +16,8 @@ from convnd.errors import InputFileError
 from convnd.io.reading import import_optional, translate_errors
 from convnd.io.registry import Format
 from convnd.io.signals.arrays import NamedArrays, recording_of
+from convnd.io.signals.limits import check_held, check_samples
 from convnd.io.signals.request import NUMBERS, Content, Expect, request_arrays
-from convnd.io.signals.signal import check_held, check_samples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

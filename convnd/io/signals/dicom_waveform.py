@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.io.reading import import_optional, translate_errors
-from convnd.io.signals.signal import Signal, check_samples, signal_grid
+from convnd.io.signals.limits import check_samples
+from convnd.io.signals.signal import Signal, signal_grid
 from convnd.io.silence import silence_libraries
 from convnd.io.volumes.dicom_dataset import read_dataset
 

@@ -24,14 +24,8 @@ from convnd.io.reading import import_optional, translate_errors
 from convnd.io.registry import Format
 from convnd.io.signals.edf_header import ROUNDING, EdfHeader, calibration, decode_text, read_header
 from convnd.io.signals.edf_writing import write_edf
-from convnd.io.signals.signal import (
-    Annotation,
-    OtherLead,
-    Signal,
-    check_held,
-    check_samples,
-    signal_grid,
-)
+from convnd.io.signals.limits import check_held, check_samples
+from convnd.io.signals.signal import Annotation, OtherLead, Signal, signal_grid
 from convnd.io.silence import silence_libraries
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.io.reading import translate_errors
-from convnd.io.signals.signal import sample_limit
+from convnd.io.signals.limits import sample_limit
 from convnd.io.worker.client import request
 
 if TYPE_CHECKING:

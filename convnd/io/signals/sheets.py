@@ -20,8 +20,9 @@ from convnd.io.signals.cells import cell_text, from_json, to_json, typed_cells
 from convnd.io.signals.column import Column, name_and_unit
 from convnd.io.signals.columns import Layout, columns_of, table_grid
 from convnd.io.signals.headers import rate_of, split_header
+from convnd.io.signals.limits import check_held, check_samples
 from convnd.io.signals.request import Content, Expect, request_arrays
-from convnd.io.signals.signal import check_held, check_samples, describe, signal_of
+from convnd.io.signals.signal import describe, signal_of
 from convnd.io.signals.table import default_header, default_times
 
 if TYPE_CHECKING:

@@ -16,16 +16,9 @@ from convnd.errors import InputFileError
 from convnd.io.provenance import parse_provenance
 from convnd.io.reading import import_optional, translate_errors
 from convnd.io.registry import SIGNAL_METADATA, Format
+from convnd.io.signals.limits import check_held, check_samples
 from convnd.io.signals.request import Content, Expect, request_arrays
-from convnd.io.signals.signal import (
-    Signal,
-    check_held,
-    check_no_gaps,
-    check_rate,
-    check_samples,
-    signal_grid,
-    signal_of,
-)
+from convnd.io.signals.signal import Signal, check_no_gaps, check_rate, signal_grid, signal_of
 from convnd.io.signals.wav import CHANNEL_NAMES
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ from convnd.io.signals.clocks import format_time, is_time_cell
 from convnd.io.signals.column import grouping_hint
 from convnd.io.signals.columns import Layout, columns_of, table_grid
 from convnd.io.signals.headers import RATE, rate_of, split_header
-from convnd.io.signals.signal import check_samples, sampling_rate, signal_of, value_units
+from convnd.io.signals.limits import check_samples
+from convnd.io.signals.signal import sampling_rate, signal_of, value_units
 from convnd.io.signals.times import decimal_digits
 
 if TYPE_CHECKING:

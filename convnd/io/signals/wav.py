@@ -16,14 +16,8 @@ from convnd.errors import InputFileError
 from convnd.io.provenance import parse_provenance
 from convnd.io.reading import translate_errors
 from convnd.io.registry import SIGNAL_METADATA, Format
-from convnd.io.signals.signal import (
-    Signal,
-    check_no_gaps,
-    check_rate,
-    check_samples,
-    signal_grid,
-    signal_of,
-)
+from convnd.io.signals.limits import check_samples
+from convnd.io.signals.signal import Signal, check_no_gaps, check_rate, signal_grid, signal_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

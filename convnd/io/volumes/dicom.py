@@ -19,7 +19,8 @@ from convnd.io.quantization import IntegerEncoding, is_exact
 from convnd.io.reading import check_positions, size_limit, translate_errors
 from convnd.io.silence import silence_libraries
 from convnd.io.volumes.dicom_dataset import decode_pixels, read_header
-from convnd.io.volumes.dicom_frames import Frame, frames_of, ordered_frames, series_geometry
+from convnd.io.volumes.dicom_frames import Frame, frames_of
+from convnd.io.volumes.dicom_geometry import ordered_frames, series_geometry
 from convnd.io.volumes.dicom_series import SeriesFile, series_files
 
 if TYPE_CHECKING:
