@@ -320,6 +320,8 @@ def test_memory_does_not_grow_with_the_number_of_inputs() -> None:
         tracemalloc.stop()
         return peak
 
+    gc.collect()
+    gc.freeze()  # what other tests left alive: every collection would go through it
     few, many = peak_memory(300), peak_memory(700)
     # Names and shapes of 400 inputs more would take over 50,000 bytes.
     assert many < few + 20_000

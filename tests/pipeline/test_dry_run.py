@@ -37,7 +37,6 @@ def inputs(tmp_path: Path, rng: np.random.Generator) -> Path:
 @pytest.mark.parametrize(
     ("words", "outputs"),
     [
-        (("stylize", "photo.png", "cells", *SMALL, *SIZE), ["photo_stylized.png"]),
         (
             ("stylize", "photo.png", "cells", *SMALL, *SIZE, "--report", "r.html"),
             ["photo_stylized.png", "r.html"],

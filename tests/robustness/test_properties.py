@@ -30,7 +30,7 @@ from convnd.transfer.byte_size import parse_memory
 from convnd.transfer.options import TransferOptions
 
 # The same cases each time; no time is measured.
-SETTINGS = settings(max_examples=40, derandomize=True, deadline=None, database=None)
+SETTINGS = settings(max_examples=25, derandomize=True, deadline=None, database=None)
 
 HEADERS = {  # of one file of each format: bytes in which it says what follows
     "a.png": 60, "a.jpg": 200, "a.webp": 40, "a.bmp": 54, "a.gif": 40, "a.avif": 300, "a.tif": 8,
@@ -124,7 +124,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
 
 @pytest.mark.parametrize("parser", PARSERS)
 def test_any_word_is_understood_or_a_usage_error(parser: str) -> None:
-    @settings(SETTINGS, max_examples=300)
+    @settings(SETTINGS, max_examples=100)
     @given(WORDS)
     def check(word: str) -> None:
         try:

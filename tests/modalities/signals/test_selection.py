@@ -150,7 +150,7 @@ def test_a_pulse_wave_without_a_name_has_no_beats() -> None:
     neurokit = pytest.importorskip("neurokit2")
     for seed, rate in ((1, 70), (3, 90)):
         pulse = neurokit.ppg_simulate(
-            duration=20, sampling_rate=250, heart_rate=rate, random_state=seed
+            duration=12, sampling_rate=250, heart_rate=rate, random_state=seed
         )
         peaks = r_peaks(pulse, 250)
         assert len(peaks) > 10
