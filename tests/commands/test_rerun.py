@@ -18,7 +18,7 @@ import pytest
 import torch
 from command_line import Run
 from convnd_tasks.pipeline.provenance import is_up_to_date
-from error_fields import raises
+from error_fields import check_error, raises
 from malformed import WHOLE
 from PIL import Image, PngImagePlugin
 
@@ -104,12 +104,12 @@ def test_inputs_that_are_missing_or_other_are_refused(
     assert run(*CASES["photo_stylized.png"])[0] == 0
     code, _, err = run("rerun", "photo_stylized.png")
     assert code == 3
-    assert "expected the input photo.png with sha256" in err
-    assert "got none in" in err
+    check_error(err, expected="the input photo.png with sha256")
+    check_error(err, got="none in")
     (inputs / "photo.png").write_bytes((inputs / "start.png").read_bytes())
     code, _, err = run("rerun", "photo_stylized.png", "--inputs", inputs)
     assert code == 3
-    assert "got one of other content" in err
+    check_error(err, got="one of other content")
     assert not list(tmp_path.glob("*rerun*"))
 
 
@@ -195,7 +195,7 @@ def test_a_record_prints_no_control_characters_and_waits_for_no_pipe(
     os.mkfifo(tmp_path / "photo.png")
     code, _, err = run("rerun", "forged.png")
     assert code == 3
-    assert "got none in" in err
+    check_error(err, got="none in")
     assert "\x1b" not in err
     assert "\nconvnd: fake" not in err
 
@@ -214,7 +214,7 @@ def test_what_is_there_is_skipped_only_if_it_is_the_same(
     (tmp_path / "in" / "photo.png").write_bytes((tmp_path / "in" / "start.png").read_bytes())
     code, out, err = run(*command)
     assert (code, out.count("made with the same parameters")) == (1, 1)
-    assert "got one that differs in inputs" in err
+    check_error(err, got="differs in inputs")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
     code, out, _ = run(*command, "--overwrite")
     assert (code, out.count("made with the same parameters")) == (0, 1)
@@ -232,7 +232,7 @@ def test_a_result_that_was_stopped_is_not_skipped(
     assert (tmp_path / "photo_stylized.png").exists()
     code, _, err = run(*command)
     assert code == 2
-    assert "got one that was stopped early" in err
+    check_error(err, got="stopped early")
 
 
 def test_what_does_not_change_a_result_does_not_count(
@@ -266,12 +266,12 @@ def test_what_has_no_record_is_not_skipped(
 ) -> None:
     code, _, err = run(*CASES[case], "--skip-existing", "--no-metadata")
     assert code == 2
-    assert "--skip-existing: expected results with a record of how they were made" in err
+    check_error(err, operation="--skip-existing", expected="with a record")
     assert not (tmp_path / case).exists()
     assert run(*CASES[case], "--no-metadata")[0] == 0
     code, _, err = run(*CASES[case], "--skip-existing")
     assert code == 2
-    assert "got one without a record of how it was made; choose" in err
+    check_error(err, got="without a record", remedy="choose")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from command_line import Run
 from convnd_tasks.pipeline.folders import result_name
 from convnd_tasks.pipeline.resolve import resolve
 from dicom_files import series
-from error_fields import raises
+from error_fields import check_error, raises
 
 import convnd.io
 from convnd.errors import InputFileError, UsageError
@@ -100,7 +100,8 @@ def test_one_of_several_series_is_chosen(run: Run, tmp_path: Path) -> None:
     assert convnd.io.digest(tmp_path / "again") == convnd.io.digest(tmp_path / "both_stylized")
     scan(tmp_path / "a.nii")
     code, _, err = run("stylize-volume", "a.nii", "--style", "a.nii", "--series", "2", *QUICK)
-    assert (code, "--series: expected a folder of DICOM files" in err) == (2, True)
+    assert code == 2, err
+    check_error(err, operation="--series", expected="a folder of DICOM files")
 
 
 def test_folders_without_scans_say_what_helps(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from command_line import Run
-from error_fields import raises
+from error_fields import check_error, raises
 
 from convnd.errors import UsageError
 from convnd.optimize import ProcessGroup
@@ -153,7 +153,7 @@ def test_an_empty_name_is_not_the_current_folder(run: Run, words: tuple[str, ...
     """A variable of the shell that is not set gives one."""
     code, out, err = run(*words)
     assert (code, out) == (2, "")
-    assert "got an empty one" in err
+    check_error(err, got="an empty one")
 
 
 LONG = "x" * 300
@@ -188,4 +188,4 @@ def test_a_record_of_deep_json_is_no_fault_of_skip_existing(run: Run, tmp_path: 
     (tmp_path / "a.csv.json").write_text(json.dumps(deep))
     code, out, err = run("stylize", "--dim", "1", "--skip-existing", "-o", "a.csv")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "expected a result of the same parameters" in err
+    check_error(err, expected="a result of the same parameters")

@@ -15,7 +15,7 @@ import pytest
 
 from convnd.errors import ConvndError, printable
 
-__all__ = ["ErrorFields", "raises", "read_fields"]
+__all__ = ["ErrorFields", "check_error", "raises", "read_fields"]
 
 _TEXT = re.compile(r"(?P<operation>.*?): expected (?P<expected>.*?), got (?P<rest>.*)", re.DOTALL)
 
@@ -61,6 +61,21 @@ def read_fields(error: BaseException | str) -> ErrorFields:
     return ErrorFields(match["operation"], match["expected"], got, remedy)
 
 
+def check_error(error: BaseException | str, **words: str) -> None:
+    """Check that the fields of an error hold words.
+
+    Args:
+        error: see `read_fields`.
+        words: by field of `ErrorFields`, a name, number or short phrase that the field contains.
+
+    Raises:
+        AssertionError: a field does not hold its words.
+    """
+    fields = read_fields(error)._asdict()
+    for name, text in words.items():
+        assert text in fields[name], f"{name}: {text!r} is not in {fields}"
+
+
 @contextlib.contextmanager
 def raises(
     kind: type[Kind] | tuple[type[Kind], ...], **words: str
@@ -76,6 +91,4 @@ def raises(
     """
     with pytest.raises(kind) as caught:
         yield caught
-    fields = read_fields(caught.value)._asdict()
-    for name, text in words.items():
-        assert text in fields[name], f"{name}: {text!r} is not in {fields}"
+    check_error(caught.value, **words)
