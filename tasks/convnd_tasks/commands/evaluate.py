@@ -24,7 +24,7 @@ __all__ = ["evaluate"]
     only=READING_OPTIONS,
 )
 def evaluate(
-    content: Annotated[str, typer.Argument(help="The file that it was made from.")],
+    content: Annotated[str, typer.Argument(help="The input that was stylised.")],
     result: Annotated[str, typer.Argument(help="The stylised file.")],
     style: Annotated[
         list[str] | None,

@@ -83,7 +83,7 @@ class VolumeOptions(TransferOptions):
     style_window: Annotated[
         str,
         Flag(
-            "Values of the style that correspond to --window, where its unit is another: "
+            "Values of the style that correspond to --window, if its unit differs: "
             "LEVEL,WIDTH or a name.",
             LOOK,
             choices=("auto", *WINDOWS),
