@@ -36,7 +36,7 @@ from convnd.errors import InputFileError, OutputExistsError
 from convnd.grid import Grid
 from convnd.io import array, files
 from convnd.io.images import formats
-from convnd.io.signals import signal
+from convnd.io.signals import limits
 from convnd.io.video import file
 from convnd.io.volumes import dicom, itk, mgh, nifti
 
@@ -219,7 +219,7 @@ def test_how_large_inputs_may_be_is_peoples_own_choice(
     assert message is not None
     assert re.search("at most 5 (pixels|samples), got .*--max-pixels N", message)
     monkeypatch.setenv("CONVND_MAX_PIXELS", "1000000")
-    for module in (formats, nifti, mgh, dicom, itk, array, signal, file):
+    for module in (formats, nifti, mgh, dicom, itk, array, limits, file):
         for limit in ("MAX_PIXELS", "MAX_VOXELS", "MAX_VALUES", "MAX_SAMPLES", "MAX_FRAME"):
             if hasattr(module, limit):
                 monkeypatch.setattr(module, limit, 5)

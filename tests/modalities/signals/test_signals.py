@@ -411,7 +411,7 @@ def test_a_picture_shows_samples_where_time_is_not_known(
 def test_the_report_of_a_signal_holds_everything(tmp_path: Path, run: Run) -> None:
     pytest.importorskip("scipy")
     for name, seed in (("a", 0), ("b", 1)):
-        values = samples.content("ecg", spatial_dims=1, size=1000, seed=seed)
+        values = samples.content("ecg", spatial_dims=1, size=2000, seed=seed)
         io.write(tmp_path / f"{name}.csv", dataclasses.replace(
             values, values=values.values[:, :2], channels=values.channels[:2],
         ))  # fmt: skip

@@ -365,8 +365,20 @@ def test_stylize_with_a_network_of_ones_own(
         f"nn.BatchNorm{ndim}d(4), nn.Conv{ndim}d(4, 6, 3), nn.ReLU(), nn.Flatten(), "
         "nn.Linear(5, 2))\n"
     )
-    command = ["stylize", "--dim", ndim, "--backbone", f"mine{ndim}:net", "-q", "--steps", 3]
-    command += ["--content-layers", "4", "--size", {1: 300, 2: 40, 3: 32}[ndim], "--scales", 1]
+    names = ["bodies", "cells"] if ndim == 3 else []  # the demo of three axes is a scan
+    command = [
+        "stylize",
+        *names,
+        "--dim",
+        ndim,
+        "--backbone",
+        f"mine{ndim}:net",
+        "-q",
+        "--steps",
+        3,
+    ]
+    command += ["--content-layers", "4", "--size", {1: 300, 2: 40, 3: 32}[ndim]]
+    command += ["--steps", 3, "--scales", 1]
     code, out, err = run(*command, "--style-layers", "1,4")
     assert code == 0
     # Its features grow fast, and the built-in recordings have beats.
@@ -393,6 +405,6 @@ def test_a_network_for_other_data_is_refused(
         "grey:net: expected a network for 3 channels, which the data have, got one that takes 1"
         in err
     )
-    code, _, err = run("stylize", "--dim", 3, "--backbone", "grey:net", *layers)
+    code, _, err = run("stylize", "bodies", "cells", "--dim", 3, "--backbone", "grey:net", *layers)
     assert code == 2
     check_error(err, operation="grey:net", expected="2 spatial axes", got="3")
