@@ -129,6 +129,7 @@ def stylize(schedule: str, content: Tensor, style: Tensor) -> tuple[Tensor, list
     origin = match_colors(content, color_moments(style)) if "m" in schedule.split() else content
     values, before, memory = origin, origin, None
     losses: list[list[float]] = []
+    before_count = values.numel()
     for number, phase in enumerate(phases(schedule)):
         engine = transfer(phase.network, phase.style_weight)
         size = [round(length / 2**phase.halvings) for length in extent]
@@ -144,10 +145,10 @@ def stylize(schedule: str, content: Tensor, style: Tensor) -> tuple[Tensor, list
         minimizer = Minimizer(objective, values, evaluate=evaluate, precondition=precondition)
         losses.append([minimizer.advance().loss])
         if carry and memory:
-            _carry_over(minimizer, memory)
+            minimizer._optimizer.inherit(memory, values.numel() / before_count)
         for _ in range(phase.steps):
             losses[-1].append(minimizer.advance().loss)
-        memory = dict(minimizer._optimizer.state)
+        memory, before_count = dict(minimizer._optimizer.state), values.numel()
         values, before = minimizer.finish().values, start
     return values, losses
 
@@ -159,21 +160,6 @@ def evaluate_inside(objective: Objective, x: Tensor) -> Evaluation:
     return dataclasses.replace(
         evaluation, gradient=evaluation.gradient.masked_fill(outwards, 0.0).contiguous()
     )
-
-
-def _carry_over(minimizer: Minimizer, memory: dict[str, Any]) -> None:
-    """Start with the pairs of the phase before, or with its curvature at another size."""
-    x = minimizer._optimizer.x
-    if "moves" not in memory or not memory["moves"]:
-        return
-    before = memory["moves"][-1]
-    if before.shape != x.shape:
-        ratio = x.numel() / before.numel()
-        memory |= {"changes": [], "moves": [], "inverses": []}
-        memory["curvature"] = memory["curvature"] * ratio
-    zeros = torch.zeros_like(x)
-    memory |= {"direction": zeros, "gradient": zeros, "length": 0.0, "restarts": 0}
-    minimizer._optimizer.state = memory
 
 
 def read(path: Path) -> list[dict[str, Any]]:

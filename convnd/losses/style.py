@@ -139,15 +139,25 @@ class _SquaredDistance(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, summary: Tensor, target: Tensor) -> Tensor:
-        # The difference itself would have no graph, and second derivatives would lack a term.
+        # The difference alone would have no graph, and second derivatives would lack a term.
         ctx.save_for_backward(summary, target)
-        flat = (summary - target).flatten()
+        ctx.difference = _difference(summary, target)
+        flat = ctx.difference.flatten()
         return flat.dot(flat)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        summary, target = ctx.saved_tensors
         factor = 2 * gradients[0]
         if torch.is_grad_enabled():  # the graph of this pass is needed
+            summary, target = ctx.saved_tensors
             return (summary - target) * factor, None
-        return (summary - target).mul_(factor), None
+        gradient: Tensor = ctx.difference * factor
+        return gradient, None
+
+
+def _difference(summary: Tensor, target: Tensor) -> Tensor:
+    """``summary - target``. With two number formats torch would convert value by value."""
+    if summary.dtype == target.dtype:
+        return summary - target
+    wide = torch.promote_types(summary.dtype, target.dtype)
+    return summary.to(wide, copy=True).sub_(target.to(wide))

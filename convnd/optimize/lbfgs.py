@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -45,7 +46,7 @@ class LBFGS(Optimizer):
     state_kinds: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(("changes", "moves"), "fields"),
         "inverses": "numbers",
-        **dict.fromkeys(("curvature", "length"), "number"),
+        **dict.fromkeys(("curvature", "length", "reach"), "number"),
         **dict.fromkeys(("direction", "gradient"), "field"),
         "restarts": "count",
     }
@@ -76,12 +77,15 @@ class LBFGS(Optimizer):
         if absolute_sum == 0:
             return
         if not state:
-            state.update(changes=[], moves=[], inverses=[], curvature=1)
+            state.update(changes=[], moves=[], inverses=[], curvature=1, reach=0.0)
             direction = gradient.neg()
             length = min(1.0, 1.0 / absolute_sum) * length
         else:
             self._update_history(state, gradient)
             direction = self._direction(state, gradient)
+            if state["reach"] and not state["changes"]:
+                norm = math.sqrt(self._dot(direction, direction))
+                length *= min(1.0, state["reach"] / norm)
         state.update(restarts=0)
         self._move(x, state, gradient, direction, length)
 
@@ -113,13 +117,22 @@ class LBFGS(Optimizer):
     def inherit(self, state: dict[str, Any], ratio: float) -> None:
         """See `Optimizer.inherit`. No pair spans both objectives.
 
-        At another size only the curvature is known. Without it the first step hardly moves ``x``.
+        At another size only the curvature is known, and how long the longest move was, for each
+        sample: the first move there is no longer. Without the curvature it hardly moves ``x``.
         """
         if not state.get("changes"):
             return
         if ratio != 1:
-            curvature = state["curvature"] * ratio
-            state = {"changes": [], "moves": [], "inverses": [], "curvature": curvature}
+            change, inverse = state["changes"][-1], state["inverses"][-1]
+            longest = max(self._dot(move, move) for move in state["moves"])
+            state = {
+                "changes": [],
+                "moves": [],
+                "inverses": [],
+                # The first pairs are not preconditioned, and neither is this curvature.
+                "curvature": ratio / (inverse * self._dot(change, change)),
+                "reach": math.sqrt(longest * ratio),
+            }
         nothing = torch.zeros_like(self.x)  # a move by 0, which teaches no curvature
         last = {"direction": nothing, "gradient": nothing, "length": 0.0, "restarts": 0}
         self.load({**state, **last})

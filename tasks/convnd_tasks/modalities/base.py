@@ -293,10 +293,9 @@ class Modality(ABC):
 
     @abstractmethod
     def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
-        """Draw the result beside its inputs.
+        """The drawings of the result beside its inputs.
 
-        Raises:
-            DependencyError: matplotlib is missing.
+        To draw one raises `DependencyError` where matplotlib is missing.
         """
 
     def figure_names(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -115,8 +116,8 @@ class GridModality(Modality):
 
     def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
         """Content, styles and result side by side."""
-        picture = draw_comparison(inputs.content, inputs.styles, outcome.result)
-        return [Figure("comparison", self.figure_caption, picture)]
+        draw = partial(draw_comparison, inputs.content, inputs.styles, outcome.result)
+        return [Figure("comparison", self.figure_caption, draw)]
 
     def _engine(self, channels: int) -> StyleTransfer:
         """The network for a number of channels, made ready once for all transfers."""

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 __all__ = ["Figure", "JobResult", "Table"]
 
 
-class Figure(NamedTuple):
-    """A picture of a result.
+@dataclass(frozen=True)
+class Figure:
+    """A picture of a result, drawn when it is needed.
 
     Args:
         name: goes into the file's name, as ``<result>-<name>.png``.
         caption: one or two sentences.
-        png: the bytes of the file.
+        draw: makes the bytes of the file.
     """
 
     name: str
     caption: str
-    png: bytes
+    draw: Callable[[], bytes]
+
+    @cached_property
+    def png(self) -> bytes:
+        """The bytes of the file, which are made once."""
+        return self.draw()
 
 
 class Table(NamedTuple):

@@ -311,8 +311,9 @@ class Job:
         for figure in figures:
             path = output.side_files.get(figure.name)
             if path is not None:
+                png = figure.png
                 with atomic_path(path, overwrite=output.overwrite) as temporary:
-                    temporary.write_bytes(figure.png)
+                    temporary.write_bytes(png)
                 paths.append(path)
         report = output.side_files.get("report")
         if report is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,13 +76,13 @@ class Signals(GridModality):
                 "Each lead from the top: content, style, result; its first 10 seconds, at most 12 "
                 "leads. Voltages are drawn on ECG paper, 25 mm/s and 10 mm/mV. Their power spectra "
                 "are on the right.",
-                encode(ecg_plot.figure(content, style, result), dpi=110),
+                lambda: encode(ecg_plot.figure(content, style, result), dpi=110),
             ),
             Figure(
                 "spectrogram",
                 "Spectrograms of one lead on one scale of decibels; the first "
                 f"{spectrogram.LONGEST:g} s.",
-                spectrogram.spectrograms(content, style, result),
+                partial(spectrogram.spectrograms, content, style, result),
             ),
         ]
 

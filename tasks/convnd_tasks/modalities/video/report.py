@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from convnd_tasks.modalities.metrics import finite_or_none
@@ -26,21 +27,21 @@ def draw_figures(result: VideoResult) -> list[Figure]:
         Figure(
             "sheet",
             "Frames from the whole video: the input above, the result below.",
-            result.previews.sheet(),
+            result.previews.sheet,
         ),
         Figure(
             "slit",
             "The middle column of pixels of every frame, side by side: the input above, the "
             "result below. Time runs to the right. Even motion is a slanting line; flicker is "
             "upright stripes.",
-            result.previews.slit_scan(),
+            result.previews.slit_scan,
         ),
         Figure(
             "timeline",
             "For every frame: the terms of the loss; the warping error E_warp, which is the "
             "mean squared difference to the frame before, moved along the optical flow; and "
             "the seconds of work. A dotted line is a new scene.",
-            plot_timeline(result.records),
+            partial(plot_timeline, result.records),
         ),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -170,8 +171,8 @@ class Volumes(Modality):
         from convnd_tasks.modalities.volumes.figures import montage
 
         caption = "Middle axial, coronal and sagittal slice of scan, style, result and change."
-        png = montage(inputs.template, inputs.styles[0], outcome.result)
-        return [Figure("montage", caption, png)]
+        draw = partial(montage, inputs.template, inputs.styles[0], outcome.result)
+        return [Figure("montage", caption, draw)]
 
     def figure_names(self) -> list[str]:
         """See `Modality.figure_names`."""
