@@ -141,8 +141,9 @@ class _SquaredDistance(torch.autograd.Function):
     def forward(ctx: Any, summary: Tensor, target: Tensor) -> Tensor:
         # The difference alone would have no graph, and second derivatives would lack a term.
         ctx.save_for_backward(summary, target)
-        ctx.difference = _difference(summary, target)
-        flat = ctx.difference.flatten()
+        difference = _difference(summary, target)
+        ctx.difference = difference
+        flat = difference.flatten()
         return flat.dot(flat)
 
     @staticmethod
