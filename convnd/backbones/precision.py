@@ -57,7 +57,7 @@ class Precision:
         return cls(dtypes[0] if dtypes else torch.float32)
 
     def convert(self, backbone: Backbone) -> Backbone:
-        """The backbone in this precision: itself if it has it, else a copy; it does not change.
+        """Return the backbone in this precision: itself if it has that already, else a copy.
 
         The copy shares the weights that need no conversion.
 

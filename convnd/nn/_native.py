@@ -103,7 +103,7 @@ def trace_as_leaf(module: nn.Module, x: Any) -> Any:
     """The node of a layer in a graph of ``torch.fx``, as for torch's own layers.
 
     Returns:
-        `NO_NODE` if ``x`` is no node, or if the layer itself is what is traced.
+        `NO_NODE` if ``x`` is not a node, or if the traced module is the layer itself.
     """
     if not isinstance(x, fx.Proxy):
         return NO_NODE

@@ -17,7 +17,7 @@ __all__ = ["max_with_indices", "pad_lowest", "pool_axes_with_indices"]
 
 
 def pad_lowest(x: Tensor, layer: Layer, sizes: Sequence[int]) -> Tensor:
-    """Pad with values that are no maximum, so that every window has all of its samples.
+    """Pad with values that are never a maximum, so that every window is complete.
 
     Args:
         x: ``(B, C, *S)``.

@@ -129,7 +129,7 @@ def _check_extents(x: Tensor, pairs: Pairs, mode: str) -> None:
 
 
 def _crop(x: Tensor, pairs: Pairs) -> Tensor:
-    """Without as many samples at each end as negative numbers say."""
+    """Crop as many samples at each end as negative numbers say."""
     for axis, (low, high) in enumerate(pairs, start=2):
         if min(low, high) < 0:
             start = max(-low, 0)

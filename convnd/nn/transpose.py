@@ -218,8 +218,8 @@ class ConvTransposeNd(ConvModule):
 
         Args:
             x: the input.
-            output_size: S', or all of the result's shape, of the sizes that the stride leaves open;
-                None means that of ``output_padding``.
+            output_size: ``S'`` or the whole shape of the result, one of the sizes that the stride
+                allows; None takes the size of ``output_padding``.
 
         Raises:
             ShapeError: the input does not fit, or no output padding leads to this size.

@@ -72,7 +72,7 @@ class Optimizer:
         self.state = {name: _to_device(value, self.x.device) for name, value in state.items()}
 
     def inherit(self, state: dict[str, Any], ratio: float) -> None:
-        """Begin with what an optimizer has learnt from a similar objective.
+        """Start from the curvature or moments that an optimizer collected for a similar objective.
 
         Args:
             state: `state` of an optimizer of the same class, or empty.

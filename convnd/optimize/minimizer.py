@@ -226,7 +226,8 @@ class Minimizer:
         """Return whether the loss has almost stopped falling.
 
         Args:
-            tolerance: relative decrease over ten steps below which it has; 0 is never.
+            tolerance: relative decrease over ten steps below which the loss has settled; 0 means
+                never.
         """
         assert self.state is not None
         return tolerance > 0 and has_converged(

@@ -18,7 +18,7 @@ def random_phase_noise(
     weights: Sequence[float] = (),
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    r"""Gaussian noise with the mean, power spectrum and covariance of channels of styles.
+    r"""Return Gaussian noise with the styles' mean, power spectrum and covariance of channels.
 
     .. math:: x = \sum_i w_i \mu_i + \sum_i \sqrt{w_i}\; t_i * W_i
 
@@ -30,7 +30,7 @@ def random_phase_noise(
     Args:
         styles: ``(B, C, *S_i)``; of a style larger than ``size`` the middle part is used.
         size: samples of the noise along each axis.
-        weights: one for each style; empty weighs all alike.
+        weights: one for each style; empty gives all the same weight.
         generator: source of the white noise, on the CPU.
 
     Returns:

@@ -188,7 +188,7 @@ class ShardedContent(RecomputedContent):
         content: ``(B, C, *S)``, whole.
         tiling: its tiles for the layer.
         layer: the layer.
-        shards: how a field of the content's size lies on the processes.
+        shards: how a field of the content's size is distributed over the processes.
         tiler: the tiler of the evaluations. When memory runs out its tiles change; features kept in
             the windows of earlier tiles are then dropped, and recomputed for every tile.
         keep: whether features are kept at all.

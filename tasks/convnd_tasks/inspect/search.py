@@ -155,11 +155,11 @@ def find_patches(
 ) -> SearchResult:
     """Stream inputs through a network once and record where its units are most active.
 
-    Memory holds ``top`` activations and positions for each unit, whatever the number of inputs.
-    Only activations above zero count. Ties are settled by name and position, so the result depends
+    Memory holds ``top`` activations and positions for each unit, for any number of inputs. Only
+    activations above zero count. Ties are broken by name and position, so the result depends
     neither on the order of the inputs nor on ``batch`` (up to the last bit of a convolution, which
-    some libraries round differently for other batch sizes). An input that cannot be read, or is
-    too small for the network, is listed in ``errors``.
+    some libraries round differently for other batch sizes). An input that cannot be read, or is too
+    small for the network, is listed in ``errors``.
 
     Args:
         network: the backbone, see `convnd_tasks.inspect.load_network`.

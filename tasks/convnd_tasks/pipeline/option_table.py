@@ -16,7 +16,7 @@ class OptionRow(NamedTuple):
 
     Args:
         name: as it is typed.
-        panel: heading of the help that it stands under.
+        panel: heading under which the help lists it.
         help: one sentence.
         applies: for each kind of data whether the option applies.
         reasons: for kinds of data where it would be expected and does not apply, why.

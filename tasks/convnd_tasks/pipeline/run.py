@@ -93,7 +93,7 @@ def run_command(
 
 
 def run_jobs(job: Job, command_output: CommandOutput, group: ProcessGroup) -> None:
-    """Run every transfer of a job; of several, one that fails does not stop the others.
+    """Run every transfer of a job; if one of several fails, the others still run.
 
     A fault of the toolkit counts as the failure of its input, too.
 

@@ -112,7 +112,7 @@ def _check(inputs: TransferInputs, template: Grid, size: tuple[int, ...]) -> Non
 
 
 def same_units(first: tuple[float, float], second: tuple[float, float]) -> bool:
-    """Whether two ranges of values may be in the same units: of like width, and overlapping.
+    """Whether two ranges may be in the same units: they overlap and have similar widths.
 
     Args:
         first: low and high end.

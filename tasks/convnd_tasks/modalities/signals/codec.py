@@ -57,17 +57,16 @@ class LeadCodec:
     so noise of 0.05 mV in the style is noise of 0.05 mV in the result. If units are not known to
     agree, each recording has its own scale.
 
-    - Leads of an ECG that follow from I and II are left out, and derived from the result.
-    - A lead that is constant or empty, in the content or in a style, that records triggers, or that
-      was not asked for, is left out; the content's passes through unchanged.
-    - The baseline wander of an electrocardiogram, below 0.5 Hz, is the style's, see
-      `convnd_tasks.modalities.signals.baseline`.
-    - Styles are resampled to the content's sampling rate. The result keeps the content's
-      frequencies above the Nyquist frequency of the slowest style.
-    - Gaps (NaN) of the content are bridged, and are gaps again in the result. Of a style, the
-      longest stretch without gaps is used.
-    - If values were digital, independent leads are rounded to the steps of their recorder; derived
-      leads then are off by half of their own step at most.
+    - Leads of an ECG that follow from I and II are left out, and derived from the result. - A lead
+    is left out if it is constant or empty in the content or in a style, if it records triggers, or
+    if it was not requested; the content's lead passes through unchanged. - The baseline wander of
+    an electrocardiogram, below 0.5 Hz, is the style's, see
+    `convnd_tasks.modalities.signals.baseline`. - Styles are resampled to the content's sampling
+    rate. The result keeps the content's frequencies above the Nyquist frequency of the slowest
+    style. - Gaps (NaN) of the content are bridged, and are gaps again in the result. Of a style,
+    the longest stretch without gaps is used. - If values were digital, independent leads are
+    rounded to the steps of their recorder; derived leads then are off by half of their own step at
+    most.
 
     Args:
         inputs: grids ``(1, C, T)``.

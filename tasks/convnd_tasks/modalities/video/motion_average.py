@@ -113,7 +113,7 @@ class MotionCompensatedMean:
 
         Args:
             values: ``(1, C, T, H, W)``.
-            known: whether each frame is.
+            known: whether each frame is known.
             default: values of positions that no trajectory connects with a known frame.
         """
         is_known = torch.tensor(known, dtype=values.dtype).view(1, 1, -1, 1, 1)

@@ -177,7 +177,7 @@ def blend_noise(
     styles: Sequence[Mapping[int, NoiseCovariance]],
     weights: Sequence[float],
 ) -> dict[int, NoiseCovariance]:
-    """The noise that a scan is to have, at the lags of its own.
+    """Return the target noise of a scan: the styles' noise, sampled at the scan's lags.
 
     Args:
         scan: noise of the scan by tissue.
@@ -185,7 +185,7 @@ def blend_noise(
         weights: of the styles.
 
     Returns:
-        By tissue; of those that are known in the scan and in some style.
+        The noise by tissue, for tissues that the scan and at least one style have.
     """
     targets = {}
     for tissue, own in scan.items():
