@@ -1,6 +1,7 @@
 """One convolution stack for signals, images, volumes and video.
 
 - `convnd.stylize`: style transfer on files, tensors, arrays, PIL images and grids of any rank;
+- `convnd.train`: a network of one's own that gives one style in a single pass;
 - `convnd.evaluate`: measures of a result;
 - `convnd.ScanLook`: the noise of other scans, as an augmentation of training data;
 - `convnd.read`, `convnd.write`: files.
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     # Types of the application, which this package never imports.
     stylize: Callable[..., Any]
+    train: Callable[..., Any]
     evaluate: Callable[..., Any]
     ScanLook: Callable[..., Any]
 
@@ -53,6 +55,7 @@ __all__ = [
     "shapes",
     "stats",
     "stylize",
+    "train",
     "transfer",
     "write",
 ]
@@ -67,6 +70,7 @@ _FUNCTIONS = {
     "ScanLook": "convnd_tasks.modalities.volumes.scan_look",
     "evaluate": "convnd_tasks.pipeline.api",
     "stylize": "convnd_tasks.pipeline.api",
+    "train": "convnd_tasks.pipeline.train_api",
 }
 _ROOMS = ("backbones", "io", "losses", "nn", "optimize", "shapes", "stats", "transfer")
 

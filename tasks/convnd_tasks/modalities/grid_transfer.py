@@ -13,11 +13,13 @@ import torch
 from convnd import io
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
+from convnd.transfer.network_transfer import NetworkTransfer
 from convnd.transfer.style_transfer import StyleTransfer
 from convnd_tasks.modalities.base import Modality, PreparedInputs, Transfer, TransferInputs
 from convnd_tasks.modalities.figures import draw_comparison
 from convnd_tasks.modalities.opening import check_no_content_options
 from convnd_tasks.modalities.results import Figure, JobResult
+from convnd_tasks.modalities.style_network import is_network, open_network
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -44,7 +46,7 @@ class GridTransfer(Transfer):
         prepared: PreparedInputs,
         inputs: TransferInputs,
         strength: float,
-        engine: Callable[[int], StyleTransfer],
+        engine: Callable[[int], StyleTransfer | NetworkTransfer],
     ) -> None:
         self.prepared = prepared
         self.inputs = inputs
@@ -98,10 +100,19 @@ class GridModality(Modality):
     def __init__(self, options: TransferOptions, settings: JobSettings, spatial_dims: int) -> None:
         super().__init__(options, settings, spatial_dims)
         self._engines: dict[int, StyleTransfer] = {}
+        self._network: NetworkTransfer | None = None
 
     @abstractmethod
     def encode(self, inputs: TransferInputs) -> PreparedInputs:
         """Encode the inputs as values of about ``[0, 1]``."""
+
+    def open(self, name: str, role: str, content: Grid | None = None) -> Any:
+        """See `Modality.open`; a trained network as style gives the style that it learnt."""
+        if role == "style" and is_network(name):
+            trained = open_network(name, self.name, self.spatial_dims)
+            self._network = NetworkTransfer(trained.network, self.options)
+            return trained.styles[0]
+        return super().open(name, role, content)
 
     def prepare(self, inputs: TransferInputs) -> Transfer:
         """See `Modality.prepare`."""
@@ -119,8 +130,10 @@ class GridModality(Modality):
         draw = partial(draw_comparison, inputs.content, inputs.styles, outcome.result)
         return [Figure("comparison", self.figure_caption, draw)]
 
-    def _engine(self, channels: int) -> StyleTransfer:
+    def _engine(self, channels: int) -> StyleTransfer | NetworkTransfer:
         """The network for a number of channels, made ready once for all transfers."""
+        if self._network is not None:
+            return self._network
         if channels not in self._engines:
             self._engines[channels] = StyleTransfer(
                 self.options, spatial_dims=self.spatial_dims, in_channels=channels

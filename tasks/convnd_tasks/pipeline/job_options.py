@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import UsageError
 from convnd.options import flag_name, flags_of
 from convnd.registry import unknown_name
 from convnd_tasks.modalities import MODALITIES, modality_class, options_class
+from convnd_tasks.modalities.style_network import UNUSED_OPTIONS
 from convnd_tasks.pipeline.flags import applicable_modalities
 from convnd_tasks.runtime.settings import JobSettings
 from convnd_tasks.runtime.wording import listed
@@ -42,6 +43,8 @@ def make_options(
     """
     kind = spec.modality
     unsupported = modality_class(kind).unsupported
+    if spec.network is not None:
+        _check_network_options([*given_options])
     for name in (*given_options, *given_settings):
         holders = applicable_modalities(name)
         if not holders:
@@ -57,6 +60,18 @@ def make_options(
             )
     size = {} if spec.size is None else {"size": spec.size}
     return options_class(kind).for_dim(spec.dim, **{**size, **given_options})
+
+
+def _check_network_options(names: Sequence[str]) -> None:
+    """Refuse options of the optimisation where a trained network makes the result."""
+    for name in names:
+        if name in UNUSED_OPTIONS:
+            raise UsageError(
+                _typed(name),
+                expected="no option of the optimisation with a trained network",
+                got="one",
+                remedy="leave it out, or train with it (convnd train)",
+            )
 
 
 def _option_names(kind: str) -> list[str]:

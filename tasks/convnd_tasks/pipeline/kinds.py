@@ -10,6 +10,7 @@ from convnd.errors import UsageError
 from convnd.io.video.types import ANIMATED_SUFFIXES, is_animated
 from convnd_tasks import samples
 from convnd_tasks.modalities.opening import check_sample
+from convnd_tasks.modalities.style_network import is_network
 from convnd_tasks.pipeline.folders import ARRAY_SUFFIXES, typical_file
 from convnd_tasks.samples import phantom
 
@@ -80,7 +81,7 @@ def infer_dim(files: Sequence[Path], dim: int | None) -> int:
     """
     source = "--dim says"
     for path in files:
-        rank = io.spatial_dims(path)
+        rank = network_rank(path) if is_network(path.name) else io.spatial_dims(path)
         if rank is not None and dim is not None and rank != dim:
             raise UsageError(
                 "--dim",
@@ -98,6 +99,17 @@ def infer_dim(files: Sequence[Path], dim: int | None) -> int:
             remedy="add --dim",
         )
     return dim
+
+
+def network_rank(path: Path) -> int:
+    """The number of axes of a trained network, whose header is read.
+
+    Raises:
+        InputFileError: the file is no such network.
+    """
+    from convnd.feedforward import network_file
+
+    return network_file.network_rank(path)
 
 
 def is_video(name: str, dim: int | None) -> bool:

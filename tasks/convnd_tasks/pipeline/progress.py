@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Self
 
@@ -78,7 +79,8 @@ class ProgressDisplay(BarDisplay):
         """Show one step."""
         self._time_left.update(progress, time.monotonic())
         extent = "x".join(str(samples) for samples in reversed(progress.size))
-        note = f"{self._noun} {progress.step}/{progress.steps}  loss {progress.loss:.4g}"
+        note = f"{self._noun} {progress.step}/{progress.steps}"
+        note += "" if math.isnan(progress.loss) else f"  loss {progress.loss:.4g}"
         self._show(f"{self._prefix}{extent}", note, progress.fraction_done)
 
     def update_count(self, done: int, total: int, noun: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from convnd.backbones.user_models import import_model, is_user_model
 from convnd.errors import OutputExistsError
 from convnd.options import flag_name, flags_of
 from convnd_tasks.modalities import modality_class
+from convnd_tasks.modalities.style_network import UNUSED_OPTIONS
 from convnd_tasks.pipeline.flags import arguments_of
 from convnd_tasks.pipeline.output import echo
 
@@ -98,6 +100,12 @@ def job_parameters(
     words = [f"{option}{PLACEHOLDER % number}" for number, (option, _) in enumerate(name_options)]
     rank = [] if spec.modality in _COMMANDS else [f"--dim={spec.dim}"]
     left_out = [*modality_class(spec.modality).unsupported, *(["init"] if spec.init else [])]
+    recorded = options.record()
+    backbones = {"convnd:backbone_sha256": "+".join(map(backbone_sha256, options.backbones))}
+    if spec.network is not None:
+        left_out += UNUSED_OPTIONS
+        recorded = {name: text for name, text in recorded.items() if name not in UNUSED_OPTIONS}
+        backbones = {}
     line = [
         *(_COMMANDS.get(spec.modality, "stylize"), *words),
         *arguments_of(options, without=left_out),
@@ -109,8 +117,8 @@ def job_parameters(
         "convnd:command": json.dumps(line),
         "convnd:inputs": json.dumps([input_entry(name) for _, name in name_options]),
         "convnd:versions": json.dumps(versions(processes)),
-        "convnd:backbone_sha256": "+".join(map(backbone_sha256, options.backbones)),
-        **{f"convnd:{name}": value for name, value in options.record().items()},
+        **backbones,
+        **{f"convnd:{name}": value for name, value in recorded.items()},
         "convnd:modality": spec.modality,
         "convnd:dim": str(spec.dim),
         **settings_record(settings, spec),
@@ -144,7 +152,8 @@ def run_metrics(
     """
     early = {} if stopped is None else {"convnd:stopped": type(stopped).__name__}
     rejected = {"convnd:rejected_steps": str(rejected_steps)} if rejected_steps else {}
-    return {"convnd:steps_taken": str(steps), "convnd:loss": f"{loss:.6g}", **rejected, **early}
+    losses = {} if math.isnan(loss) else {"convnd:loss": f"{loss:.6g}"}
+    return {"convnd:steps_taken": str(steps), **losses, **rejected, **early}
 
 
 def input_entry(name: str) -> dict[str, str]:

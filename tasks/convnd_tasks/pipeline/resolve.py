@@ -14,6 +14,7 @@ from convnd.errors import ConvndError, OutputFileError, UsageError
 from convnd.io.reading import check_path
 from convnd.shapes import is_count
 from convnd_tasks import samples
+from convnd_tasks.modalities.style_network import is_network
 from convnd_tasks.pipeline.folders import list_contents, list_scans
 from convnd_tasks.pipeline.kinds import infer_kind
 from convnd_tasks.pipeline.output_paths import (
@@ -60,6 +61,11 @@ class JobSpec:
     demo: bool = False
     message: str = ""
     left_out: str = ""
+
+    @property
+    def network(self) -> str | None:
+        """Path of the trained network that makes the results, or None."""
+        return next((name for name in self.styles if is_network(name)), None)
 
     def shard(self, number: int, count: int) -> JobSpec:
         """Every ``count``-th content of a folder, from the ``number``-th, counted from 1."""
@@ -138,6 +144,7 @@ def resolve(
     batch = not demo and not texture and _is_batch(names[0], kind, recursive=recursive)
     typed_styles = tuple(names) if texture else tuple(names[1:])
     style_names = typed_styles or (_default_style(kind, dim),)
+    _check_networks(style_names, texture=texture)
     built_in = not (typed_styles or demo)
     spec = JobSpec(
         modality=kind,
@@ -180,6 +187,17 @@ def _check_names(inputs: Sequence[str], output: str | os.PathLike[str] | None) -
         check_path(name)
     if output is not None:
         check_output_name(os.fspath(output))
+
+
+def _check_networks(styles: Sequence[str], *, texture: bool) -> None:
+    """Check that a trained network is the only style, and has a content."""
+    if any(map(is_network, styles)) and (len(styles) > 1 or texture):
+        raise UsageError(
+            "style",
+            expected="a trained network alone, with a content",
+            got="--texture" if texture else f"{len(styles)} styles",
+            remedy="train one network with all styles, or give the styles themselves",
+        )
 
 
 def parse_shard(text: str) -> tuple[int, int] | None:

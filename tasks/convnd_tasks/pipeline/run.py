@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -187,7 +188,7 @@ def _report(job: Job, outcome: JobResult, command_output: CommandOutput) -> None
             **entries,
             "steps": outcome.steps,
             "rejected_steps": outcome.rejected_steps,
-            "loss": outcome.loss,
+            "loss": None if math.isnan(outcome.loss) else outcome.loss,
             "seconds": round(outcome.seconds, 3),
             "stopped_early": outcome.stopped is not None,
             "messages": list(outcome.messages),
@@ -197,10 +198,10 @@ def _report(job: Job, outcome: JobResult, command_output: CommandOutput) -> None
     )
     early = "" if outcome.stopped is None else "stopped early, kept: "
     rejected = f" ({outcome.rejected_steps} rejected)" if outcome.rejected_steps else ""
-    echo(
-        f"{early}{outcome.path}  {extent}, {counted(outcome.steps, 'steps')}{rejected}, "
-        f"loss {outcome.loss:.4g}, {outcome.seconds:.1f} s"
-    )
+    work = f"{counted(outcome.steps, 'steps')}{rejected}, loss {outcome.loss:.4g}"
+    if math.isnan(outcome.loss):  # nothing was optimised
+        work = "one pass"
+    echo(f"{early}{outcome.path}  {extent}, {work}, {outcome.seconds:.1f} s")
     for path in (*outcome.figures, *([outcome.report] if outcome.report is not None else [])):
         echo(str(path))
 

@@ -1,0 +1,1 @@
+"""Networks that stylise in one forward pass, without optimisation."""

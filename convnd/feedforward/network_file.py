@@ -1,0 +1,253 @@
+"""Files of trained networks: weights, styles and the record of the training, in safetensors.
+
+A file may come from anywhere. Nothing of it is executed; its header is checked before its tensors
+are read, and no more memory is taken than the file is large.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from convnd.errors import ConvndError, InputFileError
+from convnd.feedforward.transform_net import NetworkShape, TransformNet
+from convnd.grid import Grid
+from convnd.io.atomic import atomic_path, error_text
+from convnd.io.reading import check_file
+
+__all__ = ["StyleNetwork", "network_rank", "read_network", "write_network"]
+
+_FORMAT = "convnd style network 1"
+_LARGEST = 64 << 20
+_MOST_STYLES = 16
+_LONGEST_TEXT = 2**16
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StyleNetwork:
+    """A trained network and what it was trained for.
+
+    Args:
+        network: the network, in evaluation mode.
+        kind: of the data, see ``convnd_tasks.modalities``.
+        styles: what it was trained with; a file may hold them reduced, and pictures with 8 bits.
+        record: how it was trained: options, inputs, losses, by name.
+    """
+
+    network: TransformNet
+    kind: str
+    styles: Sequence[Grid]
+    record: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_network(path: str | os.PathLike[str], trained: StyleNetwork, *, overwrite: bool) -> None:
+    """Write a network, whole or not at all.
+
+    Args:
+        path: the file.
+        trained: the network.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        OutputExistsError: the file exists and may not be replaced.
+        OutputFileError: it cannot be written there.
+    """
+    tensors = {
+        f"network.{name}": tensor.detach().cpu().contiguous()
+        for name, tensor in trained.network.state_dict().items()
+    }
+    descriptions = []
+    for number, style in enumerate(trained.styles):
+        tensors[f"style.{number}"] = _encode_style(style)
+        descriptions.append(
+            {
+                "spacing": style.spacing,
+                "units": style.units,
+                "axes": style.axes,
+                "channels": style.channels,
+                "header": {key: value for key, value in style.header.items() if _is_plain(value)},
+            }
+        )
+    metadata = {
+        "format": _FORMAT,
+        "kind": trained.kind,
+        "shape": json.dumps(trained.network.shape.record()),
+        "styles": json.dumps(descriptions),
+        "record": json.dumps(dict(trained.record)),
+        "sha256": _digest(tensors),
+    }
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        mode = temporary.stat().st_mode
+        save_file(tensors, temporary, metadata=metadata)
+        temporary.chmod(mode)  # safetensors makes its files private
+
+
+def read_network(path: str | os.PathLike[str]) -> StyleNetwork:
+    """Read a network that `write_network` wrote.
+
+    Raises:
+        InputFileError: the file is missing, damaged, too large, or no such network.
+    """
+    try:
+        metadata, shape = _read_header(path)
+        with safetensors.safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name).clone() for name in _names(file, path)}
+        if _digest(tensors) != metadata["sha256"]:
+            raise ValueError("other tensors than were written")
+        for name, tensor in tensors.items():
+            if tensor.dtype == torch.uint8 and name.startswith("style."):
+                continue
+            if tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):
+                raise ValueError(f"{name[:60]} without finite float32 values")
+        with torch.device("meta"):
+            network = TransformNet(shape)
+        state = {
+            name.removeprefix("network."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith("network.")
+        }
+        if {name: tensor.shape for name, tensor in state.items()} != {
+            name: tensor.shape for name, tensor in network.state_dict().items()
+        }:
+            raise ValueError("layers of another shape than the header says")
+        network.load_state_dict(state, assign=True)
+        record = json.loads(metadata["record"])
+        if not isinstance(record, dict) or not all(
+            isinstance(text, str) for pair in record.items() for text in pair
+        ):
+            raise ValueError("a record that is no text")
+        return StyleNetwork(
+            network=network.eval().requires_grad_(requires_grad=False),
+            kind=metadata["kind"],
+            styles=_styles(json.loads(metadata["styles"]), tensors, shape.spatial_dims),
+            record=record,
+        )
+    except InputFileError:
+        raise
+    except _READ_ERRORS as error:
+        raise _foreign_error(path, error_text(error)) from error
+
+
+def network_rank(path: str | os.PathLike[str]) -> int:
+    """The number of spatial axes of the network in a file, of which the header alone is read.
+
+    Raises:
+        InputFileError: the file is missing, damaged, or no network of `write_network`.
+    """
+    try:
+        return _read_header(path)[1].spatial_dims
+    except InputFileError:
+        raise
+    except _READ_ERRORS as error:
+        raise _foreign_error(path, error_text(error)) from error
+
+
+_READ_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    RecursionError,
+    ConvndError,
+    safetensors.SafetensorError,
+)
+"""Errors that reading a damaged or foreign file may raise."""
+
+
+def _read_header(path: str | os.PathLike[str]) -> tuple[Mapping[str, str], NetworkShape]:
+    """The metadata of a file and the shape of its network, before any tensor is read."""
+    check_file(path)
+    size = Path(path).stat().st_size
+    if size > _LARGEST:
+        raise ValueError(f"{size >> 20} MiB, more than {_LARGEST >> 20}")
+    with safetensors.safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    if metadata.get("format") != _FORMAT:
+        raise ValueError("another kind of safetensors")
+    if any(len(metadata[key]) > _LONGEST_TEXT * 16 for key in ("shape", "styles", "record")):
+        raise ValueError("a header of unusual length")
+    numbers = json.loads(metadata["shape"])
+    if not isinstance(numbers, dict) or not all(type(value) is int for value in numbers.values()):
+        raise ValueError("a shape that is no set of whole numbers")
+    return metadata, NetworkShape(**numbers)
+
+
+def _names(file: Any, path: str | os.PathLike[str]) -> list[str]:
+    """The names of the tensors, whose sizes together are at most that of the file."""
+    names = list(file.keys())
+    most = Path(path).stat().st_size
+    if sum(math.prod(file.get_slice(name).get_shape()) for name in names) > most:
+        raise ValueError("tensors larger than the file")
+    return names
+
+
+def _styles(
+    descriptions: object, tensors: Mapping[str, Tensor], spatial_dims: int
+) -> Sequence[Grid]:
+    if not isinstance(descriptions, list) or not 1 <= len(descriptions) <= _MOST_STYLES:
+        raise ValueError("no list of styles")
+    styles = []
+    for number, entry in enumerate(descriptions):
+        values = tensors[f"style.{number}"]
+        fields = {name: tuple(entry[name]) for name in ("units", "axes", "channels")}
+        spacing = tuple(float(step) for step in entry["spacing"])
+        names = [text for entries in fields.values() for text in entries]
+        if not all(isinstance(text, str) and len(text) < 100 for text in names):
+            raise ValueError("names that are no text")
+        header = entry["header"]
+        if not isinstance(header, dict) or not all(map(_is_plain, header.values())):
+            raise ValueError("a header that is no text")
+        if values.ndim - 2 > spatial_dims:
+            raise ValueError("a style of more axes than the network")
+        if values.dtype == torch.uint8:
+            values = values.float() / 255
+        styles.append(Grid(values=values, spacing=spacing, header=header, **fields))
+    return styles
+
+
+def _encode_style(style: Grid) -> Tensor:
+    """The values of a style: 8 bits of a picture, float32 of others."""
+    values = style.values.detach().cpu().float().contiguous()
+    if style.channels == ("R", "G", "B"):
+        return (values.clamp(0, 1) * 255).round().to(torch.uint8)
+    return values
+
+
+def _is_plain(value: object) -> bool:
+    """Whether an entry of a header is short text, a number, or a list of these."""
+    if isinstance(value, list | tuple):
+        return len(value) <= 256 and all(_is_plain(item) for item in value)
+    if isinstance(value, str):
+        return len(value) < 1000
+    return isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _foreign_error(path: str | os.PathLike[str], got: str) -> InputFileError:
+    return InputFileError(
+        f"network {path}",
+        expected="a file that convnd train has written",
+        got=f"'{got}'",
+        remedy="train one, or give a picture, signal or volume as style",
+    )

@@ -1,0 +1,348 @@
+"""A small network that gives fields of any rank one style in a single forward pass."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from convnd.errors import ShapeError
+from convnd.nn import ConvNd, interpolate_nd, pad_nd
+from convnd.options import Range, check_range
+from convnd.shapes import Layer, ReceptiveField
+
+__all__ = ["FieldStatistics", "NetworkShape", "TransformNet", "field_statistics"]
+
+_FLOOR = 0.02
+"""Standard deviation that is added to that of a field, so that a flat one stays flat."""
+
+_END_KERNELS = {1: 9, 2: 5}
+"""Taps of the first and last convolution along each axis; 3 for more axes."""
+
+_WIDTHS = {1: (16, 3, 4), 2: (16, 2, 4), 3: (8, 2, 3)}
+"""Width, levels and blocks for each rank, see `NetworkShape`."""
+
+_WAVES, _SHORTEST_WAVE, _LONGEST_WAVE = 12, 3.0, 24.0
+"""Number of plane waves, and their wavelengths in positions of the lowest resolution."""
+
+_MOST = {"spatial_dims": 8, "channels": 64, "width": 64, "levels": 5, "blocks": 16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkShape:
+    """The numbers that determine the layers of a `TransformNet`.
+
+    Args:
+        spatial_dims: number of spatial axes.
+        channels: channels of the input and of the output.
+        width: channels at full resolution; they double with each level.
+        levels: how many times the resolution is halved.
+        blocks: residual blocks at the lowest resolution.
+
+    Raises:
+        UsageError: a number is outside its range.
+
+    >>> NetworkShape.for_rank(2, 3)
+    NetworkShape(spatial_dims=2, channels=3, width=16, levels=2, blocks=4)
+    """
+
+    spatial_dims: int
+    channels: int
+    width: int
+    levels: int
+    blocks: int
+
+    def __post_init__(self) -> None:
+        for name, most in _MOST.items():
+            check_range(name, getattr(self, name), Range(1, most))
+
+    @classmethod
+    def for_rank(cls, spatial_dims: int, channels: int) -> NetworkShape:
+        """The default shape for a number of axes."""
+        width, levels, blocks = _WIDTHS.get(spatial_dims, (4, 1, 2))
+        return cls(
+            spatial_dims=spatial_dims, channels=channels, width=width, levels=levels, blocks=blocks
+        )
+
+    @property
+    def stride(self) -> int:
+        """Samples of the input along each axis for one of the lowest resolution."""
+        return 2**self.levels
+
+    @property
+    def end_kernel(self) -> int:
+        """Taps of the first and last convolution along each axis."""
+        return _END_KERNELS.get(self.spatial_dims, 3)
+
+    @property
+    def receptive_field(self) -> ReceptiveField:
+        """The input samples that one output sample depends on, statistics of the field aside.
+
+        >>> NetworkShape.for_rank(2, 3).receptive_field.size
+        (88, 88)
+        """
+        end, three = self.end_kernel, 3
+        layers = [("conv", end, 1)]
+        layers += [("conv", three, 2)] * self.levels
+        layers += [("conv", three, 1)] * (2 * self.blocks)
+        layers += [("convtranspose", 2, 2), ("conv", three, 1)] * self.levels
+        layers += [("conv", end, 1)]
+        field = ReceptiveField.identity(self.spatial_dims)
+        for kind, kernel, step in layers:
+            low = kernel // 2 if kind == "conv" else 0
+            layer = Layer.build(
+                kind,
+                self.spatial_dims,
+                kernel=kernel,
+                stride=step,
+                padding=low,
+                channels=1,
+            )
+            field = field.compose(layer)
+        return field
+
+    def record(self) -> dict[str, int]:
+        """The numbers by name."""
+        return dataclasses.asdict(self)
+
+
+class FieldStatistics(NamedTuple):
+    """Mean and standard deviation of a field over its positions.
+
+    Args:
+        mean: ``(B, C)``, in the basis of `TransformNet`.
+        deviation: ``(B, C)``, without the floor.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+
+class TransformNet(nn.Module):
+    r"""An image transformation network (Johnson et al., 2016) over any number of axes.
+
+    The input is standardised by its mean :math:`\mu_x` and deviation :math:`\sigma_x` over
+    positions, in a fixed orthonormal basis :math:`Q` of its channels (for three of them grey and
+    two colour differences). The output has the style's, plus a change that the layers compute:
+
+    .. math:: z = (Q x - \mu_x) / (\sigma_x + \varepsilon), \qquad
+              y = Q^T \big(\mu_s + \sigma_s\,(z + f(z))\big)
+
+    These are the only numbers that depend on the whole field, and they are sums over positions. The
+    layers themselves normalise nothing over positions, so that a tile with a halo of the receptive
+    field has the values of the whole field.
+
+    :math:`f` is an encoder of strided convolutions, residual blocks, and a decoder of nearest
+    neighbour resizing and convolutions (Odena et al., 2016), with sums across from the encoder. All
+    convolutions replicate the outermost samples.
+
+    Args:
+        shape: see `NetworkShape`.
+
+    >>> net = TransformNet(NetworkShape.for_rank(1, 1))
+    >>> tuple(net(torch.zeros(2, 1, 50)).shape)
+    (2, 1, 50)
+    """
+
+    basis: Tensor
+    waves: Tensor
+    style_mean: Tensor
+    style_deviation: Tensor
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        self.shape = shape
+        rank, end = shape.spatial_dims, shape.end_kernel
+
+        def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> ConvNd:
+            return ConvNd(
+                inputs,
+                outputs,
+                kernel,
+                stride,
+                kernel // 2,
+                padding_mode="replicate",
+                spatial_dims=rank,
+            )
+
+        widths = [shape.width * 2**level for level in range(shape.levels + 1)]
+        self.first = conv(shape.channels, widths[0], end)
+        self.down = nn.ModuleList(
+            conv(wide, narrow, stride=2) for wide, narrow in itertools.pairwise(widths)
+        )
+        deepest = widths[-1]
+        self.register_buffer("waves", wave_vectors(rank))
+        self.pattern = ConvNd(2 * len(self.waves), deepest, 1, spatial_dims=rank)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(conv(deepest, deepest), nn.ReLU(), conv(deepest, deepest))
+            for _ in range(shape.blocks)
+        )
+        self.up = nn.ModuleList(
+            conv(narrow, wide)
+            for wide, narrow in zip(reversed(widths[:-1]), reversed(widths[1:]), strict=True)
+        )
+        self.last = conv(widths[0], shape.channels, end)
+        self.register_buffer("basis", channel_basis(shape.channels))
+        self.register_buffer("style_mean", torch.zeros(shape.channels))
+        self.register_buffer("style_deviation", torch.ones(shape.channels))
+
+    def initialize(self, seed: int) -> None:
+        """Draw the weights at random; the network then gives its input the style's statistics.
+
+        Args:
+            seed: of the weights.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, weight in self.named_parameters():
+                if name.endswith("bias"):
+                    weight.zero_()
+                    continue
+                deviation = math.sqrt(2 / math.prod(weight.shape[1:]))
+                if name.startswith("last"):
+                    deviation *= 0.1
+                elif name.startswith("blocks") and ".2." in name:
+                    deviation /= math.sqrt(self.shape.blocks)
+                weight.normal_(0, deviation, generator=generator)
+
+    def set_style(self, style: Sequence[Tensor]) -> None:
+        """Take the statistics of values that results get.
+
+        Args:
+            style: ``(B, C, *S_i)`` each; all weigh alike.
+        """
+        statistics = [field_statistics(values, self.basis) for values in style]
+        self.style_mean.copy_(torch.cat([one.mean for one in statistics]).mean(0))
+        self.style_deviation.copy_(torch.cat([one.deviation for one in statistics]).mean(0))
+
+    def forward(
+        self,
+        x: Tensor,
+        statistics: FieldStatistics | None = None,
+        origin: Sequence[int] = (),
+    ) -> Tensor:
+        """Transform a batch of fields.
+
+        Args:
+            x: ``(B, C, *S)``, values of about ``[0, 1]``.
+            statistics: of the fields that ``x`` is a part of, see `field_statistics`; None computes
+                those of ``x``.
+            origin: position of the first sample of ``x`` in that field, a multiple of
+                `NetworkShape.stride` along each axis; empty is 0.
+
+        Returns:
+            ``(B, C, *S)``.
+
+        Raises:
+            ShapeError: another number of axes or channels.
+        """
+        rank, channels = self.shape.spatial_dims, self.shape.channels
+        if x.ndim != rank + 2 or x.shape[1] != channels:
+            raise ShapeError(
+                "TransformNet",
+                expected=f"values (B, {channels}, *S) with {rank} spatial axes",
+                got=tuple(x.shape),
+                remedy="use a network of this rank",
+            )
+        if statistics is None:
+            statistics = field_statistics(x, self.basis)
+        size, ones = x.shape[2:], (1,) * rank
+        mean = statistics.mean.reshape(-1, channels, *ones)
+        deviation = (statistics.deviation + _FLOOR).reshape(-1, channels, *ones)
+        values = (_change_basis(x, self.basis) - mean) / deviation
+        step = self.shape.stride
+        rests = [(-extent) % step for extent in size]
+        padded = pad_nd(values, [(0, rest) for rest in rests], mode="replicate")
+        change = self._layers(padded, [start // step for start in origin] or [0] * rank)
+        for axis, extent in enumerate(size):
+            change = change.narrow(axis + 2, 0, extent)
+        styled = (values + change) * self.style_deviation.view(-1, *ones)
+        return _change_basis(styled + self.style_mean.view(-1, *ones), self.basis.mT)
+
+    def _layers(self, x: Tensor, origin: Sequence[int]) -> Tensor:
+        x = torch.relu(self.first(x))
+        skips = []
+        for down in self.down:
+            skips.append(x)
+            x = torch.relu(down(x))
+        x = x + self.pattern(plane_waves(x, self.waves, origin))
+        for block in self.blocks:
+            x = x + block(x)
+        for up, skip in zip(self.up, reversed(skips), strict=True):
+            x = torch.relu(up(interpolate_nd(x, scale_factor=2)) + skip)
+        change: Tensor = self.last(x)
+        return change
+
+
+def channel_basis(channels: int) -> Tensor:
+    """The orthonormal basis ``(C, C)``: grey and two differences of three channels, else the unit.
+
+    >>> channel_basis(1)
+    tensor([[1.]])
+    """
+    if channels != 3:
+        return torch.eye(channels)
+    rows = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]])
+    return rows / rows.norm(dim=1, keepdim=True)
+
+
+def field_statistics(x: Tensor, basis: Tensor) -> FieldStatistics:
+    """Mean and deviation over the positions of each field of a batch.
+
+    Args:
+        x: ``(B, C, *S)``.
+        basis: of the channels, ``(C, C)``.
+    """
+    flat = x.flatten(2)
+    means = flat.mean(2)
+    centred = flat - means[..., None]
+    covariance = centred @ centred.mT / flat.shape[2]
+    variance = ((basis @ covariance) * basis).sum(2)
+    return FieldStatistics(means @ basis.mT, variance.clamp_min(0).sqrt())
+
+
+def wave_vectors(spatial_dims: int) -> Tensor:
+    """Wave vectors ``(K, N)`` of plane waves with all directions, in radians per position.
+
+    Their wavelengths are spread over 3 to 24 positions of the lowest resolution.
+
+    Args:
+        spatial_dims: number of axes N.
+    """
+    generator = torch.Generator().manual_seed(26)
+    directions = torch.randn(_WAVES, spatial_dims, generator=generator, device="cpu")
+    directions /= directions.norm(dim=1, keepdim=True)
+    shares = torch.arange(_WAVES, device="cpu").remainder(4) / 3
+    wavelengths = _SHORTEST_WAVE * (_LONGEST_WAVE / _SHORTEST_WAVE) ** shares
+    return directions * (2 * math.pi / wavelengths)[:, None]
+
+
+def plane_waves(x: Tensor, waves: Tensor, origin: Sequence[int]) -> Tensor:
+    """Sines and cosines ``(1, 2 K, *S)`` of the positions of a field.
+
+    Args:
+        x: ``(B, C, *S)``.
+        waves: `wave_vectors`.
+        origin: position of the first sample.
+    """
+    ndim = x.ndim - 2
+    phase = x.new_zeros((len(waves), *(1,) * ndim))
+    for axis, (extent, start) in enumerate(zip(x.shape[2:], origin, strict=True)):
+        places = torch.arange(extent, device=x.device).to(x) + start
+        along = [1] * (ndim + 1)
+        along[axis + 1] = extent
+        vector = waves[:, axis].view(-1, *(1,) * ndim)
+        phase = phase + vector * places.view(along)
+    return torch.cat([phase.sin(), phase.cos()])[None]
+
+
+def _change_basis(x: Tensor, basis: Tensor) -> Tensor:
+    if basis.shape[0] == 1:
+        return x
+    return (basis @ x.flatten(2)).view(x.shape)

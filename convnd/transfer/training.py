@@ -1,0 +1,305 @@
+"""Training of a `TransformNet` with the objective of style transfer, as a generator of steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from convnd.errors import NumericalError
+from convnd.feedforward.transform_net import FieldStatistics, TransformNet, field_statistics
+from convnd.losses import Term
+from convnd.optimize import evaluate_whole, evaluate_within
+from convnd.optimize.adam import Adam
+from convnd.optimize.base import is_count, is_number
+from convnd.optimize.state import state_errors
+from convnd.transfer.objective import TransferObjective
+from convnd.transfer.problem import TransferProblem
+from convnd.transfer.progress import Progress
+from convnd.transfer.resizing import Resizer
+
+__all__ = ["Contents", "TrainingPlan", "train_network"]
+
+Contents = Callable[[torch.Generator], TransferProblem]
+"""Draws a content at random, with the styles that its result is compared with."""
+
+_WARM_UP = 20
+"""Steps over which the learning rate rises from 0."""
+
+_LAST_RATE = 0.05
+"""Learning rate at the last step, relative to the highest."""
+
+_AVERAGED = 0.98
+"""Share of the average of the weights that stays at each step."""
+
+_WINDOW = 100
+"""Steps whose mean loss is compared with that of as many before, for the tolerance."""
+
+_MOST_TERMS = 8
+"""Sets of styles whose statistics are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """How long and on what crops a network is trained.
+
+    Args:
+        steps: updates of the weights.
+        crop: samples of a crop along each axis at most; axes that are shorter stay whole.
+        batch: crops for each update.
+        learning_rate: highest learning rate of Adam; it rises over the first steps and falls along
+            a cosine to the last.
+        tolerance: relative decrease of the mean loss over 100 steps below which the training ends;
+            0 takes all steps.
+        seed: of weights and crops.
+    """
+
+    steps: int
+    crop: int
+    batch: int = 4
+    learning_rate: float = 2e-3
+    tolerance: float = 0.0
+    seed: int = 0
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 1.
+
+        >>> plan = TrainingPlan(steps=1000, crop=128, learning_rate=1.0)
+        >>> plan.rate_at(1), plan.rate_at(20) > 0.9, round(plan.rate_at(1000), 6)
+        (0.05, True, 0.05)
+        """
+        falling = 0.5 + 0.5 * math.cos(math.pi * step / self.steps)
+        share = _LAST_RATE + (1 - _LAST_RATE) * falling
+        return self.learning_rate * min(share, step / _WARM_UP)
+
+
+def train_network(
+    network: TransformNet,
+    contents: Contents,
+    objective: TransferObjective,
+    plan: TrainingPlan,
+    *,
+    resume: Mapping[str, Any] | None = None,
+) -> Iterator[Progress]:
+    r"""Train a network so that its outputs have a low objective of style transfer.
+
+    .. math:: \min_\theta \; \mathbb{E}_x \, L\big(f_\theta(x);\, x\big)
+
+    where :math:`L` is the objective that optimisation minimises for each content (Johnson et al.,
+    2016). Each step draws crops by the seed and its own number, so that a run that was resumed
+    draws the same ones. After each step the network holds the average of its weights over the last
+    steps (Polyak and Juditsky, 1992).
+
+    Args:
+        network: its weights are the starting point, and change.
+        contents: draws a content.
+        objective: makes the objective of a crop.
+        plan: see `TrainingPlan`.
+        resume: `Progress.state` of an earlier run with the same arguments.
+
+    Yields:
+        `Progress` after each step: ``values`` is the last crop's output, ``loss`` the mean over the
+        crops of the step.
+
+    Raises:
+        InputFileError: the state to resume from is not that of such a training.
+        NumericalError: a loss is not finite.
+    """
+    trainer = _Trainer(network, contents, objective, plan)
+    if resume is not None:
+        trainer.resume(resume)
+    while trainer.step < plan.steps and not trainer.has_settled():
+        yield trainer.advance()
+
+
+class _Trainer:
+    """The state of a training: weights, their average, the optimizer and the losses."""
+
+    def __init__(
+        self,
+        network: TransformNet,
+        contents: Contents,
+        objective: TransferObjective,
+        plan: TrainingPlan,
+    ) -> None:
+        self.network, self.plan = network, plan
+        self.step = 0
+        self.losses: list[float] = []
+        self._contents = contents
+        self._crops = _CropLoss(network, objective, plan.crop)
+        self._parameters = [*network.parameters()]
+        self._weights = parameters_to_vector(self._parameters).detach().clone()
+        self._average = self._weights.clone()
+        self._optimizer = Adam(self._weights, plan.learning_rate, betas=(0.9, 0.99))
+
+    def advance(self) -> Progress:
+        """Take one step."""
+        plan, self.step = self.plan, self.step + 1
+        generator = torch.Generator().manual_seed((plan.seed << 24) + self.step)
+        vector_to_parameters(self._weights, self._parameters)
+        self.network.zero_grad()
+        parts: dict[str, float] = {}
+        for _ in range(plan.batch):
+            problem = self._contents(generator)
+            output, terms = self._crops.backward(problem, generator, 1 / plan.batch)
+            for name, value in terms.items():
+                parts[name] = parts.get(name, 0.0) + value / plan.batch
+        loss = sum(parts.values())
+        gradient = torch.cat([_gradient(weight).flatten() for weight in self._parameters])
+        if not (math.isfinite(loss) and bool(torch.isfinite(gradient).all())):
+            raise NumericalError(
+                "train",
+                expected="finite losses",
+                got=f"{loss} at step {self.step}",
+                remedy="use a smaller --learning-rate",
+            )
+        self._weights.grad = gradient
+        self._optimizer.lr = plan.rate_at(self.step)
+        self._optimizer.step()
+        share = min(_AVERAGED, self.step / (self.step + 10))
+        self._average.lerp_(self._weights, 1 - share)
+        vector_to_parameters(self._average.clone(), self._parameters)
+        self.losses = [*self.losses, loss][-2 * _WINDOW :]
+        return Progress(
+            step=self.step,
+            steps=plan.steps,
+            phase=1,
+            phases=1,
+            fraction_done=self.step / plan.steps,
+            loss=loss,
+            parts=parts,
+            values=output,
+            state=self._state,
+        )
+
+    def has_settled(self) -> bool:
+        """Whether the mean loss falls no faster than the tolerance allows."""
+        if self.plan.tolerance <= 0 or len(self.losses) < 2 * _WINDOW:
+            return False
+        before, after = sum(self.losses[:_WINDOW]), sum(self.losses[_WINDOW:])
+        return before - after < self.plan.tolerance * before
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "losses": list(self.losses),
+            "weights": self._weights,
+            "average": self._average,
+            "optimizer": self._optimizer.state,
+        }
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state that was read from a file."""
+        with state_errors():
+            losses = state["losses"]
+            valid = is_count(state["step"]) and isinstance(losses, list) and len(losses) < 1000
+            if not valid or not all(map(is_number, losses)):
+                raise ValueError("no state of a training")
+            for name in ("weights", "average"):
+                stored = state[name]
+                if stored.shape != self._weights.shape or stored.dtype != torch.float32:
+                    raise ValueError(f"{name} of another network")
+            self._optimizer.load(dict(state["optimizer"]))
+            self.step, self.losses = state["step"], [*losses]
+            self._weights.copy_(state["weights"])
+            self._average.copy_(state["average"])
+            vector_to_parameters(self._average.clone(), self._parameters)
+
+
+@dataclass
+class _CropLoss:
+    """Evaluates a network on crops of contents.
+
+    Args:
+        network: the network.
+        objective: makes the objective of a crop.
+        crop: samples of a crop along each axis at most.
+    """
+
+    network: TransformNet
+    objective: TransferObjective
+    crop: int
+    _terms: list[tuple[tuple[int, ...], list[Tensor], list[Term]]] = field(default_factory=list)
+
+    def backward(
+        self, problem: TransferProblem, generator: torch.Generator, weight: float
+    ) -> tuple[Tensor, Mapping[str, float]]:
+        """Add the gradient of one crop's loss to that of the weights.
+
+        Returns:
+            The output of the network, and the weighted terms of the loss by name.
+        """
+        content = problem.content
+        assert content is not None
+        source = content if problem.initial is None else problem.initial(content)
+        statistics: FieldStatistics = field_statistics(source, self.network.basis)
+        slices = self._window(problem.size, generator)
+        window = (..., *slices)
+        target = content[window].contiguous()
+        origin = [part.start for part in slices]
+        output: Tensor = self.network(source[window], statistics, origin)
+        whole = tuple(target.shape[2:]) == problem.size
+        extra_terms = problem.extra_terms(problem.size) if problem.extra_terms and whole else ()
+        objective = self.objective.objective(
+            target,
+            problem.styles,
+            problem.spacing,
+            style_terms=self._style_terms(problem),
+            extra_terms=extra_terms,
+        )
+        evaluate = evaluate_whole
+        if problem.bounds is not None:
+            evaluate = evaluate_within(evaluate_whole, problem.bounds)
+        evaluation = evaluate(objective, output.detach())
+        output.backward(evaluation.gradient.to(output) * weight)
+        return output.detach(), evaluation.parts
+
+    def _window(self, size: Sequence[int], generator: torch.Generator) -> list[slice]:
+        slices = []
+        for extent in size:
+            length = min(extent, self.crop)
+            step = self.network.shape.stride  # positions of the pattern are multiples of it
+            start = step * int(
+                torch.randint((extent - length) // step + 1, (1,), generator=generator)
+            )
+            slices.append(slice(start, start + length))
+        return slices
+
+    def _style_terms(self, problem: TransferProblem) -> list[Term]:
+        """The terms of the styles, computed once for all contents of one size with equal styles."""
+        for size, styles, terms in self._terms:
+            if size == problem.size and _are_equal(styles, problem.compared_styles):
+                return terms
+        objective = self.objective
+        resizer = Resizer(
+            objective.device,
+            objective.fixed_axes,
+            objective.options.style_scale,
+            objective.backbone.shortest(objective.options.layers),
+        )
+        resize = partial(resizer.style_at, size=problem.size, style_grid=problem.style_grid)
+        terms = objective.style_terms(
+            [resize(style) for style in problem.compared_styles],
+            value_styles=[resize(style) for style in problem.styles],
+            known_bandwidth=problem.known_bandwidth,
+        )
+        entry = problem.size, list(problem.compared_styles), terms
+        self._terms = [*self._terms[1 - _MOST_TERMS :], entry]
+        return terms
+
+
+def _are_equal(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
+    return len(first) == len(second) and all(
+        one is other or (one.shape == other.shape and bool(torch.equal(one, other)))
+        for one, other in zip(first, second, strict=True)
+    )
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    return torch.zeros_like(weight) if weight.grad is None else weight.grad

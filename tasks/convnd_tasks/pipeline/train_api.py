@@ -1,0 +1,91 @@
+"""`convnd.train`: the training of a network for Python, on files and data in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnd.options import flags_of
+from convnd.registry import unknown_name
+from convnd_tasks.pipeline.in_memory import as_input, is_name, kind_of_grid
+from convnd_tasks.pipeline.training_options import TrainingOptions
+
+if TYPE_CHECKING:
+    from convnd.feedforward.transform_net import TransformNet
+    from convnd.transfer.progress import Progress
+    from convnd_tasks.pipeline.api import Data
+
+__all__ = ["train"]
+
+
+def train(
+    style: Data | Sequence[Data],
+    *,
+    dim: int | None = None,
+    data: str | os.PathLike[str] | Sequence[Data] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_message: Callable[[str], None] | None = None,
+    **options: Any,
+) -> TransformNet:
+    """Train a network that gives contents one style in a single pass, in any number of axes.
+
+    Args:
+        style: one style or several, of the types that `convnd.stylize` takes.
+        dim: number of spatial axes, where names, tensors or arrays do not tell.
+        data: a folder of contents, or contents in memory; None takes the built-in ones.
+        out: file to write the network to, for ``convnd stylize FILE style.safetensors``; None
+            writes none.
+        overwrite: whether the file may be replaced.
+        on_progress: is called with every step.
+        on_message: is called with lines that users should know.
+        options: fields of `TrainingOptions`: the names of the command line with underscores.
+
+    Returns:
+        The network, a ``torch.nn.Module``: values ``(B, C, *S)`` of about ``[0, 1]`` in, the same
+        shape out. Pictures have three channels; everything else has one, and its channels are the
+        batch.
+
+    Raises:
+        UsageError: an option does not exist, does not apply, or is out of range.
+        InputFileError: a style or content cannot be read, or does not fit.
+        NumericalError: a loss is not finite.
+
+    >>> import torch
+    >>> wave = torch.linspace(0, 99, 400).sin()
+    >>> net = train(wave, dim=1, data=[wave.abs()], steps=1, width=4, levels=1, blocks=1)
+    >>> tuple(net(torch.zeros(2, 1, 100)).shape)
+    (2, 1, 100)
+    """
+    from convnd_tasks.pipeline.training import TrainingJob, make_modality, open_job
+
+    names = flags_of(TrainingOptions)
+    for name in options:
+        if name not in names:
+            raise unknown_name("option", name, sorted(names))
+    chosen = TrainingOptions(**options)
+    styles = list(style) if isinstance(style, list | tuple) else [style]
+    target = None if out is None else Path(out)
+    folder = data if data is None or isinstance(data, str | os.PathLike) else None
+    contents = [] if data is None or isinstance(data, str | os.PathLike) else list(data)
+    if all(map(is_name, styles)) and not contents:
+        files = [os.fspath(one) for one in styles]
+        job = open_job(files, dim, None if folder is None else os.fspath(folder), chosen, target)
+    else:
+        grids = [as_input(one, dim, "style", None, "") for one in styles]
+        rank = grids[0].ndim
+        modality = make_modality(kind_of_grid(grids[0]), rank, chosen)
+        job = TrainingJob(
+            modality,
+            grids,
+            [f"style {number}" for number in range(1, len(grids) + 1)],
+            [as_input(one, rank, "content", None, "") for one in contents],
+            chosen,
+        )
+    result = job.run(target, overwrite=overwrite, on_progress=on_progress, on_message=on_message)
+    if result.stopped is not None:
+        raise result.stopped
+    return result.trained.network
