@@ -73,7 +73,7 @@ class NetworkShape:
     @property
     def stride(self) -> int:
         """Samples of the input along each axis for one of the lowest resolution."""
-        return 2**self.levels
+        return 1 << self.levels
 
     @property
     def end_kernel(self) -> int:
@@ -289,7 +289,8 @@ def channel_basis(channels: int) -> Tensor:
     if channels != 3:
         return torch.eye(channels)
     rows = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]])
-    return rows / rows.norm(dim=1, keepdim=True)
+    basis: Tensor = rows / rows.norm(dim=1, keepdim=True)
+    return basis
 
 
 def field_statistics(x: Tensor, basis: Tensor) -> FieldStatistics:
@@ -320,7 +321,8 @@ def wave_vectors(spatial_dims: int) -> Tensor:
     directions /= directions.norm(dim=1, keepdim=True)
     shares = torch.arange(_WAVES, device="cpu").remainder(4) / 3
     wavelengths = _SHORTEST_WAVE * (_LONGEST_WAVE / _SHORTEST_WAVE) ** shares
-    return directions * (2 * math.pi / wavelengths)[:, None]
+    vectors: Tensor = directions * (2 * math.pi / wavelengths)[:, None]
+    return vectors
 
 
 def plane_waves(x: Tensor, waves: Tensor, origin: Sequence[int]) -> Tensor:

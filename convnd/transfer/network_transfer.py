@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -163,9 +163,9 @@ def apply_network(
         statistics = FieldStatistics(*(values.to(device) for values in statistics))
         for tile in tiling:
             origin = [part.start for part in tile.crop]
-            values = network(field[(..., *tile.crop)].to(device), statistics, origin)
-            window = (..., *tile.windows[_OUTPUT])
-            output[window] = values[(..., *tile.crop_windows[_OUTPUT])].to(output)
+            values = network(field[_index(tile.crop)].to(device), statistics, origin)
+            part = values[_index(tile.crop_windows[_OUTPUT])]
+            output[_index(tile.windows[_OUTPUT])] = part.to(output)
     return result
 
 
@@ -176,9 +176,14 @@ def _tiled_statistics(field: Tensor, tiling: Tiling, basis: Tensor) -> FieldStat
     second = field.new_zeros((1, channels), dtype=torch.float64)
     matrix = basis.double()
     for tile in tiling:
-        flat = matrix @ field[(..., *tile.windows[_OUTPUT])].flatten(2).double()
+        flat = matrix @ field[_index(tile.windows[_OUTPUT])].flatten(2).double()
         first += flat.sum(2)
         second += flat.square().sum(2)
     mean = first / count
     variance = (second / count - mean.square()).clamp_min(0)
     return FieldStatistics(mean.to(field), variance.sqrt().to(field))
+
+
+def _index(window: Sequence[slice]) -> tuple[slice, ...]:
+    """The index of a window in values ``(B, C, *S)``."""
+    return (slice(None), slice(None), *window)

@@ -15,7 +15,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from convnd.errors import NumericalError
 from convnd.feedforward.transform_net import FieldStatistics, TransformNet, field_statistics
 from convnd.losses import Term
-from convnd.optimize import evaluate_whole, evaluate_within
+from convnd.optimize import Evaluator, evaluate_whole, evaluate_within
 from convnd.optimize.adam import Adam
 from convnd.optimize.base import is_count, is_number
 from convnd.optimize.state import state_errors
@@ -240,7 +240,7 @@ class _CropLoss:
         source = content if problem.initial is None else problem.initial(content)
         statistics: FieldStatistics = field_statistics(source, self.network.basis)
         slices = self._window(problem.size, generator)
-        window = (..., *slices)
+        window = (slice(None), slice(None), *slices)
         target = content[window].contiguous()
         origin = [part.start for part in slices]
         output: Tensor = self.network(source[window], statistics, origin)
@@ -253,7 +253,7 @@ class _CropLoss:
             style_terms=self._style_terms(problem),
             extra_terms=extra_terms,
         )
-        evaluate = evaluate_whole
+        evaluate: Evaluator = evaluate_whole
         if problem.bounds is not None:
             evaluate = evaluate_within(evaluate_whole, problem.bounds)
         evaluation = evaluate(objective, output.detach())

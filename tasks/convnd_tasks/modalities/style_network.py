@@ -89,7 +89,7 @@ def stored_style(style: Grid) -> Grid:
             slice(max(0, (extent - side) // 2), max(0, (extent - side) // 2) + side)
             for extent in size
         ]
-        values = values[(..., *window)]
+        values = values[(slice(None), slice(None), *window)]
     header = {"value_units": list(value_units(style))} if rank == 1 else {}
     return dataclasses.replace(style, values=values.contiguous(), header=header)
 

@@ -72,7 +72,7 @@ def train(
     folder = data if data is None or isinstance(data, str | os.PathLike) else None
     contents = [] if data is None or isinstance(data, str | os.PathLike) else list(data)
     if all(map(is_name, styles)) and not contents:
-        files = [os.fspath(one) for one in styles]
+        files = [os.fspath(one) for one in styles if isinstance(one, str | os.PathLike)]
         job = open_job(files, dim, None if folder is None else os.fspath(folder), chosen, target)
     else:
         grids = [as_input(one, dim, "style", None, "") for one in styles]

@@ -34,7 +34,7 @@ def small_network(rank: int, channels: int) -> TransformNet:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():  # biases and the last layer count as well
         for weight in network.parameters():
-            weight += 0.1 * torch.randn(weight.shape, generator=generator)
+            weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.1)
     network.style_mean.fill_(0.4)
     network.style_deviation.fill_(0.2)
     return network

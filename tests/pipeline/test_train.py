@@ -1,0 +1,231 @@
+"""Training of networks: every rank learns, a resumed run gives the same bytes, files are used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command_line import Run
+from convnd_tasks.pipeline.train_api import train
+from PIL import Image
+from torch import Tensor
+
+import convnd
+from convnd import io
+from convnd.errors import InputFileError, OutputExistsError, UnknownNameError, UsageError
+from convnd.feedforward.network_file import read_network
+
+SMALL: dict[str, Any] = {"width": 4, "levels": 1, "blocks": 1, "preview_every": 0}
+
+
+def smooth(shape: Sequence[int], seed: int, channels: int = 1) -> Tensor:
+    """Smooth noise ``(C, *S)`` in ``[0, 1]``."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, channels, *[5] * len(shape), generator=generator)
+    return convnd.nn.resize_nd(coarse, shape, mode="linear")[0]
+
+
+def pattern(shape: Sequence[int], channels: int = 1) -> Tensor:
+    """Stripes along the last axis."""
+    places = torch.arange(shape[-1]) * 1.3
+    return (0.5 + 0.5 * places.sin()).expand(channels, *shape).contiguous()
+
+
+def as_data(values: Tensor) -> Any:
+    if values.ndim == 3 and values.shape[0] == 3:  # a picture
+        return Image.fromarray((values * 255).byte().permute(1, 2, 0).numpy())
+    return values[0]
+
+
+CASES: dict[int, dict[str, Any]] = {
+    1: {"size": (512,), "crop": 512, "batch": 1},
+    2: {"size": (64, 56), "crop": 32, "batch": 2},
+    3: {"size": (20, 20, 20), "crop": 20, "batch": 1},
+    4: {"size": (1, 24, 1, 24), "crop": 24, "batch": 1},
+}
+
+
+@pytest.mark.parametrize("rank", CASES)
+def test_a_small_network_lowers_its_loss(rank: int) -> None:
+    case = dict(CASES[rank])
+    size = case.pop("size")
+    channels = 3 if rank == 2 else 1
+    losses: list[float] = []
+    network = train(
+        as_data(pattern(size, channels)),
+        dim=rank,
+        data=[as_data(smooth(size, 1, channels))],
+        steps=16,
+        size=0,
+        on_progress=lambda progress: losses.append(progress.loss),
+        **SMALL,
+        **case,
+    )
+    assert len(losses) == 16
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+    output = network(torch.rand(1, channels, *size))
+    assert output.shape == (1, channels, *size)
+
+
+def picture(path: Path, seed: int) -> Path:
+    values = smooth((40, 48), seed, 3)
+    Image.fromarray((values * 255).byte().permute(1, 2, 0).numpy()).save(path)
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    for number in (1, 2, 3):
+        picture(tmp_path / "photos" / f"{number}.png", number)
+    picture(tmp_path / "style.png", 9)
+    return tmp_path
+
+
+OPTIONS = ("--width", "4", "--levels", "1", "--blocks", "1", "--crop", "32", "--size", "0")
+
+
+def test_train_then_stylize_then_rerun(run: Run, files: Path) -> None:
+    words = ("train", "style.png", "--data", "photos", *OPTIONS, "--steps", "3", "-o")
+    code, out, err = run(*words, "net.safetensors", "--preview-every", "3")
+    assert (code, err) == (0, "")
+    assert out.startswith("net.safetensors  0.0")
+    with Image.open("net-preview.png") as preview:
+        assert preview.width > 100
+    assert not Path("net.safetensors.checkpoint").exists()
+    record = read_network("net.safetensors").record
+    assert record["convnd:steps_taken"] == "3"
+    assert json.loads(record["convnd:styles"])[0]["name"] == "style.png"
+    assert set(json.loads(record["convnd:losses"])) >= {"total", "content", "style"}
+
+    code, out, err = run("stylize", "photos/1.png", "net.safetensors", "-o", "a.png")
+    assert (code, err) == (0, "")
+    assert "one pass" in out
+    fields = io.read_provenance("a.png")
+    assert "convnd:steps" not in fields
+    assert "convnd:loss" not in fields
+    code, out, err = run("rerun", "a.png", "--inputs", "photos")
+    assert (code, err) == (0, "")
+    assert "the same bytes" in out
+
+    code, _, err = run("stylize", "photos/1.png", "net.safetensors", "-o", "b.png", "--tile", "16")
+    assert code == 0
+    assert "tiles" in err
+    first, tiled = (np.asarray(Image.open(name), int) for name in ("a.png", "b.png"))
+    assert np.abs(first - tiled).max() <= 1  # a value beside a half may round either way
+
+
+def test_options_of_results_apply_to_networks(run: Run, files: Path) -> None:
+    run("train", "style.png", "--data", "photos", *OPTIONS, "--steps", "2", "-o", "n.safetensors")
+    style = ("photos/1.png", "n.safetensors", "--size", "0")
+    mask = np.zeros((40, 48, 3), np.uint8)
+    mask[:, 24:] = 255
+    Image.fromarray(mask).save("where.png")
+    for name, words in {
+        "full": (),
+        "none": ("--strength", "0"),
+        "mask": ("--mask", "where.png"),
+        "luminance": ("--colors", "luminance"),
+    }.items():
+        assert run("stylize", *style, *words, "-o", f"{name}.png")[::2] == (0, "")
+    content = np.asarray(Image.open("photos/1.png"))
+    results = {
+        name: np.asarray(Image.open(f"{name}.png"))
+        for name in ("full", "none", "mask", "luminance")
+    }
+    assert (results["none"] == content).all()
+    assert (results["mask"][:, :24] == content[:, :24]).all()
+    assert (results["mask"][:, 24:] == results["full"][:, 24:]).all()
+    assert (results["luminance"] != results["full"]).any()
+    code, out, _ = run("stylize", "photos", "n.safetensors", "-o", "folder/")
+    assert code == 0
+    assert out.count("one pass") == 3
+
+
+def test_options_of_the_optimisation_are_refused(run: Run, files: Path) -> None:
+    run("train", "style.png", "--data", "photos", *OPTIONS, "--steps", "1", "-o", "n.safetensors")
+    for words in (
+        ("--steps", "5"),
+        ("--style-weight", "3"),
+        ("--backbone", "compact"),
+        ("--init", "random"),
+        ("style.png",),
+    ):
+        code, _, err = run("stylize", "photos/1.png", "n.safetensors", *words)
+        assert code == 2, words
+        assert err.count("\n") == 1
+    code, _, err = run("stylize", "n.safetensors", "--texture", "--dim", "2")
+    assert code == 2
+
+
+def test_a_network_for_other_data_is_refused(run: Run, files: Path) -> None:
+    run("train", "style.png", "--data", "photos", *OPTIONS, "--steps", "1", "-o", "n.safetensors")
+    code, _, err = run("stylize", "ecg", "n.safetensors")
+    assert code == 2
+    np.save("field.npy", np.random.default_rng(0).random((40, 40)))
+    code, _, err = run("stylize", "field.npy", "n.safetensors")
+    assert code != 0
+    assert err.count("\n") == 1
+    Path("other.safetensors").write_bytes(b"nothing of the kind")
+    code, _, err = run("stylize", "photos/1.png", "other.safetensors")
+    assert code != 0
+    assert "convnd train" in err
+    assert err.count("\n") == 1
+
+
+class Stopped(Exception):  # noqa: N818
+    """Ends a training between two steps."""
+
+
+def test_a_resumed_training_gives_the_same_bytes(files: Path) -> None:
+    style = Image.open(files / "style.png")
+    data = [Image.open(files / "photos" / f"{number}.png") for number in (1, 2, 3)]
+
+    def stop(progress: Any) -> None:
+        if progress.step == 5:
+            raise Stopped
+
+    options: dict[str, Any] = {**SMALL, "steps": 6, "crop": 32, "size": 0, "checkpoint_every": 2}
+    whole = train(style, dim=2, data=data, out=files / "a.safetensors", **options)
+    with pytest.raises(Stopped):
+        train(style, dim=2, data=data, out=files / "b.safetensors", on_progress=stop, **options)
+    assert (files / "b.safetensors.checkpoint").exists()
+    again = train(style, dim=2, data=data, out=files / "b.safetensors", resume=True, **options)
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), name
+    with pytest.raises(Stopped):
+        train(style, dim=2, data=data, out=files / "c.safetensors", on_progress=stop, **options)
+    options["learning_rate"] = 0.1
+    with pytest.raises(UsageError):  # the checkpoint is that of other options
+        train(style, dim=2, data=data, out=files / "c.safetensors", resume=True, **options)
+
+
+def test_faults_of_the_caller(run: Run, files: Path) -> None:
+    style = Image.open(files / "style.png")
+    with pytest.raises(UnknownNameError):
+        train(style, dim=2, stepz=3)
+    with pytest.raises(UsageError):
+        train(style, dim=2, steps=0)
+    with pytest.raises(InputFileError):
+        train(style, dim=2, data=[torch.rand(3, 4, 4)], steps=1)
+    assert run("train", "style.png", "-o", "net.pth")[0] == 2
+    assert run("train", "style.png", "--data", "style.png", "-o", "n.safetensors")[0] != 0
+    assert run("train", "cells", "--dim", "2", "--data", "nowhere")[0] != 0
+    Path("n.safetensors").write_bytes(b"mine")
+    with pytest.raises(OutputExistsError):
+        train(style, dim=2, data=[style], steps=1, out="n.safetensors")
+    assert Path("n.safetensors").read_bytes() == b"mine"
+
+
+def test_a_damaged_file_among_the_data_is_left_out(run: Run, files: Path) -> None:
+    (files / "photos" / "0.png").write_bytes(b"not a picture")
+    words = ("--data", "photos", *OPTIONS, "--steps", "2", "-o", "n.safetensors")
+    code, _, err = run("train", "style.png", *words)
+    assert code == 0
+    assert "left out" in err
+    assert "0.png" in err
