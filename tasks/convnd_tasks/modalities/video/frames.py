@@ -8,6 +8,7 @@ current one is optimised.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from convnd.optimize import Step, TiledEvaluation, evaluate_whole, has_converged
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.names import check_names
+from convnd.transfer.network_transfer import NetworkTransfer
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
 from convnd.transfer.style_transfer import StyleTransfer
@@ -49,7 +51,7 @@ from convnd_tasks.modalities.video.progress import (
 )
 from convnd_tasks.runtime.prefetch import prefetch
 
-__all__ = ["FrameStylizer", "make_frame_transfer"]
+__all__ = ["FrameStylizer", "NetworkFrameStylizer", "make_frame_transfer"]
 
 _FINISHED_OVER, _FINISHED_DECREASE = 4, 0.15
 """A first frame is finished when its loss falls by less than this share over so many steps: after
@@ -295,6 +297,38 @@ class FrameStylizer:
             loss=best.loss,
             parts=best.parts,
         )
+
+
+class NetworkFrameStylizer(FrameStylizer):
+    """Stylises each frame by one pass of a trained network, which holds nothing together by flow.
+
+    Neighbouring frames differ as their contents do: the network draws the same at the same place.
+
+    Args:
+        options: reads ``references``; frames stand alone (mode ``"independent"``).
+        transfer: the network.
+        on_message: is called with lines that users should know.
+    """
+
+    def __init__(
+        self,
+        options: VideoOptions,
+        transfer: NetworkTransfer,
+        on_message: Callable[[str], None] | None = None,
+    ) -> None:
+        self.options = dataclasses.replace(options, mode="independent")
+        self.styles = []
+        self._network = transfer
+        self._on_message = on_message
+
+    def _prepare(self, size: Sequence[int]) -> None:
+        del size
+
+    def _first_frame(
+        self, content: Tensor, to_progress: StepCallback
+    ) -> Generator[Progress, None, TransferOutcome]:
+        steps = self._network.run(TransferProblem(content, [content]), on_message=self._on_message)
+        return (yield from run_transfer(steps, to_progress))
 
 
 def _recorded(steps: Iterable[Progress], losses: list[tuple[int, float]]) -> Iterator[Progress]:

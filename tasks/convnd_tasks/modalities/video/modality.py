@@ -17,12 +17,14 @@ from convnd import io
 from convnd.errors import UsageError
 from convnd.grid import Grid
 from convnd.io.video.encoder import square_pixels
+from convnd.transfer.network_transfer import NetworkTransfer
 from convnd_tasks.modalities.base import Modality, TransferInputs
 from convnd_tasks.modalities.images.codec import color_moments, match_colors, pooled_moments
 from convnd_tasks.modalities.images.hidden import fill_hidden_pixels, mask_by_opacity
 from convnd_tasks.modalities.opening import check_no_content_options, open_grid
 from convnd_tasks.modalities.results import Figure, JobResult, Table
 from convnd_tasks.modalities.video.blocks import make_block_transfer, read_style_video
+from convnd_tasks.modalities.style_network import is_network, open_network
 from convnd_tasks.modalities.video.files import BLOCK_DEMO, DEMO, is_sample, open_video
 from convnd_tasks.modalities.video.finish import FrameFinisher, check_mask
 from convnd_tasks.modalities.video.frame_cache import FrameCache
@@ -67,6 +69,7 @@ class Videos(Modality):
         "init": "each frame starts from the one before, moved along the flow"
     }
     options: VideoOptions
+    _trained: NetworkTransfer | None = None
 
     def check(self) -> None:
         """See `Modality.check`."""
@@ -91,6 +94,10 @@ class Videos(Modality):
         """See `Modality.open`; videos are opened, and read frame by frame later."""
         if role == "mask":
             return open_video(name) if io.is_video(name) else mask_by_opacity(io.read(name))
+        if role == "style" and is_network(name):
+            trained = open_network(name, self.name, 2)
+            self._trained = NetworkTransfer(trained.network, self.options)
+            return trained.styles[0]
         video = io.is_video(name)
         if role == "content" or (self.settings.texture and (video or is_sample(name))):
             rate = self.settings.rate
@@ -135,7 +142,14 @@ class Videos(Modality):
             palette = pooled_moments([color_moments(style) for style in styles], weights)
         finisher = FrameFinisher(self.options, mask, self._frame_range, palette)
         return VideoTransfer(
-            self.options, self.settings, source, styles, finisher, lambda: self._network, messages
+            self.options,
+            self.settings,
+            source,
+            styles,
+            finisher,
+            lambda: self._network,
+            messages,
+            self._trained,
         )
 
     def checkpointer(self, output: Path | None, group: ProcessGroup | None) -> FrameCache:

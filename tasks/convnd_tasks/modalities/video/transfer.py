@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from convnd import io
 from convnd.errors import UsageError
+from convnd.transfer.network_transfer import NetworkTransfer
 from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.base import Transfer
 from convnd_tasks.modalities.video.blocks import BlockStylizer
 from convnd_tasks.modalities.video.figures import PreviewCollector
 from convnd_tasks.modalities.video.files import content_fingerprint
 from convnd_tasks.modalities.video.frame_cache import FINAL, FrameCache
-from convnd_tasks.modalities.video.frames import FrameStylizer
+from convnd_tasks.modalities.video.frames import FrameStylizer, NetworkFrameStylizer
 from convnd_tasks.modalities.video.input import StylizedFrame
 from convnd_tasks.modalities.video.result import VideoResult, mean_of, merge_second_pass
 
@@ -44,6 +45,7 @@ class VideoTransfer(Transfer):
         finisher: applies colours, strength and mask.
         network: gives the network of the job, see `make_frame_transfer` and `make_block_transfer`.
         messages: lines about the inputs.
+        trained: a trained network, which stylises each frame instead; or None.
     """
 
     options: VideoOptions
@@ -53,6 +55,7 @@ class VideoTransfer(Transfer):
     finisher: FrameFinisher
     network: Callable[[], Any]
     messages: Sequence[str] = ()
+    trained: NetworkTransfer | None = None
     record: dict[str, str] = dataclasses.field(default_factory=dict, init=False)
     _result: VideoResult | None = dataclasses.field(default=None, init=False)
 
@@ -67,6 +70,7 @@ class VideoTransfer(Transfer):
             video,
             self.finisher.fingerprint(),
             *self.styles,
+            *(() if self.trained is None else self.trained.network.state_dict().values()),
         ]
 
     def check_writable(self, path: Path) -> None:
@@ -197,6 +201,8 @@ class VideoTransfer(Transfer):
                 on_message=on_message,
                 transfer=self.network(),
             )
+        if self.trained is not None:
+            return NetworkFrameStylizer(self.options, self.trained, on_message)
         return FrameStylizer(self.options, self.styles, on_message, transfer=self.network())
 
 
