@@ -93,7 +93,9 @@ class TrainingJob:
         self.kind, self.dim, self.options = modality.name, modality.spatial_dims, options
         self.styles, self.names, self.modality = styles, names, modality
         self.contents, dim = contents, modality.spatial_dims
-        self.pool = _ContentPool(modality, styles, names, contents or _built_in(dim))
+        self.pool = _ContentPool(
+            modality, styles, names, contents or _built_in(dim), built_in=not contents
+        )
         defaults = _DEFAULTS.get(dim, _DEFAULTS_ABOVE)
         self.plan = TrainingPlan(
             steps=options.steps or defaults["steps"],
@@ -251,12 +253,14 @@ class _ContentPool:
         styles: open.
         style_names: of the styles.
         contents: names of files or of samples with ``#seed``, or grids.
+        built_in: whether the contents are samples.
     """
 
     modality: Modality
     styles: Sequence[Grid]
     style_names: Sequence[str]
     contents: Sequence[str | Grid]
+    built_in: bool = False
     on_message: Callable[[str], None] = field(default=lambda _: None)
     _encoded: dict[int, PreparedInputs] = field(default_factory=dict)
     _failed: set[int] = field(default_factory=set)
@@ -294,7 +298,8 @@ class _ContentPool:
                 if count == 1:
                     raise
                 self._failed.add(number)
-                self.on_message(f"left out: {error}")
+                if not self.built_in:  # not all of the built-in ones fit every style
+                    self.on_message(f"left out: {error}")
         raise InputFileError(
             "train",
             expected="a content that can be read and fits the styles",
@@ -306,12 +311,12 @@ class _ContentPool:
         content = self.contents[number]
         if isinstance(content, str):
             name, _, seed = content.partition("#")
-            if seed:
+            if self.built_in:
                 grid = samples.content(
                     name, spatial_dims=self.modality.spatial_dims, seed=int(seed)
                 )
             else:
-                grid = self.modality.open(content, "content")
+                name, grid = content, self.modality.open(content, "content")
         else:
             grid, name = content, "content"
         inputs = TransferInputs(content=grid, styles=self.styles, names=[name, *self.style_names])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.grid import Grid
+    from convnd.transfer.network_transfer import NetworkTransfer
     from convnd.transfer.style_transfer import StyleTransfer
 
 __all__ = ["PaintTransfer", "square_planes"]
@@ -48,7 +49,7 @@ class PaintTransfer(GridTransfer):
         self,
         inputs: TransferInputs,
         options: VolumeOptions,
-        engine: Callable[[Sequence[tuple[int, int]]], StyleTransfer],
+        engine: Callable[[Sequence[tuple[int, int]]], StyleTransfer | NetworkTransfer],
         *,
         integers: bool = False,
     ) -> None:
