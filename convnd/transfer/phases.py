@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convnd.losses import Objective
+from convnd.losses import Objective, StyleLoss
 from convnd.nn import resize_nd
 from convnd.optimize import (
     Evaluator,
@@ -127,7 +127,10 @@ class PhaseRunner:
             problem.size,
             scales=self._options.scales,
             steps=self._options.steps,
-            costs=[step_cost(network.backbone, network.options.layers) for network in networks],
+            costs=[
+                step_cost(network.backbone, network.options.layers, network.precision.dtype)
+                for network in networks
+            ],
             fixed_axes=resizer.fixed_axes,
             shortest=resizer.shortest,
         )
@@ -244,7 +247,9 @@ class PhaseRunner:
         work = last.work_before + last.work
         before = handover.steps, handover.rejected_steps
         samples = self._problem.styles[0].shape[0] * phase.samples
-        share_fixed = fixed_share_of_step(network.backbone, network.precision, samples)
+        share_fixed = fixed_share_of_step(
+            network.backbone, network.precision, samples, _count_statistics(objective)
+        )
         for step in self._optimize(
             objective,
             **handover.start(),
@@ -321,6 +326,12 @@ class PhaseRunner:
             extents = [stop - start for start, stop in field.local_box]
             values = state["optimizer"]["step"]["values"]
             check_field(values, (*self._problem.styles[0].shape[:2], *extents))
+
+
+def _count_statistics(objective: Objective) -> int:
+    """The numbers in the statistics that an objective compares at every step."""
+    losses = (term.loss for term in objective.terms)
+    return sum(loss.target.numel() for loss in losses if isinstance(loss, StyleLoss))
 
 
 def _local_part(values: Tensor, shards: ShardedField | None) -> Tensor:

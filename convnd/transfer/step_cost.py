@@ -28,37 +28,60 @@ _KERNEL = 250.0
 """The same for the transform of a kernel by Winograd's algorithm, for each of its weights."""
 
 
-def step_cost(backbone: Backbone, layers: Sequence[str]) -> float:
+_KEPT_KERNEL = 86.0
+"""The same for reading a kernel that was transformed once, for each of its weights."""
+
+_STATISTIC = 60.0
+"""The same for each number of the statistics that are compared, such as Gram matrices."""
+
+_COST_POWER = {torch.bfloat16: 0.5, torch.float32: 0.42}
+
+
+def step_cost(
+    backbone: Backbone, layers: Sequence[str], dtype: torch.dtype = torch.float32
+) -> float:
     """Return the time of a step, relative to other networks at equal numbers of samples.
 
     Part of it is arithmetic, which grows with the number of weights, and part is traffic of memory,
-    which grows with that of features. Their geometric mean gives 0.36 for compact relative to
-    VGG-19, and 0.34 was measured.
+    which grows with that of features. A power of their product gives 0.36 for compact relative to
+    VGG-19 in bfloat16, where 0.34 was measured, and 0.42 in float32, where 0.40 to 0.45 was.
 
     Args:
         backbone: the network.
         layers: whose features are computed.
+        dtype: number format of the features.
     """
     weights = sum(parameter.numel() for parameter in backbone.parameters())
     features = backbone.activation_bytes([64] * backbone.spatial_dims, layers)
-    return math.sqrt(max(1, weights) * max(1, features))
+    power = _COST_POWER.get(dtype, _COST_POWER[torch.float32])
+    return math.pow(max(1, weights) * max(1, features), power)
 
 
-def fixed_share_of_step(backbone: Backbone, precision: Precision, samples: int) -> float:
+def fixed_share_of_step(
+    backbone: Backbone, precision: Precision, samples: int, statistics: int = 0
+) -> float:
     """Return the `fixed_share` of a step with a network.
 
     Args:
         backbone: the network.
         precision: of its features.
         samples: positions of the input, of all items of the batch together.
+        statistics: numbers in the statistics that are compared.
     """
     work = multiplications_per_sample(backbone) * samples
-    transformed = count_transformed_weights(backbone) if precision.winograd else 0
-    return fixed_share(work, precision.dtype, transformed)
+    transformed = kept = 0
+    if precision.winograd:
+        transformed = count_transformed_weights(backbone)
+        kept = sum(w.numel() for w in backbone.parameters() if w.ndim > 2 and kernel_bytes(w))
+    return fixed_share(work, precision.dtype, transformed, kept, statistics)
 
 
 def fixed_share(
-    multiplications: float, dtype: torch.dtype = torch.float32, transformed_weights: int = 0
+    multiplications: float,
+    dtype: torch.dtype = torch.float32,
+    transformed_weights: int = 0,
+    kept_weights: int = 0,
+    statistics: int = 0,
 ) -> float:
     """Return the share of a step's time that does not depend on the size, from 0 to 1.
 
@@ -66,8 +89,11 @@ def fixed_share(
         multiplications: of a forward pass; 0 where they are not known.
         dtype: number format of the features.
         transformed_weights: see `count_transformed_weights`.
+        kept_weights: weights of the kernels that were transformed once.
+        statistics: numbers in the statistics that are compared.
     """
     fixed = _FIXED.get(dtype, _FIXED[torch.float32]) + _KERNEL * transformed_weights
+    fixed += _KEPT_KERNEL * kept_weights + _STATISTIC * statistics
     return fixed / (fixed + multiplications) if multiplications > 0 else 0.0
 
 
