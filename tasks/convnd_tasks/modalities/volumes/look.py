@@ -37,12 +37,14 @@ __all__ = [
     "Scan",
     "blend_noise",
     "match_sharpness",
+    "moderate_noise",
     "noise_of",
     "scheme_of",
     "transferable_noise",
 ]
 
 _ITERATIONS = 6
+_QUIET_HU = 10.0  # noise of a standard dose, which a scan with less may always take
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,28 @@ def blend_noise(
             blended = torch.stack([values * (weight / total) for values, weight in pairs]).sum(0)
             targets[tissue] = dataclasses.replace(own, values=blended)
     return targets
+
+
+def moderate_noise(
+    scan: Mapping[int, NoiseCovariance], targets: Mapping[int, NoiseCovariance], unit: str
+) -> dict[int, NoiseCovariance]:
+    """Targets with at least half and at most twice the variance of the scan's own noise.
+
+    The variance of noise is proportional to 1 / dose. The limit from above is 10 HU where that is
+    more; in other units, where a built-in style has 3 % of the signal, there is none.
+
+    Args:
+        scan: noise of the scan by tissue.
+        targets: see `blend_noise`.
+        unit: "HU", or "" for others.
+    """
+    moderate = {}
+    for tissue, target in targets.items():
+        own, variance = scan[tissue].variance, target.variance
+        highest = max(2 * own, _QUIET_HU**2) if unit == HU else math.inf
+        factor = min(max(variance, own / 2), highest) / variance if variance > 0 else 1.0
+        moderate[tissue] = dataclasses.replace(target, values=target.values * factor)
+    return moderate
 
 
 def _filters_of_style(

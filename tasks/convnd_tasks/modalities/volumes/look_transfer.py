@@ -28,6 +28,7 @@ from convnd_tasks.modalities.volumes.look import (
     Scan,
     blend_noise,
     match_sharpness,
+    moderate_noise,
     noise_of,
     scheme_of,
     transferable_noise,
@@ -83,6 +84,7 @@ class LookTransfer(Transfer):
         assert inputs.content is not None
         self._inputs, self._options, self._integers = inputs, options, integers
         self._scan, self._axes = inputs.content, Orientation(inputs.content)
+        self._moderate = MATCHING_STYLE in inputs.names
         self._mask = mask_weights(inputs.content, inputs.mask)
         weights = options.style_weights or (1.0,) * len(inputs.styles)
         pairs = [pair for pair in zip(inputs.styles, weights, strict=True) if pair[1] > 0]
@@ -196,9 +198,12 @@ class LookTransfer(Transfer):
 
     def _style_messages(self) -> list[str]:
         messages = []
-        if MATCHING_STYLE in self._inputs.names:
+        if self._moderate:
             name = default_style(self._scan, self._options.modality)
-            messages.append(f"style: built-in {name}, of the scan's modality")
+            messages.append(
+                f"style: built-in {name}, of the scan's modality; noise changes at most as half or "
+                "twice the dose would change it"
+            )
         ignored = self._options.ignored_by_look()
         if ignored:
             names = ", ".join("--" + name.replace("_", "-") for name in ignored)
@@ -208,7 +213,9 @@ class LookTransfer(Transfer):
     def _measure_change(self, scan: Scan, filters: Mapping[int, Filter]) -> LookChange:
         """Measure the noise of a frame after its sharpness was changed, and what has to change."""
         resolution = self._resolution
-        sharp = scan.with_values(apply_filters(scan.values, filters, scan.valid))
+        low, high = scan.values[scan.valid].aminmax()
+        filtered = apply_filters(scan.values, filters, scan.valid).clamp(low, high)
+        sharp = scan.with_values(torch.where(scan.valid, filtered, scan.values))
         scheme = scheme_of(scan, self._units.unit)
         before = transferable_noise(noise_of(sharp, scheme, resolution), scheme)
         targets = blend_noise(before, [look.noise for look in self._looks], self._weights)
@@ -217,6 +224,8 @@ class LookTransfer(Transfer):
             before = noise_of(sharp, scheme, resolution)
             styles = [noise_of(style, scheme, resolution) for style in self._styles]
             targets = blend_noise(before, styles, self._weights)
+        if self._moderate:
+            targets = moderate_noise(before, targets, self._units.unit)
         changes = noise_changes(before, targets, resolution, scheme)
         noise = torch.zeros_like(scan.values)
         return LookChange(scan, sharp.values, filters, noise, changes, scheme, before, targets)
@@ -235,13 +244,10 @@ class LookTransfer(Transfer):
         """The result of the largest strength at which every figure is safe."""
         scan = change.scan
         share = self._shares(frame)
-        low, high = scan.values[scan.valid].min(), scan.values[scan.valid].max()
         for strength in _STRENGTHS:
             weight = share * (strength * self._options.strength)
             expected = scan.values + weight * (change.expected - scan.values)
-            expected = torch.where(scan.valid, expected.clamp(low, high), scan.values)
-            result = (expected + weight * change.noise).clamp(low, high)
-            result = torch.where(scan.valid & (weight > 0), result, scan.values)
+            result = torch.where(scan.valid, expected + weight * change.noise, scan.values)
             changes = {
                 tissue: part.weakened(strength * self._options.strength)
                 for tissue, part in change.changes.items()
@@ -289,7 +295,8 @@ class LookTransfer(Transfer):
             deviations = f"from {first:.3g} to {last:.3g}{unit}"
             if f"{first:.3g}" == f"{last:.3g}":
                 deviations = f"{first:.3g}{unit}, as before"
-            say(f"{prefix}noise of {name}: {deviations}; the style has {style:.3g}")
+            aim = "the aim is" if self._moderate else "the style has"
+            say(f"{prefix}noise of {name}: {deviations}; {aim} {style:.3g}")
             self.record[f"noise_{name.replace(' ', '_')}{suffix}"] = (
                 f"{first:.4g} to {last:.4g}, style {style:.4g}"
             )

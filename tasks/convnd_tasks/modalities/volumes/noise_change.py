@@ -27,12 +27,11 @@ __all__ = ["NoiseChange", "change_noise", "filter_spectrum", "noise_changes", "p
 _LEAST_NOISE = 0.03
 """Share of the variance below which a difference of noise is none."""
 
-_FEWEST_MEAN = 500  # voxels whose mean counts
 _ENERGY = 1.5  # resolutions, sigma of the window that tells noise from structure
 _STRUCTURE = 4.0  # times the energy of noise, from which on it is structure
 _LARGEST_REMOVAL = 3.0  # standard deviations of what is removed
 _LARGEST_CHANGE = 5.5  # standard deviations of the tissue's noise
-_ROOM = 1.3  # deviations; a normal distribution that is cut there moves its mean by 5 % of one
+_LEVEL = 8.0  # resolutions, sigma of the window whose mean stays
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,13 @@ class NoiseChange:
     style: float
 
     def deviation_after(self, sigma: Sequence[float]) -> float:
-        """Standard deviation of the change after a blur.
+        """Standard deviation of the added noise after a blur.
 
         Args:
             sigma: of a Gaussian, in voxels along each axis.
         """
         pads = [math.ceil(4 * width) for width in reversed(sigma) for _ in range(2)]
-        kernels = [F.pad(kernel, pads) for kernel in (self.added, self.removed_noise)]
-        return math.sqrt(sum(float(gaussian(k, sigma).square().sum()) for k in kernels))
+        return float(gaussian(F.pad(self.added, pads), sigma).square().sum().sqrt())
 
     def weakened(self, share: float) -> NoiseChange:
         """A share of the change."""
@@ -132,28 +130,28 @@ def change_noise(
     adds = any(bool(change.added.any()) for change in changes.values())
     # Noise beyond the ends as well, so that it is as strong there as elsewhere.
     spectrum = torch.fft.rfftn(torch.randn(size, generator=generator)) if adds else None
-    total = torch.zeros_like(scan.values)
+    added, removed = torch.zeros_like(scan.values), torch.zeros_like(scan.values)
+    limit = torch.zeros_like(scan.values)  # noise of a neighbouring tissue may be much stronger
     for tissue, change in changes.items():
-        share = tissues.share(tissue)
+        share, mask = tissues.share(tissue), tissues.mask(tissue)
         if not bool(share.any()):
             continue
+        limit[mask] = _LARGEST_CHANGE * max(change.scan, change.style)
         if bool(change.removed.any()):
             # Within the tissue, so that its borders are no structure.
-            residual = tissue_residual(scan.values, tissues.mask(tissue), scan.spacing, resolution)
+            residual = tissue_residual(scan.values, mask, scan.spacing, resolution)
             fine = filter_spectrum(torch.fft.rfftn(residual, size), change.removed, size, shape)
-            total -= share * _noise_like(fine, change.removed_noise, scan, resolution)
+            removed -= share * _noise_like(fine, change.removed_noise, scan, resolution)
         if spectrum is not None and bool(change.added.any()):
-            added = filter_spectrum(spectrum, change.added, size, shape)
-            total += share * added * _room(scan, tissues.mask(tissue), change, resolution)
-    for tissue in changes:  # noise has no mean, so that a tissue keeps its own
-        core = tissues.core(tissue, depth=4)
-        core = core if int(core.sum()) > _FEWEST_MEAN else tissues.core(tissue)
-        if bool(core.any()):
-            total -= tissues.share(tissue) * total[core].mean()
-    limit = torch.zeros_like(total)  # noise of a neighbouring tissue may be much stronger
-    for tissue, change in changes.items():
-        limit[tissues.mask(tissue)] = _LARGEST_CHANGE * max(change.scan, change.style)
-    return total.clamp(-limit, limit)
+            added += share * filter_spectrum(spectrum, change.added, size, shape)
+    values = scan.values[scan.valid]
+    low, high = values.min(), values.max()
+    quiet = (scan.values + _levelled(removed, scan, tissues, resolution)).clamp(low, high)
+    # Room on both sides alike, so that the ends of the range cut no mean: air in CT was cut there
+    # before, and magnitudes of air have a deviation of half their mean (Rayleigh).
+    room = torch.minimum(quiet - low, high - quiet).clamp(min=0)
+    noise = _levelled(added, scan, tissues, resolution).clamp(-room, room)
+    return (quiet + noise - scan.values).clamp(-limit, limit)
 
 
 def padded_size(shape: Sequence[int], kernels: Sequence[Tensor]) -> list[int]:
@@ -200,19 +198,17 @@ def _noise_change(scan: NoiseCovariance, style: NoiseCovariance, resolution: flo
     return NoiseChange(added, removed, removed_noise, scan.deviation, style.deviation)
 
 
-def _room(scan: Scan, mask: Tensor, change: NoiseChange, resolution: float) -> Tensor | float:
-    """The share of a tissue's noise for which there is room within the scan's range of values.
-
-    Values that were cut at the ends of the range, as air in CT, have less noise, and magnitudes in
-    air have a deviation of half their mean (Rayleigh). More noise would change the mean there.
-    """
-    if change.style <= 0:
-        return 1.0
-    widths = sigmas(scan.spacing, 2 * resolution, min(scan.spacing))
-    mean = local_mean(scan.values, mask.float(), widths)
-    values = scan.values[scan.valid]
-    room = torch.minimum(mean - values.min(), values.max() - mean)
-    return (room / (_ROOM * change.style)).clamp(0, 1)
+def _levelled(change: Tensor, scan: Scan, tissues: TissueMap, resolution: float) -> Tensor:
+    """A change without its local mean in each tissue, so that a tissue keeps its own mean."""
+    if not bool(change.any()):
+        return change
+    widths = sigmas(scan.spacing, _LEVEL * resolution, min(scan.spacing))
+    for tissue in range(len(tissues.scheme.names)):
+        mask = tissues.mask(tissue)
+        if bool(mask.any()):
+            mean = local_mean(change, mask.float(), widths, repeat=False)
+            change = torch.where(mask, change - mean, change)
+    return change
 
 
 def _kernel(transfer: Tensor) -> Tensor:

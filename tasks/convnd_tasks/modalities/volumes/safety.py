@@ -32,6 +32,7 @@ _TAIL = 4.5
 _DICE = 0.98
 _LEAST_DICE = 0.95  # noise that hides more of the anatomy is no longer only a look
 _DICE_SCATTER = 0.005
+_SEPARATION = 0.65
 _CHUNK = 1_000_000  # voxels that are judged at once
 _EMPHYSEMA = -950.0  # HU
 _LAA_POINTS = 1.0
@@ -104,10 +105,8 @@ def measure_safety(
         *_tissue_means(scan, result, tissues, unit),
         *_largest_changes(expected, result, tissues, changes),
         *structures,
-        *(
-            _segmentation(scan, expected, result, tissues, changes, resolution)
-            if structures
-            else []
+        *_segmentation(
+            scan, expected, result, tissues, changes, resolution, always=bool(structures)
         ),
         *(_dark_lung(scan, expected, result, tissues, changes) if scheme == HOUNSFIELD else []),
     ]
@@ -188,19 +187,22 @@ def _segmentation(
     tissues: TissueMap,
     changes: Mapping[int, NoiseChange],
     resolution: float,
+    *,
+    always: bool,
 ) -> list[SafetyFigure]:
     """Dice (1945) of the classes between Otsu's thresholds, the mean over two and three classes.
 
-    The noise that a style has moves voxels across a threshold that lies within a tissue, whatever
-    adds it. Where it explains less overlap than the limit, what it explains is the limit.
+    Noise that is added moves voxels across a threshold that lies within a tissue, whatever adds it.
+    Where it explains less overlap than the limit, what it explains is the limit. Noise that is
+    removed explains nothing: it may be anatomy.
     """
     weight = scan.valid.float()
     widths = sigmas(scan.spacing, _SEGMENT_SIGMA * resolution, min(scan.spacing))
     first, second = (
         local_mean(values, weight, widths)[scan.valid] for values in (expected, result)
     )
-    if not first.numel():
-        return []
+    if not first.numel() or not (always or _separation(first) > _SEPARATION):
+        return []  # the classes are those of noise
     noise = first.new_full((len(tissues.scheme.names),), 1e-30)
     for number, change in changes.items():
         noise[number] += change.deviation_after(widths)
@@ -228,6 +230,16 @@ def _segmentation(
     return figures
 
 
+def _separation(values: Tensor) -> float:
+    """Share of the variance between Otsu's two classes; that of normal noise is 2 / pi."""
+    upper = values >= otsu_limits([values], 2)[0]
+    share = float(upper.float().mean())
+    if share in (0.0, 1.0):
+        return 0.0
+    distance = float(values[upper].mean() - values[~upper].mean())
+    return share * (1 - share) * distance**2 / max(float(values.var()), 1e-300)
+
+
 def _dark_lung(
     scan: Scan,
     expected: Tensor,
@@ -240,17 +252,17 @@ def _dark_lung(
     mask = tissues.mask(lung)
     if int(mask.sum()) < 20 * _FEWEST or lung not in changes:
         return []
-    before, after = expected[mask], result[mask]
-    change = changes[lung]
-    if change.style < change.scan:
-        explained = (before < _EMPHYSEMA).float()
-    else:
+    before, after = expected[mask], (result[mask] < _EMPHYSEMA).float()
+    explained = (before < _EMPHYSEMA).float()
+    if changes[lung].style >= changes[lung].scan:
         # The share of a normal distribution around each voxel that is below.
         widths = sigmas(scan.spacing, _SEGMENT_SIGMA * 2 * min(scan.spacing), min(scan.spacing))
         variance = local_mean((result - expected).square(), mask.float(), widths)[mask]
-        distance = (_EMPHYSEMA - before) / (2 * variance).sqrt().clamp(min=1e-6)
-        explained = 0.5 + 0.5 * torch.erf(distance)
-    beyond = (after < _EMPHYSEMA).float() - explained
+        below = torch.special.ndtr((_EMPHYSEMA - before) / variance.sqrt().clamp(min=1e-6))
+        low = float(scan.values[scan.valid].min())
+        # Near the end of the range there is no room for noise that reaches the limit.
+        explained = torch.where(_EMPHYSEMA - before > before - low, explained, below)
+    beyond = after - explained
     points = float(beyond.mean())
     # Noise of few voxels scatters; blocks that are longer than it correlates tell by how much.
     field = torch.zeros_like(expected)

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from convnd_tasks.modalities.volumes.smoothing import (
     erode,
-    filter_axis,
     gaussian,
     local_mean,
     sigmas,
@@ -97,13 +96,20 @@ class Filter:
     amount: float
     unit: float
 
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the Gaussian, in samples."""
+        return (-self.amount if self.amount < 0 else _MASK_SHARPENING) * self.unit
+
+    def mix(self, values: Tensor, blurred: Tensor) -> Tensor:
+        """The filtered values, from those before and behind the Gaussian."""
+        return blurred if self.amount < 0 else values + self.amount * (values - blurred)
+
     def matrix(self, extent: int) -> Tensor:
-        """The filter as a matrix, float64; it repeats the outermost samples."""
+        """The filter along one axis as a matrix, float64; it repeats the outermost samples."""
         identity = torch.eye(extent, dtype=torch.float64)
-        width = -self.amount if self.amount < 0 else _MASK_SHARPENING
         # The columns of a filter are what it makes of unit impulses.
-        blurred = gaussian(identity[None], (0.0, width * self.unit, 0.0))[0]
-        return blurred if self.amount < 0 else identity + self.amount * (identity - blurred)
+        return self.mix(identity, gaussian(identity[None], (0.0, self.sigma, 0.0))[0])
 
 
 def measure_edges(
@@ -230,8 +236,11 @@ def apply_filters(values: Tensor, filters: Mapping[int, Filter], valid: Tensor) 
     if not bool(valid.all()):
         widths = [2.0 * filters[axis].unit if axis in filters else 0.0 for axis in range(3)]
         filled = torch.where(valid, values, local_mean(values, weight, widths))
-    for axis, along in filters.items():
-        filled = filter_axis(filled, along.matrix(values.shape[axis]), axis)
+    for amount in sorted({along.amount for along in filters.values()}):
+        # Axes of one amount together: one after the other would sharpen corners twice.
+        alike = {axis: along for axis, along in filters.items() if along.amount == amount}
+        blurred = gaussian(filled, [alike[n].sigma if n in alike else 0.0 for n in range(3)])
+        filled = next(iter(alike.values())).mix(filled, blurred)
     return torch.where(valid, filled, values)
 
 

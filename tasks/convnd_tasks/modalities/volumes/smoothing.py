@@ -38,16 +38,18 @@ def sigmas(spacing: Sequence[float], sigma: float, finest: float) -> list[float]
     return [sigma / step if step <= 2.5 * finest else 0.0 for step in spacing]
 
 
-def gaussian(values: Tensor, sigma: Sequence[float]) -> Tensor:
-    """Apply a Gaussian to a volume ``(D, H, W)``; its outermost voxels are repeated.
+def gaussian(values: Tensor, sigma: Sequence[float], *, repeat: bool = True) -> Tensor:
+    """Apply a Gaussian to a volume ``(D, H, W)``.
 
     Args:
         values: the volume.
         sigma: standard deviation in voxels along each axis; 0 leaves an axis as it is.
+        repeat: whether the outermost voxels are repeated beyond the ends, or zeros lie there.
     """
     for axis, width in enumerate(sigma):
         if width > 0:
-            values = filter_axis(values, _gaussian_matrix(values.shape[axis], width), axis)
+            matrix = _gaussian_matrix(values.shape[axis], width, repeat)
+            values = filter_axis(values, matrix, axis)
     return values
 
 
@@ -62,19 +64,23 @@ def filter_axis(values: Tensor, matrix: Tensor, axis: int) -> Tensor:
     return (matrix @ values.flatten(1)).view_as(values)
 
 
-def local_mean(values: Tensor, weight: Tensor, sigma: Sequence[float]) -> Tensor:
+def local_mean(
+    values: Tensor, weight: Tensor, sigma: Sequence[float], *, repeat: bool = True
+) -> Tensor:
     """The mean of the neighbours with a weight above 0, weighted by a Gaussian.
 
     Args:
         values: ``(D, H, W)``, finite.
         weight: in ``[0, 1]``, of the same shape; neighbours of weight 0 have no influence.
         sigma: see `gaussian`.
+        repeat: see `gaussian`.
 
     Returns:
         0 where no neighbour has a weight.
     """
-    share = gaussian(weight, sigma)
-    return torch.where(share > 1e-4, gaussian(values * weight, sigma) / share.clamp(min=1e-4), 0.0)
+    share = gaussian(weight, sigma, repeat=repeat)
+    mean = gaussian(values * weight, sigma, repeat=repeat) / share.clamp(min=1e-4)
+    return torch.where(share > 1e-4, mean, 0.0)
 
 
 def erode(mask: Tensor, reach: Sequence[int]) -> Tensor:
@@ -151,13 +157,16 @@ def fft_length(least: int) -> int:
 
 
 @lru_cache(maxsize=32)
-def _gaussian_matrix(extent: int, sigma: float) -> Tensor:
-    """The matrix ``(extent, extent)`` of a Gaussian filter that repeats the edges."""
+def _gaussian_matrix(extent: int, sigma: float, repeat: bool) -> Tensor:
+    """The matrix ``(extent, extent)`` of a Gaussian filter, see `gaussian`."""
     reach = min(math.ceil(4 * sigma), extent - 1)
     offsets = torch.arange(-reach, reach + 1)
     kernel = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
     kernel = kernel / kernel.sum()
-    columns = (torch.arange(extent)[:, None] + offsets).clamp(0, extent - 1)
+    columns = torch.arange(extent)[:, None] + offsets
+    weights = kernel.expand(extent, -1)
+    if not repeat:
+        weights = weights * ((columns >= 0) & (columns < extent))
     return torch.zeros(extent, extent, dtype=torch.float64).scatter_add_(
-        1, columns, kernel.expand(extent, -1)
+        1, columns.clamp(0, extent - 1), weights
     )
