@@ -121,10 +121,6 @@ class Look:
         values = value_quantiles(scan.values, scan.spacing, scan.valid, resolution)
         return cls(noise, edges, strengths, values)
 
-    def without_edges(self) -> Look:
-        """The look whose sharpness is not transferred."""
-        return dataclasses.replace(self, edges={})
-
 
 def scheme_of(scan: Scan, unit: str) -> Scheme:
     """The tissues of a scan: by Hounsfield units in CT, three classes of its values elsewhere."""

@@ -259,7 +259,7 @@ def anatomy(
             *(style.noise[number] for style in styles if number in style.noise),
         ]
         largest = max(other.deviation for other in others)
-        changes[number] = NoiseChange(zero, zero, zero, noise.deviation, largest)
+        changes[number] = NoiseChange(zero, zero, 0.0, noise.deviation, largest)
     figures = measure_safety(
         before.scan, before.scan.values, result, before.scheme, changes, before.resolution, unit
     )

@@ -155,7 +155,7 @@ class LookTransfer(Transfer):
         ]
         # The edges of a phantom are sharper than any anatomy's.
         self._looks = [
-            look.without_edges() if grid.header.get(PHANTOM) else look
+            dataclasses.replace(look, edges={}) if grid.header.get(PHANTOM) else look
             for look, grid in zip(looks, self._units.styles, strict=True)
         ]
 
@@ -249,7 +249,9 @@ class LookTransfer(Transfer):
             expected = scan.values + weight * (change.expected - scan.values)
             result = torch.where(scan.valid, expected + weight * change.noise, scan.values)
             changes = {
-                tissue: part.weakened(strength * self._options.strength)
+                tissue: dataclasses.replace(
+                    part, added=part.added * (strength * self._options.strength)
+                )
                 for tissue, part in change.changes.items()
             }
             figures = measure_safety(

@@ -19,7 +19,7 @@ from convnd_tasks.modalities.volumes.noise_covariance import (
     power_spectrum,
     tissue_residual,
 )
-from convnd_tasks.modalities.volumes.smoothing import fft_length, gaussian, local_mean, sigmas
+from convnd_tasks.modalities.volumes.smoothing import fft_length, gaussian, sigmas
 from convnd_tasks.modalities.volumes.tissues import Scheme, TissueMap
 
 __all__ = ["NoiseChange", "change_noise", "filter_spectrum", "noise_changes", "padded_size"]
@@ -41,14 +41,14 @@ class NoiseChange:
     Args:
         added: filter that turns white noise into the noise that is added.
         removed: filter that takes the noise that is removed out of the scan.
-        removed_noise: filter that turns white noise into noise like that which is removed.
+        removed_deviation: standard deviation of the noise that is removed.
         scan: standard deviation of the scan's noise.
         style: standard deviation of the style's noise.
     """
 
     added: Tensor
     removed: Tensor
-    removed_noise: Tensor
+    removed_deviation: float
     scan: float
     style: float
 
@@ -60,18 +60,6 @@ class NoiseChange:
         """
         pads = [math.ceil(4 * width) for width in reversed(sigma) for _ in range(2)]
         return float(gaussian(F.pad(self.added, pads), sigma).square().sum().sqrt())
-
-    def weakened(self, share: float) -> NoiseChange:
-        """A share of the change."""
-        filters = {
-            name: getattr(self, name) * share for name in ("added", "removed", "removed_noise")
-        }
-        return dataclasses.replace(self, **filters)
-
-    def only_adding(self) -> NoiseChange:
-        """The change without what it removes."""
-        none = torch.zeros_like(self.removed)
-        return dataclasses.replace(self, removed=none, removed_noise=none)
 
 
 def noise_changes(
@@ -106,7 +94,9 @@ def noise_changes(
     }
     # What looks like noise in a tissue without flat places may be anatomy, and stays.
     return {
-        tissue: known[other] if tissue == other and scheme.strict else known[other].only_adding()
+        tissue: known[other]
+        if tissue == other and scheme.strict
+        else dataclasses.replace(known[other], removed=torch.zeros_like(known[other].removed))
         for tissue, other in nearest.items()
     }
 
@@ -141,7 +131,7 @@ def change_noise(
             # Within the tissue, so that its borders are no structure.
             residual = tissue_residual(scan.values, mask, scan.spacing, resolution)
             fine = filter_spectrum(torch.fft.rfftn(residual, size), change.removed, size, shape)
-            removed -= share * _noise_like(fine, change.removed_noise, scan, resolution)
+            removed -= share * _noise_like(fine, change.removed_deviation, scan, resolution)
         if spectrum is not None and bool(change.added.any()):
             added += share * filter_spectrum(spectrum, change.added, size, shape)
     values = scan.values[scan.valid]
@@ -185,7 +175,8 @@ def filter_spectrum(
 
 def _noise_change(scan: NoiseCovariance, style: NoiseCovariance, resolution: float) -> NoiseChange:
     own, target = power_spectrum(scan.values), power_spectrum(style.values)
-    added = removed = removed_noise = torch.zeros_like(scan.values)
+    added = removed = torch.zeros_like(scan.values)
+    deviation = 0.0
     if float((target - own).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
         lacking = style.values - scan.values
         added = _kernel(fit_spectrum(lacking, scan.spacing, resolution).sqrt())
@@ -194,8 +185,9 @@ def _noise_change(scan: NoiseCovariance, style: NoiseCovariance, resolution: flo
         ratio = target / own.clamp(min=1e-12 * float(own.max()))
         visible = high_pass_power(own.shape, scan.spacing, resolution) > 0.02
         transfer = torch.where(visible, 1 - ratio.clamp(0, 1).sqrt(), 0.0)
-        removed, removed_noise = _kernel(transfer), _kernel(own.sqrt() * transfer)
-    return NoiseChange(added, removed, removed_noise, scan.deviation, style.deviation)
+        removed = _kernel(transfer)
+        deviation = float(_kernel(own.sqrt() * transfer).square().sum().sqrt())
+    return NoiseChange(added, removed, deviation, scan.deviation, style.deviation)
 
 
 def _levelled(change: Tensor, scan: Scan, tissues: TissueMap, resolution: float) -> Tensor:
@@ -206,8 +198,11 @@ def _levelled(change: Tensor, scan: Scan, tissues: TissueMap, resolution: float)
     for tissue in range(len(tissues.scheme.names)):
         mask = tissues.mask(tissue)
         if bool(mask.any()):
-            mean = local_mean(change, mask.float(), widths, repeat=False)
-            change = torch.where(mask, change - mean, change)
+            # Zeros around it: repeated outermost voxels would count more than others.
+            share, total = (
+                gaussian(part, widths, repeat=False) for part in (mask.float(), change * mask)
+            )
+            change = torch.where(mask, change - total / share.clamp(min=1e-4), change)
     return change
 
 
@@ -217,20 +212,10 @@ def _kernel(transfer: Tensor) -> Tensor:
     return kernel.float()
 
 
-def _noise_like(fine: Tensor, noise: Tensor, scan: Scan, resolution: float) -> Tensor:
-    """Return the part of a fine component that is noise.
-
-    This is all of it where it is as strong as noise alone, and nothing at structures.
-
-    Args:
-        fine: the component.
-        noise: filter that makes such a component of white noise.
-        scan: has the same grid.
-        resolution: see `Look.measure`.
-    """
+def _noise_like(fine: Tensor, deviation: float, scan: Scan, resolution: float) -> Tensor:
+    """The part of a fine component that is noise: all where it is as strong as noise alone."""
     widths = sigmas(scan.spacing, _ENERGY * resolution, min(scan.spacing))
-    variance = float(noise.square().sum())
     energy = gaussian(fine.square(), widths)
-    share = (_STRUCTURE - energy / max(variance, 1e-30)) / (_STRUCTURE - 1)
-    limit = _LARGEST_REMOVAL * math.sqrt(variance)
+    share = (_STRUCTURE - energy / max(deviation**2, 1e-30)) / (_STRUCTURE - 1)
+    limit = _LARGEST_REMOVAL * deviation
     return (share.clamp(0, 1) * fine).clamp(-limit, limit)

@@ -64,23 +64,19 @@ def filter_axis(values: Tensor, matrix: Tensor, axis: int) -> Tensor:
     return (matrix @ values.flatten(1)).view_as(values)
 
 
-def local_mean(
-    values: Tensor, weight: Tensor, sigma: Sequence[float], *, repeat: bool = True
-) -> Tensor:
+def local_mean(values: Tensor, weight: Tensor, sigma: Sequence[float]) -> Tensor:
     """The mean of the neighbours with a weight above 0, weighted by a Gaussian.
 
     Args:
         values: ``(D, H, W)``, finite.
         weight: in ``[0, 1]``, of the same shape; neighbours of weight 0 have no influence.
         sigma: see `gaussian`.
-        repeat: see `gaussian`.
 
     Returns:
         0 where no neighbour has a weight.
     """
-    share = gaussian(weight, sigma, repeat=repeat)
-    mean = gaussian(values * weight, sigma, repeat=repeat) / share.clamp(min=1e-4)
-    return torch.where(share > 1e-4, mean, 0.0)
+    share = gaussian(weight, sigma)
+    return torch.where(share > 1e-4, gaussian(values * weight, sigma) / share.clamp(min=1e-4), 0.0)
 
 
 def erode(mask: Tensor, reach: Sequence[int]) -> Tensor:
