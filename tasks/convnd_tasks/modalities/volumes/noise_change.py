@@ -191,16 +191,20 @@ def _noise_change(scan: NoiseCovariance, style: NoiseCovariance, resolution: flo
 
 
 def _levelled(change: Tensor, scan: Scan, tissues: TissueMap, resolution: float) -> Tensor:
-    """A change without its local mean in each tissue, so that a tissue keeps its own mean."""
+    """A change without its local mean in each tissue, so that a tissue keeps its own mean.
+
+    That of a tissue without its border, where it has such voxels.
+    """
     if not bool(change.any()):
         return change
     widths = sigmas(scan.spacing, _LEVEL * resolution, min(scan.spacing))
     for tissue in range(len(tissues.scheme.names)):
-        mask = tissues.mask(tissue)
+        mask, core = tissues.mask(tissue), tissues.core(tissue)
         if bool(mask.any()):
+            inner = core if bool(core.any()) else mask
             # Zeros around it: repeated outermost voxels would count more than others.
             share, total = (
-                gaussian(part, widths, repeat=False) for part in (mask.float(), change * mask)
+                gaussian(part, widths, repeat=False) for part in (inner.float(), change * inner)
             )
             change = torch.where(mask, change - total / share.clamp(min=1e-4), change)
     return change
