@@ -121,27 +121,29 @@ def change_noise(
     # Noise beyond the ends as well, so that it is as strong there as elsewhere.
     spectrum = torch.fft.rfftn(torch.randn(size, generator=generator)) if adds else None
     added, removed = torch.zeros_like(scan.values), torch.zeros_like(scan.values)
-    limit = torch.zeros_like(scan.values)  # noise of a neighbouring tissue may be much stronger
     for tissue, change in changes.items():
-        share, mask = tissues.share(tissue), tissues.mask(tissue)
+        share = tissues.share(tissue)
         if not bool(share.any()):
             continue
-        limit[mask] = _LARGEST_CHANGE * max(change.scan, change.style)
         if bool(change.removed.any()):
             # Within the tissue, so that its borders are no structure.
+            mask = tissues.mask(tissue)
             residual = tissue_residual(scan.values, mask, scan.spacing, resolution)
             fine = filter_spectrum(torch.fft.rfftn(residual, size), change.removed, size, shape)
             removed -= share * _noise_like(fine, change.removed_deviation, scan, resolution)
         if spectrum is not None and bool(change.added.any()):
             added += share * filter_spectrum(spectrum, change.added, size, shape)
-    values = scan.values[scan.valid]
-    low, high = values.min(), values.max()
+    del spectrum, share
+    low, high = scan.values[scan.valid].aminmax()
     quiet = (scan.values + _levelled(removed, scan, tissues, resolution)).clamp(low, high)
     # Room on both sides alike, so that the ends of the range cut no mean: air in CT was cut there
     # before, and magnitudes of air have a deviation of half their mean (Rayleigh).
     room = torch.minimum(quiet - low, high - quiet).clamp(min=0)
     noise = _levelled(added, scan, tissues, resolution).clamp(-room, room)
-    return (quiet + noise - scan.values).clamp(-limit, limit)
+    total, limit = quiet + noise - scan.values, torch.zeros_like(room)
+    for tissue, change in changes.items():  # noise of a neighbouring tissue may be much stronger
+        limit[tissues.mask(tissue)] = _LARGEST_CHANGE * max(change.scan, change.style)
+    return total.clamp(-limit, limit)
 
 
 def padded_size(shape: Sequence[int], kernels: Sequence[Tensor]) -> list[int]:
