@@ -378,7 +378,7 @@ def test_stylize_with_a_network_of_ones_own(
         3,
     ]
     command += ["--content-layers", "4", "--size", {1: 300, 2: 40, 3: 32}[ndim]]
-    command += ["--steps", 3, "--scales", 1]
+    command += ["--steps", 3, "--scales", 1, "--overwrite"]
     code, out, err = run(*command, "--style-layers", "1,4")
     assert code == 0
     # Its features grow fast, and the built-in recordings have beats.
