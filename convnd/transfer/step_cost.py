@@ -19,7 +19,7 @@ __all__ = [
     "step_cost",
 ]
 
-_FIXED = {torch.bfloat16: 0.6e9, torch.float32: 0.2e9}
+_FIXED = {torch.bfloat16: 0.6e9, torch.float32: 0.15e9}
 """Multiplications of a forward pass that take as long as the fixed part of a step: starting some
 hundred operators forwards and backwards, and the optimizer. Measured with one thread of a Zen 4,
 which computes bfloat16 twice as fast; the fixed part is known to about a factor of 1.5."""
@@ -28,8 +28,8 @@ _KERNEL = 250.0
 """The same for the transform of a kernel by Winograd's algorithm, for each of its weights."""
 
 
-_KEPT_KERNEL = 86.0
-"""The same for reading a kernel that was transformed once, for each of its weights."""
+_KEPT_KERNEL = 21.0
+"""The same for reading a kernel that was transformed once, for each of its numbers."""
 
 _STATISTIC = 60.0
 """The same for each number of the statistics that are compared, such as Gram matrices."""
@@ -72,7 +72,7 @@ def fixed_share_of_step(
     transformed = kept = 0
     if precision.winograd:
         transformed = count_transformed_weights(backbone)
-        kept = sum(w.numel() for w in backbone.parameters() if w.ndim > 2 and kernel_bytes(w))
+        kept = sum(kernel_bytes(w) // 4 for w in backbone.parameters() if w.ndim > 2)
     return fixed_share(work, precision.dtype, transformed, kept, statistics)
 
 
@@ -80,7 +80,7 @@ def fixed_share(
     multiplications: float,
     dtype: torch.dtype = torch.float32,
     transformed_weights: int = 0,
-    kept_weights: int = 0,
+    kept_numbers: int = 0,
     statistics: int = 0,
 ) -> float:
     """Return the share of a step's time that does not depend on the size, from 0 to 1.
@@ -89,11 +89,11 @@ def fixed_share(
         multiplications: of a forward pass; 0 where they are not known.
         dtype: number format of the features.
         transformed_weights: see `count_transformed_weights`.
-        kept_weights: weights of the kernels that were transformed once.
+        kept_numbers: of the kernels that were transformed once.
         statistics: numbers in the statistics that are compared.
     """
     fixed = _FIXED.get(dtype, _FIXED[torch.float32]) + _KERNEL * transformed_weights
-    fixed += _KEPT_KERNEL * kept_weights + _STATISTIC * statistics
+    fixed += _KEPT_KERNEL * kept_numbers + _STATISTIC * statistics
     return fixed / (fixed + multiplications) if multiplications > 0 else 0.0
 
 

@@ -131,3 +131,13 @@ def test_multiplications_are_those_of_the_layers() -> None:
     assert count_transformed_weights(network) == transformed
     assert fixed_share(0.0) == 0.0
     assert fixed_share(1e12) < 0.01 < 0.99 < fixed_share(1e5)
+
+
+def test_a_slow_first_step_of_a_scale_does_not_change_the_estimate() -> None:
+    left = TimeLeft()
+    for number in range(11):
+        left.add(0.01 * number, float(number), scale=1)
+    assert left.seconds(10.0) == pytest.approx(90.0)
+    left.add(0.12, 12.0, scale=2)
+    left.add(0.13, 16.0, scale=2)
+    assert left.seconds(16.0) == pytest.approx(84.0)

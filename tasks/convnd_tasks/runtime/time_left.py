@@ -13,6 +13,9 @@ __all__ = ["TimeLeft", "duration"]
 _WINDOW = 20
 """Steps whose time counts: enough to even out single ones, few enough to follow the machine."""
 
+_FEWEST = 3
+"""Steps of a scale after which its time replaces the estimate from the scales before."""
+
 
 class TimeLeft:
     r"""Estimates the time that is left from the steps so far.
@@ -84,20 +87,19 @@ class TimeLeft:
         if scale != self._scale:
             self._scale = scale
             self._points.clear()
+            if self._left is not None:  # its first step touches new memory, and tells little
+                return
         if self._points and fraction_done <= self._points[-1][0]:
             return  # of a frame, whose steps tell nothing of the other frames
         self._points.append((fraction_done, now))
         first, start = self._points[0]
-        if len(self._points) > 1:
+        if len(self._points) > (1 if self._left is None else _FEWEST):
             steps = len(self._points) - 1
             step, work = (now - start) / steps, (fraction_done - first) / steps
             rest = (1 - fraction_done) * (1 - fixed_share) * step / work
             self._left = rest + (steps_left + scales_left) * fixed_share * step
             self._added = now
-        elif self._left is not None:  # the first step of a scale, whose setup is over
-            self._left -= now - self._added
-            self._added = now
-        elif self._started is not None and fraction_done > 0:
+        elif self._left is None and self._started is not None and fraction_done > 0:
             self._left = (now - self._started) * (1 - fraction_done) / fraction_done
             self._added = now
 
