@@ -189,9 +189,12 @@ def test_noise_at_the_end_of_the_range_keeps_the_mean() -> None:
     content[:, :20] = -1010 + 8 * np.random.default_rng(7).normal(size=(24, 20, 72))
     content = content.clip(-1024, None)  # as a scanner stores air
     style = chest(60, 2, 1.0, mirrored=True).clip(-1024, None)
-    change = stylise(content, style) - content
+    result = stylise(content, style)
+    change = result - content
     air = np.s_[3:-3, 3:15, 3:-3]
     assert change[air].std() > 5
+    assert result.min() >= content.astype(np.float32).min()
+    assert result.max() <= content.astype(np.float32).max()
     assert abs(change[air].mean()) < 0.5
 
 

@@ -244,10 +244,12 @@ class LookTransfer(Transfer):
         """The result of the largest strength at which every figure is safe."""
         scan = change.scan
         share = self._shares(frame)
+        low, high = scan.values[scan.valid].aminmax()
         for strength in _STRENGTHS:
             weight = share * (strength * self._options.strength)
             expected = scan.values + weight * (change.expected - scan.values)
-            result = torch.where(scan.valid, expected + weight * change.noise, scan.values)
+            result = (expected + weight * change.noise).clamp(low, high)  # rounding leaves it
+            result = torch.where(scan.valid, result, scan.values)
             changes = {
                 tissue: dataclasses.replace(
                     part, added=part.added * (strength * self._options.strength)
