@@ -207,6 +207,8 @@ class TransformNet(nn.Module):
                 deviation = math.sqrt(2 / math.prod(weight.shape[1:]))
                 if name.startswith("last"):
                     deviation *= 0.1
+                elif name.startswith("pattern"):  # so that the content, not the place, decides
+                    deviation *= 0.3
                 elif name.startswith("blocks") and ".2." in name:
                     deviation /= math.sqrt(self.shape.blocks)
                 weight.normal_(0, deviation, generator=generator)

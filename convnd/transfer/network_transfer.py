@@ -163,7 +163,9 @@ def apply_network(
         statistics = FieldStatistics(*(values.to(device) for values in statistics))
         for tile in tiling:
             origin = [part.start for part in tile.crop]
-            values = network(field[_index(tile.crop)].to(device), statistics, origin)
+            # A copy, aligned as any tensor: on some CPUs sums depend on the alignment.
+            crop = field[_index(tile.crop)].to(device, copy=True)
+            values = network(crop, statistics, origin)
             part = values[_index(tile.crop_windows[_OUTPUT])]
             output[_index(tile.windows[_OUTPUT])] = part.to(output)
     return result

@@ -148,6 +148,22 @@ def test_options_of_results_apply_to_networks(run: Run, files: Path) -> None:
     assert out.count("one pass") == 3
 
 
+def test_a_video_takes_a_network_for_pictures(run: Run, files: Path) -> None:
+    run("train", "style.png", "--data", "photos", *OPTIONS, "--steps", "1", "-o", "n.safetensors")
+    words = ("photos", "--rate", "5", "--no-figures", "-o")
+    code, out, _ = run("stylize-video", *words, "clip", "--style", "n.safetensors")
+    assert code == 0
+    assert "3 frames" in out
+    frames = sorted(Path("clip").glob("*.png"))
+    picture_result = run("stylize", "photos/2.png", "n.safetensors", "--size", "0", "-o", "2.png")
+    assert picture_result[0] == 0
+    frame, alone = (np.asarray(Image.open(path), float) for path in (frames[1], "2.png"))
+    if frame.max() > 255:  # 16 bits
+        frame = frame / 257
+    assert np.abs(frame[..., :3] - alone).max() <= 1
+    assert run("stylize-video", *words, "c", "n.safetensors", "--mode", "flow")[0] == 2
+
+
 def test_options_of_the_optimisation_are_refused(run: Run, files: Path) -> None:
     run("train", "style.png", "--data", "photos", *OPTIONS, "--steps", "1", "-o", "n.safetensors")
     for words in (

@@ -18,7 +18,8 @@ class TrainingOptions:
     """How a network is trained; None takes the default of the number of axes.
 
     Args:
-        style_weight: weight of the style loss; None is that of ``convnd stylize``.
+        style_weight: weight of the style loss; None is 6 for
+            pictures, and else that of ``convnd stylize``.
         content_weight: weight of the content loss.
         style_scale: size of the style's patterns, relative to its file.
         tv_weight: weight of the total variation.
@@ -48,7 +49,9 @@ class TrainingOptions:
     """
 
     style_weight: Annotated[
-        float | None, Flag("Weight of the style loss; auto: as in stylize.", LOOK), WEIGHT
+        float | None,
+        Flag("Weight of the style loss; auto: 6 for pictures, else as in stylize.", LOOK),
+        WEIGHT,
     ] = None
     content_weight: Annotated[float, Flag("Weight of the content loss.", LOOK), WEIGHT] = 1.0
     style_scale: Annotated[
