@@ -31,7 +31,7 @@ __all__ = ["INITS", "STYLE_LOSSES", "TransferOptions", "split_backbones"]
 STYLE_LOSSES = ("gram", "moments", "covariance", "distribution", "autocorrelation", "spectrum")
 """The names of `convnd.stats.STATISTICS`, which are known here without torch."""
 
-INITS = ("content", "style", "random")
+INITS = ("content", "style", "random", "instant")
 """What the optimisation may start from; the command line also takes a file."""
 
 MOST_NETWORKS = 4
@@ -93,7 +93,8 @@ class TransferOptions:
         learning_rate: None takes the optimizer's own.
         init: what the optimisation starts from, one of `INITS`. A texture has no content, and
             starts from noise with the spectrum of the styles instead, see
-            `convnd.transfer.random_phase.random_phase_noise`.
+            `convnd.transfer.random_phase.random_phase_noise`. "instant" is for pictures, see
+            `convnd.feedforward.ArbitraryStyleNet`.
         strength: share of the change from content to result that is applied, in ``[0, 1]``.
         seed: seed of everything random.
         precision: number format of the features: "auto" (the fastest here), "float32" or
@@ -319,6 +320,11 @@ class TransferOptions:
     def layers(self) -> tuple[str, ...]:
         """Every layer whose features are needed."""
         return (*self.content_layers, *self.style_layers)
+
+    @property
+    def is_instant(self) -> bool:
+        """Whether one pass of a network makes the result, without an optimisation."""
+        return self.init == "instant" and self.steps == 0
 
     def check_style_weights(self, count: int) -> None:
         """Check that there is one weight for each of ``count`` styles, or none.

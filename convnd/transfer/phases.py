@@ -26,6 +26,7 @@ from convnd.optimize import (
 )
 from convnd.optimize.base import is_count
 from convnd.optimize.state import check_field, state_errors
+from convnd.transfer.instant import InstantTransfer
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.objective import TransferObjective
@@ -197,6 +198,11 @@ class PhaseRunner:
         problem, options = self._problem, self._options
         if problem.init is not None:
             return self._resizer.resize(problem.init, size)
+        if options.init == "instant":
+            instant = InstantTransfer(
+                options, spatial_dims=len(size), in_channels=styles[0].shape[1]
+            )
+            return instant.start(content, styles, self._group)
         if options.init == "style":
             return resize_nd(styles[0], size, mode="linear", antialias=True)
         # Drawn on the CPU, so that a seed means the same on every device.

@@ -23,7 +23,7 @@ class Progress:
         phase: number of the current phase, which is one network at one size, from 1.
         phases: number of phases.
         fraction_done: share of the whole work that is done, in ``[0, 1]``.
-        loss: the objective.
+        loss: the objective; NaN where nothing was optimised.
         parts: weighted value of each kind of term, by name.
         values: the image being optimised ``(1, C, *S)`` at the current size; with several
             processes, this process's part of it.

@@ -138,6 +138,21 @@ WEIGHTS.add(
     ),
 )
 WEIGHTS.add(
+    "instant",
+    Entry(
+        origin=ShippedFile(
+            stem="instant2d",
+            sha256="124f763ce04ce134d5dbd6bcf68563bd5bedf1a272e10c58e15af95da063d0e7",
+            size=846_894,
+        ),
+        convert=load_shipped,
+        stem="instant2d",
+        licence="MIT, like this package",
+        provenance="decoder of any style, trained with compact's losses, see "
+        "convnd/backbones/data/PROVENANCE.md",
+    ),
+)
+WEIGHTS.add(
     "vgg16-edges",
     Entry(
         origin=PackagedFile(

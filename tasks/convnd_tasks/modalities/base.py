@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from convnd import io
-from convnd.errors import InputFileError
+from convnd.errors import InputFileError, UsageError
 from convnd.transfer.problem import TransferProblem
 from convnd_tasks.modalities.opening import open_grid
 
@@ -182,6 +182,7 @@ class Modality(ABC):
             not, the checkpoint keeps it.
         draws_figures: whether figures are written unless ``--no-figures`` says otherwise.
         draws_demo_figures: the same for the built-in demo.
+        has_instant_network: whether `convnd.feedforward.ArbitraryStyleNet` takes such data.
         step_noun: what the steps of `Transfer.run` are, in the singular.
         loss_caption: what the report says of the course of the loss.
     """
@@ -191,6 +192,7 @@ class Modality(ABC):
     keeps_partial_result: ClassVar[bool] = True
     draws_figures: ClassVar[bool] = False
     draws_demo_figures: ClassVar[bool] = True
+    has_instant_network: ClassVar[bool] = False
     step_noun: ClassVar[str] = "step"
     loss_caption: ClassVar[str] = (
         "The objective and its weighted terms at every step. They jump where a finer scale begins."
@@ -210,6 +212,13 @@ class Modality(ABC):
         from convnd.transfer.names import check_names
 
         check_names(self.options)
+        if self.options.init == "instant" and not self.has_instant_network:
+            raise UsageError(
+                "instant",
+                expected="pictures, which its network was trained for",
+                got=self.name,
+                remedy="give another --init, or none",
+            )
 
     def open(self, name: str, role: str, content: Grid | None = None) -> Any:
         """Read one input.

@@ -13,6 +13,7 @@ import torch
 from convnd import io
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
+from convnd.transfer.instant import InstantTransfer
 from convnd.transfer.network_transfer import NetworkTransfer
 from convnd.transfer.style_transfer import StyleTransfer
 from convnd_tasks.modalities.base import Modality, PreparedInputs, Transfer, TransferInputs
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["GridModality", "GridTransfer", "mix_with_content"]
 
 
+Engine = StyleTransfer | InstantTransfer | NetworkTransfer
+"""What turns values of content and styles into those of a result."""
+
+
 class GridTransfer(Transfer):
     """The transfer of one grid.
 
@@ -46,7 +51,7 @@ class GridTransfer(Transfer):
         prepared: PreparedInputs,
         inputs: TransferInputs,
         strength: float,
-        engine: Callable[[int], StyleTransfer | NetworkTransfer],
+        engine: Callable[[int], Engine],
     ) -> None:
         self.prepared = prepared
         self.inputs = inputs
@@ -99,7 +104,7 @@ class GridModality(Modality):
 
     def __init__(self, options: TransferOptions, settings: JobSettings, spatial_dims: int) -> None:
         super().__init__(options, settings, spatial_dims)
-        self._engines: dict[int, StyleTransfer] = {}
+        self._engines: dict[int, Engine] = {}
         self._network: NetworkTransfer | None = None
 
     @abstractmethod
@@ -130,12 +135,13 @@ class GridModality(Modality):
         draw = partial(draw_comparison, inputs.content, inputs.styles, outcome.result)
         return [Figure("comparison", self.figure_caption, draw)]
 
-    def _engine(self, channels: int) -> StyleTransfer | NetworkTransfer:
+    def _engine(self, channels: int) -> Engine:
         """The network for a number of channels, made ready once for all transfers."""
         if self._network is not None:
             return self._network
         if channels not in self._engines:
-            self._engines[channels] = StyleTransfer(
+            kind = InstantTransfer if self.options.is_instant else StyleTransfer
+            self._engines[channels] = kind(
                 self.options, spatial_dims=self.spatial_dims, in_channels=channels
             )
         return self._engines[channels]

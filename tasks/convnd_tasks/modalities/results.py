@@ -48,7 +48,7 @@ class JobResult:
         result: what was written: a `Grid`, or what the modality makes of a stream; None in a
             process that left writing to another.
         steps: optimisation steps taken.
-        loss: at the end.
+        loss: at the end; NaN where nothing was optimised.
         rejected_steps: steps that were rejected, see `convnd.optimize.minimize`.
         seconds: from reading to written.
         stopped: what ended the work before its last step, or None.

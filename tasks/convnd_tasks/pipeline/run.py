@@ -84,7 +84,8 @@ def run_command(
     job_options = make_options(spec, typed, typed_settings)
     _check_processes(spec, group)
     job = Job(spec, job_options, settings, group=None if spec.batch else group)
-    ensure_weights(*job_options.backbones, quiet=settings.quiet)
+    if not job_options.is_instant:
+        ensure_weights(*job_options.backbones, quiet=settings.quiet)
     if settings.dry_run:
         from convnd_tasks.pipeline.dry_run import run_dry
 

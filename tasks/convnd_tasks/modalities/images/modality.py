@@ -30,6 +30,7 @@ class Pictures(GridModality):
     unsupported: ClassVar[Mapping[str, str]] = {
         "inflation": "the networks are networks for pictures"
     }
+    has_instant_network: ClassVar[bool] = True
     draws_demo_figures: ClassVar[bool] = False  # the result is a picture itself
     options: ImageOptions
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from convnd.options import LOOK, Flag
+from convnd.errors import UsageError
+from convnd.options import LOOK, WORK, Flag
 from convnd.registry import check_name
 from convnd.transfer.options import PADDING, TransferOptions
+from convnd_tasks.modalities.style_network import UNUSED_OPTIONS
 
 __all__ = ["COLORS", "ImageOptions"]
 
 COLORS = ("style", "luminance", "match")
 """Where the result's colours come from: the style; the content, by changing luminance only; the
 content, by giving the style the content's colours first."""
+
+
+_INSTANT_OPTIONS = {"style_scale", "style_weights", "steps", "init", "seed"}
+"""Options that the network for any style has, unlike the trained ones for one style."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +33,8 @@ class ImageOptions(TransferOptions):
         style_weight: see `TransferOptions`. Colours are cut to ``[0, 1]`` as they are compared, so
             that less weight gives as much style.
         steps: see `TransferOptions`; 100 with compact and 15 with VGG-19.
+        instant: whether one pass of a network makes the result; stands for ``init="instant"`` and
+            ``steps=0``. Options of losses and optimisation have no effect then, and are refused.
         padding: see `TransferOptions`. With zeros, whose grey the style does not have, the
             outermost pixels become paler than the rest.
 
@@ -50,7 +58,47 @@ class ImageOptions(TransferOptions):
     ] = "style"
 
     padding: Annotated[str, PADDING] = "replicate"
+    instant: Annotated[
+        bool,
+        Flag(
+            "One pass of a shipped network, in a fraction of a second: the same as --init instant "
+            "--steps 0.",
+            WORK,
+            modalities=("pictures",),
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
+        if self.instant:
+            self._make_instant()
         super().__post_init__()
+        if self.is_instant:
+            self._check_instant()
         check_name("colors", self.colors, COLORS)
+
+    def _make_instant(self) -> None:
+        """Set the options that `instant` stands for."""
+        for name, value in (("init", "instant"), ("steps", 0)):
+            typed = getattr(self, name)
+            if typed not in (value, type(self).__dataclass_fields__[name].default):
+                raise UsageError(
+                    "instant",
+                    expected=f"no other {name}",
+                    got=typed,
+                    remedy=f"leave --instant out, and give --init instant for {name} {typed}"
+                    if name == "steps"
+                    else "leave one of them out",
+                )
+            object.__setattr__(self, name, value)
+
+    def _check_instant(self) -> None:
+        """Refuse options of losses and optimisation, which one pass of a network does not have."""
+        for name, field in type(self).__dataclass_fields__.items():
+            is_unused = name in UNUSED_OPTIONS and name not in _INSTANT_OPTIONS
+            if is_unused and getattr(self, name) != field.default:
+                raise UsageError(
+                    name,
+                    expected="options that one pass of a network has",
+                    got=f"{name} with --instant or --steps 0",
+                    remedy="leave it out, or give --steps",
+                )

@@ -1,0 +1,330 @@
+"""A network that gives a picture the style of any other in one pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convnd.backbones import Backbone, Precision, load
+from convnd.backbones.kernels import ConvOptions
+from convnd.backbones.operations import Convolution
+from convnd.feedforward.matching import AffineMap, StylePatches, monge_map
+from convnd.losses import INPUT, tile_index
+from convnd.nn.layout import channels_last
+from convnd.optimize import Tiler
+from convnd.optimize.evaluation.targets import tiled_sums
+from convnd.optimize.evaluation.tiles import tile_features
+from convnd.optimize.evaluation.two_pass import add_sums
+from convnd.shapes import Layer, ReceptiveField, Tiling
+from convnd.stats import CovarianceStatistic, Sums, blend
+
+__all__ = ["IMAGE", "LEVELS", "ArbitraryStyleNet", "StyleTargets"]
+
+LEVELS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
+"""The layers of the encoder that the decoder reads, from shallow to deep."""
+
+IMAGE = "image"
+"""The layer that the decoder ends with."""
+
+_RIDGES = {INPUT: 1e-3, **dict.fromkeys(LEVELS, 1e-2)}
+"""See `monge_map`."""
+
+_NOISE = 0.5
+"""Of the choice of patches, see `StylePatches.nearest`."""
+
+_MOST_PATCHES = 4096
+"""Positions of the styles that the content's positions are compared with."""
+
+_BYTES_PER_PIXEL = 1024
+"""Peak memory of one pass: 833 measured, the encoder's first block or the decoder's last, and what
+the allocator keeps."""
+
+
+@dataclass(frozen=True)
+class StyleTargets:
+    """What the network reads of styles.
+
+    Args:
+        sums: of the values and of each level, see `convnd.stats.CovarianceStatistic`.
+        patches: the styles' features in blocks.
+    """
+
+    sums: Mapping[str, Sums]
+    patches: StylePatches
+
+
+class ArbitraryStyleNet(Backbone):
+    r"""Any style at once, in one pass, for pictures.
+
+    1. The encoder, the shipped network "compact", gives features of four layers, of which
+       principal components are kept.
+    2. `monge_map` gives them the style's mean and covariance, in closed form.
+    3. For each position of the deepest layer `StylePatches` finds the position of the style that
+       resembles it most, and reads the style's features there in all layers (as Kolkin et al.,
+       "Neural neighbor style transfer", 2022, with another distance).
+    4. A decoder turns both into a change of the content, whose colours `monge_map` has given the
+       style's mean and covariance. It alone was trained for this.
+
+    A style enters by sums over positions and by its patches, so that the content can be cut into
+    tiles: a first pass adds up the content's sums, a second decodes each tile.
+
+    Args:
+        state: the weights, see ``convnd/backbones/data/PROVENANCE.md``.
+
+    Attributes:
+        layers: the levels of the encoder, and "image".
+    """
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.spatial_dims, self.in_channels = 2, 3
+        self.layers = (*LEVELS, IMAGE)
+        self.encoder = load("compact", layers=LEVELS)
+        self.encoder.padding = "replicate"
+        Precision(winograd=True).apply(self.encoder)
+        self.reductions = _convolutions(state, "reduce")
+        for name, reduction in self.reductions.items():
+            projection = self.encoder.projection(name)
+            if projection is not None:  # one linear map instead of two
+                weight = reduction.get_parameter("weight")
+                weight.data = (weight.data.flatten(1) @ projection)[:, :, None, None]
+        self.decoder = _convolutions(state, "decode")
+        self.receptive_fields = _receptive_fields(self.encoder)
+        self.requires_grad_(False).eval()
+
+    def forward(
+        self,
+        x: Tensor,
+        layers: Sequence[str],
+        *,
+        raw: Collection[str] = (),  # noqa: ARG002
+    ) -> dict[str, Tensor]:
+        """Principal components of the encoder's features.
+
+        Args:
+            x: ``(1, 3, H, W)``, values of about ``[0, 1]``.
+            layers: levels of the encoder; `convnd.losses.INPUT` is ``x`` itself.
+            raw: no layer has a `projection`.
+        """
+        levels = [name for name in layers if name != INPUT]
+        features = self.encoder(channels_last(x), levels, raw=levels)
+        reduced = {name: _convolve(self.reductions[name], features[name]) for name in levels}
+        return {name: x if name == INPUT else reduced[name] for name in layers}
+
+    def peak_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:  # noqa: ARG002
+        """See `Backbone.peak_bytes`; no gradient is computed."""
+        return _BYTES_PER_PIXEL * math.prod(size)
+
+    @torch.no_grad()
+    def read_styles(
+        self, styles: Sequence[Tensor], weights: Sequence[float], tiler: Tiler
+    ) -> StyleTargets:
+        """Read the statistics and the patches of styles.
+
+        Args:
+            styles: ``(1, 3, H_i, W_i)`` each.
+            weights: one for each; the sums are averaged with them, and each style gets its share
+                of the patches.
+            tiler: cuts the styles into tiles.
+        """
+        sums: list[Mapping[str, Sums]] = []
+        patches: list[StylePatches] = []
+        for style, weight in zip(styles, weights, strict=True):
+            if weight:
+                read = partial(self._read_style, style, _MOST_PATCHES * weight / sum(weights))
+                size = style.shape[2:]
+                style_sums, style_patches = tiler.run_with_retries(read, self, _READ, size)
+                sums.append(style_sums)
+                patches += style_patches
+        used = [weight for weight in weights if weight]
+        blended = {name: blend([part[name] for part in sums], used) for name in _READ}
+        return StyleTargets(blended, StylePatches.join(patches))
+
+    def _read_style(
+        self, style: Tensor, most: float, tiling: Tiling
+    ) -> tuple[Mapping[str, Sums], list[StylePatches]]:
+        """The sums of one style, and at most about ``most`` of its patches."""
+        positions = math.prod(style.shape[2:]) / _STRIDES[LEVELS[-1]] ** 2
+        step = max(1, math.ceil(positions / most))
+        totals: list[Sums] = []
+        patches: list[StylePatches] = []
+        for _, features in tile_features(partial(self, layers=_READ), style, tiling):
+            totals = add_sums(totals, [_COVARIANCE.sums(features[name]) for name in _READ])
+            levels = {name: features[name] for name in LEVELS}
+            patches.append(StylePatches.cut(levels, LEVELS[-1], _BLOCK_EXTENTS).every(step))
+        return dict(zip(_READ, totals, strict=True)), patches
+
+    @torch.no_grad()
+    def stylize(
+        self, content: Tensor, targets: StyleTargets, tiler: Tiler, *, seed: int = 0
+    ) -> Tensor:
+        """Give a content the style.
+
+        Args:
+            content: ``(1, 3, H, W)``, values of about ``[0, 1]``.
+            targets: of the styles.
+            tiler: cuts the content into tiles.
+            seed: of the noise that varies the choice of patches.
+
+        Returns:
+            ``(1, 3, H, W)``; values may lie a little outside of ``[0, 1]``.
+        """
+        noise = self.draw_noise(content.shape[2:], torch.Generator().manual_seed(seed))
+        work = partial(self._stylize, content, targets, noise.to(content))
+        return tiler.run_with_retries(work, self, (*_READ, IMAGE), content.shape[2:])
+
+    def _stylize(
+        self, content: Tensor, targets: StyleTargets, noise: Tensor, tiling: Tiling
+    ) -> Tensor:
+        if len(tiling) == 1:
+            return self.stylize_whole(content, targets, noise)
+        statistics = dict.fromkeys(_READ, _COVARIANCE)
+        sums = tiled_sums(partial(self, layers=_READ), content, tiling, statistics)
+        maps = _maps(sums, targets.sums)
+        result = torch.empty_like(content)
+        for tile in tiling:
+            features = self(content[tile_index(tile.crop)], _READ)
+            first = [part.start // _STRIDES[LEVELS[-1]] for part in tile.crop]
+            extent = features[LEVELS[-1]].shape[2:]
+            part = noise[tile_index([slice(n, n + m) for n, m in zip(first, extent, strict=True)])]
+            image = self._decode(features, maps, targets.patches, part)
+            result[tile_index(tile.windows[IMAGE])] = image[tile_index(tile.crop_windows[IMAGE])]
+        return result
+
+    def stylize_whole(self, content: Tensor, targets: StyleTargets, noise: Tensor) -> Tensor:
+        """`stylize` in one piece, differentiable with respect to the decoder's weights.
+
+        Args:
+            content: ``(1, 3, H, W)``.
+            targets: of the styles.
+            noise: of `draw_noise`.
+        """
+        with torch.no_grad():
+            features = self(content, _READ)
+            sums = {name: _COVARIANCE.sums(features[name]) for name in _READ}
+            maps = _maps(sums, targets.sums)
+        return self._decode(features, maps, targets.patches, noise)
+
+    def draw_noise(self, size: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Noise that varies the choice of patches, so that flat areas show no lattice.
+
+        Args:
+            size: pixels of the content along each axis.
+            generator: on the CPU, so that a seed means the same on every device.
+
+        Returns:
+            ``(1, C, *S)``, one value for each channel and position of the deepest level.
+        """
+        extent = [n // _STRIDES[LEVELS[-1]] for n in size]
+        channels = self.reductions[LEVELS[-1]].get_parameter("weight").shape[0]
+        return _NOISE * torch.randn((1, channels, *extent), generator=generator)
+
+    def _decode(
+        self,
+        features: Mapping[str, Tensor],
+        maps: Mapping[str, AffineMap],
+        patches: StylePatches,
+        noise: Tensor,
+    ) -> Tensor:
+        """The picture, from what `forward` gives of a content."""
+        matched = {name: maps[name](features[name]) for name in LEVELS}
+        nearest = patches.nearest(matched[LEVELS[-1]], noise)
+        hidden: list[Tensor] = []
+        for level in reversed(LEVELS):
+            size = matched[level].shape[2:]
+            detail = _extend(nearest[level], size)
+            parts = [*(_extend(_double(x), size) for x in hidden), matched[level], detail]
+            x = channels_last(torch.cat(parts, 1))
+            for name in _DECODER[level]:
+                x = _convolve(self.decoder[name], x, relu=True)
+            hidden = [x]
+        change = _convolve(self.decoder[IMAGE], hidden[0])
+        return maps[INPUT](features[INPUT]) + change
+
+
+_READ = (INPUT, *LEVELS)
+_COVARIANCE = CovarianceStatistic()
+_STRIDES = {name: 1 << depth for depth, name in enumerate(LEVELS)}
+_BLOCK_EXTENTS = {name: _STRIDES[LEVELS[-1]] // stride for name, stride in _STRIDES.items()}
+_DECODER: Mapping[str, Sequence[str]] = {
+    **{name: (name,) for name in LEVELS},
+    "relu3_1": ("relu3_1", "relu3_1b"),
+}
+"""The decoder's convolutions at each level."""
+
+
+def _convolutions(state: Mapping[str, Tensor], group: str) -> nn.ModuleDict:
+    """The convolutions whose weights are stored as ``group.NAME.weight``."""
+    modules = nn.ModuleDict()
+    for key, weight in state.items():
+        start, _, rest = key.partition(".")
+        name, _, kind = rest.rpartition(".")
+        if start == group and kind == "weight":
+            bias = state.get(f"{group}.{name}.bias")
+            module = Convolution(tuple(weight.shape), None, bias=bias is not None)
+            module.weight.data = weight.float()
+            if module.bias is not None and bias is not None:
+                module.bias.data = bias.float()
+            modules[name] = module
+    return modules
+
+
+def _convolve(convolution: nn.Module, x: Tensor, *, relu: bool = False) -> Tensor:
+    y: Tensor
+    y, _ = convolution(x, (), x.dtype, ConvOptions(relu=relu, winograd=True))
+    return y
+
+
+def _maps(content: Mapping[str, Sums], style: Mapping[str, Sums]) -> dict[str, AffineMap]:
+    """The map of the values and of each level."""
+    return {
+        name: monge_map(
+            _COVARIANCE.summary(content[name])[0],
+            _COVARIANCE.summary(style[name])[0],
+            ridge=ridge,
+        )
+        for name, ridge in _RIDGES.items()
+    }
+
+
+def _double(x: Tensor) -> Tensor:
+    """Twice the positions along both axes, by linear interpolation."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear")
+
+
+def _extend(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Repeat the last row and column until the size is reached, which poolings round down."""
+    for axis, extent in enumerate(size, 2):
+        last = x.narrow(axis, x.shape[axis] - 1, 1)
+        x = torch.cat([x, *[last] * (extent - x.shape[axis])], axis)
+    return x
+
+
+def _receptive_fields(encoder: Backbone) -> dict[str, ReceptiveField]:
+    """Receptive field and stride of each level and of the image."""
+    fields = {name: encoder.receptive_fields[name] for name in LEVELS}
+    conv = Layer.build("conv", 2, kernel=3, padding=1, channels=1)
+    field = fields[LEVELS[-1]]
+    for level in reversed(LEVELS):
+        for _ in _DECODER[level]:
+            field = field.compose(conv)
+        if level != LEVELS[0]:
+            field = _doubled(field)
+    fields[IMAGE] = field.compose(conv)
+    return fields
+
+
+def _doubled(field: ReceptiveField) -> ReceptiveField:
+    """The field after `_double`, whose positions 2k and 2k + 1 lie between k - 1 and k + 1."""
+    stride = [int(step) for step in field.stride]
+    return ReceptiveField(
+        tuple(size + 3 * step // 2 for size, step in zip(field.size, stride, strict=True)),
+        tuple(step // 2 for step in stride),
+        tuple(offset - step for offset, step in zip(field.offset, stride, strict=True)),
+    )

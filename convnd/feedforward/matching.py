@@ -1,0 +1,182 @@
+r"""Closed forms that give features of the content the statistics, and then the places, of a style.
+
+`monge_map` matches mean and covariance; `StylePatches` looks up features at the style's own
+positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["AffineMap", "StylePatches", "monge_map"]
+
+
+@dataclass(frozen=True)
+class AffineMap:
+    """A linear map of channels with an offset.
+
+    Args:
+        matrix: ``(C, C)``.
+        offset: ``(C,)``.
+    """
+
+    matrix: Tensor
+    offset: Tensor
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """``(1, C, *S)`` to the same shape."""
+        # Channels are innermost, as convolutions read them.
+        values = features.movedim(1, -1)
+        mapped = F.linear(values, self.matrix.to(features), self.offset.to(features))
+        return mapped.movedim(-1, 1)
+
+
+def monge_map(content: Tensor, style: Tensor, *, ridge: float) -> AffineMap:
+    r"""The map of least mean square change that gives the content the style's mean and covariance.
+
+    For Gaussians it is the optimal transport map (Olkin and Pukelsheim, 1982; for features of
+    networks Lu et al., "A closed-form solution to universal style transfer", 2019):
+
+    .. math:: T = C^{-1/2} (C^{1/2} S\, C^{1/2})^{1/2} C^{-1/2}, \qquad
+        y \mapsto T (y - \mu_C) + \mu_S
+
+    Args:
+        content: covariance :math:`C`, and in a last column the mean, ``(c, c + 1)``; see
+            `convnd.stats.CovarianceStatistic`.
+        style: the same of the style.
+        ridge: is added to :math:`C`, times its mean variance. A direction in which the content is
+            constant is amplified by at most the root of 1 / ridge.
+
+    >>> covariance = torch.tensor([[1.0, 0.0, 5.0], [0.0, 4.0, 5.0]])
+    >>> wider = torch.tensor([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]])
+    >>> matched = monge_map(covariance, wider, ridge=0.0)
+    >>> [[round(value, 6) for value in row] for row in matched.matrix.tolist()]
+    [[2.0, 0.0], [0.0, 1.0]]
+    >>> [round(value, 6) for value in matched.offset.tolist()]
+    [-10.0, -5.0]
+    """
+    covariance, content_mean = content.double()[:, :-1], content.double()[:, -1]
+    target, style_mean = style.double()[:, :-1], style.double()[:, -1]
+    # A covariance is the difference of two sums, which float32 rounds at the size of the mean.
+    rounding = torch.finfo(torch.float32).eps * content_mean.square().mean()
+    floor = ridge * covariance.diagonal().mean().clamp_min(0) + rounding
+    floor = floor.clamp_min(torch.finfo(torch.float32).tiny)
+    covariance = covariance + floor * torch.eye(len(covariance)).to(covariance)
+    root, inverse_root = _powers(covariance, 0.5, -0.5, least=floor)
+    (middle,) = _powers(root @ target @ root, 0.5)
+    matrix = inverse_root @ middle @ inverse_root
+    return AffineMap(matrix, style_mean - matrix @ content_mean)
+
+
+def _powers(
+    matrix: Tensor, *exponents: float, least: Tensor | float = torch.finfo(torch.float32).tiny
+) -> list[Tensor]:
+    """Powers of a symmetric matrix, whose eigenvalues count as ``least`` at least."""
+    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
+    values = values.clamp_min(least)
+    return [(vectors * values.pow(exponent)) @ vectors.mT for exponent in exponents]
+
+
+@dataclass(frozen=True)
+class StylePatches:
+    """Features of a style in blocks, one for each position of its coarsest layer.
+
+    Args:
+        coarsest: the layer whose positions are compared.
+        blocks: of each layer ``(K, *B_l, C_l)``: what it holds in the area of each of K positions.
+            In finer layers without the mean over the area, so that blocks of different colour do
+            not show their edges.
+
+    >>> patches = StylePatches("deep", {"deep": torch.tensor([0.0, 9.0]).view(2, 1, 1)})
+    >>> patches.nearest(torch.tensor([[[7.0, 1.0, 8.0]]]))["deep"]
+    tensor([[[9., 0., 9.]]])
+    """
+
+    coarsest: str
+    blocks: Mapping[str, Tensor]
+
+    @classmethod
+    def cut(
+        cls, features: Mapping[str, Tensor], coarsest: str, extents: Mapping[str, int]
+    ) -> StylePatches:
+        """Cut features of a style into blocks.
+
+        Args:
+            features: of each layer ``(1, C_l, *S_l)``.
+            coarsest: the layer whose positions are compared.
+            extents: of a block of each layer, in positions along each axis; 1 in the coarsest.
+        """
+        positions = features[coarsest].shape[2:]
+        blocks = {}
+        for name, values in features.items():
+            blocks[name] = _blocks(values, positions, extents[name])
+            if name != coarsest:
+                axes = tuple(range(1, values.ndim - 1))
+                blocks[name] = blocks[name] - blocks[name].mean(axes, keepdim=True)
+        return cls(coarsest, blocks)
+
+    def every(self, step: int) -> StylePatches:
+        """The patches of every n-th position; copies, so that the others are freed."""
+        picked = {name: blocks[::step].clone() for name, blocks in self.blocks.items()}
+        return StylePatches(self.coarsest, picked)
+
+    @classmethod
+    def join(cls, parts: Sequence[StylePatches]) -> StylePatches:
+        """The patches of several parts."""
+        return cls(
+            parts[0].coarsest,
+            {name: torch.cat([part.blocks[name] for part in parts]) for name in parts[0].blocks},
+        )
+
+    def nearest(self, features: Tensor, noise: Tensor | None = None) -> dict[str, Tensor]:
+        """The blocks of the style's positions that resemble those of a content most.
+
+        Args:
+            features: of the coarsest layer, ``(1, C, *S)``.
+            noise: of the same shape, in standard deviations of the style; is added to
+                ``features``, so that a flat area does not become one block many times.
+
+        Returns:
+            For each layer ``(1, C_l, *S_l)``, with ``S_l`` the multiple of ``S`` that blocks make.
+        """
+        keys = self.blocks[self.coarsest].flatten(1)
+        queries = features.movedim(1, -1).reshape(-1, features.shape[1])
+        if noise is not None:
+            spread = keys.std(0, correction=0)
+            queries = queries + noise.movedim(1, -1).reshape(queries.shape).to(queries) * spread
+        offsets = keys.square().sum(1)
+        best = [
+            torch.addmm(offsets, part, keys.mT, alpha=-2).argmin(1)
+            for part in queries.split(max(1, _MOST_DISTANCES // len(keys)))
+        ]
+        rows = torch.cat(best)
+        size = tuple(features.shape[2:])
+        return {name: _assemble(blocks[rows], size) for name, blocks in self.blocks.items()}
+
+
+_MOST_DISTANCES = 1 << 24
+"""Distances that are in memory at once."""
+
+
+def _blocks(values: Tensor, positions: Sequence[int], extent: int) -> Tensor:
+    """Cut ``(1, C, *S)`` into ``(K, *B, C)``, one block of ``extent`` for each position."""
+    dims = len(positions)
+    values = values[0].movedim(0, -1)[tuple(slice(count * extent) for count in positions)]
+    split = values.reshape(*(n for count in positions for n in (count, extent)), -1)
+    outer, inner = range(0, 2 * dims, 2), range(1, 2 * dims, 2)
+    return split.permute(*outer, *inner, 2 * dims).flatten(0, dims - 1)
+
+
+def _assemble(blocks: Tensor, positions: Sequence[int]) -> Tensor:
+    """The reverse of `_blocks`."""
+    dims = len(positions)
+    extents = blocks.shape[1:-1]
+    split = blocks.view(*positions, *blocks.shape[1:])
+    order = [axis for pair in zip(range(dims), range(dims, 2 * dims), strict=True) for axis in pair]
+    size = [count * extent for count, extent in zip(positions, extents, strict=True)]
+    return split.permute(*order, 2 * dims).reshape(1, *size, -1).movedim(-1, 1)

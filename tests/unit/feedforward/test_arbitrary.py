@@ -1,0 +1,68 @@
+"""The network for any style."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from convnd.backbones.weights import load_state
+from convnd.feedforward import ArbitraryStyleNet
+from convnd.optimize import Tiler
+
+
+@pytest.fixture(scope="module")
+def network() -> ArbitraryStyleNet:
+    net = ArbitraryStyleNet(load_state("instant"))
+    return net.double()
+
+
+def smooth(seed: int, *size: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand((1, 3, 7, 9), generator=generator, dtype=torch.float64)
+    values = torch.nn.functional.interpolate(coarse, size=size, mode="bicubic")
+    noise = 0.1 * torch.rand((1, 3, *size), generator=generator, dtype=torch.float64)
+    return (values + noise).clamp(0, 1)
+
+
+def stylize(
+    network: ArbitraryStyleNet, styles: list[Tensor], weights: list[float], tile: int | None
+) -> Tensor:
+    tiler = Tiler(tile=tile)
+    return network.stylize(smooth(0, 203, 117), network.read_styles(styles, weights, tiler), tiler)
+
+
+def test_tiles_give_the_same_picture(network: ArbitraryStyleNet) -> None:
+    # In float64, where no rounding decides between two patches.
+    style = smooth(1, 90, 150)
+    whole = stylize(network, [style], [1.0], None)
+    assert whole.shape == (1, 3, 203, 117)
+    torch.testing.assert_close(stylize(network, [style], [1.0], 64), whole, rtol=0, atol=1e-9)
+
+
+def test_a_style_of_weight_0_does_not_count(network: ArbitraryStyleNet) -> None:
+    first, second = smooth(1, 64, 72), smooth(2, 48, 80)
+    alone = stylize(network, [first], [3.0], None)
+    torch.testing.assert_close(
+        stylize(network, [first, second], [1.0, 0.0], None), alone, rtol=0, atol=1e-9
+    )
+    both = stylize(network, [first, second], [1.0, 1.0], None)
+    assert (both - alone).abs().mean() > 0.01
+
+
+def test_the_result_takes_the_styles_colours(network: ArbitraryStyleNet) -> None:
+    tint = torch.tensor([0.9, 0.2, 0.1], dtype=torch.float64).view(1, 3, 1, 1)
+    style = 0.5 * tint + 0.5 * tint * smooth(3, 96, 96)
+    content = smooth(0, 203, 117)
+    result = stylize(network, [style], [1.0], None)
+    means = [x.mean((2, 3)) for x in (content, style, result)]
+    assert (means[2] - means[1]).abs().max() < 0.3 * (means[0] - means[1]).abs().max()
+
+
+@pytest.mark.parametrize("contrast", [0.0, 1e-7, 1e-3])
+def test_a_flat_content_gives_a_picture(contrast: float) -> None:
+    net = ArbitraryStyleNet(load_state("instant"))
+    content = (0.6 + contrast * smooth(0, 64, 64)).float()
+    style = smooth(1, 90, 96).float()
+    result = net.stylize(content, net.read_styles([style], [1.0], Tiler()), Tiler())
+    assert -0.5 < result.min() < result.max() < 1.5
