@@ -53,6 +53,11 @@ COMMANDS: dict[str, tuple[list[str], set[str], list[str]]] = {
         {"results", "settings"},
         ["stylize-volume", "no.nii", "--style", "sharp"],
     ),
+    "train": (
+        ["train", "a.csv", "--data", "rows", "--steps", "1", "--crop", "256", "--batch", "1"],
+        {"output", "steps", "losses"},
+        ["train", "no.png"],
+    ),
     "trace": (["trace", "14x1", "conv:5:2"], {"layers"}, ["trace", "14x1", "conv:99:2"]),
     "weights list": (["weights", "list"], {"weights"}, []),
     "weights get": (["weights", "get", "compact"], {"name"}, ["weights", "get", "none"]),
@@ -70,12 +75,14 @@ COMMANDS: dict[str, tuple[list[str], set[str], list[str]]] = {
 def inputs(tmp_path: Path, rng: np.random.Generator) -> None:
     pixels = rng.integers(0, 255, (64, 64, 3), np.uint8)
     (tmp_path / "frames").mkdir()
+    (tmp_path / "rows").mkdir()
     for name in ("a.png", "frames/1.png", "frames/2.png"):
         Image.fromarray(pixels).save(tmp_path / name)
     scan = rng.normal(size=(17, 16, 16)).astype(np.float32)
     nib.Nifti1Image(scan, np.eye(4)).to_filename(tmp_path / "a.nii")
     rows = "\n".join(f"{number / 100},{value:.6g}" for number, value in enumerate(scan.flat[:500]))
-    (tmp_path / "a.csv").write_text(f"t (s),I (mV)\n{rows}\n")
+    for name in ("a.csv", "rows/a.csv"):
+        (tmp_path / name).write_text(f"t (s),I (mV)\n{rows}\n")
 
 
 def names() -> Iterator[str]:

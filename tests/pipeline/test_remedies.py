@@ -33,7 +33,9 @@ _collect(typer.main.get_command(cli.app()))
 
 READERS = {
     "tasks/convnd_tasks/commands/rerun.py": ["rerun"],
+    "tasks/convnd_tasks/commands/train.py": ["train"],
     "tasks/convnd_tasks/commands/weights.py": ["weights get"],
+    "tasks/convnd_tasks/pipeline/train": ["train"],
     "tasks/convnd_tasks/inspect": ["patches"],
     "tasks/convnd_tasks/modalities/volumes": ["stylize", "stylize-volume"],
     "tasks/convnd_tasks/modalities/video": ["stylize", "stylize-video"],
