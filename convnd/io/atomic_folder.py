@@ -41,7 +41,7 @@ def check_folder(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
         OutputFileError: it takes no new files.
     """
     target = Path(os.path.realpath(path))
-    if not os.path.isdir(target):  # unlike `Path.is_dir`, False where the name is too long
+    if not os.path.isdir(target):  # noqa: PTH112 - False where the name is too long
         return check_target(path, overwrite=False)
     _check_empty(path, target, overwrite=overwrite)
     check_target(target / ".convnd-test", overwrite=True)
@@ -77,7 +77,7 @@ def check_folder_target(path: str | os.PathLike[str], *, overwrite: bool) -> Pat
             no new files.
     """
     target = Path(os.path.realpath(path))
-    if not os.path.isdir(target):  # unlike `Path.is_dir`, False where the name is too long
+    if not os.path.isdir(target):  # noqa: PTH112 - False where the name is too long
         return check_target(path, overwrite=False)
     _check_empty(path, target, overwrite=overwrite)
     names = sorted(file.name for file in target.iterdir())
