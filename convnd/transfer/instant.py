@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -91,15 +90,8 @@ class InstantTransfer:
         if problem.content is not None:
             content = self.resizer.resize(problem.content, problem.size)
         styles = [self.resizer.style_at(style, problem.size) for style in problem.styles]
-        yield Progress(
-            step=0,
-            steps=0,
-            phase=1,
-            phases=1,
-            fraction_done=1.0,
-            loss=math.nan,
-            parts={},
-            values=self.start(content, styles, ProcessGroup() if group is None else group),
+        yield Progress.of_one_pass(
+            self.start(content, styles, ProcessGroup() if group is None else group)
         )
 
     def start(

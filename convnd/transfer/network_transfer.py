@@ -44,7 +44,7 @@ class NetworkTransfer:
     >>> wave = torch.linspace(0, 6, 64).view(1, 1, 64)
     >>> transfer = NetworkTransfer(network, TransferOptions(size=0))
     >>> [progress.step for progress in transfer.run(TransferProblem(wave, [wave]))]
-    [1]
+    [0]
     """
 
     def __init__(self, network: TransformNet, options: TransferOptions) -> None:
@@ -98,16 +98,7 @@ class NetworkTransfer:
         if len(tiling) > 1 and on_message is not None:
             on_message(f"{len(tiling)} tiles")
         values = apply_network(self.network, content, tiling, self.device)
-        yield Progress(
-            step=1,
-            steps=1,
-            phase=1,
-            phases=1,
-            fraction_done=1.0,
-            loss=math.nan,
-            parts={},
-            values=values,
-        )
+        yield Progress.of_one_pass(values)
 
     def _tiling(self, content: Tensor) -> Tiling:
         """The tiles that fit in memory, or those that the options ask for."""

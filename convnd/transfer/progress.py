@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,6 +50,24 @@ class Progress:
     shards: ShardedField | None = field(default=None, repr=False, compare=False)
     extra_shards: Sequence[ShardedField] = field(default=(), repr=False, compare=False)
     fixed_share: float = 0.0
+
+    @classmethod
+    def of_one_pass(cls, values: Tensor) -> Progress:
+        """The only step of a transfer that a network makes in one pass, without an optimisation.
+
+        Args:
+            values: the result ``(1, C, *S)``.
+        """
+        return cls(
+            step=0,
+            steps=0,
+            phase=1,
+            phases=1,
+            fraction_done=1.0,
+            loss=math.nan,
+            parts={},
+            values=values,
+        )
 
     @property
     def size(self) -> tuple[int, ...]:
