@@ -111,7 +111,8 @@ class InstantTransfer:
                 remedy="give --steps and another --init",
             )
         weights = self.options.style_weights or (1.0,) * len(styles)
-        free = usable_bytes(self.options.memory, self.device, group) - content.nbytes  # the result
+        free = usable_bytes(self.options.memory, self.device, group)
+        free -= content.nbytes * 3 // 2  # the result, and the noise
         if self.network.peak_bytes((_SMALLEST_CROP,) * 2, ()) > free:
             raise ResourceError(
                 "instant",

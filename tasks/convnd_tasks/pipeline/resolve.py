@@ -143,7 +143,7 @@ def resolve(
     dim, kind = infer_kind(names, dim, init, modality, texture=texture)
     batch = not demo and not texture and _is_batch(names[0], kind, recursive=recursive)
     typed_styles = tuple(names) if texture else tuple(names[1:])
-    style_names = typed_styles or (_default_style(kind, dim),)
+    style_names = typed_styles or (_default_style(kind, dim, demo=demo),)
     _check_networks(style_names, texture=texture)
     built_in = not (typed_styles or demo)
     spec = JobSpec(
@@ -219,8 +219,8 @@ def parse_shard(text: str) -> tuple[int, int] | None:
     )
 
 
-def _default_style(kind: str, dim: int) -> str:
-    if kind == "volumes":
+def _default_style(kind: str, dim: int, *, demo: bool) -> str:
+    if kind == "volumes" and not demo:  # a scan of the user changes moderately
         from convnd_tasks.modalities.volumes.inputs import MATCHING_STYLE
 
         return MATCHING_STYLE
