@@ -44,7 +44,7 @@ def as_data(values: Tensor) -> Any:
 
 CASES: dict[int, dict[str, Any]] = {
     1: {"size": (512,), "crop": 512, "batch": 1},
-    2: {"size": (64, 56), "crop": 32, "batch": 2},
+    2: {"size": (64, 56), "crop": 32, "batch": 2, "steps": 40, "learning_rate": 0.01},
     3: {"size": (20, 20, 20), "crop": 20, "batch": 1},
     4: {"size": (1, 24, 1, 24), "crop": 24, "batch": 1, "steps": 40, "learning_rate": 0.003},
 }
