@@ -19,7 +19,7 @@ from convnd.losses import INPUT, tile_index
 from convnd.nn.layout import channels_last
 from convnd.optimize import Tiler
 from convnd.optimize.evaluation.targets import tiled_sums
-from convnd.optimize.evaluation.tiles import tile_features
+from convnd.optimize.evaluation.tiles import tile_features, write_tiles
 from convnd.optimize.evaluation.two_pass import add_sums
 from convnd.shapes import Layer, ReceptiveField, Tiling
 from convnd.stats import CovarianceStatistic, Sums, blend
@@ -187,15 +187,15 @@ class ArbitraryStyleNet(Backbone):
         statistics = dict.fromkeys(_READ, _COVARIANCE)
         sums = tiled_sums(partial(self, layers=_READ), content, tiling, statistics)
         maps = _maps(sums, targets.sums)
-        result = torch.empty_like(content)
-        for tile in tiling:
-            features = self(content[tile_index(tile.crop)], _READ)
-            first = [part.start // _STRIDES[LEVELS[-1]] for part in tile.crop]
+
+        def decode(crop: Tensor, origin: Sequence[int]) -> Tensor:
+            features = self(crop, _READ)
+            first = [start // _STRIDES[LEVELS[-1]] for start in origin]
             extent = features[LEVELS[-1]].shape[2:]
             part = noise[tile_index([slice(n, n + m) for n, m in zip(first, extent, strict=True)])]
-            image = self._decode(features, maps, targets.patches, part)
-            result[tile_index(tile.windows[IMAGE])] = image[tile_index(tile.crop_windows[IMAGE])]
-        return result
+            return self._decode(features, maps, targets.patches, part)
+
+        return write_tiles(decode, content, tiling, IMAGE, torch.empty_like(content))
 
     def stylize_whole(self, content: Tensor, targets: StyleTargets, noise: Tensor) -> Tensor:
         """`stylize` in one piece, differentiable with respect to the decoder's weights.

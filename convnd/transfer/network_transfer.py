@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,14 +13,16 @@ from torch import Tensor
 from convnd.backbones import choose_device
 from convnd.errors import ResourceError, ShapeError, UsageError
 from convnd.feedforward.transform_net import FieldStatistics, TransformNet
-from convnd.nn import resize_nd
-from convnd.optimize import ProcessGroup
+from convnd.optimize import ProcessGroup, tiled_sums
+from convnd.optimize.evaluation.tiles import write_tiles
 from convnd.shapes import Tiling
+from convnd.stats import MomentStatistic
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.memory import usable_bytes
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
+from convnd.transfer.resizing import Resizer
 
 __all__ = ["NetworkTransfer", "apply_network"]
 
@@ -89,9 +92,7 @@ class NetworkTransfer:
                 got=group.size,
                 remedy="start it without torchrun",
             )
-        content = problem.content
-        if tuple(content.shape[2:]) != problem.size:
-            content = resize_nd(content, problem.size, mode="linear", antialias=True)
+        content = Resizer(problem.content.device).resize(problem.content, problem.size)
         if problem.initial is not None:
             content = problem.initial(content)
         tiling = self._tiling(content)
@@ -151,32 +152,31 @@ def apply_network(
     for number in range(content.shape[0]):  # fields one after the other, as memory is planned
         field, output = content[number : number + 1], result[number : number + 1]
         statistics = _tiled_statistics(field, tiling, network.basis.to(content.device))
-        statistics = FieldStatistics(*(values.to(device) for values in statistics))
-        for tile in tiling:
-            origin = [part.start for part in tile.crop]
-            # A copy, aligned as any tensor: on some CPUs sums depend on the alignment.
-            crop = field[_index(tile.crop)].to(device, copy=True)
-            values = network(crop, statistics, origin)
-            part = values[_index(tile.crop_windows[_OUTPUT])]
-            output[_index(tile.windows[_OUTPUT])] = part.to(output)
+        compute = partial(_apply_to_crop, network, device, statistics)
+        write_tiles(compute, field, tiling, _OUTPUT, output)
     return result
+
+
+def _apply_to_crop(
+    network: TransformNet,
+    device: torch.device,
+    statistics: FieldStatistics,
+    crop: Tensor,
+    origin: Sequence[int],
+) -> Tensor:
+    moved = FieldStatistics(*(values.to(device) for values in statistics))
+    # A copy, aligned as any tensor: on some CPUs sums depend on the alignment.
+    output: Tensor = network(crop.to(device, copy=True), moved, origin)
+    return output
 
 
 def _tiled_statistics(field: Tensor, tiling: Tiling, basis: Tensor) -> FieldStatistics:
     """Mean and deviation of a field ``(1, C, *S)``, from sums over its tiles in float64."""
-    count, channels = math.prod(field.shape[2:]), field.shape[1]
-    first = field.new_zeros((1, channels), dtype=torch.float64)
-    second = field.new_zeros((1, channels), dtype=torch.float64)
-    matrix = basis.double()
-    for tile in tiling:
-        flat = matrix @ field[_index(tile.windows[_OUTPUT])].flatten(2).double()
-        first += flat.sum(2)
-        second += flat.square().sum(2)
-    mean = first / count
-    variance = (second / count - mean.square()).clamp_min(0)
-    return FieldStatistics(mean.to(field), variance.sqrt().to(field))
+    statistic, matrix = MomentStatistic(), basis.double()
 
+    def change_basis(crop: Tensor) -> dict[str, Tensor]:
+        return {_OUTPUT: (matrix @ crop.flatten(2).double()).view(crop.shape)}
 
-def _index(window: Sequence[slice]) -> tuple[slice, ...]:
-    """The index of a window in values ``(B, C, *S)``."""
-    return (slice(None), slice(None), *window)
+    sums = tiled_sums(change_basis, field, tiling, {_OUTPUT: statistic})[_OUTPUT]
+    mean, variance = statistic.summary(sums).unbind(1)
+    return FieldStatistics(mean.to(field), variance.clamp_min(0).sqrt().to(field))

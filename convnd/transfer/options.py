@@ -79,8 +79,6 @@ class TransferOptions:
         pooling: "max", as trained, or "avg".
         padding: what the network's first layer reads beyond the border: "zeros", as trained, or
             "replicate", the outermost samples again. A user's network is run as it is.
-        padding: "zeros" or "replicate": what the network's first layer reads beyond
-            the border.
         inflation: how a network for pictures sees more axes: "multiplanar" (2.5-D: on slices
             across every axis, see `convnd.backbones.MultiPlanar`; "auto" is the same), or with
             kernels that gain axes, see `convnd.backbones.change_rank`.

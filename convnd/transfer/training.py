@@ -14,7 +14,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from convnd.errors import NumericalError
 from convnd.feedforward.transform_net import FieldStatistics, TransformNet, field_statistics
-from convnd.losses import Term
+from convnd.losses import Term, tile_index
 from convnd.optimize import Evaluator, evaluate_whole, evaluate_within
 from convnd.optimize.adam import Adam
 from convnd.optimize.base import is_count, is_number
@@ -240,7 +240,7 @@ class _CropLoss:
         source = content if problem.initial is None else problem.initial(content)
         statistics: FieldStatistics = field_statistics(source, self.network.basis)
         slices = self._window(problem.size, generator)
-        window = (slice(None), slice(None), *slices)
+        window = tile_index(slices)
         target = content[window].contiguous()
         origin = [part.start for part in slices]
         output: Tensor = self.network(source[window], statistics, origin)

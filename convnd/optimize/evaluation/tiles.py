@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from convnd.losses import Window, tile_index
 from convnd.nn.layout import CHANNELS_LAST
 from convnd.shapes import Tile
 
-__all__ = ["insert_tile", "strip_halo", "tile_features"]
+__all__ = ["insert_tile", "strip_halo", "tile_features", "write_tiles"]
 
 
 def tile_features(
@@ -57,3 +57,30 @@ def insert_tile(values: Tensor, window: Window, layer: Tensor | None) -> Tensor:
         layer = torch.empty(shape, dtype=values.dtype, device=values.device, memory_format=order)
     layer[tile_index(window)] = values
     return layer
+
+
+def write_tiles(
+    compute: Callable[[Tensor, Sequence[int]], Tensor],
+    x: Tensor,
+    tiles: Iterable[Tile],
+    layer: str,
+    out: Tensor,
+) -> Tensor:
+    """Compute a layer of the input's extent tile by tile.
+
+    Args:
+        compute: returns the layer of a crop ``(B, C, *S')``, from the crop and the position of its
+            first sample in ``x``.
+        x: ``(B, C, *S)``.
+        tiles: tiles of ``x`` for the layer.
+        layer: its name in the tiles.
+        out: receives the layer, ``(B, C_l, *S)``.
+
+    Returns:
+        ``out``.
+    """
+    for tile in tiles:
+        origin = [part.start for part in tile.crop]
+        values = compute(x[tile_index(tile.crop)], origin)[tile_index(tile.crop_windows[layer])]
+        out[tile_index(tile.windows[layer])] = values.to(out)
+    return out

@@ -18,6 +18,7 @@ from convnd.feedforward.network_file import StyleNetwork, write_network
 from convnd.feedforward.transform_net import NetworkShape, TransformNet
 from convnd.io.atomic import atomic_path, check_target
 from convnd.transfer.objective import TransferObjective
+from convnd.transfer.resizing import Resizer
 from convnd.transfer.training import TrainingPlan, train_network
 from convnd_tasks import samples
 from convnd_tasks.modalities import modality_class, options_class
@@ -335,14 +336,10 @@ class _ContentPool:
 
 def _at_working_size(prepared: PreparedInputs) -> PreparedInputs:
     """The inputs with a content of the result's size."""
-    from convnd.nn import resize_nd
-
     content = prepared.content
     assert content is not None
-    if tuple(content.shape[2:]) == prepared.size:
-        return prepared
-    content = resize_nd(content, prepared.size, mode="linear", antialias=True)
-    return dataclasses.replace(prepared, content=content)
+    resized = Resizer(content.device).resize(content, prepared.size)
+    return dataclasses.replace(prepared, content=resized)
 
 
 def make_modality(kind: str, dim: int, options: TrainingOptions) -> Modality:
