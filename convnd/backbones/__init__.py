@@ -1,4 +1,4 @@
-"""Networks whose features the losses compare, in any number of spatial axes.
+"""Networks whose features the losses compare, for any number of spatial axes.
 
 `load` builds a pretrained one by its name in `BACKBONES`. `from_module` makes a backbone from any
 network, and `MultiPlanar` applies a network for pictures to the slices of a volume.
@@ -52,9 +52,9 @@ class Source:
     """One entry of `BACKBONES`.
 
     Args:
-        plan: the network's architecture.
-        weights: name of its weights in `convnd.backbones.weights.WEIGHTS`, which holds licence,
-            provenance and size; or of weights that the user has added.
+        plan: the architecture of the network.
+        weights: name of its weights: one of `convnd.backbones.weights.WEIGHTS`, which holds
+            licence, provenance and size, or of weights that the user has added.
         summary: one line of description.
     """
 
@@ -63,11 +63,11 @@ class Source:
     summary: str
 
     def state(self) -> dict[str, Tensor]:
-        """The weights, see `convnd.backbones.weights.load_state`."""
+        """Load the weights, see `convnd.backbones.weights.load_state`."""
         return _weights.load_state(self.weights)
 
 
-# From block 3 on, where positions are few, the channels of VGG-19; fewer before.
+# From block 3 on, where positions are few, the network has the channels of VGG-19.
 _COMPACT = VGGPlan(
     widths=((32, 48), (96,) * 2, (256,) * 4, (512,) * 4, (512,)),
     projections={"relu1_1": 32, "relu2_1": 96},
@@ -85,7 +85,10 @@ _COMPACT = VGGPlan(
 
 
 class _Backbones(Registry[Source]):
-    """The table; lookup also finds networks that the user has added (``convnd weights get``)."""
+    """The table of backbones.
+
+    A lookup also finds networks that the user has added with ``convnd weights get``.
+    """
 
     def __getitem__(self, name: str) -> Source:
         if name in self or name not in _weights.user_names():
@@ -146,13 +149,16 @@ def load(
     Args:
         backbone: a name of `BACKBONES`, or of weights added by ``convnd weights get``.
         spatial_dims: number of spatial axes of the data.
-        in_channels: channels of the data; `change_in_channels` converts the weights if not 3.
-        layers: the layers that will be used; deeper ones are not loaded.
+        in_channels: number of channels of the data; `change_in_channels` converts the weights if
+            it is not 3.
+        layers: the layers that will be used; deeper ones are not loaded. None loads all.
         pooling: ``"max"`` or ``"avg"``.
-        inflation: how kernels gain axes, see `change_rank`. Projections are 1 wide and stay
-            unchanged. So with "acs", they weight channels as in two axes, but Gram distances of
-            projected features differ from those of VGG-19, whose channels "acs" would assign to
-            other planes.
+        inflation: how kernels gain axes, one of `INFLATIONS`, see `change_rank`. Projections are 1
+            wide and do not change. So with ``"acs"`` the Gram distances of projected features
+            differ from those of VGG-19, whose channels ``"acs"`` would assign to other planes.
+
+    Returns:
+        The network in evaluation mode, with frozen weights.
 
     Raises:
         UnknownNameError: no such backbone or layer.
@@ -191,18 +197,20 @@ def _assemble(
     pooling: str,
     inflation: str,
 ) -> VGG:
-    """A network with weights that are changed to its rank and number of channels."""
+    """Build a network, and convert its weights to the rank and the number of channels."""
     # Copies, because a tensor of the file keeps the memory of the whole file alive.
     weights = {"mean": state["mean"].clone()}
     for name, parts in plan.parts(state["mean"].numel()).items():
         for part in parts:
             key = name if part.kind == "conv" else f"{part.kind}.{name}"
-            weights[f"{key}.weight"] = _of_rank(state[f"{key}.weight"], spatial_dims, inflation)
+            weights[f"{key}.weight"] = _convert_rank(
+                state[f"{key}.weight"], spatial_dims, inflation
+            )
             if part is parts[-1]:
                 weights[f"{key}.bias"] = state[f"{key}.bias"].clone()
     for layer in plan.projections:
         key = f"tap.{layer}.weight"
-        weights[key] = _of_rank(state[key], spatial_dims, inflation)
+        weights[key] = _convert_rank(state[key], spatial_dims, inflation)
     weights = change_in_channels(weights, "conv1_1", in_channels)
     with torch.device("meta"):  # without drawing random weights
         net = VGG(plan, spatial_dims=spatial_dims, in_channels=in_channels, pooling=pooling)
@@ -210,7 +218,7 @@ def _assemble(
     return net
 
 
-def _of_rank(weight: Tensor, spatial_dims: int, inflation: str) -> Tensor:
+def _convert_rank(weight: Tensor, spatial_dims: int, inflation: str) -> Tensor:
     if weight.ndim == 2:  # (C', C): a 1-wide convolution
         return weight.clone().view(*weight.shape, *[1] * spatial_dims)
     return change_rank(weight, spatial_dims, inflation)

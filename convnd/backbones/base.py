@@ -17,7 +17,10 @@ __all__ = ["Backbone"]
 
 
 class Backbone(nn.Module):
-    """A network whose layers have names.
+    """A network that computes the features of named layers; the base class of all backbones.
+
+    A subclass sets the attributes and implements `forward`. The other methods have defaults that
+    are correct for every network.
 
     Attributes:
         spatial_dims: number of spatial axes ``N`` of the input.
@@ -34,15 +37,15 @@ class Backbone(nn.Module):
     def forward(
         self, x: Tensor, layers: Sequence[str], *, raw: Collection[str] = ()
     ) -> dict[str, Tensor]:
-        """Features of ``layers``; nothing deeper than the deepest of them is computed.
+        """Compute the features of layers; nothing deeper than the deepest of them is computed.
 
         Args:
             x: ``(B, C, *S)``.
-            layers: names out of `Backbone.layers`.
-            raw: layers whose features are given without their `projection`.
+            layers: some of the names in `layers`.
+            raw: layers whose features are returned without their `projection`.
 
         Returns:
-            For each name ``(B, C_l, *S_l)``.
+            Features ``(B, C_l, *S_l)`` by name of the layer.
 
         Raises:
             UnknownNameError: a name is not one of the layers.
@@ -51,10 +54,11 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def projection(self, layer: str) -> Tensor | None:  # noqa: ARG002
-        """The linear map of channels ``(C', C)`` that a layer's features end with.
+        """Return the linear map of channels ``(C', C)`` that a layer's features end with.
 
-        A statistic of products of channels can apply it more cheaply than every position can: for
-        raw features ``a`` and the projection ``W``, the Gram matrix is :math:`W G(a) W^T`.
+        A statistic of products of channels can apply the map to its sums, which is cheaper than
+        to every position: for raw features ``a`` and the projection ``W``, the Gram matrix is
+        :math:`W G(a) W^T`.
 
         Returns:
             None if the layer has no projection.
@@ -62,7 +66,7 @@ class Backbone(nn.Module):
         return None
 
     def peak_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:  # noqa: ARG002
-        """Estimate of the peak memory of a forward and backward pass to the input, in bytes.
+        """Estimate the peak memory of a forward and backward pass to the input, in bytes.
 
         Args:
             size: extent along each spatial axis, for one item of a batch.
@@ -74,7 +78,7 @@ class Backbone(nn.Module):
         return 0
 
     def activation_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:  # noqa: ARG002
-        """Memory of the features alone, in bytes.
+        """Estimate the memory of the features alone, in bytes.
 
         Args:
             size: extent along each spatial axis, for one item of a batch.
@@ -85,8 +89,8 @@ class Backbone(nn.Module):
         """
         return 0
 
-    def shortest(self, layers: Sequence[str]) -> int:
-        """The smallest extent of an axis, in samples, on which the layers see something.
+    def min_extent(self, layers: Sequence[str]) -> int:
+        """Return the smallest extent of an axis, in samples, that gives every layer a position.
 
         Args:
             layers: the layers whose features are computed; those of unknown stride do not count.
@@ -111,16 +115,16 @@ class Backbone(nn.Module):
 
         Returns:
             The layer, and the rest of the network as a backbone. The rest reads the features of
-            that layer, gives those of deeper layers under their names, and counts receptive fields
-            in positions of that layer. Both share the weights. None if the network cannot be
-            split, or if a split would save nothing.
+            that layer, computes those of deeper layers under their names, and counts receptive
+            fields in positions of that layer. Both share the weights. None if the network cannot be
+            split, or if a split would save no memory.
         """
         return None
 
     def independent_groups(self, layers: Sequence[str]) -> list[tuple[str, ...]]:
-        """The layers in groups that share no computation.
+        """Divide layers into groups that share no computation.
 
-        Computing each group by itself needs less memory and, in tiles, a narrower halo.
+        Computing each group separately needs less memory and, in tiles, a narrower halo.
         """
         return [tuple(layers)]
 

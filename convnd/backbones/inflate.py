@@ -14,6 +14,7 @@ from convnd.registry import check_name
 __all__ = ["INFLATIONS", "change_in_channels", "change_rank"]
 
 INFLATIONS = ("mean", "centre", "acs")
+"""Names of the ways to give a kernel more axes, see `change_rank`."""
 
 
 def change_rank(weight: Tensor, spatial_dims: int, inflation: str = "mean") -> Tensor:
@@ -89,7 +90,7 @@ def _split_over_axes(weight: Tensor, spatial_dims: int) -> Tensor:
 
 
 def _embed_in_zeros(weight: Tensor, dim: int, width: int) -> Tensor:
-    """A kernel 1 wide along ``dim`` as the middle of one ``width`` wide, zero elsewhere."""
+    """Widen a kernel that is 1 wide along ``dim`` to ``width``, with zeros on both sides."""
     shape = list(weight.shape)
     shape[dim] = width
     planes = weight.new_zeros(shape)
@@ -102,10 +103,10 @@ def change_in_channels(
 ) -> dict[str, Tensor]:
     r"""Convert weights to data with another number of channels.
 
-    The weights of the first layer are summed over its input channels and spread evenly over the
-    new ones. So data with equal channels gives the answer to a grey picture. The means :math:`m_c`
-    become one mean :math:`\bar m`, and the bias gains what that changes,
-    :math:`\sum_c w_c (\bar m - m_c)`; that is exact away from the zero padding.
+    The weights of the first layer are summed over its input channels and divided evenly among the
+    new ones. So data with equal channels has the features of a grey picture. The means :math:`m_c`
+    become one mean :math:`\bar m`, and the bias gains :math:`\sum_c w_c (\bar m - m_c)`, which
+    makes up for it exactly away from the zero padding.
 
     Args:
         weights: ``mean`` ``(C,)``, ``{first}.weight`` ``(out, C, *K)`` and ``{first}.bias``.

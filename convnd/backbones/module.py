@@ -21,20 +21,20 @@ __all__ = ["ModuleBackbone", "copy_module", "from_module"]
 class ModuleBackbone(Backbone):
     """A module as a backbone: its layers are named submodules, and their outputs the features.
 
-    The first run on inputs of an extent runs the module to its end and counts how often each layer
-    is called. Later runs stop after the last call that is needed. If a layer is called several
-    times, its features are those of the last call. What the module does after the layers may fail
-    (for example a classifier that takes one size only); it is then left out.
+    The first run on inputs of an extent runs the module to its end and counts how often it calls
+    each layer. Later runs stop after the last call that is needed. If a layer is called several
+    times, its features are those of the last call. An error that the module raises after all layers
+    have run is ignored, for example that of a classifier that takes one size only.
 
     The number of calls must depend on the extent of the input alone, and not on its values.
 
     Args:
-        module: any network that takes ``(B, C, *S)``; it is used unchanged, neither frozen nor
-            put into evaluation mode; `from_module` does both.
-        layers: names as `torch.nn.Module.named_modules` gives them.
-        spatial_dims: number of spatial axes of its input.
-        in_channels: number of channels of its input.
-        receptive_fields: of the layers for which they are known.
+        module: any network that takes ``(B, C, *S)``. It is used unchanged, neither frozen nor put
+            into evaluation mode; `from_module` does both.
+        layers: names of submodules, as `torch.nn.Module.named_modules` gives them.
+        spatial_dims: number of spatial axes of the input.
+        in_channels: number of channels of the input.
+        receptive_fields: receptive fields by layer, as far as they are known.
 
     Raises:
         UnknownNameError: a name is not a submodule.
@@ -74,11 +74,12 @@ class ModuleBackbone(Backbone):
         *,
         raw: Collection[str] = (),  # noqa: ARG002 - there are no projections
     ) -> dict[str, Tensor]:
-        """See `Backbone.forward`.
+        """Compute the features of layers, see `Backbone.forward`.
 
         Raises:
-            UnknownNameError: also if the module never calls a layer.
-            UsageError: a layer's output is not a tensor.
+            UnknownNameError: a name is not one of the layers, or the module never calls it.
+            UsageError: the output of a layer is not a tensor.
+            ShapeError: ``x`` has another rank or number of channels.
         """
         self.check(x, layers)
         if not layers:
@@ -115,7 +116,7 @@ class ModuleBackbone(Backbone):
 
     @property
     def order(self) -> tuple[str, ...]:
-        """The layers in the order in which they first ran; empty before a run."""
+        """The layers in the order in which they first ran; empty before the first run."""
         longest: Sequence[str] = ()
         for calls in self._calls.values():
             longest = list(calls) if len(calls) > len(longest) else longest
@@ -125,12 +126,17 @@ class ModuleBackbone(Backbone):
 class _StopForward(BaseException):
     """Ends a forward pass when all features are computed.
 
-    It does not derive from Exception, because networks may catch those.
+    It does not derive from Exception, which a network may catch.
     """
 
 
 class _Run:
-    """The hooks of one run."""
+    """The hooks of one run, and the features that they collect.
+
+    Args:
+        layers: the layers whose features are collected.
+        calls: how often each layer is called; None in a run that counts this.
+    """
 
     def __init__(self, layers: Sequence[str], calls: Counter[str] | None) -> None:
         self.calls = calls
@@ -140,6 +146,8 @@ class _Run:
         self._layers = frozenset(layers)
 
     def hook(self, name: str) -> Any:
+        """Make the forward hook of a layer."""
+
         def collect(_module: nn.Module, _inputs: object, output: object) -> None:
             self.counts[name] += 1
             if name not in self._layers:
@@ -171,21 +179,21 @@ def from_module(
     in_channels: int | None = None,
     receptive_fields: Mapping[str, ReceptiveField] | None = None,
 ) -> ModuleBackbone:
-    """A backbone from any network; properties that are not given are measured.
+    """Make a backbone of any network, and measure the properties that are not given.
 
     The module itself does not change. The backbone holds a copy in evaluation mode. The copy's
     parameters are frozen and share memory with the module's until the backbone is moved or cast;
     its buffers are separate.
 
     Args:
-        module: takes ``(B, C, *S)`` with values in the range that it was trained on.
+        module: network that takes ``(B, C, *S)`` with values in the range that it was trained on.
         layers: names of submodules, as `torch.nn.Module.named_modules` gives them.
-        spatial_dims: number of spatial axes; if left out, that of the first submodule with
-            convolution weights.
-        in_channels: channels of the input; if left out, also from that submodule.
-        receptive_fields: receptive fields by layer; if left out, `probe_receptive_field` measures
-            them. A layer without one (it sees the whole input, or windows of different sizes)
-            works, but not in tiles.
+        spatial_dims: number of spatial axes; None is that of the first submodule with convolution
+            weights.
+        in_channels: number of channels of the input; None is that of the same submodule.
+        receptive_fields: receptive fields by layer; None lets `probe_receptive_field` measure them.
+            A layer without one (it sees the whole input, or windows of different sizes) works, but
+            not in tiles.
 
     Raises:
         UnknownNameError: a name is not a submodule, or the module never calls it.
@@ -220,11 +228,11 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def copy_module(module: M, operation: str) -> M:
-    """A copy whose parameters share memory with the module's until they are moved or cast.
+    """Copy a module; the parameters share memory with its own until they are moved or cast.
 
     Args:
         module: any module; it does not change.
-        operation: what needs the copy, for the message.
+        operation: name of the operation that needs the copy, for the message.
 
     Raises:
         UsageError: the module's own code refuses to be copied.
@@ -245,6 +253,7 @@ def copy_module(module: M, operation: str) -> M:
 
 
 def _first_convolution(module: nn.Module) -> tuple[int, int]:
+    """Number of axes and input channels of the first submodule with convolution weights."""
     for layer in module.modules():
         weight = getattr(layer, "weight", None)
         if isinstance(weight, Tensor) and weight.ndim >= 3:

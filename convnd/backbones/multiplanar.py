@@ -19,17 +19,18 @@ __all__ = ["MultiPlanar"]
 class MultiPlanar(Backbone):
     """A backbone of ``n`` axes applied to the slices along every choice of ``n`` of ``N`` axes.
 
-    With a network for pictures and a volume this is the 2.5-D, or tri-planar, approach: the network
+    For a volume and a network for pictures this is the 2.5-D, or tri-planar, approach: the network
     sees all axial, coronal and sagittal slices (as for solid textures in Gutierrez et al., 2020).
-    Each orientation has layers of its own, named after the axes that its slices lie along:
-    ``relu3_1@01``, ``relu3_1@02``, ``relu3_1@12``. Across the slices nothing is strided or pooled.
+    Each orientation of slices has separate layers, named after the axes along which the slices lie:
+    ``relu3_1@01``, ``relu3_1@02``, ``relu3_1@12``. Strides and poolings act within slices only.
 
-    A length-1 axis changes nothing if `plane_layers` chooses the layers by the size of the data.
+    An axis of length 1 changes nothing if `plane_layers` chooses the layers by the size of the
+    data.
 
     Args:
         net: a backbone of ``n`` axes, used unchanged.
         spatial_dims: number of axes ``N`` of the data, more than ``n``, at most 10.
-        planes: the choices of axes, each in rising order; None is all of them.
+        planes: the choices of axes, each in rising order; None is all choices.
 
     Raises:
         UsageError: ``spatial_dims`` is out of range.
@@ -76,12 +77,13 @@ class MultiPlanar(Backbone):
     def plane_layers(
         self, names: Sequence[str], size: Sequence[int] | None = None
     ) -> tuple[str, ...]:
-        """Names of layers of ``net`` in all orientations.
+        """List the layers of ``net`` in all orientations.
 
         Args:
             names: layers of ``net``.
-            size: extent of the data. If given, orientations with slices of fewer long axes than
-                others are left out, and of orientations with the same slices all but the first.
+            size: extent of the data along each axis. It leaves out orientations whose slices have
+                fewer axes longer than 1 than others, and keeps the first of those with the same
+                slices. None keeps all.
 
         >>> from convnd.backbones import VGG, VGG19
         >>> net = MultiPlanar(VGG(VGG19.truncate(["relu1_1"]), in_channels=1), spatial_dims=3)
@@ -108,29 +110,29 @@ class MultiPlanar(Backbone):
     def forward(
         self, x: Tensor, layers: Sequence[str], *, raw: Collection[str] = ()
     ) -> dict[str, Tensor]:
-        """See `Backbone.forward`."""
+        """Compute the features of layers, see `Backbone.forward`."""
         self.check(x, layers)
         features: dict[str, Tensor] = {}
-        for orientation, (names, axes, other_axes) in self._requested(layers).items():
-            raw_names = {_base(name) for name in raw if name.endswith(f"@{orientation}")}
+        for orientation, (names, axes, other_axes) in self._group_layers(layers).items():
+            raw_names = {_base_name(name) for name in raw if name.endswith(f"@{orientation}")}
             order = [2 + axis for axis in other_axes]
             planes = x.permute(0, *order, 1, *(2 + axis for axis in axes))
             lead = planes.shape[: 1 + len(other_axes)]
-            # The inverse permutation, to (B, C, *S); a view, which moves nothing in memory.
+            # The inverse permutation, back to (B, C, *S), is a view that copies nothing.
             inverse = [0, 1 + len(other_axes)] + [0] * self.spatial_dims
             for place, axis in enumerate((*other_axes, *axes)):
                 inverse[2 + axis] = 1 + place + (place >= len(other_axes))
-            slices = _in_layout_of(x, planes.flatten(0, len(other_axes)))
+            slices = _match_layout(x, planes.flatten(0, len(other_axes)))
             for name, values in self.net(slices, names, raw=raw_names).items():
                 features[f"{name}@{orientation}"] = values.unflatten(0, lead).permute(inverse)
         return {name: features[name] for name in layers}
 
     def projection(self, layer: str) -> Tensor | None:
-        """See `Backbone.projection`."""
-        return self.net.projection(_base(layer))
+        """Return the projection of the network's layer, see `Backbone.projection`."""
+        return self.net.projection(_base_name(layer))
 
     def independent_groups(self, layers: Sequence[str]) -> list[tuple[str, ...]]:
-        """See `Backbone.independent_groups`: one group for each orientation.
+        """Divide layers into one group per orientation, see `Backbone.independent_groups`.
 
         >>> from convnd.backbones import VGG, VGG19
         >>> net = MultiPlanar(VGG(VGG19.truncate(["relu1_1"]), in_channels=1), spatial_dims=3)
@@ -144,11 +146,11 @@ class MultiPlanar(Backbone):
         return [group for group in groups if group]
 
     def peak_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:
-        """See `Backbone.peak_bytes`."""
+        """Estimate the peak memory of all slices, see `Backbone.peak_bytes`."""
         return self._sum_over_slices(self.net.peak_bytes, size, layers)
 
     def activation_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:
-        """See `Backbone.activation_bytes`."""
+        """Estimate the memory of the features, see `Backbone.activation_bytes`."""
         return self._sum_over_slices(self.net.activation_bytes, size, layers)
 
     def _sum_over_slices(
@@ -160,28 +162,29 @@ class MultiPlanar(Backbone):
         return sum(
             math.prod(size[axis] for axis in other_axes)
             * count([size[axis] for axis in axes], names)
-            for names, axes, other_axes in self._requested(layers).values()
+            for names, axes, other_axes in self._group_layers(layers).values()
         )
 
-    def _requested(
+    def _group_layers(
         self, layers: Sequence[str]
     ) -> dict[str, tuple[list[str], tuple[int, ...], list[int]]]:
-        """By orientation: the layers of ``net``, the axes of the slices, and the other axes."""
-        requested = {}
+        """Group layers by orientation: layers of ``net``, axes of the slices, and other axes."""
+        groups = {}
         for orientation, axes in self.orientations.items():
-            names = [_base(name) for name in layers if name.endswith(f"@{orientation}")]
+            names = [_base_name(name) for name in layers if name.endswith(f"@{orientation}")]
             if names:
                 other_axes = [axis for axis in range(self.spatial_dims) if axis not in axes]
-                requested[orientation] = names, axes, other_axes
-        return requested
+                groups[orientation] = names, axes, other_axes
+        return groups
 
 
-def _base(name: str) -> str:
+def _base_name(name: str) -> str:
+    """Name of a layer in the network, without the orientation."""
     return name.rpartition("@")[0]
 
 
 def _embed(field: ReceptiveField, axes: Sequence[int], ndim: int) -> ReceptiveField:
-    """A field along ``axes`` as one in ``ndim`` axes; along the others it is 1 sample wide."""
+    """Extend a receptive field over ``axes`` to ``ndim`` axes; it is 1 wide along the others."""
     whole = ReceptiveField.identity(ndim)
     size, stride, offset = list(whole.size), list(whole.stride), list(whole.offset)
     for place, axis in enumerate(axes):
@@ -190,6 +193,6 @@ def _embed(field: ReceptiveField, axes: Sequence[int], ndim: int) -> ReceptiveFi
     return ReceptiveField(tuple(size), tuple(stride), tuple(offset))
 
 
-def _in_layout_of(x: Tensor, planes: Tensor) -> Tensor:
-    """``planes`` in the memory layout of ``x``."""
+def _match_layout(x: Tensor, planes: Tensor) -> Tensor:
+    """Bring ``planes`` into the memory layout of ``x``."""
     return channels_last(planes) if is_channels_last(x) else planes.contiguous()

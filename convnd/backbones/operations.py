@@ -1,7 +1,7 @@
 """The operations that a `convnd.backbones.VGG` runs one after the other.
 
-Each takes the features of the layer before, gives those of its own layer, and files a copy under
-the layer's name if the caller asked for it.
+An operation computes the features of its layer from those of the layer before, and collects them
+under the name of the layer if the caller asked for them.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ __all__ = ["Convolution", "Convolve", "Operation", "Pool", "Rectify"]
 class Convolution(nn.Module):
     """A convolution of odd width with zero padding that keeps the extent.
 
-    Its weights are frozen, unless ``requires_grad`` of one of them says otherwise. Frozen weights
-    are run by `frozen_conv`, except under transforms of torch, which cannot follow it.
+    Its weights are frozen unless ``requires_grad`` of one of them is true. Frozen weights are run
+    by `frozen_conv`, except under transforms of torch, which do not support it.
 
     Args:
-        shape: of the weight, ``(O, C, *K)``.
-        generator: source of the random weights (He et al., 2015).
-        bias: whether there is one, zero at first.
+        shape: shape of the weight, ``(O, C, *K)``.
+        generator: source of the random weights (He et al., 2015); None is torch's global generator.
+        bias: whether there is a bias; it is zero at first.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Convolution(nn.Module):
         dtype: torch.dtype | None = None,
         options: ConvOptions | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Convolve, as `frozen_conv`.
+        """Convolve, see `frozen_conv`.
 
         Args:
             x: ``(B, C, *S)``.
@@ -73,7 +73,7 @@ class Convolution(nn.Module):
         if not is_trained and not is_transformed():
             dtype = dtype if autocast is None else autocast
             weights = self._frozen_weights(constant_axes, dtype, cast=x.dtype == autocast)
-            with full_precision(x):  # the weights have their number format already
+            with full_precision(x):  # the weights are in the right number format already
                 return frozen_conv(x, weights, options)
         weight = self._summed_weight(constant_axes)
         padding = [width // 2 for width in weight.shape[2:]]
@@ -92,12 +92,12 @@ class Convolution(nn.Module):
     def _frozen_weights(
         self, axes: tuple[int, ...], dtype: torch.dtype | None, *, cast: bool
     ) -> FrozenWeights:
-        """The weights in the layouts that `frozen_conv` reads, made again when they change.
+        """Lay the weights out for `frozen_conv`, once until they change.
 
         Args:
             axes: constant axes, see `forward`.
             dtype: number format of the result.
-            cast: whether the weights are rounded to ``dtype``, as the input is.
+            cast: whether to round the weights to ``dtype``, as the input is.
         """
         state = [
             (values.data_ptr(), values.dtype, 0 if values.is_inference() else values._version)
@@ -124,8 +124,8 @@ class Operation:
     """One step of the forward pass.
 
     Args:
-        name: the layer, if the caller asked for its features; else empty.
-        projection: linear map of the features that the caller gets; None for none.
+        name: name of the layer if the caller asked for its features; else empty.
+        projection: linear map of the features that the caller gets, or None.
     """
 
     name: str = ""
@@ -136,14 +136,15 @@ class Operation:
 
         Args:
             x: features of the layer before, ``(B, C, *S)``.
-            features: receives those of this layer under ``name``, if there is one.
+            features: receives the features of this layer under `name`, if it is not empty.
 
         Returns:
             Features for the next layer.
         """
         raise NotImplementedError
 
-    def _file(self, values: Tensor, features: dict[str, Tensor]) -> None:
+    def _collect(self, values: Tensor, features: dict[str, Tensor]) -> None:
+        """Project the features of this layer, and add them to those that the caller gets."""
         if self.name:
             if self.projection is not None:
                 values, _ = self.projection(values, ())
@@ -156,11 +157,11 @@ class Convolve(Operation):
 
     Args:
         convolution: the weights.
-        constant_axes: see `Convolution.forward`, like the next two.
+        constant_axes: axes along which the input is constant, see `Convolution.forward`.
         dtype: number format of the result.
         options: ReLU and memory.
-        replicated: spatial axes along which the outermost samples go on beyond the border; zeros
-            lie there along the others.
+        replicated: spatial axes along which the outermost samples are repeated beyond the border;
+            along the others, zeros lie there.
     """
 
     convolution: Convolution
@@ -170,15 +171,15 @@ class Convolve(Operation):
     replicated: tuple[int, ...] = ()
 
     def __call__(self, x: Tensor, features: dict[str, Tensor]) -> Tensor:
-        """See `Operation.__call__`."""
+        """Convolve, see `Operation.__call__`."""
         margins = [self.convolution.weight.shape[axis + 2] // 2 for axis in self.replicated]
-        # The zero padding lies beyond these samples, and what it reaches is cut off.
+        # The zero padding lies beyond the repeated samples; results that it reaches are cut off.
         for axis, margin in zip(self.replicated, margins, strict=True):
             x = _replicate(x, axis + 2, margin)
         x, values = self.convolution(x, self.constant_axes, self.dtype, self.options)
         if any(margins):
             x, values = (self._cut(result, margins) for result in (x, values))
-        self._file(values, features)
+        self._collect(values, features)
         return x
 
     def _cut(self, values: Tensor, margins: Sequence[int]) -> Tensor:
@@ -200,27 +201,28 @@ def _replicate(x: Tensor, axis: int, margin: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Rectify(Operation):
-    """A ReLU on its own."""
+    """A ReLU whose input the caller asked for too."""
 
     def __call__(self, x: Tensor, features: dict[str, Tensor]) -> Tensor:
-        """See `Operation.__call__`."""
+        """Apply the ReLU, see `Operation.__call__`."""
         x = F.relu(x)
-        self._file(x, features)
+        self._collect(x, features)
         return x
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pool(Operation):
-    """A pooling over windows of samples, and of 1 along constant axes.
+    """A pooling.
 
-    A window over more than 2 samples ends with the axis: signals may be short.
+    On an axis that is shorter than a window of more than 2 samples, the window is as long as the
+    axis, since signals may be short.
 
     Args:
-        kernel: samples of a window along each axis.
-        average: pool by the mean; else by the maximum.
-        mask_grad: see `frozen_max_pool`.
-        min_size: samples that the network's input needs along each axis, for the message.
-        layer: the layer's name, for the message.
+        kernel: samples of a window along each axis; 1 along constant axes.
+        average: whether to pool by the mean instead of the maximum.
+        mask_grad: whether the gradient becomes 0 where a maximum is 0, see `frozen_max_pool`.
+        min_size: samples that the input of the network needs along each axis, for the message.
+        layer: name of the layer, for the message.
     """
 
     kernel: Sequence[int]
@@ -230,7 +232,11 @@ class Pool(Operation):
     layer: str
 
     def __call__(self, x: Tensor, features: dict[str, Tensor]) -> Tensor:
-        """See `Operation.__call__`."""
+        """Pool, see `Operation.__call__`.
+
+        Raises:
+            ShapeError: the input is shorter than a window of 2 samples.
+        """
         extents = x.shape[2:]
         if any(
             extent == 1 and width == 2 for extent, width in zip(extents, self.kernel, strict=True)
@@ -246,5 +252,5 @@ class Pool(Operation):
             x = avg_pool_nd(x, kernel)
         else:
             x = frozen_max_pool(x, kernel, mask_grad=self.mask_grad)
-        self._file(x, features)
+        self._collect(x, features)
         return x

@@ -18,11 +18,11 @@ class Part(NamedTuple):
     """One of the convolutions that a layer consists of.
 
     Attributes:
-        kind: ``"conv"`` for the 3-wide one; a layer of low rank also has 1-wide ones: it may have
-            ``"project"`` before, and has ``"expand"`` after it.
-        channels: output channels.
-        inputs: input channels.
-        kernel: width along each axis.
+        kind: ``"conv"`` for the 3-wide convolution. A layer of low rank also has 1-wide ones:
+            ``"expand"`` after it, and often ``"project"`` before it.
+        channels: number of output channels.
+        inputs: number of input channels.
+        kernel: width of the kernel along each axis.
     """
 
     kind: str
@@ -43,12 +43,13 @@ class VGGPlan:
 
     Args:
         widths: output channels of the convolutions of each block; a pooling follows each block.
-        projections: output channels of a 1-wide linear map, by layer. It applies to the features
-            that the caller gets, and not to the input of the next layer.
-        ranks: input and output channels of the 3-wide part, by convolution of low rank. If there
-            are as many input channels as the layer before has, no 1-wide convolution precedes it.
-        pool: samples along each axis that a pooling makes one of. Networks for pictures have 2,
-            which leaves a quarter of the positions to each further block; with one axis 4 do so.
+        projections: output channels of a 1-wide linear map, by layer. The map applies to the
+            features that the caller gets, and not to the input of the next layer.
+        ranks: input and output channels of the 3-wide part, by name of the convolution of low rank.
+            No 1-wide convolution precedes a part with as many input channels as the layer before
+            has.
+        pool: samples of a pooling window along each axis. Networks for pictures pool 2 by 2, which
+            leaves a quarter of the positions to each further block; with one axis 4 do so.
     """
 
     widths: tuple[tuple[int, ...], ...]
@@ -85,7 +86,7 @@ class VGGPlan:
 
     @property
     def channels(self) -> dict[str, int]:
-        """Channels of the features of every layer.
+        """Number of channels of the features, by layer.
 
         >>> VGG19.channels["relu4_2"]
         512
@@ -99,7 +100,7 @@ class VGGPlan:
         return {**channels, **self.projections}
 
     def geometry(self, spatial_dims: int) -> dict[str, Layer]:
-        """The geometry of every layer except the ReLUs.
+        """Compute the geometry of every layer except the ReLUs.
 
         Args:
             spatial_dims: number of spatial axes.
@@ -120,12 +121,12 @@ class VGGPlan:
     def receptive_fields(
         self, spatial_dims: int, input_layer: str = ""
     ) -> dict[str, ReceptiveField]:
-        """Receptive field and stride of every layer.
+        """Compute the receptive field of every layer.
 
         Args:
             spatial_dims: number of spatial axes.
-            input_layer: the layer that positions are counted in, instead of the network's input;
-                only deeper layers are listed.
+            input_layer: layer whose positions the fields count; only deeper layers are listed. An
+                empty name is the input of the network.
 
         >>> [VGG19.receptive_fields(2, start)["pool2"].stride for start in ("", "pool1")]
         [(4, 4), (2, 2)]
@@ -140,7 +141,11 @@ class VGGPlan:
         return fields
 
     def parameters(self, spatial_dims: int, in_channels: int) -> dict[str, int]:
-        """Number of weights and biases of every layer that has some: convolutions and projections.
+        """Count the weights and biases of every convolution and projection.
+
+        Args:
+            spatial_dims: number of spatial axes.
+            in_channels: number of channels of the input.
 
         >>> VGG19.parameters(2, 3)["conv1_1"]
         1792
@@ -157,7 +162,10 @@ class VGGPlan:
         return counts
 
     def parts(self, in_channels: int) -> dict[str, tuple[Part, ...]]:
-        """The convolutions that every layer consists of; only the last of each has a bias.
+        """List the convolutions that every layer consists of; only the last of each has a bias.
+
+        Args:
+            in_channels: number of channels of the input.
 
         >>> plan = VGGPlan(widths=((8,), (8,)), ranks={"conv2_1": (4, 2)})
         >>> [tuple(part) for part in plan.parts(3)["conv2_1"]]
@@ -179,7 +187,10 @@ class VGGPlan:
         return parts_of
 
     def truncate(self, layers: Sequence[str]) -> VGGPlan:
-        """The same network without the layers that are deeper than all of ``layers``.
+        """Leave out the layers that are deeper than all of ``layers``.
+
+        Args:
+            layers: names of layers, at least one.
 
         Raises:
             UnknownNameError: a name is not one of `layers`.

@@ -19,7 +19,10 @@ from convnd.registry import check_name
 __all__ = ["DEVICES", "PRECISIONS", "Precision", "choose_device", "choose_precision"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+"""Names that `choose_device` accepts."""
+
 PRECISIONS = ("auto", "float32", "bfloat16")
+"""Names that `choose_precision` accepts."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Precision:
     """Number format and memory layout of features; statistics and the image stay float32.
 
     Args:
-        dtype: of weights and features.
+        dtype: number format of weights and features.
         channels_last: whether channels are innermost in memory, which convolutions and Gram
             products read fastest.
         winograd: whether float32 convolutions on a CPU use Winograd's algorithm where it is
@@ -39,7 +42,7 @@ class Precision:
     winograd: bool = False
 
     def exact(self) -> Precision:
-        """The same layout in float32 at least, without Winograd's algorithm.
+        """Return the same layout in float32 at least, without Winograd's algorithm.
 
         >>> Precision(torch.bfloat16).exact()
         Precision(dtype=torch.float32, channels_last=True, winograd=False)
@@ -49,7 +52,7 @@ class Precision:
 
     @classmethod
     def of(cls, backbone: Backbone) -> Precision:
-        """The precision that a backbone has, with channels innermost."""
+        """Return the precision that a backbone has, with channels innermost."""
         net = backbone.net if isinstance(backbone, MultiPlanar) else backbone
         if isinstance(net, VGG):
             return cls(net.dtype, winograd=net.winograd)
@@ -57,9 +60,9 @@ class Precision:
         return cls(dtypes[0] if dtypes else torch.float32)
 
     def convert(self, backbone: Backbone) -> Backbone:
-        """Return the backbone in this precision: itself if it has that already, else a copy.
+        """Convert a backbone to this precision; return it unchanged if it has it already.
 
-        The copy shares the weights that need no conversion.
+        A converted backbone is a copy that shares the weights that need no conversion.
 
         Raises:
             UsageError: the module cannot be copied.
@@ -71,10 +74,10 @@ class Precision:
         return twin
 
     def apply(self, module: nn.Module) -> nn.Module:
-        """Convert the parameters of ``module`` in place.
+        """Convert the parameters of a module in place, and return the module.
 
-        The first convolution of a `VGG` stays float32 at least, see `VGG.dtype`. Buffers keep their
-        number format, except in modules of users, whose layers expect one format for both.
+        The first convolution of a `VGG` stays float32 at least. Buffers keep their number format,
+        except in modules of users, whose layers expect one format for both.
         """
         if isinstance(module, MultiPlanar):
             self.apply(module.net)
@@ -99,7 +102,7 @@ class Precision:
         )
 
     def _dtypes(self, module: nn.Module) -> Iterator[tuple[nn.Parameter, torch.dtype]]:
-        """The parameters of a module, and the number format of each in this precision."""
+        """Yield the parameters of a module, each with its number format in this precision."""
         first = next(iter(module.convolutions.values())) if isinstance(module, VGG) else None
         exact = () if first is None else tuple(map(id, first.parameters()))
         for parameter in module.parameters():
@@ -110,13 +113,13 @@ class Precision:
             )
 
     def _arrange(self, values: torch.Tensor) -> torch.Tensor:
-        """Weights in the memory layout that the convolutions read fastest."""
+        """Bring weights into the memory layout that the convolutions read fastest."""
         if self.winograd and values.ndim > 2:  # the layout that `winograd_conv_nd` reads
             return values.movedim((1, 0), (-2, -1)).contiguous().movedim((-1, -2), (0, 1))
         return self.layout(values)
 
     def layout(self, x: torch.Tensor) -> torch.Tensor:
-        """``x`` ``(B, C, *S)`` in this memory layout, with its own number format."""
+        """Bring ``(B, C, *S)`` into this memory layout; the number format does not change."""
         return channels_last(x) if self.channels_last else x.contiguous()
 
 
@@ -127,10 +130,14 @@ def _user_buffers(module: nn.Module) -> list[torch.Tensor]:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device to compute on; ``"auto"`` means CUDA if there is one, else MPS, else the CPU.
+    """Choose the device to compute on.
+
+    Args:
+        name: one of `DEVICES`, also with an index, as in ``cuda:1``. ``"auto"`` is CUDA if there is
+            one, else MPS, else the CPU.
 
     Raises:
-        UsageError: the name is not one of `DEVICES` (with or without an index, as in ``cuda:1``).
+        UsageError: the name is not one of these.
         ResourceError: this machine has no such device.
 
     >>> choose_device("cpu")
@@ -160,14 +167,18 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(device: torch.device, name: str = "auto") -> Precision:
-    """The format of features on ``device``; ``"auto"`` means the fastest.
+    """Choose number format and memory layout of features for a device.
 
-    That is bfloat16 on GPUs that support it, on CPUs with matrix units (AMX), and on AMD CPUs with
-    bfloat16 vector instructions (Zen 4 and later), where it was measured to be twice as fast as
-    float32. On an Intel CPU with those instructions but without AMX it was half as fast. There and
-    on all other CPUs it is float32 with Winograd's algorithm. ``"float32"`` is the exact path,
-    without it. The choice depends on the kind of processor and never on a timing, so that the same
-    machine gives the same numbers.
+    ``"auto"`` is the fastest: bfloat16 on GPUs that support it, on CPUs with matrix units (AMX),
+    and on AMD CPUs with bfloat16 vector instructions (Zen 4 and later), where it was measured to be
+    twice as fast as float32. On an Intel CPU with these instructions but without AMX it was half as
+    fast. There and on all other CPUs ``"auto"`` is float32 with Winograd's algorithm. The choice
+    depends on the kind of processor and never on a timing, so that the same machine computes the
+    same numbers.
+
+    Args:
+        device: the device.
+        name: one of `PRECISIONS`; ``"float32"`` is exact, without Winograd's algorithm.
 
     Raises:
         UsageError: the name is not one of `PRECISIONS`.

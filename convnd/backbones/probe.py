@@ -18,7 +18,7 @@ __all__ = ["find_receptive_fields", "probe_receptive_field"]
 _LENGTHS = (16, 32, 64, 128, 256, 512)
 """Extents of the test inputs along the axis that is measured."""
 
-_OTHERS = (16, 32, 64)
+_OTHER_LENGTHS = (16, 32, 64)
 """Extents along the other axes; they only have to be large enough for the network to run."""
 
 _Window = tuple[int, int, int]
@@ -29,10 +29,10 @@ def probe_receptive_field(network: Backbone, layer: str) -> ReceptiveField:
     """Measure the receptive field of a layer.
 
     An input sample that is NaN makes every output that depends on it NaN, whatever the weights,
-    zeros included. So with NaN in the first samples along an axis, or in the last, the outputs
-    show which positions see any of these samples. Bisection finds the borders of the windows of
-    two positions, and so size, stride and offset of the field. Further trials, also at another
-    length, must agree with these for all positions.
+    zeros included. So with NaN in the first samples along an axis, or in the last ones, the outputs
+    show which positions see any of these samples. Bisection finds the ends of the windows of two
+    positions, from which size, stride and offset of the field follow. Further trials, also at
+    another length, must agree for all positions.
 
     Args:
         network: any backbone; it does not change.
@@ -62,7 +62,11 @@ def probe_receptive_field(network: Backbone, layer: str) -> ReceptiveField:
 
 
 def find_receptive_fields(network: Backbone, layers: Sequence[str]) -> dict[str, ReceptiveField]:
-    """Measure the receptive fields of those of ``layers`` that have one.
+    """Measure the receptive fields of layers; those without one are left out.
+
+    Args:
+        network: any backbone; it does not change.
+        layers: names of its layers.
 
     Raises:
         UnknownNameError: no such layer, or the network never calls it.
@@ -72,7 +76,7 @@ def find_receptive_fields(network: Backbone, layers: Sequence[str]) -> dict[str,
 
 
 def _probe(network: Backbone, layer: str) -> tuple[ReceptiveField | None, int]:
-    """The field; or None, and the axis along which there is none."""
+    """Measure the field; None and the axis if there is none along an axis."""
     windows: list[_Window] = []
     for axis in range(network.spatial_dims):
         # Most networks have the same field along every axis, so that the last one is a good guess.
@@ -85,8 +89,9 @@ def _probe(network: Backbone, layer: str) -> tuple[ReceptiveField | None, int]:
 
 
 def _probe_axis(network: Backbone, layer: str, axis: int, guess: _Window | None) -> _Window | None:
+    """Measure the windows along one axis; a right guess saves most trials."""
     for length in _LENGTHS:
-        for other in _OTHERS[: 1 if network.spatial_dims == 1 else None]:
+        for other in _OTHER_LENGTHS[: 1 if network.spatial_dims == 1 else None]:
             trials = _Trials(network, layer, axis, length, min(other, length))
             if not trials.runs():
                 continue
@@ -102,7 +107,7 @@ def _probe_axis(network: Backbone, layer: str, axis: int, guess: _Window | None)
 
 
 def _window(trials: _Trials) -> _Window | None:
-    """The windows that all trials agree with; None if there are none."""
+    """Find the windows that all trials agree with, by bisection; None if there are none."""
     length = trials.length
     whole, first, last = trials(0, length), trials(0, 1), trials(length - 1, length)
     inner = [
@@ -150,7 +155,7 @@ class _Trials:
         return True
 
     def __call__(self, begin: int, end: int) -> list[bool]:
-        """For each position, whether it sees any of the samples from ``begin`` to ``end``."""
+        """Find the positions that see any of the samples from ``begin`` to before ``end``."""
         if (begin, end) not in self._results:
             parameter = next(self._network.parameters(), torch.zeros(()))
             # Some layers would divide by zeros.
@@ -165,7 +170,7 @@ class _Trials:
         return self._results[begin, end]
 
     def _affected(self, x: Tensor) -> list[bool]:
-        """For each position along the axis, whether any of its features is NaN."""
+        """Run the network, and find the positions along the axis with a feature that is NaN."""
         # oneDNN may choose Winograd's algorithm, which spreads NaN to neighbouring positions.
         with (
             torch.no_grad(),
@@ -186,7 +191,7 @@ class _Trials:
         return affected
 
     def confirm(self, window: _Window) -> bool:
-        """Whether all trials, and some more at the windows' borders, agree with these windows."""
+        """Whether all trials, and further ones at the ends of windows, agree with these windows."""
         size, stride, offset = window
         # Windows that touch the border see padding, and perhaps nothing else.
         inner = {

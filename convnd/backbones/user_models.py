@@ -1,4 +1,4 @@
-"""Networks of users, named ``package.module:attribute`` on the command line."""
+"""Networks of users, which are named ``package.module:attribute`` on the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["check_rank", "import_model", "is_user_model", "load_user_model"]
 
 
 def is_user_model(name: str) -> bool:
-    """Whether a backbone's name has the form ``package.module:attribute``.
+    """Whether the name of a backbone has the form ``package.module:attribute``.
 
     >>> is_user_model("package.module:net"), is_user_model("vgg19")
     (True, False)
@@ -31,10 +31,10 @@ def load_user_model(
     """Load a user's network as a backbone, see `convnd.backbones.from_module`.
 
     Args:
-        name: see `import_model`.
+        name: ``package.module:attribute``, see `import_model`.
         layers: names of the submodules whose features are needed.
         spatial_dims: number of spatial axes of the data.
-        in_channels: channels of the data.
+        in_channels: number of channels of the data.
 
     Raises:
         UnknownNameError: no such attribute or layer.
@@ -54,15 +54,15 @@ def load_user_model(
 
 
 def check_rank(network: Backbone, name: str, spatial_dims: int) -> None:
-    """Check that data have the rank that a network takes.
+    """Check that data have the number of spatial axes that a network takes.
 
     Args:
         network: the backbone.
-        name: its name, for the message.
+        name: name of the backbone, for the message.
         spatial_dims: number of spatial axes of the data.
 
     Raises:
-        UsageError: the ranks differ.
+        UsageError: the numbers differ.
     """
     if network.spatial_dims != spatial_dims:
         raise UsageError(
@@ -74,7 +74,7 @@ def check_rank(network: Backbone, name: str, spatial_dims: int) -> None:
 
 
 def import_model(name: str) -> nn.Module:
-    """Import a network; the current folder comes first, as with ``python -m``.
+    """Import a network; the current folder is searched first, as with ``python -m``.
 
     Args:
         name: ``package.module:attribute``, where the attribute is a `torch.nn.Module`, or a

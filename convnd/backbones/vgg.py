@@ -24,16 +24,16 @@ _POOLINGS = ("max", "avg")
 
 
 class _Block(NamedTuple):
-    """A convolution with the ReLU and the pooling behind it, "" where they are not needed.
+    """A convolution with the ReLU and the pooling after it.
 
     Args:
-        convolution: its layer.
-        relu: its layer, or "".
-        pool: its layer, or "".
-        fused: the convolution ends with the ReLU. Values before the ReLU exist only if the caller
-            asked for them.
-        masked_by_pool: the max pooling masks the gradient of the ReLU, which nothing else reads,
-            so that no signs need to be saved.
+        convolution: name of the layer.
+        relu: name of the layer, or "" if it is not needed.
+        pool: name of the layer, or "" if it is not needed.
+        fused: whether the convolution ends with the ReLU; it does not if the caller asked for the
+            values before the ReLU.
+        masked_by_pool: whether the max pooling masks the gradient of the ReLU, whose output nothing
+            else reads, so that no signs need to be saved.
     """
 
     convolution: str
@@ -46,9 +46,9 @@ class _Block(NamedTuple):
 class VGG(Backbone):
     r"""VGG (Simonyan and Zisserman, 2014) without its classifier, over ``N`` spatial axes.
 
-    Blocks of convolutions 3 wide along every axis, with zero padding 1 and ReLU, and a pooling
-    after each block. The first convolution reads ``x - mean``; its weights include any
-    scaling of the values.
+    The network consists of blocks of convolutions, 3 wide along every axis, with zero padding 1 and
+    ReLU, and of a pooling after each block. The first convolution reads ``x - mean``; its weights
+    include any scaling of the values.
 
     An axis of length 1 in the input counts as a field that is constant along it: the kernels are
     summed over that axis, and nothing is pooled there. So a length-1 axis changes nothing.
@@ -56,17 +56,18 @@ class VGG(Backbone):
     Args:
         plan: widths of the convolutions.
         spatial_dims: number of spatial axes ``N``.
-        in_channels: channels of the input.
+        in_channels: number of channels of the input.
         pooling: ``"max"`` as trained, or ``"avg"``, which Gatys et al. (2016) found smoother.
-        generator: source of the random weights that it starts with (He et al., 2015).
+        generator: source of the initial random weights (He et al., 2015); None is torch's global
+            generator.
 
     Raises:
-        UsageError: no such pooling.
+        UnknownNameError: no such pooling.
 
     Attributes:
-        padding: what the first convolution reads beyond the border: "zeros", as trained, which mean
-            the mean of the training pictures; or "replicate", the outermost samples again, so that
-            less of the features depends on the border.
+        padding: values that the first convolution reads beyond the border. ``"zeros"``, as trained,
+            stand for the mean of the training pictures. ``"replicate"`` repeats the outermost
+            samples, so that features depend less on the border.
         winograd: whether float32 convolutions on a CPU use `NativeConv`, or `winograd_conv_nd`,
             where it is faster.
 
@@ -130,7 +131,7 @@ class VGG(Backbone):
             }
         )
         self.receptive_fields = plan.receptive_fields(spatial_dims)
-        # Set by `split_at`: the layer that the input is the features of, and the constant axes.
+        # Set by `split_at`: the layer whose features are the input, and the constant axes.
         self._input_layer = ""
         self._constant_axes: tuple[int, ...] = ()
         self._compiled: dict[Any, tuple[Operation, ...]] = {}
@@ -138,7 +139,7 @@ class VGG(Backbone):
     def forward(
         self, x: Tensor, layers: Sequence[str], *, raw: Collection[str] = ()
     ) -> dict[str, Tensor]:
-        """See `Backbone.forward`."""
+        """Compute the features of layers, see `Backbone.forward`."""
         self.check(x, layers)
         if not layers:
             return {}
@@ -155,7 +156,7 @@ class VGG(Backbone):
     def _operations(
         self, layers: Sequence[str], raw: Collection[str], constant_axes: tuple[int, ...]
     ) -> tuple[Operation, ...]:
-        """The operations that lead to ``layers``, compiled once for each combination."""
+        """Return the operations that lead to ``layers``, compiled once for each combination."""
         trained = next(self.convolutions.parameters()).requires_grad
         projected = frozenset(self.projections).difference(raw)
         key = (
@@ -174,6 +175,7 @@ class VGG(Backbone):
         constant_axes: tuple[int, ...],
         trained: bool,
     ) -> Iterator[Operation]:
+        """Yield the operations that lead to ``layers``."""
         for block in self._blocks(layers, trained):
             yield from self._convolve(block, layers, projected, constant_axes)
             if block.pool:
@@ -190,7 +192,7 @@ class VGG(Backbone):
                 )
 
     def _blocks(self, layers: frozenset[str], trained: bool) -> Iterator[_Block]:
-        """Convolutions with the layers that follow them, down to the deepest that is asked for."""
+        """Yield convolutions with the layers after them, down to the deepest of ``layers``."""
         depth = {name: index for index, name in enumerate(self.layers)}
         deepest = max(depth[name] for name in layers)
         for name in self.plan.convolutions:
@@ -217,7 +219,7 @@ class VGG(Backbone):
         projected: frozenset[str],
         constant_axes: tuple[int, ...],
     ) -> Iterator[Operation]:
-        """The convolutions and the ReLU of a block."""
+        """Yield the convolutions and the ReLU of a block."""
         name, relu = block.convolution, block.relu
         *reductions, last = [
             self._module(group, name)
@@ -259,14 +261,14 @@ class VGG(Backbone):
         return module
 
     def projection(self, layer: str) -> Tensor | None:
-        """See `Backbone.projection`."""
+        """Return the projection of a layer, see `Backbone.projection`."""
         if layer not in self.projections:
             return None
         matrix = self.projections[layer].get_parameter("weight").flatten(1)
         return matrix.detach()
 
     def split_at(self, layers: Sequence[str], size: Sequence[int]) -> tuple[str, VGG] | None:
-        """See `Backbone.split_at`: the deepest pooling with at most half of the halo before it.
+        """Split at the deepest pooling with at most half of the halo, see `Backbone.split_at`.
 
         >>> from convnd.backbones import VGG19
         >>> net = VGG(VGG19.truncate(["relu5_1"]))
@@ -299,11 +301,10 @@ class VGG(Backbone):
         return deepest.dtype
 
     def peak_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:
-        """See `Backbone.peak_bytes`."""
-        # Saved for the backward pass: the features asked for; of each other ReLU, signs of one
-        # byte; of each max pooling, indices of two bytes, and the signs of the ReLU before it. In
-        # addition, for a moment, a layer's input, its output, and a third tensor where gradients
-        # are added.
+        """Estimate the peak memory, see `Backbone.peak_bytes`."""
+        # The backward pass needs the requested features, signs of one byte for each other ReLU, and
+        # for each max pooling indices of two bytes and the signs of the ReLU before it. At its peak
+        # a layer also holds its input, its output, and a third tensor where gradients are added.
         itemsize = self.dtype.itemsize
         deepest = max((self.layers.index(name) for name in layers), default=-1)
         saved_bytes, largest, channels = 0, 0, 0
@@ -322,7 +323,7 @@ class VGG(Backbone):
         return saved_bytes + 3 * largest + self._kernel_bytes(deepest)
 
     def _kernel_bytes(self, deepest: int) -> int:
-        """Kernels that `NativeConv` keeps for both directions, down to the layer of this index."""
+        """Count the bytes of `NativeConv`'s kernels for both directions, down to a layer index."""
         if not self.winograd:
             return 0
         needed = self.layers[: deepest + 1]
@@ -334,19 +335,23 @@ class VGG(Backbone):
         )
 
     def activation_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:
-        """See `Backbone.activation_bytes`."""
+        """Estimate the memory of the features, see `Backbone.activation_bytes`."""
         channels = self.plan.channels
         return sum(
             self.dtype.itemsize * channels[name] * self._positions(size, name) for name in layers
         )
 
-    def shortest(self, layers: Sequence[str]) -> int:
-        """See `Backbone.shortest`; poolings over more than 2 samples end with a short axis."""
+    def min_extent(self, layers: Sequence[str]) -> int:
+        """Return the smallest extent of an axis, see `Backbone.min_extent`.
+
+        Every pooling counts as one over 2 samples: longer windows shrink to a short axis.
+        """
         deepest = max((self.layers.index(name) for name in layers), default=0)
         poolings = sum(name.startswith("pool") for name in self.layers[: deepest + 1])
         return 1 << poolings
 
     def _positions(self, size: Sequence[int], layer: str) -> int:
+        """Count the positions of a layer for an input of this size."""
         stride = self.receptive_fields[layer].stride
         return math.prod(
             max(1, extent // int(step)) for extent, step in zip(size, stride, strict=True)

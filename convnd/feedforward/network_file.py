@@ -6,7 +6,6 @@ are read, and no more memory is taken than the file is large.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -20,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from convnd.backbones.weights.integrity import tensors_sha256
 from convnd.errors import ConvndError, InputFileError
 from convnd.feedforward.transform_net import NetworkShape, TransformNet
 from convnd.grid import Grid
@@ -85,7 +85,7 @@ def write_network(path: str | os.PathLike[str], trained: StyleNetwork, *, overwr
         "shape": json.dumps(trained.network.shape.record()),
         "styles": json.dumps(descriptions),
         "record": json.dumps(dict(trained.record)),
-        "sha256": _digest(tensors),
+        "sha256": tensors_sha256(tensors),
     }
     with atomic_path(path, overwrite=overwrite) as temporary:
         mode = temporary.stat().st_mode
@@ -103,7 +103,7 @@ def read_network(path: str | os.PathLike[str]) -> StyleNetwork:
         metadata, shape = _read_header(path)
         with safetensors.safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name).clone() for name in _names(file, path)}
-        if _digest(tensors) != metadata["sha256"]:
+        if tensors_sha256(tensors) != metadata["sha256"]:
             raise ValueError("other tensors than were written")
         for name, tensor in tensors.items():
             if tensor.dtype == torch.uint8 and name.startswith("style."):
@@ -233,15 +233,6 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, str):
         return len(value) < 1000
     return isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _foreign_error(path: str | os.PathLike[str], got: str) -> InputFileError:

@@ -26,17 +26,20 @@ __all__ = [
 ]
 
 INPUT = "input"
-"""Name of the layer that is the optimized field itself."""
+"""Name by which a loss reads the optimized field itself instead of features."""
 
 NORMALIZATIONS = ("balanced", "lecture", "gatys", "mean")
-"""How distances become losses; see `ContentLoss` and `StyleLoss`."""
+"""Formulas that turn squared distances into losses; see `ContentLoss` and `StyleLoss`."""
 
 Window = Sequence[slice]
-"""The place of a tile in its layer: a slice for each spatial axis; a stop of None is the end."""
+"""Positions of a tile in its layer: one slice per spatial axis; a stop of None is the end."""
 
 
 def tile_index(window: Window) -> tuple[slice, ...]:
-    """Return the index of a window in a tensor ``(B, C, *S)``.
+    """Return the index that cuts a window out of a tensor ``(B, C, *S)``.
+
+    Args:
+        window: a slice for each spatial axis.
 
     >>> tile_index([slice(1, 3)])
     (slice(None, None, None), slice(None, None, None), slice(1, 3, None))
@@ -45,7 +48,7 @@ def tile_index(window: Window) -> tuple[slice, ...]:
 
 
 def tile_shape(features: Tensor, window: Window | None) -> tuple[int, ...]:
-    """Return the number of a tile's own positions along each axis, without its overlap.
+    """Return the extent of a tile along each axis, without its overlap.
 
     Args:
         features: features of the tile ``(B, C, *S)``, possibly followed by an overlap.
@@ -83,12 +86,15 @@ def tile_offset(features: Tensor, window: Window | None) -> tuple[int, ...]:
 class Loss(Protocol):
     r"""A loss :math:`\Phi(\sum_{tiles} s(tile))` on one layer with a fixed target.
 
+    `sums` computes the sums :math:`s` of a tile, and `value` is the function :math:`\Phi`.
+
     Attributes:
-        layer: the layer that the loss reads.
+        layer: name of the layer that the loss reads, or `INPUT`.
         additive: whether the sums of a field are those of its tiles added up, if each tile has its
             `overlap`. Only then can the loss be evaluated tile by tile.
-        linear: whether :math:`\Phi` is a factor that depends only on the count.
-        overlap: number of positions behind a tile's own, along each axis, that its sums read.
+        linear: whether :math:`\Phi` multiplies the sums by a factor that depends only on the number
+            of positions.
+        overlap: number of positions after a tile, along each axis, that its sums read.
     """
 
     layer: str
@@ -105,11 +111,11 @@ class Loss(Protocol):
 
     @property
     def overlap(self) -> int:
-        """Number of positions behind a tile that its sums read."""
+        """Number of positions after a tile that its sums read."""
         ...
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
-        """Return the sums over a tile's own positions.
+        """Return the sums over the positions of a tile.
 
         Args:
             features: ``(B, C, *S)`` of `layer`, followed along each axis by `overlap` positions
@@ -128,7 +134,7 @@ class Term:
     """One weighted loss of an objective.
 
     Args:
-        name: name in reports, which add up terms of the same name.
+        name: name in reports; terms of the same name are added up there.
         weight: finite, at least 0.
         loss: the loss.
 
@@ -154,23 +160,23 @@ def check_normalization(name: str) -> str:
     """Return ``name`` if it is one of `NORMALIZATIONS`.
 
     Raises:
-        UnknownNameError: it is not.
+        UnknownNameError: there is no such normalization.
     """
     check_name("normalization", name, NORMALIZATIONS)
     return name
 
 
 def expand_target(operation: str, target: Tensor, shape: Sequence[int], layer: str) -> Tensor:
-    """Return ``target`` in the shape of what it is compared with; one item serves a whole batch.
+    """Expand a target to the shape of the values that it is compared with.
 
     Args:
-        operation: the loss, for the message.
-        target: ``(B', …)``, with ``B'`` as the batch or 1.
-        shape: ``(B, …)`` of the values compared with it.
-        layer: the layer of the values, for the message.
+        operation: name of the loss, for the message.
+        target: ``(B, …)``, or ``(1, …)`` for every item of a batch.
+        shape: shape ``(B, …)`` of the values.
+        layer: layer of the values, for the message.
 
     Raises:
-        ShapeError: the shapes differ in more than a batch of one.
+        ShapeError: the shapes differ in more than the number of items.
 
     >>> import torch
     >>> expand_target("loss", torch.zeros(1, 3, 8), (2, 3, 8), "relu1_1").shape

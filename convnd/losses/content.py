@@ -1,4 +1,4 @@
-"""The content loss."""
+"""The content loss: squared distance to the features of the content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ContentLoss", "ContentSource"]
 
 
 class ContentSource(Protocol):
-    """Features of the content that are computed on request instead of being kept.
+    """Features of the content that are computed on request, to save the memory for all of them.
 
     Attributes:
         channels: number of channels, over all items of the batch.
@@ -47,8 +47,8 @@ class ContentLoss:
     The first two are summed over a batch, the others averaged.
 
     Args:
-        target: features of the content ``(B, C, *S)`` on any device, or a source of them;
-            ``(1, C, *S)`` serves every item of a batch.
+        target: features of the content ``(B, C, *S)`` on any device, or a source of them. A batch
+            of one is the target of every item.
         layer: the layer of the features.
         normalization: one of `NORMALIZATIONS`.
 
@@ -105,6 +105,8 @@ class ContentLoss:
 
 
 class _StoredContent:
+    """A `ContentSource` that holds the features."""
+
     def __init__(self, features: Tensor) -> None:
         self._features = features
         self.channels = features.shape[0] * features.shape[1]

@@ -1,4 +1,4 @@
-"""The mean of a field over windows at given positions, such as heartbeats."""
+"""The mean of a field over windows at fixed positions, for example the mean heartbeat."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ class EventLoss:
 
     .. math:: \Big\lVert \frac1E \sum_e x_{p_e + u} - m_u \Big\rVert^2 / \lVert m \rVert^2
 
-    with ``E`` windows that begin at :math:`p_e`; mean and target are both compared without their
-    own mean over the window. The positions are fixed, so the sum is linear in the values and adds
-    up over tiles. With the R peaks of a content and the mean beat of a style, the loss draws the
-    style's beat in the content's rhythm.
+    with the target ``m``, the offset ``u`` in a window, and ``E`` windows that begin at
+    :math:`p_e`. The mean over the window is subtracted from both before they are compared. The
+    positions are fixed, so the sum is linear in the values and adds up over tiles. With the R peaks
+    of a content and the mean beat of a style, the loss draws the style's beat in the content's
+    rhythm.
 
     Args:
-        target: ``(B, C, *W)``, or ``(1, C, *W)`` for every item of a batch; see `mean_event`.
+        target: mean of the windows ``(B, C, *W)``, or ``(1, C, *W)`` for every item of a batch;
+            `mean_event` computes it.
         positions: ``(E, N)``, the first position of each window.
         size: extent of the whole field along each of its ``N`` axes.
 

@@ -17,10 +17,12 @@ __all__ = ["Objective"]
 
 
 class Objective:
-    r"""A function of additive statistics, :math:`L(x) = \sum_t w_t \Phi_t(\sum_{tiles} s_t)`.
+    r"""A weighted sum of losses, each a function of additive statistics.
 
-    It does not hold the field, and leaves it to an evaluator how the field is computed: the `sums`
-    of tiles can be added up before `value` computes the loss (see `convnd.optimize.evaluation`).
+    .. math:: L(x) = \sum_t w_t\, \Phi_t\Big(\sum_{tiles} s_t(tile)\Big)
+
+    The objective does not hold the field ``x``. An evaluator cuts it into tiles, adds up their
+    `sums`, and calls `value` (see `convnd.optimize.evaluation`).
 
     Args:
         backbone: computes the features; it does not change.
@@ -32,11 +34,20 @@ class Objective:
         layers: the layers that terms read, without `INPUT`.
         raw: the layers whose features are read before their projection, see
             `convnd.backbones.Backbone.projection`.
-        overlaps: positions behind a tile that its sums read, by layer.
+        overlaps: number of positions after a tile that its sums read, by layer.
 
     Raises:
-        UsageError: there is no term, terms of one layer read it before and behind its projection,
+        UsageError: there is no term, terms of one layer read it before and after its projection,
             or a module of another precision cannot be copied.
+
+    >>> from convnd.backbones import VGG, VGG19
+    >>> from convnd.losses import ContentLoss
+    >>> net, x = VGG(VGG19.truncate(["relu1_1"])), torch.zeros(1, 3, 8, 8)
+    >>> content = ContentLoss(net(x, ["relu1_1"])["relu1_1"], layer="relu1_1")
+    >>> objective = Objective(net, [Term("content", 1.0, content)])
+    >>> loss, shares = objective.value(objective.sums(objective.features(x)))
+    >>> loss.item(), shares.tolist()
+    (0.0, [0.0])
     """
 
     def __init__(
@@ -61,8 +72,8 @@ class Objective:
             if term.loss.layer in self.raw and not getattr(term.loss, "raw", False):
                 raise UsageError(
                     "Objective",
-                    expected=f"all terms of {term.loss.layer} before or all behind its projection",
-                    got=f"{term.name} behind it",
+                    expected=f"all terms of {term.loss.layer} before or all after its projection",
+                    got=f"{term.name} after it",
                     remedy="build the others without projection",
                 )
         self.overlaps: dict[str, int] = {}
@@ -73,10 +84,10 @@ class Objective:
     def switch_to_float32(self) -> bool:
         """Compute features in float32 from now on, without approximations.
 
-        The weights remain rounded to the former precision, with which targets were computed.
+        The weights remain rounded to the former precision, since targets were computed with it.
 
         Returns:
-            Whether this changed anything.
+            Whether the precision changed.
         """
         exact = self.precision.exact()
         if exact == self.precision:
@@ -111,11 +122,14 @@ class Objective:
         Args:
             features: features of a tile without halo, followed by `overlaps` positions where the
                 layer has them.
-            windows: the tile's place in each layer; None is the whole layer.
-            skip_linear: leave the totals of linear losses at 0. The derivative of `value` does not
-                depend on them.
+            windows: positions of the tile in each layer; None is the whole layer.
+            skip_linear: whether to leave the totals of linear losses at 0. The derivative of
+                `value` does not depend on them.
             partial_sums: result of an earlier call with ``skip_linear`` for the same tile; only the
                 totals of linear losses are then computed.
+
+        Raises:
+            ShapeError: features and a target do not match.
         """
         sums = []
         for number, term in enumerate(self.terms):
@@ -135,7 +149,11 @@ class Objective:
         return sums
 
     def value(self, sums: Sequence[Sums]) -> tuple[Tensor, Tensor]:
-        """Return the loss, and the weighted share of each term in it ``(number of terms,)``."""
+        """Return the loss, a scalar, and the weighted loss of each term, ``(number of terms,)``.
+
+        Args:
+            sums: sums of every term over all tiles.
+        """
         shares = torch.stack(
             [
                 term.loss.value(part) * term.weight

@@ -17,7 +17,7 @@ from convnd.stats import STATISTICS, accumulable
 __all__ = ["PerceptualLoss"]
 
 Layers = Sequence[str] | Mapping[str, float]
-"""Names of layers, or the weight of each."""
+"""Names of layers, or weights by name; without weights each counts 1."""
 
 
 class PerceptualLoss(nn.Module):
@@ -26,20 +26,20 @@ class PerceptualLoss(nn.Module):
     .. math:: \sum_l w_l \frac{\lVert a_l(x) - a_l(y) \rVert^2}{\lVert a_l(y) \rVert^2}
               + \sum_l v_l \frac{\lVert G_l(x) - G_l(y) \rVert^2}{\lVert G_l(y) \rVert^2}
 
-    with the features :math:`a_l` of the content's layers and the statistics :math:`G_l` of the
-    style's (Johnson et al., 2016; the quotients are ours, so that one weight serves every layer,
-    size and number of axes). With ``normalization="mean"``, squared differences are averaged
-    instead.
+    with the features :math:`a_l` of the layers of ``content``, the statistics :math:`G_l` of the
+    layers of ``style``, and their weights :math:`w_l, v_l` (Johnson et al., 2016; the quotients are
+    ours, so that one weight serves every layer, size and number of axes). With
+    ``normalization="mean"``, squared differences are averaged instead.
 
     The network is a frozen part of the module: `to` moves it, and it stays in evaluation mode. It
-    reads values of about 0 to 1. If it has another number of channels than the batches, each of
-    their channels is compared on its own.
+    reads values of about 0 to 1. If it takes another number of channels than the batches have, each
+    of their channels is compared separately.
 
     Args:
         spatial_dims: number of spatial axes.
         backbone: a name of `convnd.backbones.BACKBONES`, or a backbone.
-        content: layers whose features are compared, with weights or without.
-        style: layers whose statistics are compared.
+        content: layers whose features are compared: names, or weights by name.
+        style: layers whose statistics are compared: names, or weights by name.
         statistic: one of `convnd.stats.STATISTICS`.
         normalization: ``"balanced"`` as above, or ``"mean"``.
         reduction: ``"mean"`` or ``"sum"`` over the batch, or ``"none"``.
@@ -96,11 +96,11 @@ class PerceptualLoss(nn.Module):
         return self
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """The distance of a batch from another.
+        """Compute the distance of a batch from another.
 
         Args:
             input: ``(B, C, *S)``.
-            target: of the same shape.
+            target: the same shape; gets a gradient if it requires one.
 
         Returns:
             A scalar, or ``(B,)`` without reduction; float32 at least.
@@ -123,8 +123,8 @@ class PerceptualLoss(nn.Module):
         for name, weight in self.content.items():
             total = total + weight * self._distance(features[name], targets[name], batch)
         for name, weight in self.style.items():
-            values, aim = (self._summary(layers[name]) for layers in (features, targets))
-            total = total + weight * self._distance(values, aim, batch)
+            summary, reference = (self._summary(layers[name]) for layers in (features, targets))
+            total = total + weight * self._distance(summary, reference, batch)
         if self.reduction == "none":
             return total
         return total.sum() if self.reduction == "sum" else total.mean()

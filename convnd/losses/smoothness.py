@@ -16,7 +16,7 @@ __all__ = ["TotalVariationLoss", "total_variation"]
 
 
 def total_variation(x: Tensor, spacing: Sequence[float]) -> Tensor:
-    r"""Return the mean squared finite difference along every spatial axis.
+    r"""Compute the mean squared finite difference along every spatial axis.
 
     .. math:: \frac{1}{P} \sum_a \lVert \partial_a x \rVert^2
 
@@ -25,8 +25,8 @@ def total_variation(x: Tensor, spacing: Sequence[float]) -> Tensor:
         spacing: distance between samples along each axis.
 
     Returns:
-        Scalar, in (value per unit of spacing)², summed over batch and channels, divided by the
-        ``P`` positions.
+        Scalar in (unit of the values / unit of the spacing)²: summed over batch and channels, and
+        divided by the ``P`` positions.
 
     Raises:
         ShapeError: ``spacing`` does not have one entry per spatial axis.
@@ -42,12 +42,18 @@ def total_variation(x: Tensor, spacing: Sequence[float]) -> Tensor:
 
 
 class TotalVariationLoss:
-    """`total_variation` of the optimized field.
+    r"""`total_variation` of the optimized field, as a loss.
+
+    .. math:: \frac{1}{P\,r} \sum_a \lVert \partial_a x \rVert^2
 
     Args:
         spacing: distance between samples along each axis.
-        reference: divides the loss. With the total variation of the content, a loss of 1 means as
-            rough as the content.
+        reference: divisor ``r`` of the loss. With the total variation of the content, a loss of 1
+            means that the field is as rough as the content.
+
+    >>> loss = TotalVariationLoss([0.5], reference=5.0)
+    >>> loss.value(loss.sums(torch.tensor([[[0.0, 1.0, 1.0, 3.0]]]))).item()
+    1.0
     """
 
     layer = INPUT

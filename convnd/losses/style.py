@@ -1,4 +1,4 @@
-"""The style loss, on statistics of features that do not depend on positions."""
+"""The style loss: squared distance to a statistic of the style's features."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class StyleLoss:
         layer: the layer of the features.
         statistic: one of `convnd.stats.STATISTICS`, or a statistic itself.
         normalization: one of `NORMALIZATIONS`.
-        projection: linear map ``(C', C)`` from the raw features that the loss receives to those of
-            the target, see `convnd.backbones.Backbone.projection`; for statistics that are
-            `convnd.stats.LinearlyMappable`.
+        projection: linear map ``(C', C)`` from the raw features that the loss receives to the
+            features of the target, see `convnd.backbones.Backbone.projection`. The statistic then
+            has to be `convnd.stats.LinearlyMappable`.
 
     Raises:
         UnknownNameError: no such statistic or normalization.
@@ -102,7 +102,7 @@ class StyleLoss:
         return is_additive(self.statistic)
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
-        """Return the statistic's sums over a tile."""
+        """Return the sums of the statistic over a tile."""
         shape, offset = tile_shape(features, window), tile_offset(features, window)
         return tile_sums(self.statistic, features, shape, offset)
 

@@ -1,4 +1,4 @@
-"""Coherence in time: the distance to an earlier result, warped to the present frame."""
+"""The temporal loss: distance to the result of an earlier frame, warped to the current one."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class TemporalLoss:
 
     Args:
         target: ``(B, C, *S)``, or ``(1, C, *S)`` for every item of a batch.
-        mask: ``(B, 1, *S)``, in ``[0, 1]``.
-        reference: divides the loss. With the mean squared norm of the target's values, the loss is
-            relative to the target's energy.
+        mask: confidence of each position, ``(B, 1, *S)`` in ``[0, 1]``.
+        reference: divisor ``r`` of the loss. With the mean squared norm of the target's values, the
+            loss is relative to the target's energy.
 
     Raises:
         ShapeError: the shapes of mask and target do not match.

@@ -1,11 +1,11 @@
 """Layers for any number of spatial axes, on plain tensors ``(B, C, *S)``.
 
-Everything with an argument ``spatial_dims`` works for every N ≥ 1. Up to three axes, torch's own
-operators compute, at their speed and with their memory formats. Above, they are combined, with the
-same weight tensors, ``state_dict`` and arguments.
+Every layer and function works for every number N ≥ 1 of axes. Up to three axes it calls torch's own
+operator, with its speed and memory formats. Above three axes it combines torch's operators, with
+the same weight tensors, ``state_dict`` and arguments.
 
 Positional arguments stand where torch has them, so that ``nn.Conv2d(3, 16, 5, 2)`` becomes
-``ConvNd(3, 16, 5, 2, spatial_dims=2)``. What torch does not have is given by name.
+``ConvNd(3, 16, 5, 2, spatial_dims=2)``. Arguments that torch does not have are given by name.
 """
 
 from convnd.nn.adaptive import (

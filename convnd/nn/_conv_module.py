@@ -15,26 +15,26 @@ __all__ = ["ConvModule"]
 
 
 class ConvModule(nn.Module):
-    """The weights and the geometry of a convolution; the base class of `ConvNd` and its transpose.
+    """The base class of `ConvNd` and `ConvTransposeNd`: their weights and their geometry.
 
-    Attributes have torch's names and may be changed. The geometry follows them.
+    Attributes have torch's names and may be changed; the geometry follows them.
 
     Args:
         kind: ``"conv"`` or ``"convtranspose"``.
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        kernel_size: taps, one number or one per axis.
-        stride: see `convnd.nn.conv_nd`, like the next two.
-        padding: samples beyond the border.
-        dilation: distance between taps.
+        in_channels: number of channels of the input.
+        out_channels: number of channels of the output.
+        kernel_size: number of taps, one number or one per axis.
+        stride: step between windows, one number or one per axis.
+        padding: samples beyond the border, in any notation of `convnd.shapes.pad_pairs`.
+        dilation: distance between taps, one number or one per axis.
         output_padding: samples added after the output of a transposed convolution.
         groups: number of groups of channels that are convolved separately.
         bias: whether to add a learnt bias to each output channel.
         padding_mode: one of `convnd.nn.PADDING_MODES`.
-        device: of the weights.
-        dtype: of the weights.
+        device: device of the weights.
+        dtype: number format of the weights.
         spatial_dims: number of spatial axes.
-        generator: source of the first weights.
+        generator: source of the initial weights; None is torch's global generator.
     """
 
     __jit_unused_properties__ = ("layer",)
@@ -89,10 +89,10 @@ class ConvModule(nn.Module):
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw new weights, as torch does: uniform, up to 1/√(inputs of an output).
+        """Draw new weights as torch does: uniform between ±1/√(number of inputs of an output).
 
         Args:
-            generator: source of the weights; None is torch's own.
+            generator: source of the weights; None is torch's global generator.
         """
         bound = 1 / math.sqrt(max(1, self.weight[0].numel()))  # all axes but the first
         for values in (self.weight, self.bias):
@@ -101,7 +101,7 @@ class ConvModule(nn.Module):
 
     @property
     def layer(self) -> Layer:
-        """The geometry."""
+        """Geometry of the layer, computed from the attributes."""
         return Layer.build(
             "convtranspose" if self.transposed else "conv",
             self.spatial_dims,
@@ -116,7 +116,10 @@ class ConvModule(nn.Module):
         )
 
     def __prepare_scriptable__(self) -> ConvModule:
-        """Called by ``torch.jit.script``, whose language knows neither words nor pairs."""
+        """Store the padding as a list of numbers; called by ``torch.jit.script``.
+
+        TorchScript supports neither words nor pairs as padding.
+        """
         self._script_padding = [count for pair in self.layer.padding for count in pair]
         return self
 
@@ -127,7 +130,7 @@ class ConvModule(nn.Module):
 
 
 def _as_torch(pairs: tuple[tuple[int, int], ...]) -> Padding:
-    """One number per axis, as in torch, where both sides are equal along every axis."""
+    """Write padding as torch does, one number per axis, if both sides of every axis are equal."""
     if all(low == high for low, high in pairs):
         return tuple(low for low, _ in pairs)
     return pairs

@@ -53,10 +53,16 @@ NATIVE = {rank: _native(rank) for rank in (1, 2, 3)}  # the only place that list
 
 
 def check_batched(operation: str, x: Tensor, ndim: int, *, channels: int | None = None) -> None:
-    """Check that ``x`` is ``(B, C, *S)`` with ``ndim`` spatial axes and, if given, ``C`` channels.
+    """Check that a tensor is ``(B, C, *S)``.
+
+    Args:
+        operation: name of the operation, for the message.
+        x: the tensor.
+        ndim: expected number of spatial axes.
+        channels: expected number ``C`` of channels; None is any.
 
     Raises:
-        ShapeError: the rank differs, for example without a batch axis, or the channels do.
+        ShapeError: the rank differs, for example without a batch axis, or the channels differ.
     """
     if x.ndim != ndim + 2 or ndim < 1:
         remedy = "add the batch axis: x[None]" if x.ndim == ndim + 1 else "check spatial_dims"
@@ -76,19 +82,19 @@ def check_batched(operation: str, x: Tensor, ndim: int, *, channels: int | None 
 
 
 def cached(function: Callable[..., R]) -> Callable[..., R]:
-    """Remember the results of a function of small arguments, such as a layer's geometry.
+    """Cache the results of a function of small arguments, such as the geometry of a layer.
 
-    Working out the geometry takes ten times as long as a small pooling. ``torch.compile`` runs the
+    Computing the geometry takes ten times as long as a small pooling. ``torch.compile`` runs the
     function itself, once for each compilation.
     """
-    remembered = lru_cache(maxsize=1024)(function)
+    cache = lru_cache(maxsize=1024)(function)
 
     @wraps(function)
     def call(*args: Any) -> R:
         if torch.compiler.is_dynamo_compiling():
             return function(*args)
         try:
-            return remembered(*args)
+            return cache(*args)
         except TypeError:  # lists have no hash
             return function(*args)
 
@@ -100,10 +106,14 @@ NO_NODE: Any = None
 
 
 def trace_as_leaf(module: nn.Module, x: Any) -> Any:
-    """The node of a layer in a graph of ``torch.fx``, as for torch's own layers.
+    """Make one node of a whole layer while ``torch.fx`` traces, as it does for torch's layers.
+
+    Args:
+        module: the layer.
+        x: its input: a tensor, or a proxy while ``torch.fx`` traces.
 
     Returns:
-        `NO_NODE` if ``x`` is not a node, or if the traced module is the layer itself.
+        The node; `NO_NODE` if nothing is traced, or if the traced module is the layer itself.
     """
     if not isinstance(x, fx.Proxy):
         return NO_NODE
@@ -115,17 +125,17 @@ def trace_as_leaf(module: nn.Module, x: Any) -> Any:
 def apply_separably(
     x: Tensor, apply: Callable[[Tensor, tuple[int | None, ...]], Tensor], *, max_rank: int = 3
 ) -> Tensor:
-    """Apply a separable operator of any rank, using operators of rank ``max_rank`` and less.
+    """Apply a separable operator of any rank by operators of at most ``max_rank`` axes.
 
-    The last ``max_rank`` axes go first, together, with the axes before them folded into the
-    channels. Then each of the axes before them goes on its own, with all axes after it folded into
-    a second axis that stays unchanged. Both foldings are views of a contiguous tensor.
+    First the last ``max_rank`` axes are processed together, with the axes before them folded into
+    the channels. Then each of the other axes is processed separately, with all axes after it folded
+    into a second axis that stays unchanged. Both foldings are views of a contiguous tensor.
 
     Args:
         x: ``(B, C, *S)``.
-        apply: the operator on a tensor ``(B, C', *S')``; also gets, for each spatial axis of the
-            tensor, the axis of ``x`` that it stands for, or None for one to leave unchanged.
-        max_rank: highest rank that ``apply`` supports, at least 2.
+        apply: the operator. Its arguments are a tensor ``(B, C', *S')``, and for each spatial axis
+            of it the axis of ``x`` that it stands for, or None for an axis to leave unchanged.
+        max_rank: largest number of axes that ``apply`` supports, at least 2.
     """
     ndim = x.ndim - 2
     if ndim <= max_rank:

@@ -9,18 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convnd.nn._native import apply_separably
+from convnd.nn.pad import pad_by_pairs
 from convnd.shapes import Layer, Pairs
 
-__all__ = ["add_up_windows", "padding_of_windows", "window_counts"]
+__all__ = ["window_counts", "window_padding", "window_sums"]
 
 
-def padding_of_windows(size: Sequence[int], layer: Layer, sizes: Sequence[int]) -> Pairs:
-    """Samples that the windows need before and behind each axis, with those of ``ceil_mode``.
+def window_padding(size: Sequence[int], layer: Layer, sizes: Sequence[int]) -> Pairs:
+    """Compute the padding that completes every window, with the last window of ``ceil_mode``.
 
     Args:
-        size: samples along each axis.
+        size: number of samples along each axis.
         layer: the pooling.
-        sizes: windows along each axis.
+        sizes: number of windows along each axis.
     """
     return tuple(
         (low, max(high, (count - 1) * step + reach + 1 - samples - low))
@@ -30,19 +31,17 @@ def padding_of_windows(size: Sequence[int], layer: Layer, sizes: Sequence[int]) 
     )
 
 
-def add_up_windows(x: Tensor, layer: Layer, sizes: Sequence[int]) -> Tensor:
-    """The sum of every window, in float32 for 16-bit values.
+def window_sums(x: Tensor, layer: Layer, sizes: Sequence[int]) -> Tensor:
+    """Compute the sum of every window, in float32 for 16-bit values.
 
     Args:
         x: ``(B, C, *S)``.
         layer: the pooling.
-        sizes: windows along each axis.
+        sizes: number of windows along each axis.
     """
     if x.is_floating_point() and x.element_size() < 4:
         x = x.float()
-    pairs = padding_of_windows(x.shape[2:], layer, sizes)
-    if any(map(any, pairs)):
-        x = F.pad(x, [count for pair in reversed(pairs) for count in pair])
+    x = pad_by_pairs(x, window_padding(x.shape[2:], layer, sizes), "constant")
 
     def apply(part: Tensor, axes: tuple[int | None, ...]) -> Tensor:
         kernel, steps = (
@@ -52,7 +51,7 @@ def add_up_windows(x: Tensor, layer: Layer, sizes: Sequence[int]) -> Tensor:
         pool = F.avg_pool2d if len(axes) == 2 else F.avg_pool3d
         return pool(part, kernel, steps, divisor_override=1)
 
-    if x.ndim == 3:  # torch's pooling of one axis knows no divisor
+    if x.ndim == 3:  # torch's pooling of one axis has no argument for the divisor
         pooled: Tensor = F.avg_pool2d(
             x.unsqueeze(2), (1, *layer.kernel), (1, *layer.stride), divisor_override=1
         )
@@ -61,13 +60,13 @@ def add_up_windows(x: Tensor, layer: Layer, sizes: Sequence[int]) -> Tensor:
 
 
 def window_counts(x: Tensor, layer: Layer, sizes: Sequence[int], *, include_pad: bool) -> Tensor:
-    """Samples in every window, ``(*S')``, in the number format of `add_up_windows`.
+    """Compute the number of samples in every window, ``(*S')``, in the format of `window_sums`.
 
     Args:
-        x: the pooling's input.
+        x: the input of the pooling.
         layer: the pooling.
-        sizes: windows along each axis.
-        include_pad: whether padding counts; what ``ceil_mode`` adds behind it never does.
+        sizes: number of windows along each axis.
+        include_pad: whether padding counts; the samples that ``ceil_mode`` adds never do.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     total = torch.ones((), dtype=dtype, device=x.device)

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from convnd.nn._native import NATIVE
-from convnd.nn._pool_counts import padding_of_windows
+from convnd.nn._pool_counts import window_padding
+from convnd.nn.pad import pad_by_pairs
 from convnd.shapes import Layer
 
 __all__ = ["max_with_indices", "pad_lowest", "pool_axes_with_indices"]
@@ -22,23 +22,19 @@ def pad_lowest(x: Tensor, layer: Layer, sizes: Sequence[int]) -> Tensor:
     Args:
         x: ``(B, C, *S)``.
         layer: the pooling.
-        sizes: windows along each axis.
+        sizes: number of windows along each axis.
     """
-    pairs = padding_of_windows(x.shape[2:], layer, sizes)
-    if not any(map(any, pairs)):
-        return x
-    flat = [count for pair in reversed(pairs) for count in pair]
     lowest = -torch.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
-    return F.pad(x, flat, value=lowest)
+    return pad_by_pairs(x, window_padding(x.shape[2:], layer, sizes), "constant", lowest)
 
 
 def max_with_indices(x: Tensor, layer: Layer, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The maximum of every window, and its position in ``x.flatten(2)``.
+    """Compute the maximum of every window, and its position in ``x.flatten(2)``.
 
     Args:
         x: ``(B, C, *S)``.
         layer: the pooling.
-        sizes: windows along each axis.
+        sizes: number of windows along each axis.
     """
     padded = pad_lowest(x, layer, sizes)
 
@@ -63,12 +59,13 @@ def pool_axes_with_indices(
 
     Args:
         x: ``(B, C, *S)``.
-        pool: pools ``(1, B·C·…, S_axis, …)`` along its first spatial axis; also gets the number of
-            the axis. It gives the maxima and their positions among the flattened two axes.
+        pool: the pooling of a tensor ``(1, B·C·…, S_axis, …)`` along its first spatial axis. Its
+            second argument is the number of the axis. It returns the maxima, and their positions
+            among the flattened two axes.
 
     Returns:
-        The maxima, and their positions in ``x.flatten(2)``. Of equal maxima it is the first, as in
-        torch.
+        The maxima, and their positions in ``x.flatten(2)``. Among equal maxima the first counts, as
+        in torch.
     """
     positions = torch.arange(math.prod(x.shape[2:]), device=x.device)
     indices = positions.view(x.shape[2:]).expand(x.shape)

@@ -1,9 +1,9 @@
 # ruff: noqa: RUF005 - TorchScript cannot unpack lists
-"""The layers in TorchScript's part of Python, for ``torch.jit.script``.
+"""The layers in the part of Python that TorchScript supports, for ``torch.jit.script``.
 
-TorchScript knows no recursion, no dataclasses and no functions as values. So these are the plain
-sums over taps, and maxima and means axis by axis. The layers themselves run other, faster code;
-the tests compare the two.
+TorchScript supports no recursion, no dataclasses and no functions as values. So these functions are
+plain sums over taps, and maxima and means axis by axis. The layers run other, faster code outside
+of TorchScript; the tests compare the two.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def script_pad(x: Tensor, padding: list[int], mode: str, value: float) -> Tensor:
-    """Pad, with the padding as ``low, high`` for each axis in order."""
+    """Pad ``(B, C, *S)``; ``padding`` lists ``low, high`` for each axis in order."""
     for axis in range(len(padding) // 2):
         low, high = padding[2 * axis], padding[2 * axis + 1]
         if low != 0 or high != 0:
@@ -77,7 +77,7 @@ def script_conv(
     groups: int,
     padding_mode: str,
 ) -> Tensor:
-    """Convolve: the sum over the taps of all axes but the last three."""
+    """Convolve ``(B, C, *S)``: add up the 3-D convolutions of all taps along the leading axes."""
     x = script_pad(x, padding, padding_mode, 0.0)
     ndim = weight.dim() - 2
     if ndim == 1:
@@ -133,7 +133,7 @@ def script_conv_transpose(
     dilation: list[int],
     groups: int,
 ) -> Tensor:
-    """Transpose a convolution: every tap adds the input, multiplied, to its output positions."""
+    """Transpose a convolution: every tap adds its multiple of the input to its output positions."""
     ndim = weight.dim() - 2
     sizes = [x.shape[0], weight.shape[1] * groups]
     taps = 1
@@ -163,7 +163,7 @@ def script_conv_transpose(
 
 
 def script_per_axis(x: Tensor, kind: str, sizes: list[int]) -> Tensor:
-    """An adaptive pooling (``"max"`` or ``"avg"``) to ``sizes``, axis by axis; 0 keeps an axis."""
+    """Pool adaptively (``"max"`` or ``"avg"``) to ``sizes``, axis by axis; 0 keeps an axis."""
     for axis in range(len(sizes)):
         x = x.movedim(2 + axis, -1)
         shape = x.shape
@@ -212,7 +212,7 @@ def script_max_pool(
     dilation: list[int],
     ceil_mode: bool,
 ) -> Tensor:
-    """The maximum of every window, axis by axis."""
+    """Compute the maximum of every window, axis by axis."""
     for axis in range(len(kernel)):
         low, high = padding[2 * axis], padding[2 * axis + 1]
         x = x.movedim(2 + axis, -1)
@@ -234,7 +234,7 @@ def script_avg_pool(
     count_include_pad: bool,
     divisor: int,
 ) -> Tensor:
-    """The sum of every window divided by its number of samples, axis by axis; or by ``divisor``."""
+    """Divide the sum of every window by its number of samples, or by ``divisor`` if it is not 0."""
     for axis in range(len(kernel)):
         low, high = padding[2 * axis], padding[2 * axis + 1]
         x = x.movedim(2 + axis, -1)
@@ -255,7 +255,7 @@ def script_avg_pool(
 def _missing_samples(
     samples: int, low: int, high: int, reach: int, step: int, ceil_mode: bool
 ) -> int:
-    """Samples that the last window of ``ceil_mode`` lacks behind the padding."""
+    """Count the samples that the last window of ``ceil_mode`` lacks after the padding."""
     remainder = samples + low + high - reach - 1
     count = remainder // step + 1
     if ceil_mode and remainder % step != 0 and count * step < samples + low:

@@ -17,11 +17,11 @@ from convnd.shapes import ntuple
 __all__ = ["AdaptiveAvgPoolNd", "AdaptiveMaxPoolNd", "adaptive_avg_pool_nd", "adaptive_max_pool_nd"]
 
 Sizes = int | Sequence[int | None] | None
-"""Windows along each axis: one number, or one per axis; None keeps the number of samples."""
+"""Number of windows along each axis, one or one per axis; None keeps the number of samples."""
 
 
 def adaptive_avg_pool_nd(x: Tensor, output_size: Sizes) -> Tensor:
-    r"""The means of a fixed number of windows, whatever the size of the input.
+    r"""Average a fixed number of windows, whatever the size of the input.
 
     Window ``i`` of ``n`` along an axis of ``S`` samples covers the samples from
     :math:`\lfloor iS/n \rfloor` to :math:`\lceil (i+1)S/n \rceil`, as in torch.
@@ -57,12 +57,12 @@ def adaptive_avg_pool_nd(x: Tensor, output_size: Sizes) -> Tensor:
 
 
 def adaptive_max_pool_nd(x: Tensor, output_size: Sizes, return_indices: bool = False) -> Any:
-    """The maxima of a fixed number of windows; the windows are those of `adaptive_avg_pool_nd`.
+    """Take the maxima of a fixed number of windows, which are those of `adaptive_avg_pool_nd`.
 
     Args:
         x: ``(B, C, *S)``, any number of spatial axes.
         output_size: windows along each axis: one number, or one per axis; None keeps the samples.
-        return_indices: whether to give also the positions of the maxima in ``x.flatten(2)``.
+        return_indices: whether to return the positions of the maxima in ``x.flatten(2)`` too.
 
     Returns:
         ``(B, C, *output_size)``; with ``return_indices``, also the positions in the same shape.
@@ -90,8 +90,8 @@ def adaptive_max_pool_nd(x: Tensor, output_size: Sizes, return_indices: bool = F
 
 @cached
 def _sizes(operation: str, extents: tuple[int, ...], output_size: Sizes) -> tuple[int, ...]:
-    """The windows along each axis of a tensor ``(B, C, *extents)``."""
-    if not extents:
+    """Number of windows along each axis of a tensor ``(B, C, *extents)``."""
+    if not extents:  # raise the error for a tensor without spatial axes
         check_batched(operation, torch.empty((1, 1), device="meta"), 1)
     if output_size is None or isinstance(output_size, int):
         output_size = (output_size,) * len(extents)
@@ -103,6 +103,8 @@ def _sizes(operation: str, extents: tuple[int, ...], output_size: Sizes) -> tupl
 
 
 class _AdaptivePoolNd(nn.Module):
+    """The attributes of an adaptive pooling, with torch's names."""
+
     kind = ""
 
     def __init__(self, output_size: Sizes, spatial_dims: int) -> None:
@@ -111,10 +113,10 @@ class _AdaptivePoolNd(nn.Module):
         if not isinstance(output_size, int | None):
             output_size = tuple(output_size)
         self.output_size: Any = output_size
-        _sizes(type(self).__name__, (1,) * self.spatial_dims, output_size)  # for its errors
+        _sizes(type(self).__name__, (1,) * self.spatial_dims, output_size)  # checks the sizes
 
     def __prepare_scriptable__(self) -> _AdaptivePoolNd:
-        """Called by ``torch.jit.script``, whose language has one type for every value."""
+        """Store the sizes as a list of numbers; called by ``torch.jit.script``."""
         sizes: Any = self.output_size
         sizes = [sizes] * self.spatial_dims if isinstance(sizes, int | None) else sizes
         self._script_sizes = [0 if count is None else count for count in sizes]
@@ -163,7 +165,7 @@ class AdaptiveMaxPoolNd(_AdaptivePoolNd):
 
     Args:
         output_size: as in `adaptive_max_pool_nd`.
-        return_indices: whether to give also where the maxima are.
+        return_indices: whether to return the positions of the maxima too.
         spatial_dims: number of spatial axes.
 
     Raises:
@@ -181,7 +183,8 @@ class AdaptiveMaxPoolNd(_AdaptivePoolNd):
         super().__init__(output_size, spatial_dims)
         self.return_indices = return_indices
 
-    # TorchScript would join two result types to one that no next layer takes.
+    # Without an annotation: TorchScript would take the union of both result types, which no next
+    # layer accepts.
     def forward(self, x: Tensor):  # type: ignore[no-untyped-def]
         """``(B, C, *S)`` to ``(B, C, *output_size)``; with ``return_indices``, also positions."""
         if is_scripting():

@@ -35,7 +35,7 @@ def conv_nd(
     *,
     padding_mode: str = "zeros",
 ) -> Tensor:
-    r"""Convolution (strictly cross-correlation, as usual in deep learning) over all spatial axes.
+    r"""Convolve over all spatial axes (strictly: cross-correlate, as usual in deep learning).
 
     .. math:: y_{o}[n] = b_o + \sum_{c}\sum_{t \in K} w_{oc}[t]\, x_c[s n + d t - p]
 
@@ -81,7 +81,7 @@ def conv_nd(
             x, layer = pad_by_pairs(x, layer.padding, padding_mode), unpadded
         return _conv(x, weight, bias, layer)
     except RuntimeError:
-        output_size(x.shape[2:], layer)  # for its errors, which say what to do
+        output_size(x.shape[2:], layer)  # raises an error that says what to do
         raise
 
 
@@ -95,7 +95,7 @@ def _geometry(
     groups: int,
     padding_mode: str,
 ) -> tuple[Layer, Layer]:
-    """The geometry, and that of the padded input."""
+    """The geometry of the layer, and the geometry on an input that is padded already."""
     check_mode(padding_mode)
     layer = Layer.build(
         "conv",
@@ -124,7 +124,7 @@ def _conv_folded(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -
     """Fold the axis with the fewest taps into the batch, and its taps into the channels."""
     fold = layer.kernel.index(min(layer.kernel))
     taps, step, gap = layer.kernel[fold], layer.stride[fold], layer.dilation[fold]
-    output_size(x.shape[2:], layer)  # for its errors
+    output_size(x.shape[2:], layer)  # raises an error if the sizes do not fit
     x = fold_axis(x, fold, layer.padding[fold])
     count = (x.shape[0] - layer.reach[fold] - 1) // step + 1
     slices = [slice(tap * gap, tap * gap + step * (count - 1) + 1, step) for tap in range(taps)]
@@ -135,7 +135,13 @@ def _conv_folded(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -
 
 
 def fold_axis(x: Tensor, axis: int, pair: tuple[int, int]) -> Tensor:
-    """``(B, C, *S)`` as ``(T, B, C, *S')``, with zeros before and after axis T."""
+    """Move an axis to the front, ``(B, C, *S)`` to ``(T, B, C, *S')``, and pad it with zeros.
+
+    Args:
+        x: ``(B, C, *S)``.
+        axis: number of the spatial axis.
+        pair: zeros before and after it.
+    """
     x = x.movedim(2 + axis, 0)
     return F.pad(x, (0, 0) * (x.ndim - 1) + pair) if any(pair) else x
 
@@ -154,10 +160,11 @@ def sum_over_taps(
 
     Args:
         x: input with the folded axis first, ``(T', B, C, *S)``.
-        slices: for each tap, its part of the folded axis.
-        parts: for each tap, its weight.
-        bias: added once.
-        lower: the operator of one axis less; gets a block ``(T·B, C', *S)``, weight and bias.
+        slices: samples of the folded axis that each tap reads.
+        parts: weight of each tap.
+        bias: ``(O,)`` or None.
+        lower: the operator of one axis less. Its arguments are a block ``(T·B, C', *S)``, a weight
+            and a bias.
         groups: number of groups of channels.
         weight_axis: axis of the weight that holds the input channels: 1, of one group
             (convolution), or 0, of all groups (transposed convolution).
@@ -190,23 +197,24 @@ def interleave(tensors: Sequence[Tensor], axis: int, groups: int = 1) -> Tensor:
 class ConvNd(ConvModule):
     """`conv_nd` as a module: ``Conv1d``, ``Conv2d``, ``Conv3d`` and so on, by ``spatial_dims``.
 
-    Arguments, their order, attributes, first weights and ``state_dict`` are those of torch's
-    ``Conv1d``, ``Conv2d`` and ``Conv3d``.
+    Arguments, their order, attributes, the distribution of the initial weights and ``state_dict``
+    are those of torch's ``Conv1d``, ``Conv2d`` and ``Conv3d``.
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        kernel_size: taps, one number or one per axis.
-        stride: as in `conv_nd`, like the arguments up to ``groups``.
-        padding: samples beyond the border.
-        dilation: distance between taps.
+        in_channels: number of channels of the input.
+        out_channels: number of channels of the output.
+        kernel_size: number of taps, one number or one per axis.
+        stride: step between windows, one number or one per axis.
+        padding: samples beyond the border: ``"same"``, ``"valid"``, a number, one per axis, or a
+            ``(low, high)`` pair per axis.
+        dilation: distance between taps, one number or one per axis.
         groups: number of groups of channels that are convolved separately.
         bias: whether to add a learnt bias to each output channel.
         padding_mode: one of `convnd.nn.PADDING_MODES`.
-        device: of the weights.
-        dtype: of the weights.
+        device: device of the weights.
+        dtype: number format of the weights.
         spatial_dims: number of spatial axes, any from 1.
-        generator: source of the first weights, which are distributed as in torch.
+        generator: source of the initial weights; None is torch's global generator.
 
     Raises:
         ShapeError: an argument does not fit ``spatial_dims``, or the groups do not divide the
@@ -214,7 +222,7 @@ class ConvNd(ConvModule):
         UnknownNameError: no such padding mode.
 
     Attributes:
-        layer: the geometry that `convnd.shapes.trace` reads, worked out of the attributes.
+        layer: the geometry, for `convnd.shapes.trace`; computed from the attributes.
 
     >>> ConvNd(3, 16, 5, spatial_dims=2)(torch.zeros(1, 3, 14, 14)).shape
     torch.Size([1, 16, 10, 10])

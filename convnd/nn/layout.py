@@ -1,4 +1,4 @@
-"""The memory layout that convolutions and Gram products read fastest: channels innermost."""
+"""The memory layout that convolutions and Gram matrices read fastest: channels innermost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """``(B, C, *S)`` with channels innermost in two and three axes, contiguous in other ranks.
+    """Arrange ``(B, C, *S)`` with channels innermost for 2 and 3 axes, contiguous for others.
 
     >>> channels_last(torch.zeros(1, 3, 4, 5)).stride()
     (60, 1, 15, 3)
@@ -24,7 +24,7 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether ``(B, C, *S)`` has its channels innermost, in two or three axes.
+    """Whether ``(B, C, *S)`` has 2 or 3 spatial axes and channels innermost in memory.
 
     >>> pictures = torch.zeros(1, 3, 4, 5)
     >>> is_channels_last(pictures), is_channels_last(channels_last(pictures))

@@ -35,8 +35,8 @@ class BatchNormNd(_BatchNorm):
         affine: whether γ and β are learnt, starting from 1 and 0; else they stay 1 and 0.
         track_running_stats: whether to keep running statistics in training and to use them in
             evaluation.
-        device: of the parameters.
-        dtype: of the parameters.
+        device: device of the parameters.
+        dtype: number format of the parameters.
         spatial_dims: number of spatial axes, any from 1.
 
     Raises:
@@ -118,8 +118,8 @@ class InstanceNormNd(_InstanceNorm):
         affine: whether γ and β are learnt, starting from 1 and 0; else they stay 1 and 0.
         track_running_stats: whether to keep running statistics in training and to use them in
             evaluation.
-        device: of the parameters.
-        dtype: of the parameters.
+        device: device of the parameters.
+        dtype: number format of the parameters.
         spatial_dims: number of spatial axes, any from 1.
 
     Raises:
@@ -149,7 +149,7 @@ class InstanceNormNd(_InstanceNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` to the same shape."""
-        # torch leaves its method without types, and TorchScript takes no cast.
+        # torch's method has no types, and TorchScript supports no cast.
         if is_scripting():
             y = self._apply_instance_norm(x)  # type: ignore[no-untyped-call]
         else:

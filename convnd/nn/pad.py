@@ -24,7 +24,11 @@ PAD_MODES = ("constant", *PADDING_MODES[1:])
 
 
 def check_mode(mode: str) -> None:
-    """Check that a name is in `PADDING_MODES`."""
+    """Check that a name is one of `PADDING_MODES`.
+
+    Raises:
+        UnknownNameError: there is no such mode.
+    """
     check_name("padding_mode", mode, PADDING_MODES)
 
 
@@ -39,10 +43,10 @@ def pad_nd(
             the order of the axes, unlike `torch.nn.functional.pad`, which starts from the last. A
             negative number crops.
         mode: one of `PAD_MODES`.
-        value: what a constant padding is filled with; None is 0.
+        value: number that a constant padding is filled with; None is 0.
 
     Returns:
-        ``(B, C, *S')`` with ``S' = low + S + high``; ``x`` itself where nothing is to be added.
+        ``(B, C, *S')`` with ``S' = low + S + high``; ``x`` itself if the padding is 0.
 
     Raises:
         UnknownNameError: no such mode.
@@ -50,10 +54,10 @@ def pad_nd(
         ShapeError: the padding does not fit the axes, asks reflect for as many samples as the axis
             has, or circular for more; or it leaves nothing.
 
-    Torch's own function reflects, replicates and wraps around up to three axes. This one supports
-    any number: the last three together, the others one by one. Where one end is cropped and the
-    other padded, reflect and replicate read the whole input, and circular what is left of it. As in
-    torch, the gradient of reflect and replicate padding is not deterministic on CUDA.
+    Torch's own function reflects, replicates and wraps around at most three axes. This one supports
+    any number: it pads the last three together, and the others one by one. If one end is cropped
+    and the other padded, reflect and replicate read the whole input, and circular reads the cropped
+    one. As in torch, the gradient of reflect and replicate padding is not deterministic on CUDA.
 
     >>> import torch
     >>> pad_nd(torch.arange(4.0).view(1, 1, 4), ((2, 1),), "reflect").tolist()
@@ -71,14 +75,23 @@ def pad_nd(
 
 @cached
 def _pairs(padding: Padding, ndim: int, mode: str, value: float | None) -> Pairs:
-    """The padding of each axis; empty if nothing is to be added."""
+    """The padding of each axis; empty if it is 0 everywhere."""
     _check_pad_mode(mode, value)
     pairs = pad_pairs(padding, ndim, minimum=None)
     return pairs if any(map(any, pairs)) else ()
 
 
 def pad_by_pairs(x: Tensor, pairs: Pairs, mode: str, value: float | None = None) -> Tensor:
-    """`pad_nd` with its arguments checked."""
+    """Pad as `pad_nd`, whose arguments have been checked.
+
+    Args:
+        x: ``(B, C, *S)``.
+        pairs: samples to add before and after each axis; negative numbers crop.
+        mode: one of `PAD_MODES` or `PADDING_MODES`.
+        value: number that a constant padding is filled with; None is 0.
+    """
+    if not any(map(any, pairs)):
+        return x
     if mode == "circular" and min(map(min, pairs)) < 0:  # as in torch
         x = _crop(x, pairs)
         pairs = tuple((max(low, 0), max(high, 0)) for low, high in pairs)
@@ -129,7 +142,7 @@ def _check_extents(x: Tensor, pairs: Pairs, mode: str) -> None:
 
 
 def _crop(x: Tensor, pairs: Pairs) -> Tensor:
-    """Crop as many samples at each end as negative numbers say."""
+    """Crop the ends whose padding is negative."""
     for axis, (low, high) in enumerate(pairs, start=2):
         if min(low, high) < 0:
             start = max(-low, 0)
@@ -152,13 +165,13 @@ def _innermost_first(pairs: Pairs) -> list[int]:
 class PadNd(nn.Module):
     """`pad_nd` as a module.
 
-    It stands for torch's ``ConstantPad``, ``ZeroPad``, ``ReflectionPad``, ``ReplicationPad`` and
-    ``CircularPad``, by mode.
+    By its mode, it is torch's ``ConstantPad``, ``ZeroPad``, ``ReflectionPad``, ``ReplicationPad``
+    or ``CircularPad``.
 
     Args:
-        padding: as in `pad_nd`; negative numbers crop.
+        padding: samples to add, see `pad_nd`; negative numbers crop.
         mode: one of `PAD_MODES`.
-        value: what a constant padding is filled with; None is 0.
+        value: number that a constant padding is filled with; None is 0.
         spatial_dims: number of spatial axes.
 
     Raises:
@@ -199,7 +212,7 @@ class PadNd(nn.Module):
         return y
 
     def __prepare_scriptable__(self) -> PadNd:
-        """Called by ``torch.jit.script``, whose language has no pairs of any number."""
+        """Store the padding as a list of numbers; called by ``torch.jit.script``."""
         self._script_padding = [count for pair in self.padding for count in pair]
         return self
 

@@ -10,7 +10,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from convnd.errors import UsageError
 from convnd.nn._native import NATIVE, apply_separably, cached, check_batched
-from convnd.nn._pool_counts import add_up_windows, window_counts
+from convnd.nn._pool_counts import window_counts, window_sums
 from convnd.nn._pool_indices import max_with_indices, pad_lowest
 from convnd.nn.pad import pad_by_pairs
 from convnd.shapes import Layer, Padding, output_size
@@ -19,14 +19,15 @@ __all__ = ["avg_pool_nd", "max_pool_nd"]
 
 
 class _Plan(NamedTuple):
-    """The geometry of a pooling, and torch's operator with its arguments where there is one.
+    """The geometry of a pooling, and torch's operator for it.
 
     Args:
         layer: the geometry.
-        operator: torch's; None where torch has none: above three axes, with unequal sides, with
-            padding of more than half a window, and for a divisor in one axis. Also None where a
-            window may hold nothing but padding: torch's then writes outside of its memory.
-        arguments: those behind the input.
+        operator: torch's operator. None if torch has none: above three axes, with unequal padding
+            of both sides, with padding of more than half a window, and for a divisor with one axis.
+            Also None if a window may hold nothing but padding, for which torch's operator writes
+            outside of its memory.
+        arguments: arguments of the operator after the input.
     """
 
     layer: Layer
@@ -114,17 +115,18 @@ def max_pool_nd(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """The maximum of every window; padding never counts.
+    """Take the maximum of every window; padding never counts.
 
     Args:
         x: ``(B, C, *S)``, any number of spatial axes.
         kernel_size: samples in a window, one number or one per axis.
         stride: step between windows; the default is the window itself.
-        padding: as in `convnd.nn.conv_nd`; no wider than a window reaches.
-        dilation: distance between the samples of a window.
+        padding: samples beyond the border, as in `convnd.nn.conv_nd`; at most the distance from
+            the first to the last sample of a window.
+        dilation: distance between the samples of a window, one number or one per axis.
         ceil_mode: whether a last window may reach beyond the padding, see `convnd.shapes.Layer`.
-        return_indices: whether to give also where the maxima are, as torch does: the positions in
-            ``x.flatten(2)``.
+        return_indices: whether to return the positions of the maxima in ``x.flatten(2)`` too, as
+            torch does.
 
     Returns:
         ``(B, C, *S')``, with S' from `convnd.shapes.output_size`; with ``return_indices``, also
@@ -168,18 +170,20 @@ def avg_pool_nd(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Tensor:
-    """The mean of every window.
+    """Average every window.
 
     Args:
         x: ``(B, C, *S)``, any number of spatial axes.
         kernel_size: samples in a window, one number or one per axis.
         stride: step between windows; the default is the window itself.
-        padding: zeros beyond the border, as in `convnd.nn.conv_nd`; no wider than a window
-            reaches.
+        padding: zeros beyond the border, as in `convnd.nn.conv_nd`; at most the distance from the
+            first to the last sample of a window.
         ceil_mode: whether a last window may reach beyond the padding, see `convnd.shapes.Layer`.
-        count_include_pad: whether windows on the border divide by the number of all their samples,
-            zeros included (the default, as in torch), or only by those inside of ``x``.
-        divisor_override: divides the sum of every window, instead of a number of samples.
+        count_include_pad: whether the sums of windows on the border are divided by the number of
+            all their samples, zeros included (the default, as in torch), or only by the number of
+            those inside ``x``.
+        divisor_override: number that divides the sum of every window, instead of a number of
+            samples; None is no such number.
 
     Returns:
         ``(B, C, *S')``, with S' from `convnd.shapes.output_size`.
@@ -219,15 +223,23 @@ def _average(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Tensor:
-    """`avg_pool_nd` where torch has no operator; ``widen`` adds up in float32."""
+    """Average as `avg_pool_nd`, where torch has no operator.
+
+    Args:
+        x: ``(B, C, *S)``.
+        layer: the geometry.
+        widen: whether to add up in float32.
+        ceil_mode: see `avg_pool_nd`.
+        count_include_pad: see `avg_pool_nd`.
+        divisor_override: see `avg_pool_nd`.
+    """
     sizes = output_size(x.shape[2:], layer)
     if divisor_override is not None:
-        return (add_up_windows(x, layer, sizes) / divisor_override).to(x.dtype)
+        return (window_sums(x, layer, sizes) / divisor_override).to(x.dtype)
     if widen or ceil_mode or (not count_include_pad and any(map(any, layer.padding))):
         counts = window_counts(x, layer, sizes, include_pad=count_include_pad)
-        return (add_up_windows(x, layer, sizes) / counts).to(x.dtype)
-    x = pad_by_pairs(x, layer.padding, "constant") if any(map(any, layer.padding)) else x
-    return _pool_separably(x, layer, average=True)
+        return (window_sums(x, layer, sizes) / counts).to(x.dtype)
+    return _pool_separably(pad_by_pairs(x, layer.padding, "constant"), layer, average=True)
 
 
 def _call_native(

@@ -39,11 +39,11 @@ class _PoolNd(nn.Module):
         self.padding: Any = _hashable(padding)
         self.dilation: Any = _hashable(dilation)
         self.ceil_mode = ceil_mode
-        _ = self.layer  # for its errors
+        _ = self.layer  # checks the arguments
 
     @property
     def layer(self) -> Layer:
-        """The geometry."""
+        """Geometry of the layer, computed from the attributes."""
         return Layer.build(
             self.kind,
             self.spatial_dims,
@@ -55,7 +55,7 @@ class _PoolNd(nn.Module):
         )
 
     def __prepare_scriptable__(self) -> _PoolNd:
-        """Called by ``torch.jit.script``, whose language has one type for every value."""
+        """Store sizes and padding as lists of numbers; called by ``torch.jit.script``."""
         layer = self.layer
         self._script_sizes = [list(layer.kernel), list(layer.stride), list(layer.dilation)]
         self._script_padding = [count for pair in layer.padding for count in pair]
@@ -67,7 +67,7 @@ class _PoolNd(nn.Module):
 
 
 def _hashable(value: Any) -> Any:
-    """Sequences as tuples, so that geometries can be remembered by them."""
+    """Convert sequences to tuples, so that geometries can be cached by them."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         return value
     return tuple(_hashable(item) for item in value)
@@ -77,11 +77,11 @@ class MaxPoolNd(_PoolNd):
     """`max_pool_nd` as a module; arguments and attributes are those of torch's ``MaxPool2d``.
 
     Args:
-        kernel_size: as in `max_pool_nd`, like all but the last.
-        stride: step between windows.
-        padding: samples beyond the border.
-        dilation: distance between the samples of a window.
-        return_indices: whether to give also where the maxima are.
+        kernel_size: samples in a window, one number or one per axis.
+        stride: step between windows, one number or one per axis; None is the window itself.
+        padding: samples beyond the border, see `max_pool_nd`.
+        dilation: distance between the samples of a window, one number or one per axis.
+        return_indices: whether to return the positions of the maxima too.
         ceil_mode: whether a last window may reach beyond the padding.
         spatial_dims: number of spatial axes.
 
@@ -109,7 +109,8 @@ class MaxPoolNd(_PoolNd):
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode, spatial_dims)
         self.return_indices = return_indices
 
-    # TorchScript would join two result types to one that no next layer takes.
+    # Without an annotation: TorchScript would take the union of both result types, which no next
+    # layer accepts.
     def forward(self, x: Tensor):  # type: ignore[no-untyped-def]
         """``(B, C, *S)`` to ``(B, C, *S')``; with ``return_indices``, also the positions."""
         if is_scripting():
@@ -136,9 +137,9 @@ class AvgPoolNd(_PoolNd):
     """`avg_pool_nd` as a module; arguments and attributes are those of torch's ``AvgPool2d``.
 
     Args:
-        kernel_size: as in `avg_pool_nd`, like all but the last.
-        stride: step between windows.
-        padding: zeros beyond the border.
+        kernel_size: samples in a window, one number or one per axis.
+        stride: step between windows, one number or one per axis; None is the window itself.
+        padding: zeros beyond the border, see `avg_pool_nd`.
         ceil_mode: whether a last window may reach beyond the padding.
         count_include_pad: whether padding counts as samples of a window.
         divisor_override: divides the sum of every window, instead of a number of samples.

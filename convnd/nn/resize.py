@@ -41,8 +41,8 @@ def resize_nd(
     Args:
         x: ``(B, C, *S)``, any number of spatial axes.
         size: samples of the result along each axis: one number, or one per axis.
-        scale: instead of ``size``, a factor for all axes or one per axis; the size is rounded,
-            and at least 1.
+        scale: factor of the size, one for all axes or one per axis, instead of ``size``; the
+            resulting size is rounded, and at least 1.
         mode: one of `RESIZE_MODES`: nearest sample, linear or cubic interpolation, or the mean of
             the samples that a new cell overlaps.
         antialias: whether linear and cubic interpolation widen their kernel when shrinking, so
@@ -122,14 +122,17 @@ def scale_factors(
     size: int | Sequence[int] | None,
     factor: float | Sequence[float] | None,
 ) -> list[float] | None:
-    """Factors along each axis, checked; None where a size is given instead.
+    """Check size and factor of a resampling, and return one factor per axis.
 
     Args:
-        operation: name for errors.
-        argument: name of ``factor`` for errors.
+        operation: name of the operation, for messages.
+        argument: name of ``factor``, for messages.
         ndim: number of axes.
-        size: of the result.
-        factor: one, or one for each axis.
+        size: number of samples of the result, or None.
+        factor: one factor, one per axis, or None.
+
+    Returns:
+        None if a size is given instead.
 
     Raises:
         UsageError: both or neither is given, or a factor is not above 0 and finite.

@@ -1,4 +1,4 @@
-"""Whether torch transforms the running code, and how operators written by hand answer to that."""
+"""Detects when torch transforms the running code, so that hand-written operators step aside."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _functorch_is_active: Callable[[], bool] = getattr(
 def is_transformed() -> bool:
     """Whether ``torch.func``, forward-mode differentiation or ``torch.compile`` runs this code.
 
-    The fast operators of frozen networks and statistics have a backward pass written by hand, work
-    in place and remember layouts. Transforms can follow none of that. There, the same values come
-    from torch's own operators.
+    The fast operators of frozen networks and statistics have a hand-written backward pass, work in
+    place and cache layouts. Transforms support none of that, so these operators then compute the
+    same values with torch's own operators.
 
     >>> is_transformed(), torch.func.vmap(lambda x: x + is_transformed())(torch.zeros(2)).tolist()
     (False, [1.0, 1.0])
@@ -35,12 +35,12 @@ def is_transformed() -> bool:
 
 
 def apply_function(function: type[torch.autograd.Function], *arguments: object) -> Any:
-    """Return what ``function.apply`` returns, which torch leaves without a type."""
+    """Call ``function.apply``, for which torch has no types."""
     return function.apply(*arguments)
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """The number format that autocast computes convolutions of ``x`` in; None without autocast."""
+    """Return the number format of convolutions of ``x`` under autocast; None without autocast."""
     kind = x.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
@@ -48,9 +48,9 @@ def autocast_dtype(x: Tensor) -> torch.dtype | None:
 
 
 def full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Context in which autocast does not round the products of sums to 16 bits.
+    """Return a context in which autocast does not round the products of statistics to 16 bits.
 
-    Autocast computes torch's own losses in float32; the products in statistics are no losses to it.
+    Autocast computes torch's own losses in float32, but not the matrix products of statistics.
     """
     if autocast_dtype(x) is None:
         return contextlib.nullcontext()

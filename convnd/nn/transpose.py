@@ -34,7 +34,7 @@ def conv_transpose_nd(
     groups: int = 1,
     dilation: int | Sequence[int] = 1,
 ) -> Tensor:
-    r"""Transposed convolution: the gradient of `conv_nd` with respect to its input, as a layer.
+    r"""Apply a transposed convolution: the map that `conv_nd` has as gradient to its input.
 
     .. math:: y_{o}[s n + d t - p] \mathrel{+}= w_{co}[t]\, x_c[n]
 
@@ -73,7 +73,7 @@ def conv_transpose_nd(
     try:
         return _transpose(x, weight, bias, layer)
     except RuntimeError:
-        shape_of(x.shape[2:], layer)  # for its errors, which say what to do
+        shape_of(x.shape[2:], layer)  # raises an error that says what to do
         raise
 
 
@@ -97,7 +97,7 @@ def _geometry(
         groups=groups,
         output_padding=output_padding,
     )
-    layer.weight_shape(shape[0])  # for its errors
+    layer.weight_shape(shape[0])  # raises an error if the groups do not fit
     return layer
 
 
@@ -147,24 +147,24 @@ def _transpose_folded(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Lay
 class ConvTransposeNd(ConvModule):
     """`conv_transpose_nd` as a module.
 
-    Arguments, their order, attributes, first weights and ``state_dict`` are those of torch's
-    ``ConvTranspose1d``, ``2d`` and ``3d``.
+    Arguments, their order, attributes, the distribution of the initial weights and ``state_dict``
+    are those of torch's ``ConvTranspose1d``, ``2d`` and ``3d``.
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        kernel_size: taps, one number or one per axis.
-        stride: as in `conv_transpose_nd`, like the next three.
-        padding: samples cropped from the output.
-        output_padding: samples added after the output.
+        in_channels: number of channels of the input.
+        out_channels: number of channels of the output.
+        kernel_size: number of taps, one number or one per axis.
+        stride: step between the output positions of the input samples, one number or one per axis.
+        padding: samples cropped from the output: a number, or a ``(low, high)`` pair per axis.
+        output_padding: samples added after the output, fewer than the stride or the dilation.
         groups: number of groups of channels that are convolved separately.
         bias: whether to add a learnt bias to each output channel.
-        dilation: distance between taps.
+        dilation: distance between taps, one number or one per axis.
         padding_mode: ``"zeros"``, the only one, as in torch.
-        device: of the weights.
-        dtype: of the weights.
+        device: device of the weights.
+        dtype: number format of the weights.
         spatial_dims: number of spatial axes, any from 1.
-        generator: source of the first weights, which are distributed as in torch.
+        generator: source of the initial weights; None is torch's global generator.
 
     Raises:
         UnknownNameError: another padding mode.
@@ -218,11 +218,11 @@ class ConvTransposeNd(ConvModule):
 
         Args:
             x: the input.
-            output_size: ``S'`` or the whole shape of the result, one of the sizes that the stride
-                allows; None takes the size of ``output_padding``.
+            output_size: size ``S'`` of the result, or its whole shape; one of those that the stride
+                allows. None is the size that ``output_padding`` gives.
 
         Raises:
-            ShapeError: the input does not fit, or no output padding leads to this size.
+            ShapeError: the input does not fit, or no output padding gives this size.
         """
         if is_scripting():
             assert output_size is None, "a scripted ConvTransposeNd has one output size"
@@ -255,7 +255,7 @@ class ConvTransposeNd(ConvModule):
 
     @torch.jit.unused
     def _output_padding(self, x: Tensor, output_size: Sequence[int] | None) -> Any:
-        """The output padding that leads to an output size, see `forward`."""
+        """Compute the output padding that gives an output size, see `forward`."""
         if output_size is None:
             return self.output_padding
         ndim = self.spatial_dims

@@ -38,18 +38,20 @@ def interpolate_nd(
     align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None,
 ) -> Tensor:
-    """`torch.nn.functional.interpolate` for any number of axes, with its arguments and defaults.
+    """Interpolate as `torch.nn.functional.interpolate`, for any number of axes.
+
+    Arguments, their order and their defaults are torch's.
 
     Args:
         x: ``(B, C, *S)``, any number of spatial axes.
         size: samples of the result along each axis: one number, or one per axis.
-        scale_factor: instead of ``size``, a factor for all axes or one per axis; the size is
-            rounded down.
+        scale_factor: factor of the size, one for all axes or one per axis, instead of ``size``; the
+            resulting size is rounded down.
         mode: one of `INTERPOLATION_MODES`.
-        align_corners: for ``"linear"`` and ``"cubic"``, whether first and last samples stay where
-            they are; else the borders of the first and last sample's cells do.
-        recompute_scale_factor: whether positions follow from the sizes, instead of from
-            ``scale_factor``, where rounding makes these differ.
+        align_corners: for ``"linear"`` and ``"cubic"``, whether the first and last samples keep
+            their places; else the outer borders of their cells do.
+        recompute_scale_factor: whether positions are computed from the sizes instead of
+            ``scale_factor``; rounding makes the two differ.
 
     Returns:
         ``(B, C, *S')``.
@@ -127,7 +129,7 @@ def _native_name(mode: str, ndim: int) -> str | None:
 def _target(
     shape: tuple[int, ...], size: int | Sequence[int] | None, factor: float | Sequence[float] | None
 ) -> tuple[tuple[int, ...], list[float] | None]:
-    """The size of the result, and the factors where they were given."""
+    """Return the size of the result, and the factors; None for the factors if a size is given."""
     factors = scale_factors("interpolate", "scale_factor", len(shape), size, factor)
     if factors is None:
         assert size is not None
@@ -147,11 +149,11 @@ class UpsampleNd(nn.Module):
     """`interpolate_nd` as a module; arguments and attributes are those of torch's ``Upsample``.
 
     Args:
-        size: samples of the result along each axis.
-        scale_factor: instead of ``size``, a factor.
+        size: samples of the result along each axis: one number, or one per axis.
+        scale_factor: factor of the size, one for all axes or one per axis, instead of ``size``.
         mode: one of `INTERPOLATION_MODES`.
-        align_corners: see `interpolate_nd`.
-        recompute_scale_factor: see `interpolate_nd`.
+        align_corners: whether the first and last samples keep their places, see `interpolate_nd`.
+        recompute_scale_factor: whether positions are computed from the sizes, see `interpolate_nd`.
         spatial_dims: number of spatial axes.
 
     Raises:
@@ -177,7 +179,7 @@ class UpsampleNd(nn.Module):
         super().__init__()
         self.spatial_dims = ntuple(spatial_dims, 1, "spatial_dims")[0]
         check_name("UpsampleNd: mode", mode, [*INTERPOLATION_MODES, *_ALIASES])
-        _target((2**30,) * self.spatial_dims, size, scale_factor)  # for its errors
+        _target((2**30,) * self.spatial_dims, size, scale_factor)  # checks the arguments
         self.size = tuple(size) if isinstance(size, Sequence) else size
         factors = scale_factor
         self.scale_factor = tuple(factors) if isinstance(factors, Sequence) else factors
@@ -211,7 +213,7 @@ class UpsampleNd(nn.Module):
         return y
 
     def __prepare_scriptable__(self) -> UpsampleNd:
-        """Called by ``torch.jit.script``, whose language has one type for every value."""
+        """Store sizes, factors and mode in plain types; called by ``torch.jit.script``."""
         shape = (2**30,) * self.spatial_dims
         sizes, factors = _target(shape, self.size, self.scale_factor)
         self._script_size = [0] if factors is not None else list(sizes)

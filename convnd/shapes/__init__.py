@@ -1,8 +1,8 @@
-"""Output size, receptive field, parameters and cost of a stack of layers, in whole numbers.
+"""Output size, receptive field, parameters and cost of a stack of layers, and tiles of a grid.
 
-This package needs no tensors. `convnd.nn` takes its geometry from here, and ``convnd trace`` prints
-it. Sizes leave out the batch and channel axes. Shapes as people type them end with the channels:
-``14x14x3``.
+This package computes with whole numbers and needs no tensors. `convnd.nn` takes its geometry from
+here, and ``convnd trace`` prints it. Sizes leave out the batch and channel axes. Shapes as people
+type them end with the channels: ``14x14x3``.
 """
 
 from convnd.shapes.layer import KINDS, Layer, output_size

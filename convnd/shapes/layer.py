@@ -25,21 +25,22 @@ T = TypeVar("T")
 class Layer:
     """Geometry of one convolution, transposed convolution or pooling.
 
-    `build` fills in defaults. ``str`` gives the notation that `parse_layer` reads.
+    `build` fills in defaults. ``str(layer)`` is the notation that `parse_layer` reads.
 
     Args:
         kind: one of `KINDS`.
-        kernel: taps along each axis; its length is the number of spatial axes.
-        stride: step between windows along each axis; for a transposed convolution, between the
-            output positions of its input samples.
-        dilation: distance between the taps of a window.
-        padding: ``(low, high)`` per axis; a transposed convolution crops its output by it.
+        kernel: number of taps along each axis; its length is the number of spatial axes.
+        stride: step between windows along each axis, in samples; for a transposed convolution, the
+            step between the output positions of its input samples.
+        dilation: distance between the taps of a window along each axis, in samples.
+        padding: samples added before and after each axis, ``(low, high)``; a transposed convolution
+            crops its output by them.
         channels: output channels of a convolution; None for a pooling, which keeps them.
         groups: groups that the channels are divided into.
         bias: whether there is one bias per output channel.
         output_padding: samples added after the output of a transposed convolution.
-        ceil_mode: whether a pooling has a last window that reaches beyond the padding, if that
-            window starts inside of the input.
+        ceil_mode: whether a pooling has one more window that reaches beyond the padding, if that
+            window starts inside the input.
 
     >>> Layer.build("conv", 3, kernel=5, channels=16).parameters(1)
     2016
@@ -77,10 +78,11 @@ class Layer:
         Args:
             kind: one of `KINDS`.
             spatial_dims: number of spatial axes.
-            kernel: one size for all axes or one for each, like the arguments after it.
-            stride: default: 1 for convolutions, the kernel for pooling.
-            dilation: distance between taps.
-            padding: as in `pad_pairs`.
+            kernel: number of taps, one for all axes or one per axis.
+            stride: step between windows, one for all axes or one per axis; None is 1 for
+                convolutions and the kernel for poolings.
+            dilation: distance between taps, one for all axes or one per axis.
+            padding: samples before and after each axis, in any notation of `pad_pairs`.
             channels: output channels of a convolution.
             groups: groups that the channels are divided into.
             bias: whether there is one bias per output channel.
@@ -189,16 +191,16 @@ class Layer:
     def without_axis(self, axis: int) -> Layer:
         """The same layer without one axis."""
 
-        def others(values: tuple[T, ...]) -> tuple[T, ...]:
+        def drop(values: tuple[T, ...]) -> tuple[T, ...]:
             return values[:axis] + values[axis + 1 :]
 
         return dataclasses.replace(
             self,
-            kernel=others(self.kernel),
-            stride=others(self.stride),
-            dilation=others(self.dilation),
-            padding=others(self.padding),
-            output_padding=others(self.output_padding),
+            kernel=drop(self.kernel),
+            stride=drop(self.stride),
+            dilation=drop(self.dilation),
+            padding=drop(self.padding),
+            output_padding=drop(self.output_padding),
         )
 
     def __str__(self) -> str:
@@ -229,13 +231,17 @@ def _axes(values: Iterable[int | tuple[int, int]]) -> str:
 
 
 def output_size(size: Sequence[int], layer: Layer) -> tuple[int, ...]:
-    r"""Samples along each axis after ``layer``.
+    r"""Compute the number of samples along each axis after a layer.
 
     .. math:: \left\lfloor \frac{S + p_\text{low} + p_\text{high} - d(k-1) - 1}{s} \right\rfloor + 1
 
     for convolutions and pooling, and for transposed convolutions
     :math:`(S-1)\,s - p_\text{low} - p_\text{high} + d(k-1) + 1 + p_\text{out}`. With
-    ``ceil_mode`` the quotient is rounded up, unless the last window would start behind the input.
+    ``ceil_mode`` the quotient is rounded up, unless the last window would start after the input.
+
+    Args:
+        size: samples ``S`` of the input along each axis.
+        layer: the layer, with kernel ``k``, stride ``s``, dilation ``d`` and padding ``p``.
 
     Raises:
         ShapeError: the numbers of axes differ, the output would be empty, or a window of a dilated

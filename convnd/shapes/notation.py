@@ -1,6 +1,6 @@
 """Layers and shapes as people type them.
 
-A layer is its kind, its kernel, for convolutions its filters, then options::
+The notation of a layer is its kind, its kernel, the filters of a convolution, and options::
 
     conv:5:16                                  5 taps along every axis, 16 filters
     conv:5x3x3:16,stride=2,padding=same        5×3×3 taps, one size per axis

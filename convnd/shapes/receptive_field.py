@@ -18,24 +18,25 @@ class ReceptiveField:
     r"""The input samples that a position of a layer depends on.
 
     Position ``k`` depends on the input samples ``p`` with
-    ``offset + k·stride ≤ p < offset + k·stride + size``. Those outside of the input are padding.
+    ``offset + k·stride ≤ p < offset + k·stride + size``. Samples outside the input are padding.
     With dilation, this range also includes samples between the taps.
 
-    Composition with a layer that has stride s', offset o' and size k' in its own input:
+    A field of size n, stride r and offset o, composed with a layer that has size k', stride s' and
+    offset o' in its own input, has size, stride and offset
 
-    .. math:: o + r\,o',\qquad r\,s',\qquad n + r\,(k' - 1)
+    .. math:: n + r\,(k' - 1),\qquad r\,s',\qquad o + r\,o'
 
-    for a field of stride r, offset o and size n (Araujo et al., "Computing receptive fields of
-    convolutional neural networks", Distill 2019). After a transposed convolution the stride is a
-    fraction, and so may be offset and size. The field is then the set of whole ``p`` with
+    (Araujo et al., "Computing receptive fields of convolutional neural networks", Distill 2019).
+    After a transposed convolution the stride is a fraction, and size and offset may be fractions
+    too. The field is then the set of whole ``p`` with
     ``offset + k·stride ≤ p ≤ offset + k·stride + size − 1``. Its number of samples varies from
     position to position; `span` is the largest. For one such layer the field is exact; combined
     with other layers it is never too small, and sometimes a sample too large.
 
     Args:
         size: extent along each axis, in input samples.
-        stride: input samples from one position to the next.
-        offset: where the field of position 0 starts; negative through padding.
+        stride: distance between neighbouring positions along each axis, in input samples.
+        offset: first sample of the field of position 0 along each axis; negative through padding.
 
     >>> field = ReceptiveField.identity(1)
     >>> for _ in range(2):
@@ -64,7 +65,10 @@ class ReceptiveField:
         return tuple(math.floor(size) for size in self.size)
 
     def compose(self, layer: Layer) -> ReceptiveField:
-        """The field of a layer whose input has this field.
+        """Compute the field of a layer whose input has this field.
+
+        Args:
+            layer: the layer.
 
         Raises:
             ShapeError: the layer has another number of axes.
@@ -92,7 +96,9 @@ class ReceptiveField:
         return ReceptiveField(tuple(sizes), tuple(strides), tuple(offsets))
 
     def window(self, index: Sequence[int | range]) -> tuple[range, ...]:
-        """Input positions that a position, or a block of positions, depends on, borders ignored.
+        """Compute the input samples that a position, or a block of positions, depends on.
+
+        The extent of the input is ignored: the samples may lie outside it.
 
         Args:
             index: one position, or one range of positions, for each axis.
@@ -124,7 +130,7 @@ class ReceptiveField:
         return tuple(result)
 
     def region(self, index: Sequence[int | range], extent: Sequence[int]) -> tuple[slice, ...]:
-        """`window`, cropped to an input of ``extent``, to index ``x[(..., *region)]``.
+        """Compute `window` and crop it to the input, to index ``x[(..., *region)]``.
 
         Args:
             index: one position, or one range of positions, for each axis.

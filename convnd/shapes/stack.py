@@ -22,8 +22,8 @@ class Row:
         size: samples of the output along each axis.
         channels: channels of the output.
         parameters: number of weights and biases.
-        multiply_adds: for one example; windows over the padding count in full, poolings count
-            nothing.
+        multiply_adds: number of multiplications with an addition, for one example; windows over the
+            padding count in full, and poolings do not count.
         field: receptive field in the input of the stack.
     """
 

@@ -14,7 +14,13 @@ __all__ = ["AxisTiling", "Piece", "divide_up", "tile_axis"]
 
 @dataclass(frozen=True)
 class Piece:
-    """A `convnd.shapes.Tile` along one axis."""
+    """A `convnd.shapes.Tile` along one axis.
+
+    Args:
+        crop: samples of the input to cut out, with the halo.
+        windows: positions of the tile in each layer.
+        crop_windows: the same positions in the features of the crop, by layer.
+    """
 
     crop: slice
     windows: Mapping[str, slice]
@@ -28,7 +34,16 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class AxisTiling:
-    """An axis cut into pieces of one length, the last one shorter."""
+    """One axis cut into pieces of equal length; the last one may be shorter.
+
+    Args:
+        extent: samples of the grid along the axis.
+        length: samples of a piece, a multiple of ``align``.
+        align: the start of every crop is a multiple of this many samples.
+        receptive_fields: size, stride and offset along the axis, by layer.
+        overlaps: number of positions after its own that a piece sees, by layer.
+        min_crop: smallest extent of a crop, if the axis is that long.
+    """
 
     extent: int
     length: int
@@ -43,7 +58,7 @@ class AxisTiling:
         return divide_up(self.extent, self.length)
 
     def piece(self, index: int) -> Piece:
-        """The crop of a piece, and its windows in every layer."""
+        """Compute the crop of a piece, and its windows in every layer."""
         if self.count == 1:
             # The end of a layer is unknown here, and not needed.
             windows = dict.fromkeys(self.receptive_fields, slice(0, None))
@@ -71,7 +86,12 @@ class AxisTiling:
         return Piece(slice(low, high), windows, crop_windows)
 
     def crop_for(self, name: str, window: slice) -> tuple[slice, slice]:
-        """The crop that a window of a layer depends on, and the window in the crop's features."""
+        """Compute the crop that a window of a layer depends on, and the window in its features.
+
+        Args:
+            name: the layer.
+            window: positions of the layer along the axis; a stop of None is the end.
+        """
         size, stride, offset = self.receptive_fields[name]
         if window.start == 0 and window.stop is None:
             return slice(0, self.extent), slice(0, None)
@@ -87,7 +107,7 @@ class AxisTiling:
         return slice(low, high), slice(window.start - first_position, stop)
 
     def _align(self, low: int, high: int) -> tuple[int, int]:
-        """A crop of at least the minimum extent, with an aligned start."""
+        """Enlarge a crop to the minimum extent, and move its start to a multiple of `align`."""
         high = min(self.extent, max(high, low + self.min_crop))
         low = max(0, min(low, high - self.min_crop))
         return low // self.align * self.align, high
@@ -113,16 +133,16 @@ def tile_axis(
     overlaps: Mapping[str, int] | None,
     min_crop: Sequence[int] | None,
 ) -> AxisTiling:
-    """The tiling along one of several axes.
+    """Make the tiling along one of several axes, see `AxisTiling`.
 
     Args:
-        axis: which one.
+        axis: number of the axis.
         extent: samples of the grid along it.
         length: samples of a piece.
-        align: samples whose multiples cuts lie at.
-        fields: receptive fields of the layers.
-        overlaps: positions after its own that a piece sees, by layer.
-        min_crop: smallest crop along each axis.
+        align: the start of every crop is a multiple of this many samples.
+        fields: receptive fields of the layers over all axes.
+        overlaps: number of positions after its own that a piece sees, by layer; None is 0.
+        min_crop: smallest extent of a crop along each axis; None is 0.
     """
     return AxisTiling(
         extent=extent,

@@ -22,11 +22,11 @@ class Tile:
     """A part of a grid that is processed separately.
 
     Args:
-        crop: the part of the input to cut out: the tile's own samples and the halo around them.
-        windows: positions of the tile in each layer. Those of all tiles together are all positions
-            of the layer, each once. A stop of None means the end of the layer.
-        crop_windows: where those positions lie in the features of the crop, followed by as many
-            more as the layer's overlap asks for and the layer has.
+        crop: the part of the input to cut out: the samples of the tile and the halo around them.
+        windows: positions of the tile, by layer. Each position of a layer belongs to exactly one
+            tile. A stop of None is the end of the layer.
+        crop_windows: the same positions in the features of the crop, by layer, followed by the
+            positions of the layer's overlap, as far as the layer has them.
     """
 
     crop: Slices
@@ -42,6 +42,8 @@ class Tiling:
     crop equal those of the whole grid, except near its cut edges, where the network pads instead of
     seeing the neighbouring samples. The halo covers that range and is cut away. At the border of
     the grid, the crop ends with the grid, and the network pads as it does for the whole grid.
+
+    ``len``, iteration and an index give the number of tiles, the tiles, and one `Tile`.
 
     Args:
         axes: the cuts along each axis; `cut` and `choose` make them.
@@ -68,18 +70,18 @@ class Tiling:
         align: Sequence[int] | None = None,
         pieces: Sequence[int] | None = None,
     ) -> Tiling:
-        """Cut into tiles of one size; the last tile along an axis may be smaller.
+        """Cut a grid into tiles of one size; the last tile along an axis may be smaller.
 
         Args:
             size: extent of the grid along each axis.
             tile: samples of a tile along each axis, without halo; rounded down to a multiple of the
                 strides, but at least one multiple.
             fields: receptive fields of the layers whose features are needed.
-            overlaps: by layer, number of positions that a tile sees after its own.
+            overlaps: number of positions after its own that a tile sees, by layer; None is 0.
             min_crop: minimum extent of a crop along each axis, if the grid is that long. Networks
-                that pad with their own samples see further than their receptive fields.
-            align: cuts are multiples of this many samples along each axis; None means the strides
-                of ``fields``. A network that downsamples and upsamples again needs more.
+                that pad with copies of their samples see further than their receptive fields.
+            align: cuts are multiples of this many samples along each axis; None is the strides of
+                ``fields``. A network that downsamples and upsamples again needs more.
             pieces: minimum number of pieces along each axis, as far as strides allow.
 
         Raises:
@@ -125,12 +127,12 @@ class Tiling:
         Args:
             size: extent of the grid along each axis.
             fields: receptive fields of the layers whose features are needed.
-            fits: whether a crop of this extent fits, for example into memory.
-            overlaps: see `cut`.
-            min_crop: see `cut`.
-            align: see `cut`.
-            pieces: the number of pieces along each axis is a multiple of this, as far as strides
-                allow.
+            fits: tells whether a crop of an extent fits, for example into memory.
+            overlaps: number of positions after its own that a tile sees, by layer; as in `cut`.
+            min_crop: minimum extent of a crop along each axis; as in `cut`.
+            align: cuts are multiples of this many samples along each axis; as in `cut`.
+            pieces: the number of pieces along each axis is a multiple of this number, as far as
+                strides allow.
 
         Raises:
             ShapeError: the numbers of axes differ, or there is no layer.
@@ -167,7 +169,7 @@ class Tiling:
         return cls(tuple(candidates[0][2] for candidates in options))
 
     def crop_for(self, name: str, window: Sequence[slice]) -> tuple[Slices, Slices]:
-        """The crop of the input that the features in a window of a layer depend on.
+        """Compute the crop of the input that the features in a window of a layer depend on.
 
         Args:
             name: the layer.
@@ -180,7 +182,15 @@ class Tiling:
         return tuple(crop for crop, _ in pairs), tuple(inner for _, inner in pairs)
 
     def share(self, axis: int, number: int, shares: int) -> range:
-        """The pieces along an axis that one of several workers gets; may be none.
+        """Divide the pieces along an axis among workers.
+
+        Args:
+            axis: number of the axis.
+            number: number of the worker, from 0.
+            shares: how many workers there are.
+
+        Returns:
+            Numbers of the worker's pieces; may be empty.
 
         >>> conv = ReceptiveField((3,), (1,), (-1,))
         >>> [list(Tiling.cut((10,), 2, {"conv": conv}).share(0, number, 3)) for number in range(3)]
@@ -190,7 +200,7 @@ class Tiling:
         return range(divide_up(number * count, shares), divide_up((number + 1) * count, shares))
 
     def tiles(self, axis: int, pieces: range) -> Iterator[Tile]:
-        """The tiles that lie in these pieces along an axis."""
+        """Yield the tiles that lie in these pieces along an axis."""
         inner = math.prod(later.count for later in self.axes[axis + 1 :])
         for index in range(len(self)):
             if index // inner % self.axes[axis].count in pieces:
@@ -253,7 +263,7 @@ class Tiling:
 def _steps(
     size: Sequence[int], fields: Mapping[str, ReceptiveField], align: Sequence[int] | None
 ) -> list[int]:
-    """The number of samples that cuts along each axis are multiples of."""
+    """The numbers of samples whose multiples cuts along each axis lie at."""
     ranks = {field.ndim for field in fields.values()}
     if ranks != {len(size)} or min(size, default=0) < 1:
         got = f"fields of {', '.join(map(str, sorted(ranks)))} axes" if ranks else "none"
@@ -273,7 +283,7 @@ def _steps(
 
 
 def _counts(units: int) -> Iterator[int]:
-    """Numbers of pieces that give every possible length; about twice the root of ``units``."""
+    """Yield numbers of pieces that give every possible length, about 2·√units of them."""
     root = math.isqrt(units)
     yield from range(1, root + 1)
     yield from (-(-units // length) for length in range(1, root + 1))

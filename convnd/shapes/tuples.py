@@ -1,4 +1,4 @@
-"""One number, or one pair, for each axis, from the notations that arguments have."""
+"""Arguments of layers as one number or one pair per axis."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ Padding = str | SupportsIndex | Sequence[SupportsIndex | Sequence[SupportsIndex]
 """``"same"``, ``"valid"``, one number, one per axis, or a ``(low, high)`` pair per axis."""
 
 Pairs = tuple[tuple[int, int], ...]
+"""A ``(low, high)`` pair per axis."""
 
 
 def ntuple(
     value: SupportsIndex | Sequence[SupportsIndex], ndim: int, name: str, *, minimum: int | None = 1
 ) -> tuple[int, ...]:
-    """One whole number for each axis: a single number is repeated, a sequence is checked.
+    """Return one whole number per axis: a single number is repeated, a sequence is checked.
 
     Args:
         value: a whole number, or one for each of the ``ndim`` axes.
@@ -61,14 +62,15 @@ def pad_pairs(
     name: str = "padding",
     minimum: int | None = 0,
 ) -> Pairs:
-    """Padding before and after each axis, from any of its notations.
+    """Convert any notation of padding to the samples before and after each axis.
 
     Args:
         padding: ``"same"``, ``"valid"``, one number, one per axis, or a ``(low, high)`` pair per
             axis.
         ndim: number of spatial axes.
-        reach: samples that ``"same"`` adds along each axis, ``dilation · (kernel − 1)``; the larger
-            half comes after, as in torch. With stride s the output has ``ceil(S / s)`` samples.
+        reach: samples that ``"same"`` adds along each axis, ``dilation · (kernel − 1)``. The larger
+            half comes after the axis, as in torch. With stride s the output has ``ceil(S / s)``
+            samples. None refuses ``"same"``.
         name: the argument's name, for the message.
         minimum: smallest valid number; None for any, where negative numbers crop.
 

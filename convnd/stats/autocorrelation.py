@@ -14,7 +14,7 @@ from convnd.stats.base import Sums
 __all__ = ["LAGS", "AutocorrelationStatistic", "SpectrumStatistic"]
 
 LAGS = 256
-"""Largest distance along an axis, in samples."""
+"""Default of the largest lag, in samples."""
 
 _DIRECT = 16  # up to this many lags, direct products are faster than Fourier transforms
 _FLOOR = 1e-8  # of power; an amplitude of 1e-4 for values that span about 1
@@ -25,10 +25,11 @@ class AutocorrelationStatistic:
 
     .. math:: r_a(\tau) = \frac{1}{N_\tau} \sum_p x_p\, x_{p + \tau e_a} - \mu^2
 
-    A Gram matrix sees no order beyond the receptive field; the autocovariance does. It is one of
-    the stylised facts of El-Laham and Vyetrenko (2022, "StyleTime"). Here it averages over all
-    pairs of positions, so that sums add up over tiles; a pair belongs to the tile of its first
-    position.
+    with the unit step :math:`e_a` along axis ``a``, the number of pairs :math:`N_\tau`, and the
+    mean :math:`\mu` of the channel. A Gram matrix sees no order beyond the receptive field; the
+    autocovariance does. It is one of the stylised facts of El-Laham and Vyetrenko (2022,
+    "StyleTime"). Here it averages over all pairs of positions, so that sums add up over tiles. A
+    pair belongs to the tile of its first position.
 
     Args:
         lags: largest lag in samples.
@@ -54,13 +55,13 @@ class AutocorrelationStatistic:
         tile_shape: Sequence[int] | None = None,
         tile_offset: Sequence[int] | None = None,
     ) -> Sums:
-        """Sums of values; for each axis and lag, sums of products and numbers of pairs.
+        """Sum the values, and for each axis and lag the products and the numbers of pairs.
 
         Args:
             features: ``(B, C, *S)``.
-            tile_shape: extent of the tile along each axis; positions behind it belong to the next
-                tile. None: all of ``features``.
-            tile_offset: first position of the tile in the whole field; None: 0 along each axis.
+            tile_shape: extent of the tile along each axis; positions after it belong to the next
+                tile. None is all of ``features``.
+            tile_offset: first position of the tile in the whole field; None is 0 along each axis.
 
         Returns:
             Sums ``(B, 1 + 2 A (lags + 1), C)`` for ``A`` spatial axes.
@@ -89,7 +90,12 @@ class AutocorrelationStatistic:
     def _weight(self, visible: int, extent: int, offset: int) -> Tensor:
         """Weights of the positions of a tile and its overlap along an axis.
 
-        An end of the field that lies outside of the overlap is too far away to matter.
+        An end of the field that lies beyond the overlap is too far away to change a weight.
+
+        Args:
+            visible: positions of the tile and its overlap.
+            extent: positions of the tile.
+            offset: first position of the tile in the field.
         """
         position = torch.arange(min(visible, extent + self.lags), dtype=torch.float64)
         if not self.taper:
@@ -99,13 +105,13 @@ class AutocorrelationStatistic:
         return 0.5 - 0.5 * torch.cos(math.pi * part)
 
     def sums_in_blocks(self, features: Tensor, positions: int = 2**18) -> Sums:
-        """`sums`, computed block by block along the longest axis: the same values, less memory.
+        """Compute `sums` block by block along the longest axis, which takes less memory.
 
         Fourier transforms take about 20 times the memory of the features.
 
         Args:
             features: ``(B, C, *S)``.
-            positions: of a block, approximately.
+            positions: number of positions of a block, approximately.
 
         >>> statistic, x = AutocorrelationStatistic(lags=2), torch.arange(9.0)[None, None]
         >>> parts, whole = statistic.sums_in_blocks(x, 4), statistic.sums(x)
@@ -129,7 +135,7 @@ class AutocorrelationStatistic:
         return total
 
     def summary(self, sums: Sums) -> Tensor:
-        """Autocovariances ``(B, A (lags + 1), C)`` for the ``A`` axes that have pairs."""
+        """Compute the autocovariances ``(B, A (lags + 1), C)`` of the ``A`` axes with pairs."""
         return self._covariances(sums).flatten(1, 2)
 
     def peak_bytes(self, extent: Sequence[int]) -> int:
@@ -138,7 +144,15 @@ class AutocorrelationStatistic:
         return int(math.prod(extent) * (30 + 40 * padded))
 
     def _products(self, first: Tensor, second: Tensor) -> Tensor:
-        """``(B, C, *R, n)`` and ``(B, C, *R, m)`` to sums over pairs ``(B, lags + 1, C)``."""
+        """Sum the products of pairs at each lag along the last axis.
+
+        Args:
+            first: first values of the pairs, ``(B, C, *R, n)``.
+            second: second values, ``(B, C, *R, m)`` with ``m ≥ n``.
+
+        Returns:
+            ``(B, lags + 1, C)``.
+        """
         if first.numel() == 0 or second.numel() == 0:  # a tile without positions in this layer
             return first.new_zeros((len(first), self.lags + 1, first.shape[1]))
         reach = min(self.lags, second.shape[-1] - 1)  # pairs have no longer lags on a short axis
@@ -156,7 +170,7 @@ class AutocorrelationStatistic:
         return torch.nn.functional.pad(products, (0, self.lags - reach)).mT
 
     def _covariances(self, sums: Sums) -> Tensor:
-        """``(B, A, lags + 1, C)``."""
+        """Compute the autocovariances ``(B, A, lags + 1, C)``."""
         total = sums.total
         mean = total[:, :1, None] / sums.count  # (B, 1, 1, C)
         tables = total[:, 1:].reshape(len(total), -1, 2, self.lags + 1, total.shape[-1])
@@ -194,16 +208,17 @@ class SpectrumStatistic(AutocorrelationStatistic):
     into frequencies of little power, with either sign, and an optimised signal would hide noise
     behind them.
 
-    A recording that was resampled from a slower rate holds no information above its own Nyquist
-    frequency. Two fields are compared up to the lower of the two (`highest`); the summary leaves
-    out the frequencies above it.
+    A recording that was resampled from a slower rate holds no information above the Nyquist
+    frequency of that rate. To compare it with another one, ``max_frequency`` leaves out the
+    frequencies above.
 
     Args:
         lags: largest lag in samples.
-        highest: highest frequency of the summary, as a fraction of Nyquist, in ``(0, 1]``.
+        max_frequency: highest frequency of the summary, as a share of the Nyquist frequency, in
+            ``(0, 1]``.
 
     Raises:
-        UsageError: ``highest`` is out of range.
+        UsageError: ``max_frequency`` is out of range.
 
     >>> statistic = SpectrumStatistic(lags=8)
     >>> tone = torch.sin(torch.arange(64) * torch.pi / 4)[None, None]  # a quarter of Nyquist
@@ -211,19 +226,23 @@ class SpectrumStatistic(AutocorrelationStatistic):
     2
     """
 
-    def __init__(self, lags: int = LAGS, *, highest: float = 1.0) -> None:
-        if not 0 < highest <= 1:
+    def __init__(self, lags: int = LAGS, *, max_frequency: float = 1.0) -> None:
+        if not 0 < max_frequency <= 1:
             raise UsageError(
                 "SpectrumStatistic",
-                expected="0 < highest <= 1",
-                got=f"{highest:g}",
+                expected="0 < max_frequency <= 1",
+                got=f"{max_frequency:g}",
                 remedy="1 keeps all frequencies",
             )
         super().__init__(lags, taper=lags // 2)
-        self.count = math.floor(highest * lags) + 1
+        self.count = math.floor(max_frequency * lags) + 1
 
     def summary(self, sums: Sums) -> Tensor:
-        """Decades above the floor ``(B, A (lags + 1), C)``, or up to `highest` along each axis."""
+        r"""Compute the power in decades above :math:`\varepsilon`.
+
+        Returns:
+            ``(B, A F, C)`` for ``A`` axes and ``F`` frequencies up to ``max_frequency``.
+        """
         covariances = self._covariances(sums)
         lag = torch.arange(self.lags + 1, dtype=covariances.dtype, device=covariances.device)
         part = lag / (self.lags + 1)

@@ -25,9 +25,12 @@ __all__ = [
 
 
 def accumulable(values: Tensor) -> Tensor:
-    """``values`` in a number format that sums of many of them fit: float32, or float64 as it is.
+    """Convert values to a number format that holds sums of many of them.
 
-    Float16 ends at 65,504, and bfloat16 has 8 bits.
+    That is float32; float64 stays. Float16 ends at 65,504, and bfloat16 has 8 significant bits.
+
+    Args:
+        values: any shape.
 
     >>> accumulable(torch.ones(2, dtype=torch.float16)).dtype
     torch.float32
@@ -63,31 +66,32 @@ class Sums:
 
 
 class Statistic(Protocol):
-    """Maps features to sums, and sums to the values that losses compare.
+    r"""Maps features to sums :math:`s`, and sums to the values that losses compare.
 
-    A statistic that needs much memory has a method ``peak_bytes(extent)``, see `peak_bytes_of`.
+    For features of a grid that is cut into tiles, :math:`s(grid) = \sum_{tiles} s(tile)`. A
+    statistic that needs much memory also has a method ``peak_bytes(extent)``, see `peak_bytes_of`.
 
     Attributes:
-        additive: whether the sums of a grid are the sum of those of its tiles. A statistic without
-            this attribute is computed on whole grids only, unless it is an `OverlapStatistic`.
+        additive: whether that equation holds. A statistic without this attribute is computed on
+            whole grids only, unless it is an `OverlapStatistic`.
     """
 
     additive: bool
 
     def sums(self, features: Tensor) -> Sums:
-        """``(B, C, *S)`` to additive sums ``(B, …)``."""
+        """Sum the statistic over the positions of ``(B, C, *S)``; the total is ``(B, …)``."""
         ...
 
     def summary(self, sums: Sums) -> Tensor:
-        """The statistic per position ``(B, …)``, which does not depend on the size."""
+        """Compute the statistic per position ``(B, …)``, which does not depend on the size."""
         ...
 
 
 class OverlapStatistic(Statistic, Protocol):
-    """A statistic that adds up over tiles if each also sees positions of the tiles after it.
+    """A statistic that adds up over tiles if each tile also sees the first positions of the next.
 
     Attributes:
-        overlap: number of positions after its own that a tile has to see along each axis.
+        overlap: number of positions after its own that a tile reads along each axis.
     """
 
     overlap: int
@@ -98,13 +102,13 @@ class OverlapStatistic(Statistic, Protocol):
         tile_shape: Sequence[int] | None = None,
         tile_offset: Sequence[int] | None = None,
     ) -> Sums:
-        """Sums over a tile.
+        """Sum the statistic over a tile.
 
         Args:
             features: ``(B, C, *S)``.
-            tile_shape: extent of the tile along each axis; positions behind it belong to the next
-                tile. None: all of ``features``.
-            tile_offset: first position of the tile in the whole field; None: 0 along each axis.
+            tile_shape: extent of the tile along each axis; positions after it belong to the next
+                tile. None is all of ``features``.
+            tile_offset: first position of the tile in the whole field; None is 0 along each axis.
         """
         ...
 
@@ -132,7 +136,7 @@ def overlap_of(statistic: Statistic) -> int:
 def tile_sums(
     statistic: Statistic, features: Tensor, tile_shape: Sequence[int], tile_offset: Sequence[int]
 ) -> Sums:
-    """The sums of one tile of a field.
+    """Compute the sums of one tile of a field.
 
     Args:
         statistic: one that `is_additive`.
@@ -147,10 +151,10 @@ def tile_sums(
 
 
 def peak_bytes_of(statistic: Statistic, extent: Sequence[int]) -> int:
-    """Estimate of the peak memory of a statistic of one channel and its gradient, in bytes.
+    """Estimate the peak memory of a statistic of one channel and its gradient, in bytes.
 
     Args:
-        statistic: which one.
+        statistic: the statistic.
         extent: positions along each axis.
 
     Returns:
@@ -165,10 +169,13 @@ def peak_bytes_of(statistic: Statistic, extent: Sequence[int]) -> int:
 
 
 def blend(parts: Sequence[Sums], weights: Sequence[float]) -> Sums:
-    """The weighted mean of the sums per position of several fields.
+    r"""Average the sums per position of several fields.
 
-    Averaging comes before the summary, because raw moments average correctly while variances do
-    not. The sizes of the fields do not matter.
+    .. math:: \bar s = \sum_i w_i \frac{s_i}{N_i} \Big/ \sum_i w_i
+
+    with the sums :math:`s_i` over :math:`N_i` positions. Sums are averaged instead of summaries,
+    because the mean of raw moments is the moment of all fields together; the mean of variances is
+    not their variance.
 
     Args:
         parts: sums of one statistic over each field.

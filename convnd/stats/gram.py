@@ -23,13 +23,13 @@ _FLOAT32_POSITIONS = 2048
 
 
 def gram_matrix(features: Tensor) -> Tensor:
-    r"""Sums of products of channels over all positions.
+    r"""Compute the Gram matrix: products of channels, summed over all positions.
 
     .. math:: G_{kk'} = \sum_p a_{pk} a_{pk'}
 
     as in the lecture and in Gatys et al. (2016). The forward pass takes one matrix product, and so
-    does the backward pass, whose gradient is :math:`a (\bar G + \bar G^T)`. Nothing is copied if
-    channels are innermost in memory.
+    does the backward pass, which turns the gradient :math:`\bar G` into
+    :math:`(\bar G + \bar G^T) a`. Nothing is copied if channels are innermost in memory.
 
     Args:
         features: ``(B, C, *S)``, any number of spatial axes.
@@ -60,27 +60,35 @@ def gram_matrix(features: Tensor) -> Tensor:
 
 
 class GramStatistic:
-    """`gram_matrix` as an additive statistic."""
+    """`gram_matrix` as an additive statistic.
+
+    >>> statistic = GramStatistic()
+    >>> statistic.summary(statistic.sums(torch.tensor([[[1.0, 3.0]]]))).item()  # (1² + 3²) / 2
+    5.0
+    """
 
     additive = True
 
     def sums(self, features: Tensor) -> Sums:
-        """Products of channels summed over positions, ``(B, C, C)``."""
+        """Sum the products of channels over positions, ``(B, C, C)``."""
         return Sums(gram_matrix(features), math.prod(features.shape[2:]))
 
     def project_sums(self, sums: Sums, matrix: Tensor) -> Sums:
-        r"""The sums of :math:`W a`: :math:`W G W^T`."""
+        r"""Turn the sums :math:`G` of ``a`` into those of :math:`W a`, :math:`W G W^T`."""
         matrix = matrix.to(sums.total.dtype)
         return Sums(matrix @ sums.total @ matrix.mT, sums.count)
 
     def summary(self, sums: Sums) -> Tensor:
-        """Products of channels averaged over positions, ``(B, C, C)``."""
+        """Average the products of channels over positions, ``(B, C, C)``."""
         return sums.total / sums.count
 
 
 def _rows(features: Tensor) -> Tensor:
-    # Positions as rows (B, N, C): a view if channels are innermost, a copy if this is a window of
-    # such features, and else a transposed view.
+    """Positions as rows, ``(B, N, C)``.
+
+    The result is a view if channels are innermost in memory, a copy if the features are a window of
+    such features, and a transposed view otherwise.
+    """
     if features.stride(1) == 1:
         return features.permute(_memory_order(features)).flatten(1, -2)
     return features.flatten(2).mT

@@ -21,44 +21,54 @@ class MomentStatistic:
 
     Li et al. (2017, "Demystifying neural style transfer") showed that matching these alone
     already carries style. The sums :math:`\sum a` and :math:`\sum a^2` add up over tiles.
+
+    >>> statistic = MomentStatistic()
+    >>> statistic.summary(statistic.sums(torch.tensor([[[1.0, 3.0]]]))).flatten().tolist()
+    [2.0, 1.0]
     """
 
     additive = True
 
     def sums(self, features: Tensor) -> Sums:
-        """Sums of values and of squares ``(B, 2, C)``."""
+        """Sum the values and their squares, ``(B, 2, C)``."""
         flat = accumulable(features.flatten(2))
         total = torch.stack([flat.sum(2), flat.square().sum(2)], 1)
         return Sums(total, math.prod(features.shape[2:]))
 
     def summary(self, sums: Sums) -> Tensor:
-        """Mean and variance ``(B, 2, C)``."""
+        """Compute mean and variance, ``(B, 2, C)``."""
         mean, square = (sums.total / sums.count).unbind(1)
         return torch.stack([mean, square - mean.square()], 1)
 
 
 class CovarianceStatistic:
-    r"""Covariance of channels, which is the Gram matrix without the mean, and the mean.
+    r"""Covariance of channels, and their means.
 
     .. math:: \Sigma = \frac1N \sum_p a_p a_p^T - \mu \mu^T
+
+    This is the Gram matrix per position without the product of the means :math:`\mu`.
+
+    >>> statistic = CovarianceStatistic()
+    >>> statistic.summary(statistic.sums(torch.tensor([[[1.0, 3.0]]]))).flatten().tolist()
+    [1.0, 2.0]
     """
 
     additive = True
 
     def sums(self, features: Tensor) -> Sums:
-        """Sums of products; in a last column, sums of values ``(B, C, C + 1)``."""
+        """Sum the products of channels and, in a last column, the values: ``(B, C, C + 1)``."""
         values = accumulable(features.flatten(2))
         total = torch.cat([gram_matrix(features), values.sum(2, keepdim=True)], 2)
         return Sums(total, math.prod(features.shape[2:]))
 
     def project_sums(self, sums: Sums, matrix: Tensor) -> Sums:
-        r"""The sums of :math:`W a`: :math:`W G W^T` and :math:`W \sum a`."""
+        r"""Turn the sums of ``a`` into those of ``W a``: :math:`W G W^T` and :math:`W \sum a`."""
         matrix = matrix.to(sums.total.dtype)
         products, total = sums.total.tensor_split([-1], 2)
         return Sums(torch.cat([matrix @ products @ matrix.mT, matrix @ total], 2), sums.count)
 
     def summary(self, sums: Sums) -> Tensor:
-        """Covariance; in a last column, the mean ``(B, C, C + 1)``."""
+        """Compute the covariance and, in a last column, the mean: ``(B, C, C + 1)``."""
         products, mean = (sums.total / sums.count).tensor_split([-1], 2)
         return torch.cat([products - mean @ mean.mT, mean], 2)
 
@@ -71,12 +81,17 @@ class DistributionStatistic:
     with :math:`m_k` the central moments. They tell even distributions from skewed and from spiky
     ones. The logarithm keeps the kurtosis of spiky signals (10 to 40 for an ECG) from dominating
     the loss. The sums of the first four powers add up over tiles.
+
+    >>> statistic = DistributionStatistic()
+    >>> values = statistic.summary(statistic.sums(torch.tensor([[[1.0, 3.0]]])))
+    >>> values.flatten().tolist()  # two values: even, with the smallest possible kurtosis
+    [2.0, 1.0, 0.0, 0.0]
     """
 
     additive = True
 
     def sums(self, features: Tensor) -> Sums:
-        """Sums of powers 1 to 4 ``(B, 4, C)``."""
+        """Sum the powers 1 to 4 of the values, ``(B, 4, C)``."""
         flat = features.flatten(2)
         if flat.device.type != "mps":  # central moments are small differences of large sums
             flat = flat.double()
@@ -86,11 +101,11 @@ class DistributionStatistic:
         return Sums(total, math.prod(features.shape[2:]))
 
     def peak_bytes(self, extent: Sequence[int]) -> int:
-        """See `convnd.stats.peak_bytes_of`; six copies in float64."""
+        """Estimate the peak memory, see `convnd.stats.peak_bytes_of`: six copies in float64."""
         return 48 * math.prod(extent)
 
     def summary(self, sums: Sums) -> Tensor:
-        """The four values ``(B, 4, C)``; all but the mean mean nothing for a constant channel."""
+        """Compute the four values ``(B, 4, C)``; a constant channel only has a defined mean."""
         m, s, c, q = (sums.total / sums.count).unbind(1)
         variance = (s - m.square()).clamp_min(1e-12)
         third = c - 3 * m * s + 2 * m**3

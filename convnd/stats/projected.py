@@ -18,23 +18,23 @@ class LinearlyMappable(Protocol):
     """A statistic that can apply a linear map of the channels to its sums."""
 
     def project_sums(self, sums: Sums, matrix: Tensor) -> Sums:
-        """The sums of ``matrix @ a`` from those of ``a``.
+        """Compute the sums of ``matrix @ a`` from those of ``a``.
 
         Args:
-            sums: those of ``a``, which has ``C`` channels.
+            sums: sums of ``a``, which has ``C`` channels.
             matrix: ``(C', C)``.
         """
         ...
 
 
 class ProjectedStatistic:
-    r"""A statistic of :math:`W a`, from :math:`a`.
+    r"""A statistic of the mapped features :math:`W a`, computed from :math:`a`.
 
     Mapping the features costs ``C' C`` products for each position, and memory for the result.
-    Mapping the sums instead, for instance :math:`G(W a) = W G(a) W^T`, costs almost nothing.
+    Mapping the sums instead, for example :math:`G(W a) = W G(a) W^T`, costs almost nothing.
 
     Args:
-        statistic: a `LinearlyMappable` one.
+        statistic: a statistic that is `LinearlyMappable`.
         matrix: ``W``, ``(C', C)``.
 
     Raises:
@@ -61,11 +61,11 @@ class ProjectedStatistic:
         self.additive = statistic.additive
 
     def sums(self, features: Tensor) -> Sums:
-        """Sums of the mapped features."""
+        """Sum the statistic of the mapped features."""
         sums = self._statistic.sums(features)
         with full_precision(features):
             return self._mappable.project_sums(sums, self._matrix)
 
     def summary(self, sums: Sums) -> Tensor:
-        """The summary of the statistic."""
+        """Compute the statistic of the mapped features per position."""
         return self._statistic.summary(sums)

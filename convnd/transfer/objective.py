@@ -279,7 +279,7 @@ class TransferObjective:
             name: STATISTICS[name] for name in options.value_statistics
         }
         if "spectrum" in statistics and bandwidth < 1:
-            statistics["spectrum"] = SpectrumStatistic(highest=bandwidth)
+            statistics["spectrum"] = SpectrumStatistic(max_frequency=bandwidth)
         balanced = "mean" if options.normalization == "mean" else "balanced"
         return [
             Term(

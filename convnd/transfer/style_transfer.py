@@ -73,7 +73,7 @@ class StyleTransfer(TransferObjective):
             self.device,
             fixed_axes,
             options.style_scale,
-            max(network.backbone.shortest(network.options.layers) for network in self.networks),
+            max(network.backbone.min_extent(network.options.layers) for network in self.networks),
         )
 
     def run(

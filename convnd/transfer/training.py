@@ -281,7 +281,7 @@ class _CropLoss:
             objective.device,
             objective.fixed_axes,
             objective.options.style_scale,
-            objective.backbone.shortest(objective.options.layers),
+            objective.backbone.min_extent(objective.options.layers),
         )
         resize = partial(resizer.style_at, size=problem.size, style_grid=problem.style_grid)
         terms = objective.style_terms(

@@ -241,7 +241,8 @@ def test_arrays_keep_units_gaps_and_start(run: Run, tmp_path: Path) -> None:
     arguments = ("--dim", "1", "--backbone", "compact", "--steps", "2", "--scales", "1")
     code, out, err = run("stylize", "a.npz", "b.npy", *arguments)
     untimed = (
-        "content {} names no sampling rate: its samples are taken as they are; --rate N names it"
+        "content {} names no sampling rate: its samples are used as they are; "
+        "--rate N sets the rate"
     )
     assert (code, err) == (0, f"{untimed.format('a.npz')}\n")
     assert out.startswith("a_stylized.npz  256,")

@@ -1,8 +1,8 @@
 """Convolution with weights that are not trained: it saves less for the backward pass.
 
-The gradient of a frozen convolution needs the weights but not the input, that of a ReLU needs
-signs, and that of a max pooling the position of each maximum. A network of such layers saves about
-a fifth of the bytes that automatic differentiation would save for it.
+The gradient of a frozen convolution needs the weights but not the input. The gradient of a ReLU
+needs signs, and the gradient of a max pooling needs the position of each maximum. A network of such
+layers saves about a fifth of the bytes that automatic differentiation would save for it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ class ConvOptions:
     """How `frozen_conv` computes, and what it saves for the backward pass.
 
     Args:
-        relu: end with ``max(0, y)``.
-        save_output: save the result for the backward pass instead of its signs, because the caller
-            keeps it in memory anyway.
-        mask_grad: set the gradient to 0 where ReLU gave 0; False if the next layer does that.
-        winograd: float32 on a CPU uses `NativeConv` where this installation has it, and
-            `winograd_conv_nd` where that is faster than torch's convolution.
-        inplace_grad: the gradient of the first result may be overwritten, because only one
+        relu: whether the result is ``max(0, y)``.
+        save_output: whether the result is saved for the backward pass instead of its signs, because
+            the caller keeps it in memory anyway.
+        mask_grad: whether the gradient becomes 0 where ReLU gave 0; False if the next layer does
+            that.
+        winograd: whether float32 on a CPU uses `NativeConv`, or `winograd_conv_nd` where it is
+            faster than torch's convolution.
+        inplace_grad: whether the gradient of the first result may be overwritten, because only one
             `frozen_conv` or `frozen_max_pool` reads that result.
     """
 
@@ -54,12 +55,12 @@ class FrozenWeights:
     The layouts that the forward and backward pass read are made once, see `PrepackedConv`.
 
     Args:
-        weight: ``(O, C, *K)``, odd kernel; must not change afterwards, nor must ``bias``.
-        bias: ``(O,)``.
-        dtype: number format of the result; None means that of ``weight``. From float32 weights to
-            a bfloat16 result, the products keep 16 bits of each factor: a first layer sees a faint
-            texture on bright ground as small differences between samples, which rounding the
-            samples to 8 bits would destroy.
+        weight: ``(O, C, *K)``, odd kernel; must not change afterwards.
+        bias: ``(O,)``; must not change afterwards.
+        dtype: number format of the result; None is that of ``weight``. From float32 weights to a
+            bfloat16 result, the products keep 16 bits of each factor. A first layer sees a faint
+            texture on bright ground as small differences between samples, and rounding the samples
+            to 8 bits would destroy them.
     """
 
     def __init__(
@@ -70,14 +71,14 @@ class FrozenWeights:
         self._squeezed: dict[tuple[int, ...], FrozenWeights] = {}
 
     def squeeze(self, axes: tuple[int, ...]) -> FrozenWeights:
-        """The weights without these spatial axes, along which the kernel must be 1 wide."""
+        """Drop spatial axes along which the kernel is 1 wide."""
         if axes not in self._squeezed:
             weight = self.weight.squeeze([axis + 2 for axis in axes])
             self._squeezed[axes] = FrozenWeights(weight, self.bias, self.dtype)
         return self._squeezed[axes]
 
     def forward(self, x: Tensor, *, relu: bool = False) -> Tensor:
-        """``(B, C, *S)`` to ``(B, O, *S)``."""
+        """Convolve ``(B, C, *S)`` to ``(B, O, *S)``."""
         x = x.to(self.weight.dtype)
         if self.dtype != self.weight.dtype:
             high, low = _split(torch.cat([x, torch.ones_like(x[:, :1])], 1), self.dtype)
@@ -88,7 +89,7 @@ class FrozenWeights:
         return self._forward_conv(x, relu=relu)
 
     def backward(self, gradient: Tensor) -> Tensor:
-        """``(B, O, *S)`` to ``(B, C, *S)``."""
+        """Convert the gradient of the result ``(B, O, *S)`` to that of the input ``(B, C, *S)``."""
         return self._backward_conv(gradient)
 
     @cached_property
@@ -135,8 +136,8 @@ def frozen_conv(
 ) -> tuple[Tensor, Tensor]:
     """Convolve with frozen weights, an odd kernel and zero padding that keeps the extent.
 
-    The result comes twice: for the next layer, and as features for the caller. So the two
-    gradients are added and masked in this layer, in the memory of the first.
+    The result is returned twice: for the next layer, and as features for the caller. So this layer
+    can add and mask the two gradients in the memory of the first.
 
     Args:
         x: ``(B, C, *S)``.
@@ -170,7 +171,7 @@ class _FrozenConv(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         fast = options.winograd and weights.dtype == torch.float32
         ctx.native = fast and can_convolve(x, weights.weight)
-        ctx.winograd = fast and not ctx.native and _winograd_is_faster(x, weights.weight)
+        ctx.winograd = fast and not ctx.native and _prefers_winograd(x, weights.weight)
         ctx.inplace_grad = options.inplace_grad
         ctx.dtype, ctx.weights = x.dtype, weights
         ctx.set_materialize_grads(False)
@@ -216,7 +217,7 @@ class _FrozenConv(torch.autograd.Function):
         return x_grad, None, None
 
 
-def _winograd_is_faster(x: Tensor, weight: Tensor) -> bool:
+def _prefers_winograd(x: Tensor, weight: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
@@ -226,6 +227,6 @@ def _winograd_is_faster(x: Tensor, weight: Tensor) -> bool:
 
 
 def _split(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """``x`` as the sum of a rounded number and the rounded remainder, both in ``dtype``."""
+    """Write ``x`` as the sum of a rounded number and the rounded remainder, both in ``dtype``."""
     high = x.to(dtype)
     return high, (x - high).to(dtype)

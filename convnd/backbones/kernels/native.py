@@ -27,27 +27,28 @@ except ImportError:  # installed without a compiler
 __all__ = [
     "NativeConv",
     "can_convolve",
-    "divide",
+    "divide_work",
     "is_available",
     "kernel_bytes",
     "library",
-    "spread",
+    "run_in_threads",
 ]
 
 _BLOCKS = {1: 96, 3: 48}
-"""Positions or tiles that are computed at once, so that their data stay in the cache, by the
-kernel's width. Measured with 1 MiB of second-level cache: flat between half and twice these."""
+"""Positions or tiles that are computed at once, by the width of the kernel, so that their data stay
+in the cache. With 1 MiB of second-level cache, half or twice as many were measured as equally
+fast."""
 
 _TILE = 4  # outputs of a tile along an axis
 _PANELS = 2  # groups of 16 outputs that are computed together
-_CHUNKS = 4  # of each thread, so that a thread that is held up leaves its chunks to others
+_CHUNKS = 4  # per thread, so that the others take over the chunks of a thread that is held up
 
 
 @cache
 def is_available() -> bool:
-    """Whether the compiled convolutions can run here."""
-    wanted = os.environ.get("CONVND_NATIVE", "1") != "0"
-    return wanted and library is not None and library.is_supported()
+    """Whether the compiled module is installed, enabled, and supported by this processor."""
+    is_enabled = os.environ.get("CONVND_NATIVE", "1") != "0"
+    return is_enabled and library is not None and library.is_supported()
 
 
 def can_convolve(x: Tensor, weight: Tensor) -> bool:
@@ -61,7 +62,7 @@ def can_convolve(x: Tensor, weight: Tensor) -> bool:
 
 
 def kernel_bytes(weight: Tensor) -> int:
-    """Bytes that `NativeConv` takes for its kernel; 0 if it does not compute the convolution."""
+    """Return the bytes of the kernel of `NativeConv`; 0 if it cannot compute the convolution."""
     if not _has_kernel(weight):
         return 0
     outputs, channels, width = weight.shape[:3]
@@ -78,9 +79,9 @@ class NativeConv:
     """Convolution in float32 with zero padding that keeps the extent: 3x3, or 1 wide in any rank.
 
     The 3x3 convolution uses Winograd's algorithm F(4x4, 3x3) as `winograd_conv_nd` does, with its
-    rounding error. Transforms and products of a block of tiles follow each other while its data
-    are in the cache, and the transformed kernel is kept. The bytes of a result depend neither on
-    the number of threads nor on the blocks.
+    rounding error. All steps of a block of tiles run one after the other while its data are in the
+    cache, and the transformed kernel is stored. The bytes of a result depend neither on the number
+    of threads nor on the blocks.
 
     Args:
         weight: ``(O, C, *K)``; must not change afterwards, nor must ``bias``.
@@ -106,7 +107,8 @@ class NativeConv:
 
         Args:
             x: the input, float32.
-            gate: shaped as ``x``, boolean or float32; where it is not above 0, ``x`` counts as 0.
+            gate: boolean or float32, of the shape of ``x``; where it is not above 0, ``x`` counts
+                as 0.
             relu: end with ``max(0, y)``.
         """
         y = empty_channels_last(x, self.outputs)
@@ -140,23 +142,23 @@ class NativeConv:
         # Tiles of all items are computed together: each has few of them in deep layers of planes.
         tiles = items * -(-height // _TILE) * -(-width // _TILE)
         count = tiles if self.width == 3 else width
-        spread(work, divide(count, -(-self.outputs // 16), block))
+        run_in_threads(work, divide_work(count, -(-self.outputs // 16), block))
 
 
 _GATES = {torch.bool: 1, torch.float32: 2}
 """How the compiled module numbers the types of gates."""
 
 
-def divide(count: int, panels: int, block: int) -> Iterable[tuple[int, int, int, int]]:
+def divide_work(count: int, panels: int, block: int) -> Iterable[tuple[int, int, int, int]]:
     """Divide tiles, positions or lines, and panels of outputs, among threads.
 
     Args:
         count: number of tiles, positions or lines.
-        panels: number of panels.
-        block: how many of the first are computed at once.
+        panels: number of panels, of 16 outputs each.
+        block: number of tiles, positions or lines that are computed at once.
 
     Returns:
-        First and last position and panel of each part; the last ones are not in the part.
+        Parts ``(start, stop, first panel, stop panel)``.
     """
     threads = torch.get_num_threads()
     if threads == 1:
@@ -164,7 +166,7 @@ def divide(count: int, panels: int, block: int) -> Iterable[tuple[int, int, int,
     blocks = -(-count // block)
     chunk = max(1, blocks // (threads * _CHUNKS)) * block
     starts = range(0, count, chunk)
-    # Few positions: threads compute other outputs from the same data, and each transforms these.
+    # With few positions, threads share the outputs instead, and each transforms the same data.
     split = max(1, threads // len(starts))
     step = -(-panels // split)
     step += -step % _PANELS
@@ -175,8 +177,13 @@ def divide(count: int, panels: int, block: int) -> Iterable[tuple[int, int, int,
     ]
 
 
-def spread(work: Callable[..., None], parts: Iterable[tuple[int, ...]]) -> None:
-    """Call ``work`` with each of the parts, in as many threads as torch uses."""
+def run_in_threads(work: Callable[..., None], parts: Iterable[tuple[int, ...]]) -> None:
+    """Call a function with each of the parts, in as many threads as torch uses.
+
+    Args:
+        work: the function.
+        parts: its arguments.
+    """
     queue = deque(parts)
 
     def run() -> None:
@@ -191,7 +198,7 @@ def spread(work: Callable[..., None], parts: Iterable[tuple[int, ...]]) -> None:
     futures = [_pool(helpers).submit(run) for _ in range(helpers)]
     try:
         run()
-    finally:  # an interrupt leaves no thread behind that still writes
+    finally:  # after an interrupt no thread may go on writing
         queue.clear()
         for future in futures:
             if not future.cancel():
@@ -199,7 +206,7 @@ def spread(work: Callable[..., None], parts: Iterable[tuple[int, ...]]) -> None:
 
 
 class _Pools(threading.local):
-    """The threads that help a thread."""
+    """The pool of helper threads that belongs to each thread."""
 
     def __init__(self) -> None:
         self.pool: ThreadPoolExecutor | None = None
@@ -210,7 +217,7 @@ _POOLS = _Pools()
 
 
 def _pool(count: int) -> ThreadPoolExecutor:
-    """At least ``count`` threads; new ones in a process that was forked, which has none."""
+    """Return a pool of at least ``count`` threads; a forked process makes a new one."""
     process, size = _POOLS.key
     if _POOLS.pool is None or process != os.getpid() or size < count:
         if _POOLS.pool is not None and process == os.getpid():

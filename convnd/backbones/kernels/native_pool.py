@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from convnd.backbones.kernels.native import divide, is_available, library, spread
+from convnd.backbones.kernels.native import divide_work, is_available, library, run_in_threads
 from convnd.backbones.kernels.winograd import empty_channels_last
 
 __all__ = ["can_pool", "native_max_pool", "native_max_unpool"]
 
 _LANES = 8  # channels that are compared at once
-_LARGEST = 254  # samples of a window that one byte numbers, with one number more
+_MAX_SAMPLES = 254  # of a window: one byte holds their numbers and one number more
 
 
 def can_pool(x: Tensor, kernel: Sequence[int]) -> bool:
@@ -29,7 +29,7 @@ def can_pool(x: Tensor, kernel: Sequence[int]) -> bool:
         and x.dtype in (torch.float32, torch.bfloat16)
         and x.shape[1] % _LANES == 0
         and len(kernel) <= 3
-        and math.prod(kernel) <= _LARGEST
+        and math.prod(kernel) <= _MAX_SAMPLES
         and min(map(int.__floordiv__, x.shape[2:], kernel)) > 0
         and x.movedim(1, -1).is_contiguous()
         and is_available()
@@ -39,13 +39,17 @@ def can_pool(x: Tensor, kernel: Sequence[int]) -> bool:
 def native_max_pool(
     x: Tensor, kernel: Sequence[int], *, number: bool, mask: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """The maximum of every window, and its number in the window if asked for.
+    """Take the maximum of every window.
 
     Args:
         x: ``(B, C, *S)``, channels innermost in memory, see `can_pool`.
         kernel: samples of a window along each axis; also the step between windows.
-        number: whether to number the maxima.
-        mask: a maximum that is not above 0 has the number behind the last one of its window.
+        number: whether to return the numbers of the maxima too.
+        mask: whether a maximum that is not above 0 gets the number after the last one of its
+            window.
+
+    Returns:
+        The maxima ``(B, C, *S')``, and the number of each in its window, 8 bits, or None.
     """
     extents = [extent // width for extent, width in zip(x.shape[2:], kernel, strict=True)]
     y = empty_channels_last(x, x.shape[1], extents)
@@ -57,13 +61,13 @@ def native_max_pool(
 def native_max_unpool(
     gradient: Tensor, numbers: Tensor, kernel: Sequence[int], shape: Sequence[int]
 ) -> Tensor:
-    """The gradient of `native_max_pool`.
+    """Compute the gradient of `native_max_pool` with respect to its input.
 
     Args:
-        gradient: of the maxima.
-        numbers: of the maxima in their windows.
+        gradient: gradient of the maxima, ``(B, C, *S')``.
+        numbers: numbers of the maxima in their windows, from `native_max_pool`.
         kernel: samples of a window along each axis.
-        shape: of the input.
+        shape: shape of the input.
     """
     x_grad = empty_channels_last(gradient, shape[1], shape[2:])
     if any(extent % width for extent, width in zip(shape[2:], kernel, strict=True)):
@@ -93,4 +97,4 @@ def _pool(
             addresses = x[item].data_ptr(), y[item].data_ptr(), codes
             library.pool(addresses, size, widths, x.shape[1], *flags, part[:2])
 
-        spread(work, divide(lines, 1, 1))
+        run_in_threads(work, divide_work(lines, 1, 1))

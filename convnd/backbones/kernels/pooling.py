@@ -18,18 +18,18 @@ from convnd.nn.transforms import apply_function, is_transformed
 
 __all__ = ["frozen_max_pool", "mask_gradient", "positive_mask"]
 
-_CHUNK = 2**21  # values pooled at once, so that torch's 8-byte indices of them fit into a cache
+_CHUNK = 2**21  # values that are pooled at once, so that torch's 8-byte indices fit into a cache
 
 
 def frozen_max_pool(x: Tensor, kernel: Sequence[int], *, mask_grad: bool = False) -> Tensor:
-    """`convnd.nn.max_pool_nd` that saves the indices of the maxima, and not its input.
+    """Pool as `convnd.nn.max_pool_nd`, but save the indices of the maxima instead of the input.
 
     Args:
         x: ``(B, C, *S)``.
         kernel: samples of a window along each axis; also the step between windows.
-        mask_grad: set the gradient to 0 where a maximum is 0. ``x`` is then the output of
-            `frozen_conv` with ``relu`` and without ``mask_grad``. Under transforms of torch, which
-            use `max_pool_nd`, the gradient of ReLU does that.
+        mask_grad: whether the gradient becomes 0 where a maximum is 0. ``x`` then is the output of
+            `frozen_conv` with ``relu`` and without ``mask_grad``. Under transforms of torch this
+            function calls `max_pool_nd`, and the gradient of ReLU is 0 there.
 
     >>> frozen_max_pool(torch.tensor([[[1.0, 2.0, 4.0, 3.0]]]), [2])
     tensor([[[2., 4.]]])
@@ -50,7 +50,7 @@ def frozen_max_pool(x: Tensor, kernel: Sequence[int], *, mask_grad: bool = False
 
 
 def positive_mask(y: Tensor) -> Tensor:
-    """Return where ``y``, which has no negative values, is above 0.
+    """Return the mask of the positive values of ``y``, which has no negative ones.
 
     A cast is five times as fast as a comparison.
     """
@@ -58,12 +58,12 @@ def positive_mask(y: Tensor) -> Tensor:
 
 
 def mask_gradient(gradient: Tensor, saved: Tensor, out: Tensor) -> Tensor:
-    """The gradient where a ReLU was active, 0 elsewhere.
+    """Set a gradient to 0 where a ReLU was not active.
 
     Args:
         gradient: any shape.
-        saved: the ReLU's output, or its `positive_mask`; of the same shape.
-        out: receives the result; may be ``gradient``.
+        saved: output of the ReLU, or its `positive_mask`; of the same shape.
+        out: tensor that receives the result; may be ``gradient``.
     """
     if saved.dtype == torch.bool:
         # Products with booleans are slow; with numbers of the gradient's own type they are not.
@@ -73,7 +73,7 @@ def mask_gradient(gradient: Tensor, saved: Tensor, out: Tensor) -> Tensor:
 
 
 class _NativeMaxPool(torch.autograd.Function):
-    """Saves the number of the maximum in its window, in 1 byte; the mask is part of it."""
+    """Saves the number of each maximum in its window in 1 byte, which includes the mask."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: tuple[int, ...], mask_grad: bool) -> Tensor:
@@ -95,7 +95,7 @@ class _NativeMaxPool(torch.autograd.Function):
         for width, step in zip(ctx.kernel, _plane_strides(plane.view(ctx.shape)), strict=True):
             offsets = offsets.unsqueeze(-1) + torch.arange(width) * step
         starts = _window_starts(plane.view(ctx.shape), gradient, ctx.kernel)
-        # The number behind the last one of a window means that the gradient is 0.
+        # The number after the last one of a window means that the gradient is 0.
         in_plane = F.pad(offsets.flatten(), (0, 1))[numbers.long()] + starts
         values = gradient * (numbers < offsets.numel())
         plane = plane.scatter(2, in_plane.flatten(2), values.flatten(2))
@@ -103,9 +103,9 @@ class _NativeMaxPool(torch.autograd.Function):
 
 
 class _FrozenMaxPool(torch.autograd.Function):
-    """Torch's index of a maximum counts in the whole plane and takes 8 bytes.
+    """Saves the index of each maximum in its window, in 2 bytes where that is enough.
 
-    This saves the index within the window, in 2 bytes where that is enough.
+    Torch saves the index in the whole plane, in 8 bytes.
     """
 
     @staticmethod
@@ -195,7 +195,7 @@ Slices = tuple[slice, ...]
 
 
 def _chunks(x: Tensor, kernel: Sequence[int]) -> Iterator[tuple[Slices, Slices]]:
-    """Slices of ``x`` that are contiguous in memory, and the slices of the result they give."""
+    """Yield slices of ``x`` that are contiguous in memory, and the slices of their results."""
     items, values = x.shape[0], max(1, x[:1].numel())
     limit = _CHUNK if x.device.type == "cpu" else items * values
     if values <= limit:

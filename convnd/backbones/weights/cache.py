@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 Progress = Callable[[str, int, int | None], None]
-"""Callback for progress: what is going on, bytes done, and total bytes if that is known."""
+"""Callback for progress: a text that names the step, bytes done, and total bytes if known."""
 
 _RESERVE = 16 << 20
 """Bytes of the disk that must stay free."""
@@ -49,27 +49,27 @@ _LOCK_TIMEOUT = 3600.0
 """Seconds to wait for another process; longer than a slow download of the largest file."""
 
 
-def no_progress(_what: str, _done: int, _total: int | None) -> None:
-    """The `Progress` that shows nothing."""
+def no_progress(_text: str, _done: int, _total: int | None) -> None:
+    """Show nothing; the default `Progress`."""
 
 
 def cache_folder() -> Path:
-    """Folder for downloaded and converted weights.
+    """Return the folder for downloaded and converted weights.
 
-    ``CONVND_HOME`` overrides the platform's own, which on Linux is ``~/.cache/convnd``.
+    It is ``CONVND_HOME``, or the platform's cache folder, which on Linux is ``~/.cache/convnd``.
     """
     override = os.environ.get("CONVND_HOME")
     return Path(override) if override else Path(platformdirs.user_cache_dir("convnd"))
 
 
 def user_names() -> list[str]:
-    """Names of the weights that the user has added to the cache folder."""
+    """List the names of the weights that the user has added to the cache folder."""
     paths = cache_folder().glob("user-*.safetensors")
     return sorted(path.stem.removeprefix("user-") for path in paths)
 
 
 def user_path(name: str) -> Path:
-    """File in the cache folder for weights that the user adds as ``name``."""
+    """Return the file in the cache folder for weights that the user adds as ``name``."""
     return cache_folder() / f"user-{name}.safetensors"
 
 
@@ -82,8 +82,8 @@ def check_online(name: str, remedy: str) -> None:
     """Check that the network may be used.
 
     Args:
-        name: the weights, for the message.
-        remedy: the command that downloads them.
+        name: name of the weights, for the message.
+        remedy: the command that downloads them, for the message.
 
     Raises:
         InputFileError: ``CONVND_OFFLINE`` forbids it.
@@ -103,12 +103,12 @@ def lock_weights(
 ) -> Iterator[Path | None]:
     """Lock the files of ``name`` in the cache folder against other processes.
 
-    The system releases the lock of a process that ends, in whatever way.
+    The system releases the lock of a process that ends or is killed.
 
     Args:
-        name: the weights that are going to be read, made or removed.
+        name: name of the weights that are read, made or removed.
         required: whether a folder that cannot be written to is an error.
-        progress: is called if another process holds the lock.
+        progress: callback that is called if another process holds the lock.
 
     Yields:
         The folder; None if it cannot be written to and is not required.
@@ -166,21 +166,23 @@ def load_or_make(
 
     Args:
         name: file name without suffix; must differ for different sources.
-        make: makes the weights; gets the cache folder, or None if it cannot be written to.
+        make: function that makes the weights. Its argument is the cache folder, or None if it
+            cannot be written to.
         required: whether a folder that cannot be written to is an error. If not, the weights are
             made again next time.
-        progress: callback.
-        metadata: facts to save with the weights.
+        progress: callback for progress.
+        metadata: entries to save with the weights.
 
     Raises:
-        OutputFileError: the folder takes no file, and ``required``. Errors of ``make`` pass.
+        OutputFileError: the folder cannot be written to, and ``required`` is set.
+        Exception: any error of ``make``.
     """
     path = cache_folder() / f"{name}.safetensors"
     with contextlib.suppress(InputFileError):
         return load_intact(path)
     with lock_weights(name, required=required, progress=progress) as folder:
         with contextlib.suppress(InputFileError):
-            return load_intact(path)  # another process has made them in the meantime
+            return load_intact(path)  # another process made them while this one waited
         state = make(folder)
         check_finite(path, state)
         if folder is not None:
@@ -194,6 +196,11 @@ def load_or_make(
 
 def save(path: Path, state: State, metadata: Mapping[str, str]) -> None:
     """Write weights and the sha256 of their tensors, completely or not at all.
+
+    Args:
+        path: the file.
+        state: tensors by name.
+        metadata: entries to save with them.
 
     Raises:
         OutputFileError: the folder cannot be written to, or the disk is full.
@@ -209,7 +216,7 @@ def save(path: Path, state: State, metadata: Mapping[str, str]) -> None:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata that `save` wrote; empty for a file from elsewhere.
+    """Read the metadata that `save` wrote; empty for a file that another program wrote.
 
     Raises:
         InputFileError: the file is missing or damaged.
@@ -223,7 +230,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def load_intact(path: Path) -> State:
-    """Load a file that `save` wrote, and compare its tensors with their recorded sha256.
+    """Load a file that `save` wrote, and compare its tensors with the sha256 in its metadata.
 
     Raises:
         InputFileError: the file is missing or damaged, records no sha256, or holds values that
@@ -232,7 +239,7 @@ def load_intact(path: Path) -> State:
     recorded = read_metadata(path).get("sha256", "none")
     try:
         state = load_file(path)
-    except Exception as error:  # of safetensors, or of torch for a type that it lacks
+    except Exception as error:  # safetensors has its own errors, and torch may lack a type
         raise damaged_error(path, error_text(error)) from error
     sha256 = tensors_sha256(state)
     if sha256 != recorded:
@@ -246,12 +253,16 @@ def load_intact(path: Path) -> State:
 def check_space(folder: Path, size: int) -> None:
     """Check that the disk has room for a file.
 
+    Args:
+        folder: folder of the file.
+        size: bytes of the file.
+
     Raises:
-        OutputFileError: less than ``size`` bytes and a reserve are free.
+        OutputFileError: less than ``size`` bytes and a reserve of 16 MiB are free.
     """
     try:
         free = shutil.disk_usage(folder).free
-    except OSError:  # unknown; writing will show it
+    except OSError:  # free space is unknown; a full disk raises an error when the file is written
         return
     if free < size + _RESERVE:
         raise _disk_error(
@@ -261,7 +272,7 @@ def check_space(folder: Path, size: int) -> None:
 
 @contextlib.contextmanager
 def translate_disk_errors(folder: Path) -> Iterator[None]:
-    """Raise an `OutputFileError` for an error of the operating system."""
+    """Return a context that raises an `OutputFileError` for an error of the operating system."""
     try:
         yield
     except ConvndError:

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 State = dict[str, Tensor]
+"""Tensors of a network by name."""
 
 # Mean pixel of ImageNet, which Simonyan and Zisserman (2014) subtract; RGB, 0 to 255.
 _CAFFE_MEAN = (123.68, 116.779, 103.939)
@@ -45,10 +46,10 @@ _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 def read_tensors(path: Path) -> State:
-    """The tensors of a safetensors file, or of a file that ``torch.save`` wrote.
+    """Read the tensors of a safetensors file, or of a file that ``torch.save`` wrote.
 
-    Loading runs no code of the file. What ``torch.save`` wrote is decoded in a child process, since
-    a pickle of a few bytes can ask for any time and memory.
+    Loading runs no code of the file. A file of ``torch.save`` is decoded in a child process, since
+    a pickle of a few bytes can take any time and memory.
 
     Raises:
         InputFileError: the file cannot be read, or holds more than tensors by name.
@@ -57,7 +58,7 @@ def read_tensors(path: Path) -> State:
     if path.suffix.lower() == ".safetensors":
         try:
             state = load_file(path)
-        except Exception as error:  # of safetensors, or of torch for a type that it lacks
+        except Exception as error:  # safetensors has its own errors, and torch may lack a type
             raise InputFileError(
                 "weights",
                 expected="a file of safetensors",
@@ -119,16 +120,16 @@ def from_hed(path: Path) -> State:
 
 
 def _from_caffe(state: State, mean: Iterable[float]) -> State:
-    # From BGR in [0, 255] to RGB in [0, 1]: reverse the input channels, include the scale.
+    """Convert the first layer from BGR in ``[0, 255]`` to RGB in ``[0, 1]``, and add the mean."""
     first = state["conv1_1.weight"].flip(1).mul(255).contiguous()
     return {**state, "conv1_1.weight": first, "mean": torch.tensor(tuple(mean)) / 255}
 
 
 def from_torchvision(state_dict: Mapping[str, Tensor]) -> State:
-    """Convert a torchvision VGG, including its preprocessing.
+    """Convert the weights of a torchvision VGG, and include its preprocessing.
 
     Args:
-        state_dict: with ``features.N.weight`` and ``features.N.bias``.
+        state_dict: tensors ``features.N.weight`` and ``features.N.bias``.
     """
     numbers = sorted(
         int(key.split(".")[1])
@@ -154,7 +155,7 @@ def from_torchvision(state_dict: Mapping[str, Tensor]) -> State:
 def load_shipped(path: Path) -> State:
     """Load weights that are part of this package.
 
-    They were distilled from the original VGG-19, and share its mean unless they hold their own.
+    They were distilled from the original VGG-19, and have its mean unless the file holds another.
 
     Raises:
         InputFileError: the file is missing or damaged.
@@ -163,9 +164,12 @@ def load_shipped(path: Path) -> State:
 
 
 def dequantize(quantized: Mapping[str, Tensor]) -> State:
-    """Convert weights stored as integers, with one scale per output channel, to float32.
+    """Convert integer weights with one scale per output channel to float32.
 
     ``X.weight`` is multiplied by ``X.scale`` ``(out,)``, if there is one.
+
+    Args:
+        quantized: tensors by name.
 
     >>> codes = torch.tensor([[2], [4]], dtype=torch.int8)
     >>> state = dequantize({"c.weight": codes, "c.scale": torch.tensor([0.5, 0.25])})
@@ -211,7 +215,7 @@ def load_user_vgg(path: Path) -> State:
             ) from error
     else:
         state = {}
-    block_widths(state)  # for its errors
+    block_widths(state)  # raises an error for the weights of another network
     return {
         key: value.float().contiguous()
         for key, value in state.items()
@@ -220,7 +224,10 @@ def load_user_vgg(path: Path) -> State:
 
 
 def block_widths(state: Mapping[str, Tensor]) -> tuple[tuple[int, ...], ...]:
-    """Output channels of the convolutions of each block of a VGG, from its converted weights.
+    """Return the output channels of the convolutions of each block of a VGG.
+
+    Args:
+        state: converted weights.
 
     Raises:
         InputFileError: they are not the weights of a VGG.
@@ -229,14 +236,14 @@ def block_widths(state: Mapping[str, Tensor]) -> tuple[tuple[int, ...], ...]:
     >>> block_widths({**state, "conv1_1.weight": torch.zeros(4, 3, 3, 3)})
     ((4,),)
     """
-    places = sorted(
+    numbers = sorted(
         (int(match[1]), int(match[2]))
         for match in (re.fullmatch(r"conv([1-9]\d*)_([1-9]\d*)\.weight", key) for key in state)
         if match is not None
     )
     widths: list[list[int]] = []
     channels = 3
-    for block, index in places:
+    for block, index in numbers:
         if index == 1:
             widths.append([])
         weight, bias = state[f"conv{block}_{index}.weight"], state.get(f"conv{block}_{index}.bias")

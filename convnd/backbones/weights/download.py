@@ -32,8 +32,8 @@ _TIMEOUT = 30.0  # seconds without a byte
 _TRIES = 4
 _PAUSE = 1.0  # seconds before the second try; twice as many before the third, and so on
 _BLOCK = 1 << 18
-_SLOWEST = 1024  # bytes a second over `_TIMEOUT` seconds; a slower server counts as hanging
-_RETRIED_CODES = (408, 425, 429)  # HTTP codes below 500 that another try may overcome
+_MIN_SPEED = 1024  # bytes a second over `_TIMEOUT` seconds; a slower server counts as hanging
+_RETRY_CODES = (408, 425, 429)  # HTTP codes below 500 that another try may overcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +41,9 @@ class WebFile:
     """A file at an address.
 
     Args:
-        url: the address.
-        sha256: of the file.
-        size: in bytes; 0 if unknown.
+        url: address of the file.
+        sha256: sha256 of the file, hexadecimal.
+        size: bytes of the file; 0 if unknown.
     """
 
     url: str
@@ -63,16 +63,18 @@ class WebFile:
     def open(
         self, name: str, folder: Path | None, progress: Progress, *, remedy: str = ""
     ) -> Iterator[Path]:
-        """Download the file and verify it; it is deleted afterwards.
+        """Download the file and verify it; the context deletes it at its end.
 
         Args:
-            name: of the weights, for messages.
-            folder: where an interrupted download stays, to be continued; None means nowhere.
-            progress: callback.
-            remedy: the command that downloads it; empty for the default.
+            name: name of the weights, for messages.
+            folder: folder where an interrupted download stays, to be continued; None keeps none.
+            progress: callback for progress.
+            remedy: command that downloads the file, for messages; empty is ``convnd weights get``.
 
         Raises:
-            InputFileError: the network is switched off, or as in `download_file`.
+            InputFileError: the network is switched off, the address cannot be read, or the sha256
+                differs.
+            OutputFileError: the disk is full or read-only.
         """
         check_online(name, remedy or f"convnd weights get {name}")
         # The name holds the hash, so that a download of another version is not continued.
@@ -86,7 +88,7 @@ class WebFile:
 
 
 class _InterruptedError(Exception):
-    """The transfer broke off; the bytes that arrived are good."""
+    """The connection broke; the bytes that arrived are valid."""
 
 
 def download_file(url: str, path: Path, sha256: str, *, progress: Progress = no_progress) -> None:
@@ -97,10 +99,10 @@ def download_file(url: str, path: Path, sha256: str, *, progress: Progress = no_
     must not download to the same ``path``; see `lock_weights`.
 
     Args:
-        url: http or https; environment variables set proxies.
-        path: target; exists afterwards only if the hash is right.
+        url: address, http or https; environment variables set proxies.
+        path: the file to write; it exists afterwards only if its sha256 is right.
         sha256: hexadecimal, complete or only its first digits.
-        progress: callback.
+        progress: callback for progress.
 
     Raises:
         UsageError: not an http or https address.
@@ -131,7 +133,7 @@ def download_file(url: str, path: Path, sha256: str, *, progress: Progress = no_
 
 
 def _receive(url: str, part: Path, progress: Progress) -> bool:
-    """Complete ``part``; True if some of it comes from an earlier run."""
+    """Complete a partial file, and return whether some of it comes from an earlier run."""
     resumed = _size(part) > 0
     for attempt in range(1, _TRIES + 1):
         try:
@@ -149,8 +151,9 @@ def _receive(url: str, part: Path, progress: Progress) -> bool:
 
 
 def _transfer(url: str, part: Path, progress: Progress) -> None:
+    """Request the rest of a file once, and append it to ``part``."""
     offset = _size(part)
-    # Compressed on the way, it would offset another length than it says.
+    # The offset counts bytes of the file, which a compressed transfer would not.
     headers = {"User-Agent": "convnd", "Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
@@ -164,7 +167,7 @@ def _transfer(url: str, part: Path, progress: Progress) -> None:
         if offset and error.code == 416:  # the part is longer than the file
             part.unlink(missing_ok=True)
             raise _InterruptedError(got) from error
-        if error.code >= 500 or error.code in _RETRIED_CODES:
+        if error.code >= 500 or error.code in _RETRY_CODES:
             raise _InterruptedError(got) from error
         raise _unreadable_error(url, got) from error
     except (OSError, http.client.HTTPException) as error:
@@ -193,6 +196,7 @@ def _write(
     total: int | None,
     progress: Progress,
 ) -> None:
+    """Append a response to a file; a server that is too slow interrupts it."""
     checkpoint, checked_at = offset, time.monotonic()
     with translate_disk_errors(part.parent), part.open("ab" if offset else "wb") as target:
         while True:
@@ -207,7 +211,7 @@ def _write(
             progress("downloading", offset, total)
             now = time.monotonic()
             if now - checked_at >= _TIMEOUT:
-                if offset - checkpoint < _SLOWEST * (now - checked_at):
+                if offset - checkpoint < _MIN_SPEED * (now - checked_at):
                     seconds = now - checked_at
                     raise _InterruptedError(f"{offset - checkpoint} bytes in {seconds:.0f} s")
                 checkpoint, checked_at = offset, now
@@ -216,6 +220,7 @@ def _write(
 
 
 def _size(path: Path) -> int:
+    """Bytes of a file; 0 if it does not exist."""
     try:
         return path.stat().st_size
     except OSError:

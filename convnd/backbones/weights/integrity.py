@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from convnd.backbones.weights.conversion import State
 from convnd.errors import InputFileError
@@ -16,14 +18,14 @@ __all__ = ["check_finite", "check_hash", "damaged_error", "sha256_of", "tensors_
 
 
 def check_finite(path: Path, state: State) -> None:
-    """Check that weights are real numbers without NaN and infinities.
+    """Check that weights are floating-point numbers without NaN and infinities.
 
     Args:
-        path: where they come from, for the message.
+        path: file of the weights, for the message.
         state: tensors by name.
 
     Raises:
-        InputFileError: they are not.
+        InputFileError: a tensor has another type, or a value that is not finite.
     """
     for name, tensor in state.items():
         if not tensor.is_floating_point():
@@ -53,7 +55,7 @@ def check_hash(path: Path, sha256: str) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file, hexadecimal.
+    """Compute the sha256 of a file, hexadecimal.
 
     Raises:
         InputFileError: the file cannot be read.
@@ -72,7 +74,12 @@ def sha256_of(path: Path) -> str:
 
 
 def damaged_error(path: Path, got: str) -> InputFileError:
-    """Return the error of a file of weights that is not intact."""
+    """Make the error for a damaged file of weights.
+
+    Args:
+        path: the file.
+        got: the damage.
+    """
     return InputFileError(
         "weights",
         expected=f"intact weights in {path}",
@@ -81,8 +88,8 @@ def damaged_error(path: Path, got: str) -> InputFileError:
     )
 
 
-def tensors_sha256(state: State) -> str:
-    """The sha256 of names, types, shapes and values, whatever the layout of the file."""
+def tensors_sha256(state: Mapping[str, Tensor]) -> str:
+    """Compute the sha256 of names, types, shapes and values, whatever the layout of the file."""
     digest = hashlib.sha256()
     for key in sorted(state):
         tensor = state[key].contiguous()

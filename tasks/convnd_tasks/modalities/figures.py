@@ -1,4 +1,4 @@
-"""A figure that shows grids of any kind side by side, for reports and files."""
+"""Figures that show grids of any kind side by side, for reports and files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_comparison", "draw_grid"]
 
-_STYLES = 3  # at most, so that the pictures stay large enough
+_MAX_STYLES = 3  # more would make the pictures too small
 
 
 def draw_comparison(content: Grid | None, styles: Sequence[Grid], result: Grid) -> bytes:
@@ -25,14 +25,14 @@ def draw_comparison(content: Grid | None, styles: Sequence[Grid], result: Grid) 
 
     Args:
         content: ``(1, C, *S)``, or None for a texture.
-        styles: the first three are shown.
+        styles: styles, of which the first three are shown.
         result: ``(1, C, *S)``.
     """
     panels = [("content", content)] if content is not None else []
-    panels += [("style", style) for style in styles[:_STYLES]]
+    panels += [("style", style) for style in styles[:_MAX_STYLES]]
     panels += [("result", result)]
-    tall = max(_height_of(grid) for _, grid in panels)
-    figure, axes = new_figure(3.2 * len(panels), 3.2 * tall + 0.5, columns=len(panels))
+    height = max(_relative_height(grid) for _, grid in panels)
+    figure, axes = new_figure(3.2 * len(panels), 3.2 * height + 0.5, columns=len(panels))
     low, high = _value_range(content if content is not None else result)
     for axis, (title, grid) in zip(axes[0], panels, strict=True):
         axis.set_title(title)
@@ -40,13 +40,13 @@ def draw_comparison(content: Grid | None, styles: Sequence[Grid], result: Grid) 
     return encode(figure)
 
 
-def _height_of(grid: Grid) -> float:
+def _relative_height(grid: Grid) -> float:
     """Height of a panel relative to its width, at most 2."""
     return 0.8 if grid.ndim == 1 else min(2.0, grid.shape[-2] / grid.shape[-1])
 
 
 def draw_grid(grid: Grid) -> bytes:
-    """Draw one grid as PNG, as `draw_comparison` draws each."""
+    """Draw one grid as PNG, in the manner of `draw_comparison`."""
     figure, axes = new_figure(5, 4)
     _draw(axes[0, 0], grid, _value_range(grid))
     return encode(figure)
@@ -61,13 +61,13 @@ def _draw(axis: Any, grid: Grid, span: tuple[float, float]) -> None:
 
 
 def _plane(grid: Grid) -> Any:
-    """Two axes of a grid, with colours last where it has them."""
+    """Take a plane of a grid for drawing: grey ``(H, W)``, or colours ``(H, W, 3)``."""
     values = grid.values[0]
     while values.ndim > 3:
         values = values[:, values.shape[1] // 2]
     if grid.channels == ("R", "G", "B"):
         alpha = opacity(grid)
-        if alpha is not None:  # on white, as the page
+        if alpha is not None:  # on white, like the page of a report
             values = values * alpha[0] + (1 - alpha[0])
         return values.movedim(0, -1).clamp(0, 1).numpy()
     return values[0].numpy()

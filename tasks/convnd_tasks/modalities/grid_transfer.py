@@ -33,17 +33,17 @@ __all__ = ["GridModality", "GridTransfer", "mix_with_content"]
 
 
 Engine = StyleTransfer | InstantTransfer | NetworkTransfer
-"""What turns values of content and styles into those of a result."""
+"""Computes the values of a result from those of content and styles."""
 
 
 class GridTransfer(Transfer):
     """The transfer of one grid.
 
     Args:
-        prepared: encoded inputs.
-        inputs: as they were read.
+        prepared: the encoded inputs.
+        inputs: the inputs as they were read.
         strength: share of the change that is applied.
-        engine: makes, or has ready, the network for a number of channels.
+        engine: function that returns the engine for a number of channels.
     """
 
     def __init__(
@@ -61,13 +61,13 @@ class GridTransfer(Transfer):
         self._engine = engine
 
     def fingerprint(self) -> Sequence[object]:
-        """See `Transfer.fingerprint`."""
+        """List everything that the result depends on, see `Transfer.fingerprint`."""
         prepared = self.prepared
         values = (prepared.content, prepared.init, *prepared.styles)
         return [len(prepared.size), prepared.size, prepared.spacing, *values]
 
     def check_writable(self, path: Path) -> None:
-        """See `Transfer.check_writable`."""
+        """Check the format with a corner of the result, see `Transfer.check_writable`."""
         style = self.prepared.styles[0]
         corner = style.new_zeros((*style.shape[:2], *[2] * len(self.prepared.size)))
         io.dry_run_write(path, self.prepared.decode(corner))
@@ -79,12 +79,12 @@ class GridTransfer(Transfer):
         group: ProcessGroup | None,
         on_message: Callable[[str], None] | None,
     ) -> Iterator[Progress]:
-        """See `Transfer.run`."""
+        """Run the engine, see `Transfer.run`."""
         engine = self._engine(self.prepared.styles[0].shape[1])
         return engine.run(self.prepared, resume=state, group=group, on_message=on_message)
 
     def result(self, progress: Progress) -> Grid | None:
-        """See `Transfer.result`."""
+        """Decode the values, and mix them with the content, see `Transfer.result`."""
         whole = progress.whole()
         if whole is None:
             return None
@@ -98,7 +98,11 @@ class GridTransfer(Transfer):
 
 
 class GridModality(Modality):
-    """A kind of data whose inputs are grids and whose result is one."""
+    """A kind of data whose inputs and result are grids.
+
+    Attributes:
+        figure_caption: caption of the comparison of content, styles and result.
+    """
 
     figure_caption: ClassVar[str] = "Content, styles and result."
 
@@ -109,10 +113,14 @@ class GridModality(Modality):
 
     @abstractmethod
     def encode(self, inputs: TransferInputs) -> PreparedInputs:
-        """Encode the inputs as values of about ``[0, 1]``."""
+        """Encode the inputs as values of about ``[0, 1]``.
+
+        Raises:
+            InputFileError: the data cannot be stylised.
+        """
 
     def open(self, name: str, role: str, content: Grid | None = None) -> Any:
-        """See `Modality.open`; a trained network as style gives the style that it learnt."""
+        """Read one input, see `Modality.open`; of a trained network, the style that it learnt."""
         if role == "style" and is_network(name):
             trained = open_network(name, self.name, self.spatial_dims)
             self._network = NetworkTransfer(trained.network, self.options)
@@ -120,28 +128,28 @@ class GridModality(Modality):
         return super().open(name, role, content)
 
     def prepare(self, inputs: TransferInputs) -> Transfer:
-        """See `Modality.prepare`."""
+        """Encode the inputs, see `Modality.prepare`."""
         if inputs.content is None:
             check_no_content_options(self.options, self.settings)
         _check_mask(inputs)
         return GridTransfer(self.encode(inputs), inputs, self.options.strength, self._engine)
 
     def figure_names(self) -> list[str]:
-        """See `Modality.figure_names`."""
+        """Name the figure, see `Modality.figure_names`."""
         return ["comparison"]
 
     def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
-        """Content, styles and result side by side."""
+        """Draw content, styles and result side by side, see `Modality.figures`."""
         draw = partial(draw_comparison, inputs.content, inputs.styles, outcome.result)
         return [Figure("comparison", self.figure_caption, draw)]
 
     def _engine(self, channels: int) -> Engine:
-        """The network for a number of channels, made ready once for all transfers."""
+        """Return the engine for a number of channels, which is made once for all transfers."""
         if self._network is not None:
             return self._network
         if channels not in self._engines:
-            kind = InstantTransfer if self.options.is_instant else StyleTransfer
-            self._engines[channels] = kind(
+            engine = InstantTransfer if self.options.is_instant else StyleTransfer
+            self._engines[channels] = engine(
                 self.options, spatial_dims=self.spatial_dims, in_channels=channels
             )
         return self._engines[channels]
@@ -150,19 +158,21 @@ class GridModality(Modality):
 def mix_with_content(
     result: Grid, content: Grid | None, mask: Grid | None, strength: float
 ) -> Grid:
-    r"""The content plus a part of the change.
+    r"""Apply a part of the change to the content.
 
     .. math:: y = c + s\,m\,(r - c)
 
     with the content :math:`c`, the result :math:`r`, the strength :math:`s` and the mask :math:`m`.
-    Where :math:`s m` is 0 the content's values come back bit by bit, if the sizes are the same.
+    Where :math:`s m` is 0, and the sizes are the same, the values are those of the content to the
+    bit.
 
     Args:
         result: ``(1, C, *S)``.
-        content: ``(1, C, *S')``, resized where needed; None leaves the result as it is.
-        mask: ``(1, 1 or C, *S')`` or None for 1 everywhere; one channel is used for all, and of
-            other numbers of channels their mean.
-        strength: in ``[0, 1]``.
+        content: ``(1, C, *S')``, resized to the result if necessary; None leaves the result as it
+            is.
+        mask: share of the change that applies, ``(1, 1, *S')`` for all channels or
+            ``(1, C, *S')``; other numbers of channels, and colours, are averaged. None is 1.
+        strength: share of the change that applies everywhere, in ``[0, 1]``.
     """
     if content is None or (mask is None and strength == 1):
         return result

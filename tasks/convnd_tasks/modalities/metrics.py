@@ -1,4 +1,4 @@
-"""Figures about a result, and how they are printed."""
+"""Measurements of a result, and how they are printed."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ __all__ = ["Measure", "as_json", "as_table", "finite_mean", "finite_or_none"]
 
 @dataclass(frozen=True)
 class Measure:
-    """One figure about a result.
+    """One measurement of a result.
 
     Args:
-        name: in snake case; the key in JSON.
-        value: the figure of the result; NaN if it could not be measured.
-        before: the figure of the untouched content; None if it has no meaning there.
-        style: the figure of the style; None if it has no meaning there.
-        unit: of both figures; "" for a pure number.
+        name: name in snake case; the key in JSON.
+        value: value for the result; NaN if it could not be measured.
+        before: value for the untouched content; None if it has no meaning there.
+        style: value for the style; None if it has no meaning there.
+        unit: unit of the values; "" for a pure number.
         better: ``"higher"`` or ``"lower"``; "" if neither is better.
-        against: what the result is compared with: ``"content"``, ``"style"`` or "".
-        meaning: one line of plain text.
-        parts: the value of each channel, layer or region by name.
+        against: ``"content"`` or ``"style"``, which the result is compared with; or "".
+        meaning: one line of explanation.
+        parts: values of channels, layers or regions by name.
     """
 
     name: str
@@ -38,10 +38,10 @@ class Measure:
 
 
 def as_json(measures: Sequence[Measure]) -> dict[str, object]:
-    """The measures by name, ready for ``json.dumps``; a value that could not be measured is None.
+    """Convert measures to entries for ``json.dumps``; a value that was not measured is None.
 
-    Texts that are empty, and figures that a measure does not have, are left out. JSON has no number
-    for infinity, so an infinite figure is None with ``"infinite": true`` beside it.
+    Empty texts and missing values are left out. JSON has no number for infinity, so an infinite
+    value is None, with another entry ``"infinite": true``.
 
     >>> as_json([Measure(name="error", value=float("nan"), unit="ms")])
     {'error': {'value': None, 'unit': 'ms'}}
@@ -63,7 +63,7 @@ def as_json(measures: Sequence[Measure]) -> dict[str, object]:
 
 
 def as_table(measures: Sequence[Measure]) -> list[str]:
-    """The measures as lines of text, with the figures of result, untouched content and style.
+    """Format measures as lines of text, with the values of result, untouched content and style.
 
     >>> as_table([Measure(name="error", value=0.5, unit="ms", meaning="mean error")])[1].split()
     ['error', '0.5', 'ms', 'mean', 'error']
@@ -75,9 +75,9 @@ def as_table(measures: Sequence[Measure]) -> list[str]:
     rows += [
         (
             measure.name,
-            _figure(measure.value),
-            _figure(measure.before),
-            _figure(measure.style),
+            _format(measure.value),
+            _format(measure.before),
+            _format(measure.style),
             measure.unit,
             measure.better,
             measure.meaning,
@@ -98,7 +98,7 @@ def as_table(measures: Sequence[Measure]) -> list[str]:
     return lines
 
 
-def _figure(value: float | None) -> str:
+def _format(value: float | None) -> str:
     if value is None:
         return ""
     if value == math.inf:
@@ -107,12 +107,12 @@ def _figure(value: float | None) -> str:
 
 
 def finite_or_none(value: float | None) -> float | None:
-    """The value, or None for one that is not finite or missing."""
+    """Return the value, or None if it is missing or not finite."""
     return float(value) if value is not None and math.isfinite(value) else None
 
 
 def finite_mean(values: Iterable[float]) -> float:
-    """The mean of the values that are finite; NaN if none is.
+    """Average the values that are finite; NaN if there are none.
 
     >>> finite_mean([1.0, float("nan"), 2.0])
     1.5

@@ -1,4 +1,4 @@
-"""Opening of inputs, and options that need a content."""
+"""Opens files and built-in samples as grids, and checks options that need a content."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def open_grid(name: str, spatial_dims: int, *, role: str, seed: int) -> Grid:
     Args:
         name: path, or name of a sample.
         spatial_dims: number of spatial axes expected.
-        role: a "style" is looked for among the styles, anything else among the contents.
-        seed: of a sample.
+        role: ``"style"`` finds samples among the styles, any other role among the contents.
+        seed: seed of a sample.
 
     Raises:
-        UsageError: no sample of that name.
-        InputFileError: see `convnd.io.read`; or the file holds another number of axes.
+        UnknownNameError: there is neither such a file nor such a sample.
+        InputFileError: the file cannot be read, or holds another number of axes.
     """
     from convnd_tasks import samples
 
@@ -37,7 +37,7 @@ def open_grid(name: str, spatial_dims: int, *, role: str, seed: int) -> Grid:
         check_sample(name, role, spatial_dims)
         make = samples.style if role == "style" else samples.content
         return make(name, spatial_dims=spatial_dims, seed=seed)
-    if spatial_dims != 3 and path.is_dir():  # that of a scan holds its slices
+    if spatial_dims != 3 and path.is_dir():  # the folder of a scan holds its slices
         raise InputFileError(
             f"{role} {path}",
             expected="a file",
@@ -56,15 +56,15 @@ def open_grid(name: str, spatial_dims: int, *, role: str, seed: int) -> Grid:
 
 
 def check_sample(name: str, role: str, spatial_dims: int | None = None) -> None:
-    """Check that a name is an existing file or a built-in sample of any rank.
+    """Check that a name is that of a built-in sample of any rank.
 
     Args:
-        name: as typed.
-        role: see `open_grid`.
+        name: the name as it was typed.
+        role: ``"style"`` for styles, any other role for contents.
         spatial_dims: rank of the samples that the message names; None is any.
 
     Raises:
-        UnknownNameError: it is not.
+        UnknownNameError: there is no such sample.
     """
     from convnd_tasks import samples
 
@@ -83,23 +83,17 @@ def check_sample(name: str, role: str, spatial_dims: int | None = None) -> None:
 
 
 def check_no_content_options(options: TransferOptions, settings: JobSettings) -> None:
-    """Refuse, for a texture, the options that change or keep a content.
+    """Check that none of the options that need a content was given for a texture.
 
     Raises:
         UsageError: one of them was given.
     """
-    if settings.mask is not None:
-        raise UsageError(
-            "--mask", expected="a content to protect", got="--texture", remedy="leave it out"
-        )
-    if options.strength != 1:
-        raise UsageError(
-            "--strength", expected="a content to mix with", got="--texture", remedy="leave it out"
-        )
-    if getattr(options, "colors", "style") != "style":
-        raise UsageError(
-            "--colors",
-            expected="a content whose colours to keep",
-            got="--texture",
-            remedy="leave it out",
-        )
+    for option, was_given, purpose in (
+        ("--mask", settings.mask is not None, "to protect"),
+        ("--strength", options.strength != 1, "to mix with"),
+        ("--colors", getattr(options, "colors", "style") != "style", "whose colours to keep"),
+    ):
+        if was_given:
+            raise UsageError(
+                option, expected=f"a content {purpose}", got="--texture", remedy="leave it out"
+            )

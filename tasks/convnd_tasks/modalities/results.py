@@ -1,4 +1,4 @@
-"""The result of a job, and figures and tables about it."""
+"""The result of a job, and the figures and tables of its report."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Figure", "JobResult", "Table"]
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture of a result, drawn when it is needed.
+    """A picture about a result, drawn when it is needed.
 
     Args:
-        name: goes into the file's name, as ``<result>-<name>.png``.
-        caption: one or two sentences.
-        draw: makes the bytes of the file.
+        name: part of the file name ``<result>-<name>.png``.
+        caption: one or two sentences of explanation.
+        draw: function that draws the picture and returns it as PNG.
     """
 
     name: str
@@ -27,12 +27,18 @@ class Figure:
 
     @cached_property
     def png(self) -> bytes:
-        """The bytes of the file, which are made once."""
+        """The picture as PNG, drawn once."""
         return self.draw()
 
 
 class Table(NamedTuple):
-    """A table of a report."""
+    """A table of a report.
+
+    Args:
+        title: heading of the table.
+        header: names of the columns.
+        rows: cells, row by row.
+    """
 
     title: str
     header: Sequence[str]
@@ -45,16 +51,16 @@ class JobResult:
 
     Args:
         path: the written file or folder.
-        result: what was written: a `Grid`, or what the modality makes of a stream; None in a
-            process that left writing to another.
-        steps: optimisation steps taken.
-        loss: at the end; NaN where nothing was optimised.
-        rejected_steps: steps that were rejected, see `convnd.optimize.minimize`.
-        seconds: from reading to written.
-        stopped: what ended the work before its last step, or None.
+        result: the written result, a `Grid` or another type of the modality; None in a process of a
+            group that did not write it.
+        steps: number of optimisation steps.
+        loss: loss at the end; NaN if nothing was optimised.
+        rejected_steps: number of rejected steps, see `convnd.optimize.minimize`.
+        seconds: wall time of the job.
+        stopped: the exception that ended the work before its last step, or None.
         losses: the objective ("total") and its weighted terms at every step.
-        messages: what was said of the inputs.
-        record: entries about how it went.
+        messages: lines for users about the inputs.
+        record: entries of the record that were known at the end.
         figures: paths of the figures that were written.
         report: path of the report, or None.
     """

@@ -1,8 +1,9 @@
-"""Trained networks as styles: their files, the kinds of data they fit, and the styles in them."""
+"""Trained networks that take the place of a style, and the styles that their files store."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 from convnd.errors import InputFileError
@@ -24,14 +25,14 @@ UNUSED_OPTIONS = (
     *("settle_over", "settle_tolerance", "block_frames", "block_overlap", "temporal_decay"),
     *("style_motion",),
 )
-"""Options of the optimisation, which have no meaning where a trained network makes the result."""
+"""Options of the optimisation, which have no meaning if a trained network makes the result."""
 
-_MOST_SAMPLES = {1: 30_000, 2: 512 * 512, 3: 96**3}
-"""Samples of a style that a file of a network keeps."""
+_MAX_SAMPLES = {1: 30_000, 2: 512 * 512, 3: 96**3}
+"""Largest number of samples of a style in the file of a network, by number of axes."""
 
 
 def is_network(name: str) -> bool:
-    """Whether a style is a file of a trained network, by its name.
+    """Whether the name of a style is that of a file with a trained network.
 
     >>> is_network("waves.safetensors"), is_network("waves.png")
     (True, False)
@@ -44,7 +45,7 @@ def open_network(name: str, kind: str, spatial_dims: int) -> StyleNetwork:
 
     Args:
         name: path of the file.
-        kind: of the data, see `convnd_tasks.modalities`.
+        kind: kind of the data, a name in `convnd_tasks.modalities.MODALITIES`.
         spatial_dims: number of axes that the network transforms at once.
 
     Raises:
@@ -67,43 +68,37 @@ def open_network(name: str, kind: str, spatial_dims: int) -> StyleNetwork:
 
 
 def stored_style(style: Grid) -> Grid:
-    """A style as the file of a network keeps it: of limited size, with plain metadata."""
+    """Reduce a style to the size and the metadata that the file of a network stores."""
     from convnd.io.signals.signal import value_units
     from convnd.nn import resize_nd
 
     values, rank = style.values, style.ndim
-    most = _MOST_SAMPLES.get(rank, 20**rank)
-    size = style.shape
-    count = 1
-    for extent in size:
-        count *= extent
+    limit, count = _MAX_SAMPLES.get(rank, 20**rank), math.prod(style.shape)
     if rank == 1:
-        values = values[:, :, :most]
-    elif count > most and rank == 2:
-        ratio = (most / count) ** 0.5
-        size = tuple(max(16, round(extent * ratio)) for extent in size)
-        return _plain(style.with_values(resize_nd(values, size, antialias=True)))
-    elif count > most:  # the middle, since patterns keep their size in samples
-        side = int(most ** (1 / rank))
-        window = [
-            slice(max(0, (extent - side) // 2), max(0, (extent - side) // 2) + side)
-            for extent in size
-        ]
+        values = values[:, :, :limit]
+    elif count > limit and rank == 2:
+        ratio = (limit / count) ** 0.5
+        size = [max(16, round(extent * ratio)) for extent in style.shape]
+        return _without_header(style.with_values(resize_nd(values, size, antialias=True)))
+    elif count > limit:  # cut out the middle, so that patterns keep their size in samples
+        side = int(limit ** (1 / rank))
+        starts = [max(0, (extent - side) // 2) for extent in style.shape]
+        window = [slice(start, start + side) for start in starts]
         values = values[(slice(None), slice(None), *window)]
     header = {"value_units": list(value_units(style))} if rank == 1 else {}
     return dataclasses.replace(style, values=values.contiguous(), header=header)
 
 
 def restore_style(style: Grid) -> Grid:
-    """A style of a file of a network as a grid that was read from a file of its kind.
+    """Convert a style in the file of a network to a grid as a file of its kind would give it.
 
     Raises:
-        InputFileError: its units are not those of its channels.
+        InputFileError: the style does not have one unit for each of its channels.
     """
     from convnd.io.signals.signal import describe
 
     units = style.header.get("value_units")
-    plain = _plain(style)
+    plain = _without_header(style)
     if style.ndim != 1 or units is None:
         return plain
     if not isinstance(units, list) or len(units) != len(style.channels):
@@ -116,5 +111,5 @@ def restore_style(style: Grid) -> Grid:
     return describe(plain, units=tuple(str(unit) for unit in units))
 
 
-def _plain(style: Grid) -> Grid:
+def _without_header(style: Grid) -> Grid:
     return dataclasses.replace(style, header={})

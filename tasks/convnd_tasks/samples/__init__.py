@@ -85,7 +85,7 @@ def style(
             default of the sample.
         seed: 0 or more; each seed gives another variation.
         channels: number of channels; None takes the default of the sample (RGB in 2-D). With 3
-            channels a pattern is colored by its palette; with 1 it is the scalar field.
+            channels a pattern is coloured by its palette; with 1 it is the scalar field.
 
     Returns:
         Values ``(1, channels, *size)``: mV for an ECG, HU for a CT texture, otherwise

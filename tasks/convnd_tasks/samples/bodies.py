@@ -1,4 +1,4 @@
-"""A content for any rank: lit balls and boxes in front of a color gradient."""
+"""A content for any rank: lit balls and boxes in front of a colour gradient."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CONTENTS"]
 
-_COLOURS = ("c8452e", "2f6f9f", "e0a92e", "4f8a4a", "8a5a9c", "d98aa0", "3aa6a0", "b5743a")
+_COLORS = ("c8452e", "2f6f9f", "e0a92e", "4f8a4a", "8a5a9c", "d98aa0", "3aa6a0", "b5743a")
 
 
-def _bodies(lattice: Lattice, colours: Array, ground: Array) -> Array:
+def _bodies(lattice: Lattice, colors: Array, ground: Array) -> Array:
     """Paint textured bodies that hide each other and are lit along the first axis."""
     n = lattice.ndim
     rng = lattice.rng("bodies")
@@ -42,18 +42,18 @@ def _bodies(lattice: Lattice, colours: Array, ground: Array) -> Array:
             distance = np.asarray(sum((1.25 * p) ** 6 for p in parts), dtype=np.float32) ** (1 / 6)
         mask = smoothstep(soft / radius, -soft / radius, distance - 1)
         light = np.clip(1.0 - 0.42 * parts[0] - 0.25 * distance**2 + 0.10 * texture, 0.15, 1.5)
-        picture = picture + mask * (colours[k % len(colours)][lift] * light - picture)
+        picture = picture + mask * (colors[k % len(colors)][lift] * light - picture)
     return np.asarray(np.clip(picture, 0, 1), dtype=np.float32)
 
 
 def _make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:  # noqa: ARG001
     if len(shape) == 2:
-        colours = np.stack([rgb(code) for code in _COLOURS])
+        colors = np.stack([rgb(code) for code in _COLORS])
         ground = np.stack([rgb("e8e2d4"), rgb("9aa6b4")])
     else:
-        colours = np.linspace(0.45, 1.0, 8, dtype=np.float32)[[3, 7, 0, 5, 2, 6, 1, 4], None]
+        colors = np.linspace(0.45, 1.0, 8, dtype=np.float32)[[3, 7, 0, 5, 2, 6, 1, 4], None]
         ground = np.array([[0.12], [0.32]], dtype=np.float32)
-    return as_grid(_bodies(Lattice(shape, seed), colours, ground))
+    return as_grid(_bodies(Lattice(shape, seed), colors, ground))
 
 
 CONTENTS: dict[str, Sample] = {

@@ -40,7 +40,7 @@ class Strokes:
 
 
 class Canvas:
-    """Paint on a grid: color and height of the paint at each sample.
+    """Paint on a grid: colour and height of the paint at each sample.
 
     In 1-D and 2-D the paint has twice as many samples per axis as the motif, for smooth outlines;
     at higher rank that would cost too much.
@@ -49,16 +49,16 @@ class Canvas:
         lattice: positions of the samples.
         tone: the motif, ``(*S)`` in ``[0, 1]``.
         flow: unit vectors ``(N, *S)`` that the strokes follow.
-        palette: colors ``(K, C)`` from tone 0 to tone 1.
+        palette: colours ``(K, C)`` from tone 0 to tone 1.
     """
 
     def __init__(self, lattice: Lattice, tone: Array, flow: Array, palette: Array) -> None:
         self.tone, self.flow, self.palette = tone, flow, palette
         self.finer = 2 if lattice.ndim <= 2 else 1
         self.lattice = lattice.finer(self.finer)
-        self.colour = ramp(palette, tone)
-        for axis in range(1, self.colour.ndim):
-            self.colour = self.colour.repeat(self.finer, axis=axis)
+        self.color = ramp(palette, tone)
+        for axis in range(1, self.color.ndim):
+            self.color = self.color.repeat(self.finer, axis=axis)
         self.height = np.zeros(self.lattice.shape, dtype=np.float32)
 
     def paint(self, tag: str, strokes: Strokes) -> None:
@@ -109,7 +109,7 @@ class Canvas:
         offsets: Array,
         strokes: Strokes,
     ) -> None:
-        """Color the samples by their topmost paint point; −1 stands for none."""
+        """Colour the samples by their topmost paint point; −1 stands for none."""
         painted = np.flatnonzero(top >= 0)
         stroke, point = np.divmod(top[painted], steps * len(offsets))
         step, across = np.divmod(point, len(offsets))
@@ -130,7 +130,7 @@ class Canvas:
         tone = np.where(rng.random(len(seeds)) < strokes.accents, 1 - tone, tone)
         paint = ramp(self.palette, tone.astype(np.float32))
         tint = 1 + np.float32(0.07) * bristle
-        for channel, pigment in zip(self.colour, paint, strict=True):
+        for channel, pigment in zip(self.color, paint, strict=True):
             channel.reshape(-1)[painted] = pigment[stroke] * tint
 
     def _motif(self, positions: Array) -> tuple[NDArray[np.int64], ...]:
@@ -161,7 +161,7 @@ class Canvas:
         slope *= np.float32(amount / math.sqrt(self.lattice.ndim))
         shade = np.clip(slope, -0.5, 0.5)
         gloss = 0.12 * np.maximum(shade, 0)
-        lit = np.clip(self.colour * (1 + shade) + gloss, 0, 1)
+        lit = np.clip(self.color * (1 + shade) + gloss, 0, 1)
         return reduce_blocks(lit.astype(np.float32), self.finer)
 
 

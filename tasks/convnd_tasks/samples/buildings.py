@@ -17,16 +17,27 @@ _ROOFS = ("8a4632", "9c5238", "7a4034", "6d4a42", "a15c3c")
 _SHUTTERS = ("4f6b4a", "5a3a30", "3f5a72", "7d3b34")
 
 HAZE = rgb("c3cfd9")
+"""Colour that distant things fade to."""
 
 
-def _fog(colour: Array, haze: float) -> Array:
-    return np.asarray(colour + haze * (HAZE - colour), dtype=np.float32)
+def _fog(color: Array, haze: float) -> Array:
+    return np.asarray(color + haze * (HAZE - color), dtype=np.float32)
 
 
 def paint_house(
     easel: Easel, rng: np.random.Generator, x: float, w: float, base: float, h: float, haze: float
 ) -> None:
-    """Paint a house with its gable or its eaves to the river."""
+    """Paint a house with its gable or its eaves to the river.
+
+    Args:
+        easel: the picture; all lengths are in units of its height.
+        rng: chooses colours, roof and windows.
+        x: left edge.
+        w: width of the front.
+        base: height of the ground, from the top of the picture.
+        h: height of the front, without the roof.
+        haze: share of `HAZE` in all colours, from 0 (near) to 1.
+    """
     wall = _fog(rgb(str(rng.choice(_WALLS))) * float(rng.uniform(0.88, 1.05)), haze)
     roof = _fog(rgb(str(rng.choice(_ROOFS))) * float(rng.uniform(0.85, 1.15)), haze)
     timber = _fog(rgb("4a3428"), haze)
@@ -89,7 +100,7 @@ def _facade(
     haze: float,
     timber: Array,
 ) -> None:
-    """Paint timber frame, windows and door of a house."""
+    """Paint the timber frame, the windows and the door of a house, see `paint_house`."""
     top = base - h
     framed = rng.random() < 0.4
     floor = 0.062 * (0.75 if haze else 1.0)
@@ -117,10 +128,10 @@ def _dormers(
     top: float,
     rise: float,
     haze: float,
-    colours: tuple[Array, Array],
+    colors: tuple[Array, Array],
 ) -> None:
-    """Paint dormer windows into a roof; ``colours`` are those of wall and roof."""
-    wall, roof = colours
+    """Paint dormer windows into a roof; ``colors`` are those of wall and roof."""
+    wall, roof = colors
     for k in range(int(rng.integers(1, 4))):
         cx = x + w * (0.25 + 0.25 * k)
         y = top - 0.45 * rise

@@ -10,15 +10,15 @@ import numpy as np
 
 from convnd_tasks.samples.fields import Array, Lattice, interpolate, smoothstep
 
-__all__ = ["Box", "Colour", "Easel", "rgb"]
+__all__ = ["Box", "Color", "Easel", "rgb"]
 
 Box: TypeAlias = tuple[slice, slice]
-Colour: TypeAlias = Array
+Color: TypeAlias = Array
 """``(3,)``, or ``(3, h, w)`` for a box."""
 
 
 def rgb(code: str) -> Array:
-    """Parse a color of six hexadecimal digits to ``(3,)`` in ``[0, 1]``.
+    """Parse a colour of six hexadecimal digits to ``(3,)`` in ``[0, 1]``.
 
     >>> rgb("ff0000").tolist()
     [1.0, 0.0, 0.0]
@@ -95,39 +95,39 @@ class Easel:
         down = np.clip(np.minimum(y + half, bottom) - np.maximum(y - half, top), 0, None)
         return box, across * down / np.float32(self.pixel**2)
 
-    def blend(self, box: Box, mask: Array, colour: Colour) -> None:
-        """Blend a color into a box, with opacity ``mask``."""
-        if colour.ndim == 1:
-            colour = colour[:, None, None]
+    def blend(self, box: Box, mask: Array, color: Color) -> None:
+        """Blend a colour into a box, with opacity ``mask``."""
+        if color.ndim == 1:
+            color = color[:, None, None]
         part = self.picture[:, *box]
-        part += mask * (colour - part)
+        part += mask * (color - part)
         hidden = self.cover[box]
         hidden += mask * (1 - hidden)
 
-    def polygon(self, points: Sequence[tuple[float, float]], colour: Array, rough: float) -> None:
+    def polygon(self, points: Sequence[tuple[float, float]], color: Array, rough: float) -> None:
         """Paint a convex polygon of a material; ``rough`` scales its grain and stains."""
         box, mask = self.polygon_mask(points)
-        self.blend(box, mask, self.material(box, colour, rough))
+        self.blend(box, mask, self.material(box, color, rough))
 
     def rectangle(
-        self, corners: tuple[float, float, float, float], colour: Array, rough: float
+        self, corners: tuple[float, float, float, float], color: Array, rough: float
     ) -> None:
         """Paint an upright rectangle ``(left, top, right, bottom)`` of a material."""
         box, mask = self.rectangle_mask(corners)
-        self.blend(box, mask, self.material(box, colour, rough))
+        self.blend(box, mask, self.material(box, color, rough))
 
-    def material(self, box: Box, colour: Array, rough: float) -> Array:
-        """Add grain and stains to a color, ``(3, h, w)``."""
+    def material(self, box: Box, color: Array, rough: float) -> Array:
+        """Add grain and stains to a colour, ``(3, h, w)``."""
         texture = 1 + rough * (0.5 * self.grain[box] + 0.6 * self.stain[box])
-        return np.asarray(colour[:, None, None] * texture, dtype=np.float32)
+        return np.asarray(color[:, None, None] * texture, dtype=np.float32)
 
     def line(
-        self, a: tuple[float, float], b: tuple[float, float], width: float, colour: Array
+        self, a: tuple[float, float], b: tuple[float, float], width: float, color: Array
     ) -> None:
         """Paint a straight bar."""
         if a[0] == b[0]:
             half, (top, bottom) = width / 2, sorted((a[1], b[1]))
-            self.rectangle((a[0] - half, top, a[0] + half, bottom), colour, 0.25)
+            self.rectangle((a[0] - half, top, a[0] + half, bottom), color, 0.25)
             return
         d = np.array([b[0] - a[0], b[1] - a[1]])
         n = np.array([-d[1], d[0]]) / max(float(np.hypot(*d)), 1e-9) * width / 2
@@ -137,14 +137,14 @@ class Easel:
             (b[0] - n[0], b[1] - n[1]),
             (a[0] - n[0], a[1] - n[1]),
         ]
-        self.polygon(corners, colour, 0.25)
+        self.polygon(corners, color, 0.25)
 
-    def disc(self, x0: float, y0: float, radius: float, colour: Array) -> None:
+    def disc(self, x0: float, y0: float, radius: float, color: Array) -> None:
         """Paint a filled circle."""
         box = self.box(x0 - radius, y0 - radius, x0 + radius, y0 + radius)
         x, y = self.coordinates(box)
         d = np.sqrt((x - x0) ** 2 + (y - y0) ** 2)
-        self.blend(box, np.clip((radius - d) / np.float32(self.pixel) + 0.5, 0, 1), colour)
+        self.blend(box, np.clip((radius - d) / np.float32(self.pixel) + 0.5, 0, 1), color)
 
     def foliage(
         self, x0: float, y0: float, rx: float, ry: float, dark: Array, light: Array

@@ -1,7 +1,8 @@
 """Fields of any rank: coordinates, noise, flow and interpolation from one seed.
 
-The shortest side has length 1 by default for any number of samples, so a larger ``size`` shows the
-same picture in finer detail. The time of every function is linear in the number of samples.
+The shortest side has length 1 by default, whatever the number of samples. A larger ``size``
+therefore shows the same picture in finer detail. The time of every function is linear in the
+number of samples.
 """
 
 from __future__ import annotations
@@ -59,11 +60,16 @@ class Lattice:
         return tuple(n * self.step for n in self.shape)
 
     def rng(self, tag: str, index: int = 0) -> np.random.Generator:
-        """Make a generator for one use, so that draws for another use do not change its numbers."""
+        """Make the random generator for one purpose, independent of the draws for others.
+
+        Args:
+            tag: name of the purpose.
+            index: number of the generator among those of the same purpose.
+        """
         return np.random.default_rng([self.seed, zlib.crc32(tag.encode()), index])
 
     def coords(self) -> list[Array]:
-        """Return the sample centers along each axis, as an open mesh that broadcasts to ``shape``.
+        """Return the sample centres along each axis, as an open mesh that broadcasts to ``shape``.
 
         >>> [c.shape for c in Lattice((2, 3), seed=0).coords()]
         [(2, 1), (1, 3)]
@@ -220,11 +226,11 @@ def curl_flow(lattice: Lattice, potentials: Sequence[Array], drift: float = 0.0)
 
 
 def ramp(stops: Array, tone: Array) -> Array:
-    """Look up colors along a gradient.
+    """Look up colours along a gradient.
 
     Args:
-        stops: colors ``(K, C)`` at equal distances from 0 to 1.
-        tone: ``(*S)``; values outside ``[0, 1]`` take the colors of the ends.
+        stops: colours ``(K, C)`` at equal distances from 0 to 1.
+        tone: ``(*S)``; values outside ``[0, 1]`` take the colours of the ends.
 
     Returns:
         ``(C, *S)``.

@@ -25,11 +25,11 @@ FIELD_OF_VIEW = (190.0, 230.0, 200.0)  # mm
 # Signal of a spoiled gradient echo at 3 T, white matter being 160.
 _SCALP, _SKULL, _FLUID, _GREY, _WHITE = 220.0, 25.0, 45.0, 108.0, 160.0
 _NOISE = 5.0  # about 3 % of white matter
-_INTERPOLATION = 0.45  # voxels, sigma of what reconstruction does to the noise
+_INTERPOLATION = 0.45  # voxels, sigma of the blur that reconstruction applies to the noise
 
 
 def middle(spacing: Sequence[float], seed: int) -> Grid:
-    """The part of a head around its middle, with voxels of any size.
+    """Make the part of a head around its middle, with voxels of any size.
 
     Args:
         spacing: mm towards right, front and head.
@@ -43,7 +43,7 @@ def middle(spacing: Sequence[float], seed: int) -> Grid:
 
 
 def _head(shape: tuple[int, ...], spacing: Sequence[float], seed: int) -> Array:
-    """The signal without noise, the middle of the head in the middle."""
+    """Compute the signal without noise; the head is centred in the field of view."""
     lattice = Lattice(shape, seed)
     axes = [
         ((np.arange(extent) + 0.5 - extent / 2) * step).astype(np.float32)

@@ -96,9 +96,9 @@ def _conifer(
     mask = np.clip((reach - np.abs(x - x0)) / np.float32(easel.pixel) + 0.5, 0, 1)
     lit = np.clip(0.48 - 0.42 * u + 0.30 * (0.5 - tier) + 0.15 * needles, 0, 1.2)
     dark, light = rgb("15241c"), rgb("6f8a4c") * float(rng.uniform(0.85, 1.1))
-    colour = dark[:, None, None] * (1 - lit) + light[:, None, None] * lit
-    colour = colour + haze * (_HAZE[:, None, None] - colour)
-    easel.blend(box, mask * np.ones_like(down), colour)
+    color = dark[:, None, None] * (1 - lit) + light[:, None, None] * lit
+    color = color + haze * (_HAZE[:, None, None] - color)
+    easel.blend(box, mask * np.ones_like(down), color)
 
 
 def _meadow(easel: Easel, line: float) -> None:
@@ -117,8 +117,8 @@ def _meadow(easel: Easel, line: float) -> None:
     spots = easel.lattice.noise("flowers", 0.007 / unit)[box] + 0.5 * tufts
     kind = easel.lattice.noise("kinds", 0.12 / unit)[box]
     bloom = smoothstep(2.0, 2.3, spots) * mask * smoothstep(-0.05, 0.15, nearness)
-    for colour, low, high in (("f2ead8", -9.0, -0.4), ("e8b73a", -0.4, 0.5), ("c2507e", 0.5, 9.0)):
-        easel.blend(box, bloom * ((kind >= low) & (kind < high)), rgb(colour))
+    for color, low, high in (("f2ead8", -9.0, -0.4), ("e8b73a", -0.4, 0.5), ("c2507e", 0.5, 9.0)):
+        easel.blend(box, bloom * ((kind >= low) & (kind < high)), rgb(color))
 
 
 def _hut(easel: Easel, x: float, base: float, w: float) -> None:

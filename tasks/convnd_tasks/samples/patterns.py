@@ -1,4 +1,4 @@
-"""Styles for any rank: patterns, colored by a palette of any number of channels."""
+"""Styles for any rank: patterns, coloured by a palette of any number of channels."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 __all__ = ["STYLES", "cells", "dots", "ink", "marble", "waves", "weave"]
 
 
-def _pairs(n: int) -> int:
+def _count_pairs(n: int) -> int:
     return n * (n - 1) // 2
 
 
-def _unit(v: Array) -> Array:
+def _normalize(v: Array) -> Array:
     length = np.linalg.norm(v, axis=0, keepdims=True)
     return np.asarray(v / np.maximum(length, 1e-6), dtype=np.float32)
 
 
-def _clip_colors(colour: Array) -> Array:
-    """Clip colors to ``[0, 1]``."""
-    return np.asarray(np.clip(colour, 0, 1), dtype=np.float32)
+def _clip_colors(color: Array) -> Array:
+    """Clip colours to ``[0, 1]``."""
+    return np.asarray(np.clip(color, 0, 1), dtype=np.float32)
 
 
 def waves(lattice: Lattice, palette: Array) -> Array:
-    """Swirling strokes of thick paint around glowing centers, after a night in Saint-Rémy."""
+    """Swirling strokes of thick paint around glowing centres, after a night in Saint-Rémy."""
     rng = lattice.rng("centres3")  # chosen for the composition of seed 0
-    # Centers of the swirls: each is the most distant of random candidates.
+    # Centres of the swirls: each is the most distant of random candidates.
     centres = np.empty((0, lattice.ndim))
     for _ in range(9):
         candidates = rng.random((16, lattice.ndim)) * lattice.extent
@@ -49,7 +49,7 @@ def waves(lattice: Lattice, palette: Array) -> Array:
     room = math.prod(lattice.extent) ** (0.5 / lattice.ndim)
     potentials = [
         0.16 * lattice.fbm(f"potential{k}", 0.55, 2, 0.35)
-        for k in range(max(_pairs(lattice.ndim), 1))
+        for k in range(max(_count_pairs(lattice.ndim), 1))
     ]
     glow = np.zeros(lattice.shape, dtype=np.float32)
     halo = np.zeros(lattice.shape, dtype=np.float32)
@@ -63,7 +63,7 @@ def waves(lattice: Lattice, palette: Array) -> Array:
             potential += bump
         glow = np.maximum(glow, np.exp(-((d / 0.62) ** 2)))
         halo = np.maximum(halo, (0.5 + 0.5 * np.cos(d * 6)) * np.exp(-((d / 1.9) ** 2)))
-    heading = _unit(curl_flow(lattice, potentials[: _pairs(lattice.ndim)], drift=0.55))
+    heading = _normalize(curl_flow(lattice, potentials[: _count_pairs(lattice.ndim)], drift=0.55))
 
     stream = np.sin(sum(potentials) * np.float32(38.0) + lattice.fbm("bend", 0.3, 2))
     tone = 0.28 + 0.08 * lattice.fbm("tone", 0.5, 3) + 0.13 * stream + 0.28 * halo + 0.62 * glow
@@ -152,7 +152,7 @@ def weave(lattice: Lattice, palette: Array) -> Array:
     crossing = np.mod(sum(thread), 2 * n) // 2
     fibre = lattice.fbm("fibre", max(0.006, 2 * lattice.step), 2, 0.8)
     stripes = _tartan(lattice, len(palette))
-    colour = np.zeros((palette.shape[1], *lattice.shape), dtype=np.float32)
+    color = np.zeros((palette.shape[1], *lattice.shape), dtype=np.float32)
     for family in range(n):
         across = [a for a in range(n) if a != family] or [0]
         number = sum(thread[a] * (7 if k else 1) for k, a in enumerate(across))
@@ -165,16 +165,16 @@ def weave(lattice: Lattice, palette: Array) -> Array:
         twist = np.sin(2 * np.pi * (1.5 * inside[family] + 1.2 * inside[across[0]]) * 2)
         light = (0.25 + 0.85 * round_) * bulge * (1 + 0.10 * twist + 0.10 * fibre)
         layer = np.moveaxis(dye, -1, 0) * light
-        colour = np.where(crossing == family, layer, colour).astype(np.float32)
+        color = np.where(crossing == family, layer, color).astype(np.float32)
     fold = 1 + 0.10 * lattice.fbm("fold", 0.45, 3, 0.5)
-    return _clip_colors(colour * fold)
+    return _clip_colors(color * fold)
 
 
-def _tartan(lattice: Lattice, colours: int) -> Array:
-    """Choose the color of each thread of a sett, mirrored like a tartan."""
+def _tartan(lattice: Lattice, colors: int) -> Array:
+    """Choose the colour of each thread of a sett, mirrored like a tartan."""
     rng = lattice.rng("sett")
     widths = rng.choice([1, 2, 2, 4, 7, 10], 9)
-    order = [int(k) for k in rng.permutation(colours)] * 3
+    order = [int(k) for k in rng.permutation(colors)] * 3
     half = np.concatenate([np.full(w, order[k], dtype=np.int64) for k, w in enumerate(widths)])
     return np.concatenate([half, half[::-1]])
 
@@ -192,13 +192,13 @@ def marble(lattice: Lattice, palette: Array) -> Array:
     saw = np.abs(2 * (bands - np.floor(bands)) - 1)
     veins = np.sin(bands * np.float32(2 * np.pi * 5) + curl[0])
     tone = 0.06 + 0.88 * saw + 0.07 * veins + 0.03 * lattice.fbm("grain", 0.02, 4, 0.7)
-    colour = ramp(palette, tone)
+    color = ramp(palette, tone)
     line = np.abs(np.mod(bands * 2 + 0.25 * bend[-1], 1) - 0.5)
     ink = smoothstep(0.045, 0.012, line) * (0.5 + 0.5 * smoothstep(-0.6, 0.6, bend[0]))
-    colour = colour * (1 - 0.75 * ink)
+    color = color * (1 - 0.75 * ink)
     vein = smoothstep(0.05, 0.0, np.abs(lattice.fbm("vein", 0.35, 6, 0.55)))
     gold = palette[-2][(slice(None), *[None] * n)] * (0.9 + 0.25 * curl[-1])
-    return _clip_colors(colour + 0.8 * vein * (gold - colour))
+    return _clip_colors(color + 0.8 * vein * (gold - color))
 
 
 def dots(lattice: Lattice, palette: Array) -> Array:

@@ -79,7 +79,7 @@ class _Volume:
         self.hu = np.full(shape, -1000, dtype=np.float32)
 
     def noise(self, tag: str, millimetres: float, octaves: int = 3) -> Array:
-        """Noise of unit variance with structures of about this size."""
+        """Make noise of unit variance whose structures are about ``millimetres`` wide."""
         scale = [millimetres / s * self.lattice.step for s in self.spacing]
         return self.lattice.fbm(tag, scale, octaves, 0.6)
 
@@ -93,7 +93,10 @@ class _Volume:
         self.hu += self.inside(depth) * (hu - self.hu)
 
     def ball(self, centre: _Point, radii: _Point) -> Array:
-        """Depth in mm below the surface of an ellipsoid; exact for a ball, or near the surface."""
+        """Compute the depth in mm below the surface of an ellipsoid.
+
+        It is exact for a ball, and near the surface.
+        """
         parts = [
             (a - c) / r for a, c, r in zip((self.x, self.y, self.z), centre, radii, strict=True)
         ]
@@ -103,7 +106,14 @@ class _Volume:
     def tube(
         self, points: Sequence[_Point], radius: float, hu: float, within: Array | None = None
     ) -> None:
-        """Fill a tube along a line of points, optionally within a mask."""
+        """Fill a tube along a line of points.
+
+        Args:
+            points: corners of the line in mm.
+            radius: in mm.
+            hu: value of the tube.
+            within: mask ``(X, Y, Z)`` that the tube is confined to; None is the whole volume.
+        """
         for a, b in itertools.pairwise(points):
             reach = radius + 2 * self.edge
             box = tuple(

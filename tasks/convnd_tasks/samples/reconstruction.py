@@ -56,20 +56,20 @@ def reconstruct(
     fy = np.fft.rfftfreq(ny, spacing[1])[None, :, None]
     f = np.sqrt(fx**2 + fy**2).astype(np.float32)
 
-    def filtered(values: Array, gain: Array) -> Array:
+    def apply_gain(values: Array, gain: Array) -> Array:
         spectrum = np.fft.rfftn(values, axes=(1, 0)[::-1])
         out = np.fft.irfftn(spectrum * gain, s=(nx, ny), axes=(0, 1))
         return np.asarray(out, dtype=np.float32)
 
     if kernel.boost < 0:
-        hu = filtered(hu, np.exp(kernel.boost * (f / 0.15) ** 2))
+        hu = apply_gain(hu, np.exp(kernel.boost * (f / 0.15) ** 2))
     elif kernel.boost > 0:
-        hu = filtered(hu, 1 + kernel.boost * (f / 0.3) ** 2 * np.exp(-((f / 0.45) ** 2)))
+        hu = apply_gain(hu, 1 + kernel.boost * (f / 0.3) ** 2 * np.exp(-((f / 0.45) ** 2)))
     # If the grid cannot represent the peak, the noise has the finest scale of the grid.
     peak = min(kernel.peak, 0.35 / max(spacing[:2]))
     power = (f / peak) * np.exp(0.5 - 0.5 * (f / peak) ** 2)
     white = rng.standard_normal(hu.shape, dtype=np.float32)
-    noise = filtered(white, power)
+    noise = apply_gain(white, power)
     if hu.shape[2] > 2:
         noise[..., 1:-1] = (noise[..., :-2] + 2 * noise[..., 1:-1] + noise[..., 2:]) / 4
     noise *= np.float32(kernel.sigma) / max(float(noise.std()), 1e-6)

@@ -24,20 +24,26 @@ _AXES: Mapping[int, tuple[tuple[str, ...], tuple[str, ...], tuple[float, ...]]] 
 
 
 class Maker(Protocol):
-    """Makes a sample: ``(shape, seed, channels) -> Grid``; None for the default channels."""
+    """A function that makes a sample."""
 
     def __call__(self, shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:
-        """Make the sample."""
+        """Make the sample.
+
+        Args:
+            shape: samples along each axis.
+            seed: each seed gives another variation.
+            channels: number of channels; None is the default of the sample.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """An entry of the tables.
+    """An entry of the tables of samples.
 
     Args:
-        make: function that makes the sample.
-        summary: description of one line.
-        sizes: default size for each rank; an empty mapping stands for every rank.
+        make: the function that makes the sample.
+        summary: one line of description.
+        sizes: default size by number of axes; empty if the sample exists with any number of axes.
     """
 
     make: Maker

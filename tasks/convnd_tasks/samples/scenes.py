@@ -57,14 +57,14 @@ def paint_town(easel: Easel, *, boat: bool = True) -> None:
         paint_punt(easel, wide * 0.36, 0.88, 0.34)
 
 
-def _hill(easel: Easel, line: float, rise: float, colour: Array, tag: str) -> None:
+def _hill(easel: Easel, line: float, rise: float, color: Array, tag: str) -> None:
     ridge = easel.lattice.fbm(tag, 0.5, 5, 0.5)[:1] * rise + line
     box = easel.box(0, line - 4 * rise, easel.aspect, 0.72)
     _, y = easel.coordinates(box)
     rag = 0.006 * easel.leaves[box]
     mask = smoothstep(0, 2.5 * easel.pixel, y - ridge + rag)
     woods = 1 + 0.08 * easel.leaves[box] + 0.10 * easel.grain[box]
-    lit = colour[:, None, None] * woods
+    lit = color[:, None, None] * woods
     t = np.clip((y - line) / 0.2, 0, 1) * 0.5
     easel.blend(box, mask, lit + t * (HAZE[:, None, None] - lit))
 

@@ -37,7 +37,7 @@ _AMPLITUDES = {
 _ECTOPIC = {
     "I": -0.9, "II": 0.8, "V1": -1.0, "V2": -0.8, "V3": 0.7, "V4": 0.6, "V5": -0.6, "V6": -0.8
 }  # fmt: skip
-_AT = (-0.165, -0.030, 0.0, 0.029, 0.285)  # s after the R peak, at 60 beats per minute
+_DELAY = (-0.165, -0.030, 0.0, 0.029, 0.285)  # s after the R peak, at 60 beats per minute
 _WIDTH = (0.021, 0.009, 0.0105, 0.0105, 0.050)  # s, standard deviation
 
 # I and II are whole multiples of this many mV (0.5 µV, finer than any recorder), so that the
@@ -112,7 +112,7 @@ def _lead(
         stretch = math.sqrt(min(rr, 1.2))  # Bazett: repolarisation follows the root of RR
         early = 0.12 * rr if ectopic else 0.0
         for wave, size, delay, width, factor in zip(
-            _WAVES, amplitudes, _AT, _WIDTH, turn, strict=True
+            _WAVES, amplitudes, _DELAY, _WIDTH, turn, strict=True
         ):
             scale = {"P": 1.0, "T": stretch}.get(wave, wide)
             height = size * factor
@@ -144,14 +144,14 @@ def _ecg(heart: _Heart, size: int, seed: int) -> Array:
     leads = {}
     for k, lead in enumerate(_AMPLITUDES):
         signal = _lead(lead, heart, beats, kinds, t, build) * breath
-        signal += heart.wander * _slow(lattice, f"wander {lead}", 1.6)
+        signal += heart.wander * _slow_noise(lattice, f"wander {lead}", 1.6)
         noise = rng.standard_normal(size, dtype=np.float32)
         # Muscle noise: white noise, differenced and smoothed, in bursts.
         emg = np.convolve(noise, [0.3, 0.6, -0.2, -0.5, -0.2], mode="same")
-        burst = 0.4 + np.maximum(_slow(lattice, f"burst {lead}", 0.9), 0)
+        burst = 0.4 + np.maximum(_slow_noise(lattice, f"burst {lead}", 0.9), 0)
         signal += heart.muscle * emg * burst
         if heart.flutter:
-            wave = 5.6 * t + 0.35 * _slow(lattice, "flutter", 0.35)
+            wave = 5.6 * t + 0.35 * _slow_noise(lattice, "flutter", 0.35)
             f = np.sin(2 * np.pi * wave) + 0.4 * np.sin(4 * np.pi * wave + 1)
             signal += heart.flutter * (1.6 if lead in {"V1", "II"} else 0.8) * f
         signal += heart.hum * np.sin(2 * np.pi * 50 * t + k)
@@ -166,8 +166,8 @@ def _ecg(heart: _Heart, size: int, seed: int) -> Array:
     return np.stack([{**leads, **derived}[lead] for lead in LEADS]).astype(np.float32)
 
 
-def _slow(lattice: Lattice, tag: str, seconds: float) -> Array:
-    """Unit noise that changes over about this time."""
+def _slow_noise(lattice: Lattice, tag: str, seconds: float) -> Array:
+    """Make noise of unit variance that changes over about ``seconds``."""
     return lattice.noise(tag, seconds * RATE / lattice.shape[0])
 
 

@@ -115,7 +115,7 @@ def test_tiles_of_shallow_layers_change_nothing(monkeypatch: pytest.MonkeyPatch)
         return tiled_sums(values, pictures, tiling, statistics)
 
     monkeypatch.setattr(features, "tiled_sums", count)
-    monkeypatch.setattr(features, "_CROP", 64 * 16)
+    monkeypatch.setattr(features, "_MAX_CROP", 64 * 16)
     cut_energy, cut_grams = features.content_and_style(result, content, opacity)
     assert counts[0] > 1
     assert cut_energy == pytest.approx(energy, rel=1e-5)
@@ -127,7 +127,7 @@ def test_tiles_of_shallow_layers_change_nothing(monkeypatch: pytest.MonkeyPatch)
 def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     content, result, style = picture(0, 352, 32), picture(1, 352, 32), picture(2)
     whole = figures(content, result, style)
-    monkeypatch.setattr(features, "_CROP", 256 * 32)
+    monkeypatch.setattr(features, "_MAX_CROP", 256 * 32)
     cut = figures(content, result, style)
     for name in ("style_energy", "content_energy"):
         assert cut[name].value == pytest.approx(whole[name].value, rel=1e-4)

@@ -160,8 +160,8 @@ def test_beats_come_by_themselves_where_both_have_them(rng: np.random.Generator)
     assert note.startswith("R peaks by lead II: 12 in the content, 12 in the style")
     assert find_beats(ecg, ecg, beat_weight=0) == (None, "")
     assert find_beats(ecg, ecg, beat_weight=7)[0].weight == 7
-    assert find_beats(ecg, ecg) == (None, "lead II: the content has the style's mean beat already")
-    lonely = "no beats in lead II of style B: its statistics alone count"
+    assert find_beats(ecg, ecg) == (None, "lead II: the mean beats of content and style are equal")
+    lonely = "no beats in lead II of style B: only its statistics are transferred"
     assert find_beats(ecg, hiss) == (None, lonely)
     assert find_beats(hiss, ecg) == (None, "")
     # Sounds, and what nobody called a voltage.

@@ -160,10 +160,10 @@ def test_spectra_are_compared_up_to_the_slower_rate(rng: np.random.Generator) ->
     assert "112.5 Hz" in measure.meaning
 
 
-@pytest.mark.parametrize("highest", [0.0, 1.5, math.nan])
-def test_shares_of_frequencies_that_are_none(highest: Any) -> None:
-    with raises(UsageError, operation="SpectrumStatistic", expected="0 < highest <= 1"):
-        SpectrumStatistic(highest=highest)
+@pytest.mark.parametrize("max_frequency", [0.0, 1.5, math.nan])
+def test_shares_of_frequencies_that_are_none(max_frequency: Any) -> None:
+    with raises(UsageError, operation="SpectrumStatistic", expected="0 < max_frequency <= 1"):
+        SpectrumStatistic(max_frequency=max_frequency)
 
 
 def test_leads_are_matched_by_name_or_one_serves_all() -> None:

@@ -283,7 +283,7 @@ def test_a_trickle_is_a_broken_connection(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "_TIMEOUT", 1.0)
-    monkeypatch.setattr(download, "_SLOWEST", 1e9)
+    monkeypatch.setattr(download, "_MIN_SPEED", 1e9)
     monkeypatch.setattr(download, "_TRIES", 1)
     server.delay = 0.3
     with raises(InputFileError, operation="download", expected="127.0.0.1"):

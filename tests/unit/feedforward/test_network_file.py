@@ -118,7 +118,7 @@ def test_other_tensors_are_refused(written: Path, tensors: dict[str, torch.Tenso
 def test_the_checks_of_tensors_hold_with_a_right_digest(
     written: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("convnd.feedforward.network_file._digest", lambda _: "0")
+    monkeypatch.setattr("convnd.feedforward.network_file.tensors_sha256", lambda _: "0")
     for tensors in (
         {"network.last.bias": torch.full((3,), float("nan"))},
         {"network.last.bias": torch.zeros(4)},

@@ -203,7 +203,7 @@ def test_errors(generator: torch.Generator) -> None:
     gram = STATISTICS["gram"].sums(torch.ones(1, 64, 3))
     tapped = StyleLoss(gram, layer="relu1_1", projection=torch.eye(64))
     content = ContentLoss(torch.ones(1, 64, 3), layer="relu1_1")
-    with raises(UsageError, operation="Objective", got="content behind it"):
+    with raises(UsageError, operation="Objective", got="content after it"):
         Objective(net, [Term("style", 1.0, tapped), Term("content", 1.0, content)])
 
 

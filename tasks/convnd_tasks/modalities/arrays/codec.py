@@ -1,11 +1,11 @@
-"""Encoding of grids of any rank: from their own units to about ``[0, 1]``, and back."""
+"""Encoding of arrays of any rank: from their units to values of about ``[0, 1]``, and back."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from convnd.errors import InputFileError
-from convnd_tasks.modalities.base import SMALLEST, PreparedInputs, TransferInputs
+from convnd_tasks.modalities.base import MIN_EXTENT, PreparedInputs, TransferInputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,16 +17,16 @@ __all__ = ["prepare", "same_units", "value_range"]
 
 
 def prepare(inputs: TransferInputs, options: TransferOptions) -> PreparedInputs:
-    """Encode values in their own units as values that span about ``[0, 1]``.
+    """Encode arrays as values that span about ``[0, 1]``.
 
     The range between the 0.5th and 99.5th percentile becomes ``[0, 1]``, for content and style
     separately. The result is in the content's units, and nothing is clipped. Gaps (NaN) in the
-    content stay gaps. Channels are independent fields: channels become the batch.
+    content are gaps in the result. Channels are independent fields and become the batch.
 
     Args:
-        inputs: content and start ``(1, C, *S)``; styles ``(1, C, *S_i)``, or one channel that
-            serves all.
-        options: reads ``size``.
+        inputs: content and starting point ``(1, C, *S)``; styles ``(1, C, *S_i)``, or with one
+            channel that serves all.
+        options: options, of which ``size`` is used.
 
     Raises:
         InputFileError: an axis is too short, channels do not match, a style has gaps, or nothing
@@ -42,7 +42,7 @@ def prepare(inputs: TransferInputs, options: TransferOptions) -> PreparedInputs:
     size = fit_size(template.shape, options.size)
     _check(inputs, template, size)
 
-    def scaled(values: Tensor, low: float, high: float) -> Tensor:
+    def scale(values: Tensor, low: float, high: float) -> Tensor:
         fields = ((values - low) / (high - low)).movedim(1, 0)  # (C, 1, *S)
         return fields.expand(channels, *fields.shape[1:])
 
@@ -60,9 +60,9 @@ def prepare(inputs: TransferInputs, options: TransferOptions) -> PreparedInputs:
         return template.with_values(values)
 
     return PreparedInputs(
-        content=None if inputs.content is None else scaled(filled, low, high),
-        styles=[scaled(style.values, *value_range(style.values)) for style in inputs.styles],
-        init=None if inputs.init is None else scaled(inputs.init.values, low, high),
+        content=None if inputs.content is None else scale(filled, low, high),
+        styles=[scale(style.values, *value_range(style.values)) for style in inputs.styles],
+        init=None if inputs.init is None else scale(inputs.init.values, low, high),
         size=size,
         decode=decode,
         spacing=tuple(
@@ -80,11 +80,11 @@ def _check(inputs: TransferInputs, template: Grid, size: tuple[int, ...]) -> Non
     labelled = inputs.labelled()
     extents = [*((label, grid.shape) for _, grid, label in labelled), ("result", size)]
     for label, extent in extents:
-        short = [now for now, before in zip(extent, template.shape, strict=True) if before > 1]
-        if min(short, default=SMALLEST) < SMALLEST:
+        long_axes = [n for n, whole in zip(extent, template.shape, strict=True) if whole > 1]
+        if min(long_axes, default=MIN_EXTENT) < MIN_EXTENT:
             raise InputFileError(
                 label,
-                expected=f"at least {SMALLEST} samples along each axis",
+                expected=f"at least {MIN_EXTENT} samples along each axis",
                 got="x".join(map(str, extent)),
                 remedy="use more",
             )
@@ -100,7 +100,7 @@ def _check(inputs: TransferInputs, template: Grid, size: tuple[int, ...]) -> Non
         finite = torch.isfinite(grid.values)
         if not bool(finite.any()):
             raise InputFileError(
-                str(label), expected="some finite values", got="none", remedy="check the file"
+                label, expected="some finite values", got="none", remedy="check the file"
             )
         if role != "content" and not bool(finite.all()):
             raise InputFileError(
@@ -115,8 +115,8 @@ def same_units(first: tuple[float, float], second: tuple[float, float]) -> bool:
     """Whether two ranges may be in the same units: they overlap and have similar widths.
 
     Args:
-        first: low and high end.
-        second: low and high end.
+        first: lowest and highest value.
+        second: lowest and highest value.
 
     >>> same_units((-1000, 1000), (-160, 240)), same_units((-1000, 1000), (751, 13014))
     (True, False)
@@ -127,7 +127,7 @@ def same_units(first: tuple[float, float], second: tuple[float, float]) -> bool:
 
 
 def value_range(values: Tensor) -> tuple[float, float]:
-    """The 0.5th and 99.5th percentile of the finite values; their range where these coincide.
+    """Return the 0.5th and 99.5th percentile of the finite values; their range if these are equal.
 
     Raises:
         InputFileError: no value is finite.
@@ -146,13 +146,13 @@ def value_range(values: Tensor) -> tuple[float, float]:
         raise InputFileError(
             "values", expected="some finite ones", got="none", remedy="check the file"
         )
-    # As np.percentile does it, to the last bit and seven times as quickly for short signals.
-    exact = [(finite.size - 1) * share for share in (0.005, 0.995)]
-    neighbours = [(int(place), min(int(place) + 1, finite.size - 1)) for place in exact]
-    finite = np.partition(finite, sorted({place for pair in neighbours for place in pair}))
+    # The same bits as from np.percentile, seven times as quickly for short signals.
+    ranks = [(finite.size - 1) * share for share in (0.005, 0.995)]
+    neighbours = [(int(rank), min(int(rank) + 1, finite.size - 1)) for rank in ranks]
+    finite = np.partition(finite, sorted({index for pair in neighbours for index in pair}))
     low, high = (
-        _between(float(finite[a]), float(finite[b]), float(finite[b] - finite[a]), place - a)
-        for place, (a, b) in zip(exact, neighbours, strict=True)
+        _interpolate(float(finite[a]), float(finite[b]), float(finite[b] - finite[a]), rank - a)
+        for rank, (a, b) in zip(ranks, neighbours, strict=True)
     )
     if high > low:
         return low, high
@@ -160,5 +160,6 @@ def value_range(values: Tensor) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
-def _between(a: float, b: float, difference: float, share: float) -> float:
+def _interpolate(a: float, b: float, difference: float, share: float) -> float:
+    """Interpolate between two values as numpy does; ``difference`` is ``b - a`` in their format."""
     return a + difference * share if share < 0.5 else b - difference * (1 - share)

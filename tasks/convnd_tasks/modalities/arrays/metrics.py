@@ -21,23 +21,25 @@ if TYPE_CHECKING:
 
 __all__ = ["distribution_distance", "measure_all", "spectrum_distance"]
 
-_BINS = 32  # of frequencies, at most
+_MAX_BINS = 32  # of frequencies
 _QUANTILES = 1001
-_FLOOR = 1e-12  # power below which decibels say nothing
+_FLOOR = 1e-12  # power that is added to every bin, so that decibels of silence are finite
 
 
 def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Measure]:
-    """Measure a stylised array: against the content sample by sample, against the style as a whole.
+    """Measure a stylised array.
 
-    Channels are measured separately, and each figure is the mean over channels. The style may have
-    other units, so the range between the 0.5th and 99.5th percentile is mapped to ``[0, 1]`` in
-    content and style before they are compared. Gaps (NaN) do not count. A content of another size
-    than the result is resized to it, and the measures say so.
+    The result is compared with the content sample by sample, and with the style by spectra and
+    distributions. Channels are measured separately, and each measure is the mean over channels. The
+    style may have other units, so the range between the 0.5th and 99.5th percentile is mapped to
+    ``[0, 1]`` in content and style before they are compared. Gaps (NaN) do not count. A content of
+    another size than the result is resized to it, and the measures say so.
 
     Args:
         content: ``(1, C, *S)``.
         result: ``(1, C, *S')``.
-        styles: ``(1, C, *S_i)``, or one channel that serves all. Distances are averaged over them.
+        styles: ``(1, C, *S_i)``, or with one channel that serves all; distances are averaged over
+            them.
 
     Raises:
         InputFileError: the arrays have other axes or channels, or nothing is finite.
@@ -47,7 +49,7 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
     content_values = content.values[0].detach().cpu().double()
     resized = ""
     if content.shape != result.shape:
-        content_values = _resized(content_values, result.shape)
+        content_values = _resize(content_values, result.shape)
         resized = "; the content is resized to " + "x".join(map(str, result.shape))
     common = content_values.isfinite() & result_values.isfinite()
     names = result.channels
@@ -76,14 +78,14 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
     if styles:
         low, high = value_range(content.values)
         pair = (result_values - low) / (high - low), (content_values - low) / (high - low)
-        measures += _against_styles(names, pair, styles)
+        measures += _style_measures(names, pair, styles)
     return measures
 
 
-def _against_styles(
+def _style_measures(
     names: Sequence[str], pair: tuple[Tensor, Tensor], styles: Sequence[Grid]
 ) -> list[Measure]:
-    """The distances of result and content to the styles."""
+    """Measure the distances of result and content from the styles."""
     references = []
     for style in styles:
         low, high = value_range(style.values)
@@ -128,15 +130,15 @@ def _against_styles(
 
 
 def spectrum_distance(one: Tensor, other: Tensor) -> float:
-    """RMS difference of the power spectra of two fields along each axis, in dB.
+    """Compute the RMS difference of the power spectra of two fields along each axis, in dB.
 
     Along an axis, the power of each frequency is the mean over all lines in its direction, after a
     Hann window; frequencies, in cycles per sample, are averaged in at most 32 equal bins. The
-    constant part does not count, and gaps are filled with the mean.
+    mean does not count, and gaps are filled with it.
 
     Args:
         one: ``(*S)``.
-        other: ``(*S')``, as many axes.
+        other: ``(*S')``, with the same number of axes.
 
     Returns:
         The root of the mean square over all bins of all axes that are longer than 3 samples in
@@ -149,7 +151,7 @@ def spectrum_distance(one: Tensor, other: Tensor) -> float:
     """
     differences = []
     for axis, extents in enumerate(zip(one.shape, other.shape, strict=True)):
-        bins = min(_BINS, min(extents) // 2 - 1)
+        bins = min(_MAX_BINS, min(extents) // 2 - 1)
         if bins > 0:
             first, second = (_axis_spectrum(values, axis, bins) for values in (one, other))
             differences.append((first - second).square())
@@ -157,11 +159,11 @@ def spectrum_distance(one: Tensor, other: Tensor) -> float:
 
 
 def distribution_distance(one: Tensor, other: Tensor) -> float:
-    """Wasserstein-1 distance of the finite values of two fields, in their unit.
+    """Compute the Wasserstein-1 distance of the finite values of two fields, in their unit.
 
     Args:
-        one: any shape.
-        other: any shape.
+        one: field of any shape.
+        other: field of any shape.
 
     >>> import torch
     >>> round(distribution_distance(torch.arange(9.0), torch.arange(9.0) + 2), 6)
@@ -189,10 +191,10 @@ def _quantiles(values: Tensor) -> Tensor:
     if values.numel() == 0:
         return torch.full((_QUANTILES,), math.nan, dtype=torch.float64)
     ordered = values.double().sort().values
-    places = torch.linspace(0, len(ordered) - 1, _QUANTILES, dtype=torch.float64)
-    low = places.long()
+    ranks = torch.linspace(0, len(ordered) - 1, _QUANTILES, dtype=torch.float64)
+    low = ranks.long()
     high = (low + 1).clamp_max(len(ordered) - 1)
-    return ordered[low].lerp(ordered[high], places - low)
+    return ordered[low].lerp(ordered[high], ranks - low)
 
 
 def _correlation(one: Tensor, other: Tensor) -> float:
@@ -205,8 +207,8 @@ def _rms(values: Tensor) -> float:
     return values.square().mean().sqrt().item()  # NaN of no values
 
 
-def _resized(values: Tensor, size: Sequence[int]) -> Tensor:
-    """Another size; gaps stay gaps."""
+def _resize(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize ``(C, *S)``; gaps stay gaps."""
     gaps = ~values.isfinite()
     if not bool(gaps.any()):
         return resize_nd(values[None], size, mode="linear")[0]

@@ -17,7 +17,7 @@ __all__ = ["Arrays"]
 
 
 class Arrays(GridModality):
-    """Arrays of any number of axes, whose channels are independent."""
+    """Arrays of any number of axes, whose channels are independent fields."""
 
     name: ClassVar[str] = "arrays"
     figure_caption: ClassVar[str] = (
@@ -25,11 +25,11 @@ class Arrays(GridModality):
     )
 
     def encode(self, inputs: TransferInputs) -> PreparedInputs:
-        """See `GridModality.encode`."""
+        """Encode the inputs, see `GridModality.encode`."""
         return codec.prepare(inputs, self.options)
 
     def metrics(self, inputs: TransferInputs, result: Any) -> list[Measure]:
-        """See `Modality.metrics`."""
+        """Measure a result, see `Modality.metrics`."""
         from convnd_tasks.modalities.arrays.metrics import measure_all
 
         return measure_all(inputs.compared_content(), result, inputs.styles)

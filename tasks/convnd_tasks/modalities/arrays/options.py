@@ -22,7 +22,14 @@ class ArrayOptions(TransferOptions):
 
     @classmethod
     def for_dim(cls, spatial_dims: int, **given: Any) -> Self:
-        """Options for a number of axes: from three on, VGG-19 and 100 steps would take minutes."""
-        cheaper = {"backbone": "compact", "steps": 40} if spatial_dims > 2 else {}
-        chosen = {name: value for name, value in given.items() if value is not None}
-        return super().for_dim(spatial_dims, **{**cheaper, **chosen})
+        """Make the options for a number of axes.
+
+        From three axes on, the defaults are cheaper: VGG-19 and 100 steps would take minutes.
+
+        Args:
+            spatial_dims: number of spatial axes.
+            given: values of options; None is the default.
+        """
+        defaults = {"backbone": "compact", "steps": 40} if spatial_dims > 2 else {}
+        values = {name: value for name, value in given.items() if value is not None}
+        return super().for_dim(spatial_dims, **{**defaults, **values})

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from convnd.errors import InputFileError
-from convnd_tasks.modalities.base import SMALLEST, PreparedInputs, TransferInputs
+from convnd_tasks.modalities.base import MIN_EXTENT, PreparedInputs, TransferInputs
 from convnd_tasks.modalities.images.hidden import visible_weight
 from convnd_tasks.modalities.images.options import ImageOptions
 
@@ -35,8 +35,8 @@ def prepare(inputs: TransferInputs, options: ImageOptions) -> PreparedInputs:
     Colours outside sRGB are clamped, since the networks were not trained with them.
 
     Args:
-        inputs: grids ``(1, 3, H, W)``, of any size; pixels that are hidden have been filled.
-        options: reads ``colors``, ``size`` and ``style_weights``.
+        inputs: grids ``(1, 3, H, W)`` of any size, with the colours of hidden pixels replaced.
+        options: options, of which ``colors``, ``size`` and ``style_weights`` are used.
 
     Raises:
         InputFileError: a picture is too small, or too thin at this size.
@@ -58,7 +58,7 @@ def prepare(inputs: TransferInputs, options: ImageOptions) -> PreparedInputs:
 
     def decode(result: Tensor) -> Grid:
         if content is None or values is None:
-            # Exactly the style's colours: grey stays grey, which no network asks for.
+            # No loss holds the colours exactly, so that a grey style would give a tinted texture.
             targets = pooled_moments(moments, options.style_weights)
             return inputs.styles[0].with_values(match_colors(result, targets))
         if options.colors == "luminance":
@@ -82,13 +82,14 @@ def prepare(inputs: TransferInputs, options: ImageOptions) -> PreparedInputs:
 
 
 def _result_size(inputs: TransferInputs, options: ImageOptions) -> tuple[int, ...]:
+    """Height and width of the result; checks that no picture is too small."""
     from convnd.transfer.scales import fit_size
 
     for _, grid, label in inputs.labelled():
-        if min(grid.shape) < SMALLEST:
+        if min(grid.shape) < MIN_EXTENT:
             raise InputFileError(
                 label,
-                expected=f"a picture of at least {SMALLEST}x{SMALLEST} pixels",
+                expected=f"a picture of at least {MIN_EXTENT}x{MIN_EXTENT} pixels",
                 got=f"{grid.shape[1]}x{grid.shape[0]}",
                 remedy="use a larger one",
             )
@@ -96,10 +97,10 @@ def _result_size(inputs: TransferInputs, options: ImageOptions) -> tuple[int, ..
         size: tuple[int, ...] = (options.size or ImageOptions.size,) * 2
     else:
         size = fit_size(inputs.content.shape, options.size)
-    if min(size) < SMALLEST:
+    if min(size) < MIN_EXTENT:
         raise InputFileError(
             "result",
-            expected=f"at least {SMALLEST} pixels along each side",
+            expected=f"at least {MIN_EXTENT} pixels along each side",
             got=f"{size[1]}x{size[0]} at --size {options.size}",
             remedy="use a larger --size, or crop",
         )
@@ -114,11 +115,11 @@ class Moments(NamedTuple):
 
 
 def color_moments(picture: Tensor, weight: Tensor | None = None) -> Moments:
-    """Mean and covariance of colours.
+    """Compute mean and covariance of the colours of a picture.
 
     Args:
         picture: ``(1, 3, *S)``.
-        weight: ``(1, 1, *S)`` of the pixels, for example their opacity; None is 1 everywhere.
+        weight: weight of each pixel ``(1, 1, *S)``, for example its opacity; None is 1.
     """
     import torch
 
@@ -131,11 +132,11 @@ def color_moments(picture: Tensor, weight: Tensor | None = None) -> Moments:
 
 
 def pooled_moments(moments: Sequence[Moments], weights: Sequence[float] = ()) -> Moments:
-    """Mean and covariance of the colours of several pictures together.
+    """Compute mean and covariance of the colours of several pictures together.
 
     Args:
-        moments: of each picture.
-        weights: one for each; empty weighs all alike.
+        moments: moments of each picture.
+        weights: weight of each picture; empty weights them equally.
     """
     import torch
 
@@ -152,12 +153,13 @@ def match_colors(picture: Tensor, reference: Moments, moments: Moments | None = 
 
     .. math:: x' = \Sigma_r^{1/2} \Sigma_x^{-1/2} (x - \mu_x) + \mu_r
 
-    Gatys et al. (2016), "Preserving color in neural artistic style transfer", with symmetric
-    square roots; of all linear maps that do this, one close to the least change.
+    with the mean :math:`\mu` and the covariance :math:`\Sigma` of picture and reference (Gatys et
+    al., 2016, "Preserving color in neural artistic style transfer"). Square roots are symmetric,
+    which changes colours nearly as little as a linear map with these moments can.
 
     Args:
         picture: ``(1, 3, *S)``.
-        reference: moments that the result has, see `color_moments`.
+        reference: moments that the result gets, see `color_moments`.
         moments: moments of the picture; None computes them.
 
     Returns:
@@ -188,11 +190,11 @@ def match_colors(picture: Tensor, reference: Moments, moments: Moments | None = 
 def keep_luminance_only(values: Tensor, reference: Tensor) -> Tensor:
     """Combine the luminance of one picture with the chrominance of another.
 
-    Luminance is the luma of BT.601; chrominance what a colour differs from its luma by.
+    Luminance is the luma of BT.601, and chrominance is the difference of a colour from its luma.
 
     Args:
-        values: ``(1, 3, H, W)``, gives the luminance.
-        reference: ``(1, 3, H', W')``, gives the chrominance; resized when needed.
+        values: picture whose luminance is kept, ``(1, 3, H, W)``.
+        reference: picture whose chrominance is kept, ``(1, 3, H', W')``; resized if necessary.
 
     Returns:
         ``(1, 3, H, W)``, not clamped.

@@ -22,57 +22,57 @@ STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 CONTENT_LAYER = "relu4_2"
 """The layer whose features are the content, as in Gatys et al. (2016)."""
 
-_CROP = 2**19  # pixels that are computed at once, in about 1 GB
+_MAX_CROP = 2**19  # pixels that are computed at once, in about 1 GB
 
 
 def content_and_style(
     result: Tensor, content: Tensor, opacity: Tensor
 ) -> tuple[float, dict[str, Tensor]]:
-    r"""The relative content energy of a result, and the Gram matrices of result and content.
+    r"""Compute the relative content energy of a result, and the Gram matrices of both pictures.
 
     .. math:: E = \frac{\sum_p w_p \lVert F_p(G) - F_p(C) \rVert^2}
         {\sum_p w_p \lVert F_p(C) \rVert^2}
 
-    over the positions :math:`p` of `CONTENT_LAYER`, which :math:`w` weighs by their opacity.
+    over the positions :math:`p` of `CONTENT_LAYER` with their opacity :math:`w`.
 
     Args:
         result: ``(1, 3, H, W)`` in ``[0, 1]``.
-        content: of the same size.
+        content: picture of the same size.
         opacity: ``(1, 1, H, W)``.
 
     Returns:
-        The energy, NaN if the content has no features; and for each of `STYLE_LAYERS` the mean
-        Gram matrices ``(2, C, C)``, see `mean_grams`.
+        The energy, NaN if the content has no features; and the mean Gram matrices of result and
+        content, ``(2, C, C)`` for each of `STYLE_LAYERS`, see `mean_grams`.
     """
     pictures = torch.cat([torch.cat([result, content]), opacity.expand(2, 1, -1, -1)], 1)
     sums = _sums(pictures, (*STYLE_LAYERS, CONTENT_LAYER))
     change, power = sums.pop(CONTENT_LAYER)[0].diagonal().tolist()
-    return (change / power if power > 0 else math.nan), _normalized(sums)
+    return (change / power if power > 0 else math.nan), _normalize(sums)
 
 
 def mean_grams(picture: Tensor, opacity: Tensor) -> dict[str, Tensor]:
-    r"""Gram matrices of the features of a picture, averaged over positions.
+    r"""Compute the Gram matrices of a picture's features, averaged over positions.
 
     .. math:: G_{kk'} = \sum_p w_p\, a_{pk}\, a_{pk'} \Big/ \sum_p w_p
 
     Args:
         picture: ``(1, 3, H, W)`` in ``[0, 1]``.
-        opacity: ``(1, 1, H, W)``, the weights :math:`w`, averaged onto each layer's positions.
+        opacity: weights :math:`w`, ``(1, 1, H, W)``, which are averaged to each layer's positions.
 
     Returns:
         ``(1, C, C)`` for each of `STYLE_LAYERS`.
     """
-    return _normalized(_sums(torch.cat([picture, opacity], 1), STYLE_LAYERS))
+    return _normalize(_sums(torch.cat([picture, opacity], 1), STYLE_LAYERS))
 
 
 def style_distances(grams: dict[str, Tensor], targets: Sequence[dict[str, Tensor]]) -> list[float]:
-    r"""Relative distances of Gram matrices to the mean of the styles', for each layer.
+    r"""Compute the relative distance of Gram matrices to the mean of the styles', for each layer.
 
     .. math:: \lVert G - \bar G(S) \rVert_F^2 \big/ \lVert \bar G(S) \rVert_F^2
 
     Args:
-        grams: ``(1, C, C)`` of each layer.
-        targets: the same for each style.
+        grams: Gram matrix ``(1, C, C)`` of each layer.
+        targets: Gram matrices of each style, by layer.
     """
     distances = []
     for layer in STYLE_LAYERS:
@@ -89,11 +89,11 @@ def _network() -> VGG:
 
 
 def _sums(pictures: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-    """Sums of products of features over positions, tile by tile.
+    """Add up products of features over positions, tile by tile.
 
-    Each position is multiplied by the root of its opacity, which is also appended as a channel, so
-    that the last entry of a Gram matrix is the sum of opacities. The content layer has two channels
-    instead: the norms of the difference of the two pictures and of the second one.
+    Each position is multiplied by the root of its opacity. The root is also appended as a channel,
+    so that the last entry of a Gram matrix is the sum of opacities. The content layer has two
+    channels instead: the norm of the difference of the two pictures, and that of the second one.
     """
     network = _network()
     device = next(network.parameters()).device
@@ -111,14 +111,14 @@ def _sums(pictures: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
                 weighted[name] = torch.cat([layer * root, root], 1)
         return weighted
 
-    tiler = Tiler(fits=lambda crop, _: math.prod(crop) <= _CROP)
+    tiler = Tiler(fits=lambda crop, _: math.prod(crop) <= _MAX_CROP)
     tiling = tiler.make_tiling(network, layers, pictures.shape[2:])
     statistics = {name: GramStatistic() for name in layers}
     sums = tiled_sums(features, pictures, tiling, statistics)
     return {name: layer.total.double().cpu() for name, layer in sums.items()}
 
 
-def _normalized(sums: dict[str, Tensor]) -> dict[str, Tensor]:
+def _normalize(sums: dict[str, Tensor]) -> dict[str, Tensor]:
     return {
         name: total[:, :-1, :-1] / total[:, -1:, -1:].clamp_min(1e-12)
         for name, total in sums.items()

@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 __all__ = ["fill_hidden", "fill_hidden_pixels", "mask_by_opacity", "visible_weight"]
 
-_HIDDEN = 0.5 / 255
-"""Opacity below which a pixel is hidden: that of any code of 8 bits is seen."""
+_MIN_OPACITY = 0.5 / 255
+"""Opacity below which a pixel counts as hidden: every nonzero opacity of 8 bits is above it."""
 
-_ROUNDS = 64  # each at least doubles the reach of what is known
+_MAX_ROUNDS = 64  # each round at least doubles the distance to which colours are known
 
 
 def fill_hidden_pixels(grid: Grid, label: str) -> Grid:
     """Replace the colours of transparent pixels by mirror images of visible ones.
 
     A hidden pixel gets the colour of the visible pixel on the other side of the edge, at the same
-    distance, so that features and statistics are those of the visible texture. The result does not
-    depend on hidden colours.
+    distance from it, so that features and statistics are those of the visible texture. The result
+    does not depend on hidden colours.
 
     Args:
-        grid: a picture.
-        label: role and name, for messages.
+        grid: the picture.
+        label: role and name of the picture, for messages.
 
     Returns:
         The grid itself if all of it is visible.
@@ -40,7 +40,7 @@ def fill_hidden_pixels(grid: Grid, label: str) -> Grid:
     Raises:
         InputFileError: no pixel is visible.
     """
-    hidden = _hidden(grid)
+    hidden = _hidden_pixels(grid)
     if hidden is None:
         return grid
     if bool(hidden.all()):
@@ -54,11 +54,11 @@ def fill_hidden_pixels(grid: Grid, label: str) -> Grid:
 
 
 def fill_hidden(values: Tensor, hidden: NDArray[Any]) -> Tensor:
-    """See `fill_hidden_pixels`.
+    """Replace the values of hidden pixels by mirror images of visible ones.
 
     Args:
         values: ``(1, C, H, W)``.
-        hidden: ``(H, W)``, bool, not everywhere true.
+        hidden: mask of the hidden pixels ``(H, W)``, not true everywhere.
 
     >>> import numpy as np, torch
     >>> row = torch.tensor([[[[1.0, 2.0, 3.0, 9.0, 9.0]]]])
@@ -73,7 +73,7 @@ def fill_hidden(values: Tensor, hidden: NDArray[Any]) -> Tensor:
 
 
 def visible_weight(grid: Grid) -> Tensor | None:
-    """Opacity of each pixel, ``(1, 1, H, W)``; None if all are opaque."""
+    """Return the opacity of each pixel, ``(1, 1, H, W)``; None if all are opaque."""
     from convnd.io.images.formats import opacity
 
     alpha = opacity(grid)
@@ -81,7 +81,7 @@ def visible_weight(grid: Grid) -> Tensor | None:
 
 
 def mask_by_opacity(grid: Grid) -> Grid:
-    """A mask that is 0 where its picture is transparent."""
+    """Set a mask to 0 where its picture is transparent."""
     alpha = visible_weight(grid)
     if alpha is None:
         return grid
@@ -89,41 +89,42 @@ def mask_by_opacity(grid: Grid) -> Grid:
     return dataclasses.replace(grid, values=grid.values * alpha, header=header)
 
 
-def _hidden(grid: Grid) -> NDArray[Any] | None:
+def _hidden_pixels(grid: Grid) -> NDArray[Any] | None:
+    """Mask of the hidden pixels ``(H, W)``; None if there are none."""
     alpha = visible_weight(grid)
     if alpha is None:
         return None
-    hidden: NDArray[Any] = (alpha[0, 0] < _HIDDEN).numpy()
+    hidden: NDArray[Any] = (alpha[0, 0] < _MIN_OPACITY).numpy()
     return hidden if hidden.any() else None
 
 
 def _sources(hidden: NDArray[Any]) -> NDArray[Any]:
-    """Index of the visible pixel that each pixel gets its colour from, ``(H · W,)``."""
+    """Find the visible pixel that each pixel gets its colour from; indices ``(H · W,)``."""
     import numpy as np
 
     height, width = hidden.shape
     sources = np.arange(height * width, dtype=np.int32)
     unknown = hidden.copy()
-    for _ in range(_ROUNDS):
-        places = np.flatnonzero(unknown).astype(np.int32)
-        if places.size == 0:
+    for _ in range(_MAX_ROUNDS):
+        pixels = np.flatnonzero(unknown).astype(np.int32)
+        if pixels.size == 0:
             break
         nearest = _nearest_known(unknown)
-        (y, x), (near_y, near_x) = np.divmod(places, width), np.divmod(nearest, width)
+        (y, x), (near_y, near_x) = np.divmod(pixels, width), np.divmod(nearest, width)
         # Mirrored at the edge between the known pixel and its unknown neighbour.
         y, x = 2 * near_y - y + np.sign(y - near_y), 2 * near_x - x + np.sign(x - near_x)
         is_inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         mirror = y[is_inside] * width + x[is_inside]
         is_inside[is_inside] = ~unknown.flat[mirror]
-        sources[places[is_inside]] = sources[y[is_inside] * width + x[is_inside]]
-        unknown.flat[places[is_inside]] = False
+        sources[pixels[is_inside]] = sources[y[is_inside] * width + x[is_inside]]
+        unknown.flat[pixels[is_inside]] = False
     if unknown.any():
         sources[unknown.ravel()] = sources[_nearest_known(unknown)]
     return sources
 
 
 def _nearest_known(unknown: NDArray[Any]) -> NDArray[Any]:
-    """Index of the nearest known pixel, for each unknown one."""
+    """Find the nearest known pixel of each unknown one; indices."""
     import cv2
     import numpy as np
 
@@ -131,7 +132,7 @@ def _nearest_known(unknown: NDArray[Any]) -> NDArray[Any]:
         unknown.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
     known = np.flatnonzero(~unknown).astype(np.int32)
-    places = np.zeros(labels.max() + 1, np.int32)
-    places[labels.flat[known]] = known
-    nearest: NDArray[Any] = places[labels[unknown]]
+    pixel_of_label = np.zeros(labels.max() + 1, np.int32)
+    pixel_of_label[labels.flat[known]] = known
+    nearest: NDArray[Any] = pixel_of_label[labels[unknown]]
     return nearest

@@ -1,4 +1,4 @@
-"""Measures of a stylised picture: what it keeps of the content, and what it takes from the style.
+"""Measures of a stylised picture against its content and its styles.
 
 Sources: style and content energy after Gatys et al. (2016), "Image style transfer using
 convolutional neural networks"; structural similarity after Wang et al. (2004); colours in CIELAB
@@ -19,7 +19,7 @@ from convnd.errors import InputFileError
 from convnd.io.images.formats import opacity
 from convnd.nn import resize_nd
 from convnd.transfer.scales import compared_style_size
-from convnd_tasks.modalities.base import SMALLEST
+from convnd_tasks.modalities.base import MIN_EXTENT
 from convnd_tasks.modalities.images import features, similarity
 from convnd_tasks.modalities.metrics import Measure
 
@@ -30,6 +30,8 @@ __all__ = ["measure_all"]
 
 
 class _Picture(NamedTuple):
+    """Values of a picture, and the opacity of its pixels."""
+
     values: Tensor  # (1, 3, H, W)
     opacity: Tensor  # (1, 1, H, W)
 
@@ -42,20 +44,20 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
 
     Args:
         content: ``(1, 3, H, W)`` in ``[0, 1]``, or one channel of grey.
-        result: the same, of any size.
-        styles: the same, of any size. Several are compared with as one, of their mean Gram matrix;
-            distances of colours are averaged over them.
+        result: picture of the same kind, of any size.
+        styles: pictures of the same kind, of any size. The style energy compares with the mean of
+            their Gram matrices; distances of colours are averaged over them.
 
     Raises:
         InputFileError: a picture is too small, has other channels, has values that are not finite,
             or is transparent everywhere.
         DependencyError: the package with the weights of VGG-19 is missing.
     """
-    result_picture = _opened(result, "result")
-    content_picture = _opened(content, "content")
+    result_picture = _to_picture(result, "result")
+    content_picture = _to_picture(content, "content")
     resized = ""
     if content.shape != result.shape:
-        content_picture = _resized(content_picture, result.shape)
+        content_picture = _resize(content_picture, result.shape)
         resized = "; the content is resized to {1}x{0}".format(*result.shape)
     visible = torch.minimum(content_picture.opacity, result_picture.opacity)
     if not bool((visible > 0).any()):
@@ -66,9 +68,10 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
             remedy="give files that belong together",
         )
     content_picture, result_picture = (
-        _filled(picture, content_picture, visible) for picture in (content_picture, result_picture)
+        _fill_transparent(picture, content_picture, visible)
+        for picture in (content_picture, result_picture)
     )
-    references = [_opened(style, "style") for style in styles]
+    references = [_to_picture(style, "style") for style in styles]
     content_energy, grams = features.content_and_style(
         result_picture.values, content_picture.values, visible
     )
@@ -81,7 +84,7 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
             meaning="squared change of VGG-19's features (relu4_2), relative to the content's"
             + resized,
         ),
-        *_against_content(content_picture, result_picture, resized),
+        *_content_measures(content_picture, result_picture, resized),
     ]
     if references:
         measures.insert(0, _style_energy(grams, references, result.shape))
@@ -89,10 +92,11 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
     return measures
 
 
-def _against_content(content: _Picture, result: _Picture, resized: str) -> list[Measure]:
+def _content_measures(content: _Picture, result: _Picture, resized: str) -> list[Measure]:
+    """Compare a result with its content; ``resized`` is appended to the explanations."""
     pictures = content.values, result.values, result.opacity
     border = similarity.border_change(*pictures)
-    figures = [
+    measures = [
         (
             Measure("ssim", similarity.structural_similarity(*pictures)),
             "higher",
@@ -116,7 +120,7 @@ def _against_content(content: _Picture, result: _Picture, resized: str) -> list[
     ]
     return [
         dataclasses.replace(measure, better=better, against="content", meaning=meaning + resized)
-        for measure, better, meaning in figures
+        for measure, better, meaning in measures
     ]
 
 
@@ -127,7 +131,7 @@ def _style_energy(
     targets = []
     for style in styles:
         extent = compared_style_size(style.values.shape[2:], size, shortest=shortest)
-        targets.append(features.mean_grams(*_resized(style, extent)))
+        targets.append(features.mean_grams(*_resize(style, extent)))
     after, before = (
         features.style_distances({name: gram[index] for name, gram in grams.items()}, targets)
         for index in (slice(0, 1), slice(1, 2))
@@ -166,12 +170,13 @@ def _color_distribution(content: _Picture, result: _Picture, styles: Sequence[_P
     )
 
 
-def _opened(grid: Grid, role: str) -> _Picture:
+def _to_picture(grid: Grid, role: str) -> _Picture:
+    """Check a grid, and take its colours and its opacity."""
     values = grid.values.detach().cpu().float()
-    if values.shape[1] not in (1, 3) or min(grid.shape) < SMALLEST:
+    if values.shape[1] not in (1, 3) or min(grid.shape) < MIN_EXTENT:
         raise InputFileError(
             f"evaluate: {role}",
-            expected=f"1 or 3 channels of at least {SMALLEST}x{SMALLEST} pixels",
+            expected=f"1 or 3 channels of at least {MIN_EXTENT}x{MIN_EXTENT} pixels",
             got=f"{values.shape[1]} of {grid.shape[1]}x{grid.shape[0]}",
             remedy="give another picture",
         )
@@ -193,16 +198,16 @@ def _opened(grid: Grid, role: str) -> _Picture:
             got="transparent ones only",
             remedy="give another picture",
         )
-    return _filled(picture, picture, alpha)
+    return _fill_transparent(picture, picture, alpha)
 
 
-def _resized(picture: _Picture, size: Sequence[int]) -> _Picture:
+def _resize(picture: _Picture, size: Sequence[int]) -> _Picture:
     values, alpha = (resize_nd(part, size, mode="linear").clamp(0, 1) for part in picture)
     return _Picture(values, alpha)
 
 
-def _filled(picture: _Picture, reference: _Picture, visible: Tensor) -> _Picture:
-    """A picture with the reference's mean colour behind its transparent pixels.
+def _fill_transparent(picture: _Picture, reference: _Picture, visible: Tensor) -> _Picture:
+    """Put the mean colour of a reference behind the transparent pixels of a picture.
 
     Without it, invisible colours would reach visible pixels through the receptive fields of the
     network and the windows of the structural similarity.

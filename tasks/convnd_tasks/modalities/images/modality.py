@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Pictures"]
 
-_ORIGIN = {"exif", "text"}  # entries of the header of a picture
+_METADATA_KEYS = {"exif", "text"}  # entries of a picture's header that --strip removes
 
 
 class Pictures(GridModality):
@@ -28,29 +28,29 @@ class Pictures(GridModality):
 
     name: ClassVar[str] = "pictures"
     unsupported: ClassVar[Mapping[str, str]] = {
-        "inflation": "the networks are networks for pictures"
+        "inflation": "the networks were trained for pictures"
     }
     has_instant_network: ClassVar[bool] = True
     draws_demo_figures: ClassVar[bool] = False  # the result is a picture itself
     options: ImageOptions
 
     def open(self, name: str, role: str, content: Grid | None = None) -> Any:
-        """See `Modality.open`; a mask is 0 where its picture is transparent."""
+        """Read one input, see `Modality.open`; a mask is 0 where its picture is transparent."""
         grid = super().open(name, role, content)
         return mask_by_opacity(grid) if role == "mask" else grid
 
     def encode(self, inputs: TransferInputs) -> PreparedInputs:
-        """See `GridModality.encode`."""
-        return codec.prepare(self._cleaned(inputs), self.options)
+        """Encode the inputs, see `GridModality.encode`."""
+        return codec.prepare(self._clean(inputs), self.options)
 
-    def _cleaned(self, inputs: TransferInputs) -> TransferInputs:
-        """The inputs without colours of hidden pixels, and without what ``strip`` leaves out."""
+    def _clean(self, inputs: TransferInputs) -> TransferInputs:
+        """Replace colours of hidden pixels, and with ``--strip`` remove metadata."""
 
         def clean(grid: Grid, label: str) -> Grid:
             grid = fill_hidden_pixels(grid, label)
             if not self.settings.strip:
                 return grid
-            header = {key: value for key, value in grid.header.items() if key not in _ORIGIN}
+            header = {key: value for key, value in grid.header.items() if key not in _METADATA_KEYS}
             return dataclasses.replace(grid, header=header)
 
         roles: dict[str, list[Grid]] = {"content": [], "style": [], "init": [], "mask": []}
@@ -64,7 +64,7 @@ class Pictures(GridModality):
         )
 
     def metrics(self, inputs: TransferInputs, result: Any) -> list[Measure]:
-        """See `Modality.metrics`."""
+        """Measure a result, see `Modality.metrics`."""
         from convnd_tasks.modalities.images.metrics import measure_all
 
         return measure_all(inputs.compared_content(), result, inputs.styles)

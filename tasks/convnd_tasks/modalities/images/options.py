@@ -14,12 +14,12 @@ from convnd_tasks.modalities.style_network import UNUSED_OPTIONS
 __all__ = ["COLORS", "ImageOptions"]
 
 COLORS = ("style", "luminance", "match")
-"""Where the result's colours come from: the style; the content, by changing luminance only; the
-content, by giving the style the content's colours first."""
+"""Source of the result's colours. ``"style"``: the style. ``"luminance"``: the content, since only
+luminance changes. ``"match"``: the content, since the style gets the content's colours first."""
 
 
 _INSTANT_OPTIONS = {"style_scale", "style_weights", "steps", "init", "seed"}
-"""Options that the network for any style has, unlike the trained ones for one style."""
+"""Options that apply to the network for any style, but not to networks trained for one style."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +30,13 @@ class ImageOptions(TransferOptions):
         colors: one of `COLORS`.
         backbone: see `TransferOptions`. The default leaves no more style and content energy than
             VGG-19 alone with 100 steps, in about 0.7 of its processor time.
-        style_weight: see `TransferOptions`. Colours are cut to ``[0, 1]`` as they are compared, so
-            that less weight gives as much style.
+        style_weight: see `TransferOptions`. Colours are cut to ``[0, 1]`` before they are compared,
+            so that a smaller weight gives as much style.
         steps: see `TransferOptions`; 100 with compact and 15 with VGG-19.
-        instant: whether one pass of a network makes the result; stands for ``init="instant"`` and
-            ``steps=0``. Options of losses and optimisation have no effect then, and are refused.
-        padding: see `TransferOptions`. With zeros, whose grey the style does not have, the
-            outermost pixels become paler than the rest.
+        instant: whether one pass of a network makes the result; the same as ``init="instant"`` and
+            ``steps=0``. Options of losses and optimisation are then refused.
+        padding: see `TransferOptions`. With zeros the outermost pixels become paler than the rest,
+            since zeros stand for a grey that the style does not have.
 
     Raises:
         UsageError: a value is outside its range; the message names option and range.
@@ -51,7 +51,7 @@ class ImageOptions(TransferOptions):
     colors: Annotated[
         str,
         Flag(
-            "Whose colours: style, luminance or match (the last two keep the content's).",
+            "Source of the colours: style, luminance or match (the last two keep the content's).",
             LOOK,
             choices=COLORS,
         ),
@@ -61,7 +61,7 @@ class ImageOptions(TransferOptions):
     instant: Annotated[
         bool,
         Flag(
-            "One pass of a shipped network, in a fraction of a second: the same as --init instant "
+            "One pass of a shipped network, in a fraction of a second; the same as --init instant "
             "--steps 0.",
             WORK,
             modalities=("pictures",),
@@ -92,7 +92,7 @@ class ImageOptions(TransferOptions):
             object.__setattr__(self, name, value)
 
     def _check_instant(self) -> None:
-        """Refuse options of losses and optimisation, which one pass of a network does not have."""
+        """Check that no option of losses or optimisation was given, which one pass does not use."""
         for name, field in type(self).__dataclass_fields__.items():
             is_unused = name in UNUSED_OPTIONS and name not in _INSTANT_OPTIONS
             if is_unused and getattr(self, name) != field.default:

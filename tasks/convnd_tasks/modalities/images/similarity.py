@@ -25,29 +25,30 @@ __all__ = [
     "structural_similarity",
 ]
 
-_SIGMA = 1.5  # px, of the window of Wang et al.
+_SIGMA = 1.5  # px, standard deviation of the window of Wang et al.
 SSIM_WINDOW = 11
 """Pixels along each side of the window of the structural similarity."""
 
-_BORDER, _INSIDE = 2, 8  # px from the edge: the border ends, the ring inside it ends
-_SAMPLES = 2**18  # pixels whose colours are sorted
+_BORDER, _INSIDE = 2, 8  # px from the edge where the border ends, and where the ring inside it ends
+_SAMPLES = 2**18  # largest number of pixels whose colours are sorted
 _QUANTILES = 1001
 
 
 def structural_similarity(one: Tensor, other: Tensor, opacity: Tensor) -> float:
-    r"""Mean structural similarity (SSIM) of the luma of two pictures.
+    r"""Compute the mean structural similarity (SSIM) of the luma of two pictures.
 
     .. math:: \frac{(2\mu_x\mu_y + C_1)(2\sigma_{xy} + C_2)}
         {(\mu_x^2 + \mu_y^2 + C_1)(\sigma_x^2 + \sigma_y^2 + C_2)}
 
-    Wang et al. (2004), "Image quality assessment: from error visibility to structural similarity",
-    with :math:`C_1 = 0.01^2`, :math:`C_2 = 0.03^2` and a Gaussian window of 11x11 pixels,
-    :math:`\sigma = 1.5`, at every place where it lies inside the picture.
+    with means, variances and covariance in a Gaussian window of 11x11 pixels, :math:`\sigma = 1.5`,
+    at every position where it lies inside the picture, :math:`C_1 = 0.01^2` and
+    :math:`C_2 = 0.03^2` (Wang et al., 2004, "Image quality assessment: from error visibility to
+    structural similarity").
 
     Args:
-        one: a picture.
-        other: a picture of the same size.
-        opacity: of the pixel at the centre of each window.
+        one: picture.
+        other: picture of the same size.
+        opacity: opacity of each pixel; that of the centre weighs a window.
 
     Returns:
         From -1 to 1, where 1 is equality; NaN if the window does not fit into the picture.
@@ -78,10 +79,10 @@ def structural_similarity(one: Tensor, other: Tensor, opacity: Tensor) -> float:
 
 
 def srgb_to_lab(values: Tensor) -> Tensor:
-    """Colours in CIELAB (CIE 1976) under the white of sRGB, D65.
+    """Convert colours to CIELAB (CIE 1976) under the white of sRGB, D65.
 
     Args:
-        values: ``(B, 3, *S)``, sRGB (IEC 61966-2-1) in ``[0, 1]``.
+        values: colours in sRGB (IEC 61966-2-1), ``(B, 3, *S)`` in ``[0, 1]``.
 
     Returns:
         ``(B, 3, *S)``: lightness from 0 to 100, and the axes a* and b*.
@@ -109,12 +110,12 @@ def srgb_to_lab(values: Tensor) -> Tensor:
 
 
 def color_difference(one: Tensor, other: Tensor, opacity: Tensor) -> float:
-    """Mean distance of the colours of corresponding pixels in CIELAB (ΔE of CIE 1976).
+    """Average the distance of the colours of corresponding pixels in CIELAB (ΔE of CIE 1976).
 
     Args:
-        one: a picture.
-        other: a picture of the same size.
-        opacity: of each pixel.
+        one: picture.
+        other: picture of the same size.
+        opacity: opacity of each pixel.
     """
     distance = (srgb_to_lab(one) - srgb_to_lab(other)).square().sum(1, keepdim=True).sqrt()
     return _mean(distance, opacity)
@@ -123,24 +124,24 @@ def color_difference(one: Tensor, other: Tensor, opacity: Tensor) -> float:
 def color_distribution_distance(
     one: Tensor, other: Tensor, opacity: Tensor, other_opacity: Tensor
 ) -> float:
-    """Sliced Wasserstein-1 distance of two sets of colours in CIELAB.
+    """Compute the sliced Wasserstein-1 distance of two sets of colours in CIELAB.
 
-    Colours are projected onto 13 directions: the axes of CIELAB and the diagonals of their planes
+    Colours are projected onto 13 directions: the axes of CIELAB, and the diagonals of their planes
     and of the cube. The result is the mean over directions of the distance between the sorted
     projections (Rabin et al., 2011, "Wasserstein barycenter and its application to texture
-    mixing"). Of large pictures every n-th pixel is taken.
+    mixing"). Large pictures are thinned out to every n-th pixel.
 
     Args:
-        one: a picture.
-        other: a picture of any size.
-        opacity: of the pixels of ``one``.
-        other_opacity: of the pixels of ``other``.
+        one: picture.
+        other: picture of any size.
+        opacity: opacity of the pixels of ``one``.
+        other_opacity: opacity of the pixels of ``other``.
 
     Returns:
-        In ΔE.
+        Distance in ΔE.
     """
     signs = itertools.product((-1.0, 0.0, 1.0), repeat=3)
-    # Of each direction and its opposite one is enough.
+    # Opposite directions give the same distance.
     directions = F.normalize(torch.tensor([sign for sign in signs if sign > (0.0, 0.0, 0.0)]))
     first, second = (
         _projection_quantiles(values, weights, directions)
@@ -150,12 +151,12 @@ def color_distribution_distance(
 
 
 def edge_correlation(one: Tensor, other: Tensor, opacity: Tensor) -> float:
-    """Pearson correlation of the magnitudes of the luma's gradient (Sobel) in two pictures.
+    """Compute the Pearson correlation of the luma's gradient magnitudes (Sobel) in two pictures.
 
     Args:
-        one: a picture.
-        other: a picture of the same size.
-        opacity: of each pixel.
+        one: picture.
+        other: picture of the same size.
+        opacity: opacity of each pixel.
 
     Returns:
         From -1 to 1, where 1 means that edges are in the same places and equally strong relative
@@ -178,19 +179,20 @@ def edge_correlation(one: Tensor, other: Tensor, opacity: Tensor) -> float:
 
 
 def border_change(content: Tensor, result: Tensor, opacity: Tensor) -> dict[str, float]:
-    """Ratio of the change of the outermost pixels to the change of those next to them.
+    """Compare the change of the outermost pixels with the change of those next to them.
 
-    The border is the outermost 2 pixels, and the inside the ring from there to 8 pixels. A transfer
-    that treats both alike gives 0.
+    The border is the outermost 2 pixels, and the inside is the ring from there to 8 pixels. The
+    result is 0 if a transfer changes both equally. Paler borders have more lightness and less
+    chroma.
 
     Args:
-        content: a picture.
-        result: a picture of the same size.
-        opacity: of each pixel.
+        content: picture.
+        result: picture of the same size.
+        opacity: opacity of each pixel.
 
     Returns:
-        Change of the border minus change inside of the mean lightness L* and of the mean chroma
-        C* of CIELAB: paler borders have more lightness and less chroma.
+        Mean change of the border minus mean change of the inside, for ``"lightness"`` (L* of
+        CIELAB) and ``"chroma"`` (C*).
 
     >>> import torch
     >>> content = torch.full((1, 3, 32, 32), 0.5)
@@ -227,7 +229,7 @@ def _mean(values: Tensor, weight: Tensor) -> float:
 
 
 def _projection_quantiles(values: Tensor, opacity: Tensor, directions: Tensor) -> Tensor:
-    """Quantiles ``(D, Q)`` of the colours along each direction."""
+    """Compute quantiles ``(D, Q)`` of the colours along each direction."""
     step = -(-opacity.numel() // _SAMPLES)
     weight = opacity.flatten()[::step].double()
     colors = srgb_to_lab(values.flatten(2)[..., ::step])[0]

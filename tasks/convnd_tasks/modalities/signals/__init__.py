@@ -1,1 +1,1 @@
-"""Recordings of one axis: what differs about them in a style transfer, and ECG paper."""
+"""Signals: recordings of one or more leads over time, such as electrocardiograms."""

@@ -1,9 +1,9 @@
-"""Baseline wander: what an electrocardiogram does below 0.5 Hz.
+"""Baseline wander: the part of an electrocardiogram below 0.5 Hz.
 
-There, breathing, sweat and movement show rather than the heart. It belongs to the look of a
-recording; a spectrum of short windows, and features of a network, do not resolve it. So the
-content's baseline is given the style's power before the transfer: octave by octave its amplitudes
-are scaled, and its phases stay.
+It shows breathing, sweat and movement rather than the heart, and belongs to the look of a
+recording. A spectrum of short windows, and features of a network, do not resolve it. So the
+content's baseline gets the style's power before the transfer: its amplitudes are scaled octave by
+octave, and its phases stay.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["HIGHEST", "baseline_rms", "match_baseline"]
+__all__ = ["WANDER_LIMIT", "baseline_rms", "match_baseline"]
 
-HIGHEST = 0.5
+WANDER_LIMIT = 0.5
 """Hz: the upper end of baseline wander (Kligfield et al., 2007, recommend 0.67 Hz for filters)."""
 
 _POOLED_RATE = 16.0  # Hz at which the baseline is computed
-_FEWEST = 4  # coefficients of a band
-_SAME = 1e-3  # relative change of amplitudes that is none
+_MIN_COEFFICIENTS = 4  # of a band
+_TOLERANCE = 1e-3  # relative change of amplitudes below which the content is left as it is
 
 
 def match_baseline(
@@ -41,10 +41,10 @@ def match_baseline(
     around each coefficient.
 
     Args:
-        content: ``(T,)``, without gaps.
-        styles: ``(T_i,)`` each, at the same sampling rate and in the same unit.
+        content: one lead ``(T,)``, without gaps.
+        styles: one lead ``(T_i,)`` of each style, at the same sampling rate and in the same unit.
         rate: samples per second.
-        weights: of the styles' powers; empty weighs all alike.
+        weights: weight of each style's power; empty weights them equally.
 
     Returns:
         ``(T,)``; the content itself if it is shorter than 4 s, or its power is the styles' already.
@@ -53,7 +53,7 @@ def match_baseline(
 
     pooled, pooled_rate = _pool(content, rate)
     spectrum, frequencies = _transform(pooled, pooled_rate)
-    inside = np.flatnonzero((frequencies > 0) & (frequencies < HIGHEST))
+    inside = np.flatnonzero((frequencies > 0) & (frequencies < WANDER_LIMIT))
     style_transforms = [_transform(*_pool(style, rate)) for style in styles]
     shares = np.array(weights or (1.0,) * len(styles)) / sum(weights or (1.0,) * len(styles))
     gains = np.ones(len(spectrum))
@@ -63,7 +63,7 @@ def match_baseline(
         power = _power(spectrum, frequencies, low, high)
         if power > 0 and all(np.isfinite(powers)):
             gains[band] = np.sqrt(np.dot(shares, powers) / power)
-    if np.abs(gains - 1).max() <= _SAME:
+    if np.abs(gains - 1).max() <= _TOLERANCE:
         return content
     count = len(pooled)
     change = np.fft.irfft(spectrum * (gains - 1), 2 * count)[:count]
@@ -73,7 +73,11 @@ def match_baseline(
 
 
 def baseline_rms(signal: NDArray[np.float64], rate: float) -> float:
-    """Compute the RMS amplitude of a lead below 0.5 Hz, without its mean; gaps are bridged.
+    """Compute the RMS amplitude of a lead below 0.5 Hz, without its mean.
+
+    Args:
+        signal: ``(T,)``; gaps are bridged.
+        rate: samples per second.
 
     >>> import numpy as np
     >>> round(baseline_rms(np.sin(2 * np.pi * 0.25 * np.arange(0, 40, 0.01)), 100), 2)
@@ -82,13 +86,13 @@ def baseline_rms(signal: NDArray[np.float64], rate: float) -> float:
     import numpy as np
 
     spectrum, frequencies = _transform(*_pool(interpolate_gaps(signal), rate))
-    inside = (frequencies > 0) & (frequencies < HIGHEST)
+    inside = (frequencies > 0) & (frequencies < WANDER_LIMIT)
     count = 2 * (len(spectrum) - 1)
     return float(np.sqrt(2 * np.square(np.abs(spectrum[inside])).sum()) / count)
 
 
 def _pool(signal: NDArray[np.float64], rate: float) -> tuple[NDArray[np.float64], float]:
-    """Means over blocks of samples, and their rate; the last block may be shorter."""
+    """Average blocks of samples; returns the means and their rate. The last block may be short."""
     import numpy as np
 
     size = max(1, int(rate // _POOLED_RATE))
@@ -109,13 +113,13 @@ def _transform(
 
 
 def _bands(inside: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Octaves of coefficients, with a smallest number in each."""
-    if len(inside) < _FEWEST:
+    """Divide coefficients into octaves of at least `_MIN_COEFFICIENTS`."""
+    if len(inside) < _MIN_COEFFICIENTS:
         return []
     bands = []
     end = len(inside)
     while end:
-        start = end // 2 if end // 2 >= _FEWEST else 0
+        start = end // 2 if end // 2 >= _MIN_COEFFICIENTS else 0
         bands.append(inside[start:end])
         end = start
     return bands
@@ -124,7 +128,7 @@ def _bands(inside: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 def _power(
     spectrum: NDArray[np.complex128], frequencies: NDArray[np.float64], low: float, high: float
 ) -> float:
-    """Power per Hz between two frequencies; NaN if the recording is too short to tell."""
+    """Compute the power per Hz between two frequencies; NaN if the recording is too short."""
     import numpy as np
 
     inside = (frequencies > low) & (frequencies <= high) & (frequencies > 0)

@@ -1,11 +1,11 @@
 """Beats: the morphology of one electrocardiogram in the rhythm of another.
 
-Statistics do not depend on positions, so they do not keep the content's rhythm: a style that beats
-twice as often asks for twice as many beats, and the additional ones appear between those of the
-content. Therefore features are compared with the style in the content's rhythm
-(`warp_to_rhythm`), and a term (`BeatTemplate.term`) asks for the style's mean beat at the
-content's R peaks. Statistics of values, such as the spectrum, are those of the unchanged style,
-because the samples that warping adds between beats do not have all of its noise.
+Statistics do not depend on positions, so they do not keep the content's rhythm. A style that beats
+twice as often would double the beats, and false ones would appear between those of the content.
+Therefore features are compared with the style in the content's rhythm (`warp_to_rhythm`), and a
+loss (`BeatTemplate.term`) draws the style's mean beat at the content's R peaks. Statistics of
+values, such as the spectrum, are those of the unchanged style, because the samples that warping
+adds between beats lack some of its noise.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 __all__ = ["WEIGHT", "BeatTemplate", "extract_beats", "find_peaks", "style_beats", "weighted_mean"]
 
 WEIGHT = 3.0
-"""Default weight of the term of beats."""
+"""Default weight of the loss of beats."""
 
 
 @dataclass(frozen=True)
 class BeatTemplate:
-    """The positions of beats in the result, and the mean beat they should have.
+    """The positions of beats in the result, and the mean beat that they should have.
 
     Args:
-        peaks: samples of the R peaks ``(E,)``, in a result of ``size`` samples.
-        size: samples of the result at its full size.
+        peaks: positions of the R peaks ``(E,)`` in samples of the result at its full size.
+        size: number of samples of the result at its full size.
         target: the mean beat ``(B, C, W)`` at that size.
-        before: samples of the mean beat before the R peak.
-        styles: the styles in the content's rhythm ``(B, C, T_i)`` each.
-        weight: weight of the term.
+        before: number of samples of the mean beat before its R peak.
+        styles: the styles in the content's rhythm, ``(B, C, T_i)`` each.
+        weight: weight of the loss.
     """
 
     peaks: Tensor
@@ -54,10 +54,10 @@ class BeatTemplate:
     weight: float
 
     def term(self, extent: int) -> Term:
-        """Return the term of an objective at a size.
+        """Make the loss of the mean beat for a result of another size.
 
         Args:
-            extent: samples of the iterate.
+            extent: number of samples of the result.
 
         Raises:
             InputFileError: no whole beat lies in the recording.
@@ -65,20 +65,20 @@ class BeatTemplate:
         from convnd.losses import EventLoss, Term
 
         starts, target = self._windows(extent)
-        starts = _whole_windows(starts, target, extent)
+        starts = _check_windows(starts, target.shape[2], extent)
         return Term("beats", self.weight, EventLoss(target, starts[:, None], size=[extent]))
 
     def insert(self, values: Tensor) -> Tensor:
-        """Change values so that their mean beat is the target's; the optimisation starts there.
+        """Give values the target's mean beat, as the starting point of the optimisation.
 
-        The difference of the mean beats is added at every R peak, faded at both ends. Beats that
-        the recording cuts get it as well, though the term does not see them.
+        The difference of the mean beats is added at every R peak, and faded at both ends. Beats
+        that the end of the recording cuts get it too, although the loss does not include them.
 
         Args:
             values: ``(B, C, T)``.
 
         Raises:
-            InputFileError: as `term`.
+            InputFileError: no whole beat lies in the recording.
         """
         import torch
 
@@ -87,7 +87,7 @@ class BeatTemplate:
         extent = values.shape[2]
         starts, target = self._windows(extent)
         width = target.shape[2]
-        mean = mean_event(values, _whole_windows(starts, target, extent)[:, None], [width])
+        mean = mean_event(values, _check_windows(starts, width, extent)[:, None], [width])
         difference = target - mean.to(target)
         edge = torch.linspace(0, torch.pi, max(2, width // 6))
         fade = torch.ones(width)
@@ -101,21 +101,26 @@ class BeatTemplate:
         return changed
 
     def _windows(self, extent: int) -> tuple[Tensor, Tensor]:
-        """First samples of the beats ``(E,)``, and the mean beat ``(B, C, W)``, at a size."""
+        """Scale the first samples of the beats ``(E,)`` and the mean beat ``(B, C, W)``."""
         import torch
 
         from convnd.nn import resize_nd
 
         ratio = extent / self.size
         width = max(2, round(self.target.shape[2] * ratio))
-        # Edges of samples, and with them those of windows, are where they were at every size.
+        # A window covers the same part of the recording at every size.
         starts = ((self.peaks - self.before) * ratio).round().to(torch.int64)
         return starts, resize_nd(self.target, [width], mode="linear", antialias=True)
 
 
-def _whole_windows(starts: Tensor, target: Tensor, extent: int) -> Tensor:
-    """First samples of the windows that lie in the recording."""
-    inside = starts[(starts >= 0) & (starts + target.shape[2] <= extent)]
+def _whole_windows(starts: Tensor, width: int, extent: int) -> Tensor:
+    """Select the windows that lie in a recording, by their first samples."""
+    return starts[(starts >= 0) & (starts + width <= extent)]
+
+
+def _check_windows(starts: Tensor, width: int, extent: int) -> Tensor:
+    """Select the windows that lie in a recording, and check that there are some."""
+    inside = _whole_windows(starts, width, extent)
     if not len(inside):
         raise InputFileError(
             "beats",
@@ -126,8 +131,27 @@ def _whole_windows(starts: Tensor, target: Tensor, extent: int) -> Tensor:
     return inside
 
 
+def _average_beats(
+    values: Tensor, peaks: NDArray[np.int64], before: int, width: int
+) -> Tensor | None:
+    """Average the whole beats around R peaks, ``(B, C, width)``; None if there are none.
+
+    Args:
+        values: ``(B, C, T)``.
+        peaks: R peaks in samples.
+        before: samples of a beat before its R peak.
+        width: samples of a beat.
+    """
+    import torch
+
+    from convnd.losses import mean_event
+
+    starts = _whole_windows(torch.from_numpy(peaks) - before, width, values.shape[2])
+    return mean_event(values, starts[:, None], [width]) if len(starts) else None
+
+
 class _StyleBeats(NamedTuple):
-    """A style in the content's rhythm ``(B, C, T)``, its mean beat, and how many beats it has."""
+    """A style in the content's rhythm ``(B, C, T)``, its mean beat, and its number of beats."""
 
     values: Tensor
     mean: Tensor
@@ -146,20 +170,20 @@ def extract_beats(
 ) -> tuple[BeatTemplate | None, str]:
     """Find the content's R peaks, bring the styles to its rhythm, and average their beats.
 
-    R peaks are those of one lead for all leads, see `rhythm_lead` and `r_peaks`. Leads that are
-    named like something else than an electrocardiogram keep their own rhythm.
+    The R peaks of one lead count for all leads, see `rhythm_lead` and `r_peaks`. Leads that are
+    not of an electrocardiogram, by their names, keep their rhythm.
 
     Args:
         content: ``(K, 1, T)``.
         styles: ``(K, 1, T_i)`` each, at the same sampling rate.
-        names: of the ``K`` leads.
+        names: names of the ``K`` leads.
         rate: samples per second.
-        weights: weight of each style's beat; empty weighs all alike.
-        weight: weight of the term; None is `WEIGHT`, if there are beats, see `are_beats`.
-        labels: of content and styles, for messages; empty is their roles.
+        weights: weight of each style's beat; empty weights them equally.
+        weight: weight of the loss; None is `WEIGHT` if there are beats, see `are_beats`.
+        labels: names of content and styles, for messages; empty is their roles.
 
     Returns:
-        Beats, or None without beats, and a message, or "".
+        The template, or None if there are no beats; and a message, or "".
 
     Raises:
         InputFileError: a recording has less than two R peaks, and a weight is given.
@@ -178,14 +202,14 @@ def extract_beats(
         style_peaks = find_peaks(style_label, style, lead, names, rate, required=required)
         if style_peaks is None:
             message = f"no beats in lead {names[lead]} of {style_label}"
-            return None, f"{message}: its statistics alone count"
+            return None, f"{message}: only its statistics are transferred"
         beats.append(style_beats(style_label, style, style_peaks, peaks, rate))
     target = weighted_mean([beat.mean for beat in beats], weights)
     warped = [beat.values for beat in beats]
     before = round(BEAT[0] * rate)
-    _leave_rhythm(names, content, styles, peaks, before, target, warped)
+    _exclude_other_leads(names, content, styles, peaks, before, target, warped)
     if not required and _has_mean_beat(content, peaks, target, before):
-        return None, f"lead {names[lead]}: the content has the style's mean beat already"
+        return None, f"lead {names[lead]}: the mean beats of content and style are equal"
     weight = WEIGHT if weight is None else weight
     positions = torch.from_numpy(peaks)
     template = BeatTemplate(positions, content.shape[2], target, before, warped, weight)
@@ -197,7 +221,7 @@ def extract_beats(
 
 
 def weighted_mean(beats: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """The weighted mean of beats ``(B, C, W)``; no weights weigh all alike."""
+    """Average beats ``(B, C, W)`` with weights; empty weights them equally."""
     import torch
 
     shares = weights or (1.0,) * len(beats)
@@ -210,29 +234,32 @@ def style_beats(
 ) -> _StyleBeats:
     """Bring a style to the rhythm of R peaks, and average its beats.
 
+    Args:
+        label: name of the style, for messages.
+        style: ``(K, 1, T)``.
+        style_peaks: R peaks of the style in samples.
+        peaks: R peaks of the rhythm in samples.
+        rate: samples per second of both.
+
     Raises:
         InputFileError: no whole beat lies in the style.
     """
     import numpy as np
-    import torch
-
-    from convnd.losses import mean_event
 
     before, width = round(BEAT[0] * rate), round(sum(BEAT) * rate)
     values, positions = warp_to_rhythm(style, style_peaks, np.diff(peaks), rate)
-    starts = torch.from_numpy(positions) - before
-    starts = starts[(starts >= 0) & (starts + width <= values.shape[2])]
-    if not len(starts):
+    mean = _average_beats(values, positions, before, width)
+    if mean is None:
         raise InputFileError(
-            str(label),
+            label,
             expected="a whole beat",
             got="none",
             remedy="use a longer recording, or --beat-weight 0",
         )
-    return _StyleBeats(values, mean_event(values, starts[:, None], [width]), len(style_peaks))
+    return _StyleBeats(values, mean, len(style_peaks))
 
 
-def _leave_rhythm(
+def _exclude_other_leads(
     names: Sequence[str],
     content: Tensor,
     styles: Sequence[Tensor],
@@ -241,22 +268,18 @@ def _leave_rhythm(
     target: Tensor,
     warped: Sequence[Tensor],
 ) -> None:
-    """Exclude leads that are not an electrocardiogram from the beats, in place.
+    """Exclude leads that are not of an electrocardiogram from the beats, in place.
 
-    The target of their mean beat is the content's, and their style keeps its own rhythm.
+    Their target becomes the content's mean beat, and their style keeps its rhythm.
     """
     import torch
-
-    from convnd.losses import mean_event
 
     rows = [row for row, name in enumerate(names) if is_other_lead(name, names)]
     if not rows:
         return
-    width = target.shape[2]
-    starts = torch.from_numpy(peaks) - before
-    starts = starts[(starts >= 0) & (starts + width <= content.shape[2])]
-    if len(starts):
-        target[rows] = mean_event(content, starts[:, None], [width]).to(target)[rows]
+    mean = _average_beats(content, peaks, before, target.shape[2])
+    if mean is not None:
+        target[rows] = mean.to(target)[rows]
     for style, values in zip(styles, warped, strict=True):
         length = style.shape[2]
         positions = torch.arange(values.shape[2]) % max(1, 2 * length - 2)
@@ -267,10 +290,21 @@ def _leave_rhythm(
 def find_peaks(
     label: str, values: Tensor, lead: int, names: Sequence[str], rate: float, *, required: bool
 ) -> NDArray[np.int64] | None:
-    """Find the R peaks of one lead in samples; None if these are not beats and none are required.
+    """Find the R peaks of one lead, in samples.
+
+    Args:
+        label: name of the recording, for messages.
+        values: ``(K, 1, T)``.
+        lead: index of the lead.
+        names: names of the leads, for messages.
+        rate: samples per second.
+        required: whether the user asked for beats.
+
+    Returns:
+        None if the peaks are not beats, see `are_beats`, and beats are not required.
 
     Raises:
-        InputFileError: less than two are found, and beats are required.
+        InputFileError: there are less than two peaks, and beats are required.
     """
     samples = values[lead, 0].double().numpy()
     peaks = r_peaks(samples, rate)
@@ -278,7 +312,7 @@ def find_peaks(
         return peaks if are_beats(samples, peaks, rate) else None
     if len(peaks) < 2:
         raise InputFileError(
-            str(label),
+            label,
             expected=f"at least 2 R peaks in lead {names[lead]}",
             got=len(peaks),
             remedy="use another recording, or --beat-weight 0",
@@ -287,14 +321,8 @@ def find_peaks(
 
 
 def _has_mean_beat(content: Tensor, peaks: NDArray[np.int64], target: Tensor, before: int) -> bool:
-    """Tell whether the mean beat of the content is the target, up to the rounding of float32."""
+    """Whether the mean beat of the content is the target, up to the rounding of float32."""
     import torch
 
-    from convnd.losses import mean_event
-
-    width = target.shape[2]
-    starts = torch.from_numpy(peaks) - before
-    starts = starts[(starts >= 0) & (starts + width <= content.shape[2])]
-    if not len(starts):
-        return False
-    return torch.allclose(mean_event(content, starts[:, None], [width]), target, rtol=0, atol=1e-6)
+    mean = _average_beats(content, peaks, before, target.shape[2])
+    return mean is not None and torch.allclose(mean, target, rtol=0, atol=1e-6)

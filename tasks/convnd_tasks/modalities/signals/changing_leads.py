@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from convnd.errors import InputFileError, UsageError
-from convnd_tasks.modalities.base import SMALLEST, LabelledGrid
+from convnd_tasks.modalities.base import MIN_EXTENT, LabelledGrid
 from convnd_tasks.modalities.signals.leads import independent, lead_key, lead_kind
 from convnd_tasks.modalities.signals.matching import match_leads
 from convnd_tasks.modalities.signals.selection import choose_rate, with_leads
@@ -18,12 +18,12 @@ __all__ = ["LeadChoice", "choose_leads", "matching_grid"]
 
 
 class LeadChoice(NamedTuple):
-    """The independent leads of a recording.
+    """The independent leads of a recording, divided into those that are stylised and the others.
 
     Args:
         changing: indices of the leads that are stylised.
-        unchanged: indices of the others, which pass through.
-        messages: one line for each thing that users should know.
+        unchanged: indices of the other leads.
+        messages: lines for users about leads that do not change.
     """
 
     changing: list[int]
@@ -34,13 +34,13 @@ class LeadChoice(NamedTuple):
 def choose_leads(
     content: LabelledGrid, styles: Sequence[LabelledGrid], pairs: Mapping[str, str]
 ) -> LeadChoice:
-    """Choose the requested independent leads that vary in content and styles.
+    """Choose the leads to stylise: independent ones that vary in content and styles.
 
     Args:
         content: the recording whose leads the result has.
         styles: recordings with leads of these names, or with one lead.
-        pairs: the style's lead for each requested lead, see `lead_pairs`; empty requests all but
-            triggers.
+        pairs: the style's lead for each lead that the user chose, see `lead_pairs`; empty chooses
+            all leads but triggers.
 
     Raises:
         UsageError: a requested lead is not in the content, or follows from other leads.
@@ -75,7 +75,7 @@ def choose_leads(
 
 
 def matching_grid(grid: Grid, names: Sequence[str], pairs: Mapping[str, str]) -> Grid:
-    """Another recording, with these leads in its grid even if they have another rate."""
+    """Bring these leads into the grid of another recording, even if they have another rate."""
     if len(grid.channels) == 1 and not pairs:
         return grid
     return with_leads(grid, [pairs.get(lead_key(name), lead_key(name)) for name in names]) or grid
@@ -84,7 +84,7 @@ def matching_grid(grid: Grid, names: Sequence[str], pairs: Mapping[str, str]) ->
 def _requested_leads(
     content: LabelledGrid, pairs: Mapping[str, str]
 ) -> tuple[list[int], list[str]]:
-    """Return the requested independent leads; without a request, all but an index and triggers."""
+    """Find the independent leads that the user chose, or all but an index and triggers."""
     channels = content.grid.channels
     leads = independent(channels)
     if not pairs:
@@ -102,7 +102,7 @@ def _requested_leads(
 
 
 def _leads_with_values(content: LabelledGrid, leads: list[int]) -> tuple[list[int], list[str]]:
-    """Return the leads that hold neither an index nor triggers, and messages about the others."""
+    """Find the leads with neither an index nor triggers, and make messages about the others."""
     channels = content.grid.channels
     marks = [index for index in leads if lead_kind(channels[index]) == "marks"]
     index = [0] if 0 in leads and _rises_evenly(content.grid) else []
@@ -119,11 +119,11 @@ def _leads_with_values(content: LabelledGrid, leads: list[int]) -> tuple[list[in
 
 
 def _rises_evenly(grid: Grid) -> bool:
-    """Tell whether the first lead of a recording rises evenly, as an index or times do."""
+    """Whether the first lead of a recording rises evenly, as an index or times do."""
     import torch
 
     lead = grid.values[0, 0].double()
-    if len(lead) < SMALLEST or not bool(torch.isfinite(lead).all()):
+    if len(lead) < MIN_EXTENT or not bool(torch.isfinite(lead).all()):
         return False
     step = (lead[-1] - lead[0]) / (len(lead) - 1)
     distance = (lead - lead[0] - step * torch.arange(len(lead))).abs().max()
@@ -132,7 +132,7 @@ def _rises_evenly(grid: Grid) -> bool:
 
 
 def _constant_leads(grid: Grid) -> set[int]:
-    """Indices of the leads whose finite values are all the same, or that have none."""
+    """Find the leads whose finite values are all equal, or that have none; indices."""
     import torch
 
     constant = set()

@@ -1,4 +1,4 @@
-"""Distances of two signals: of their spectra, autocorrelations and amplitudes."""
+"""Distances between the spectra, autocorrelations and amplitudes of two signals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convnd.io.reading import import_optional
-from convnd_tasks.modalities.signals.baseline import HIGHEST
+from convnd_tasks.modalities.signals.baseline import WANDER_LIMIT
 from convnd_tasks.modalities.signals.leads import interpolate_gaps
 
 if TYPE_CHECKING:
@@ -16,22 +16,28 @@ if TYPE_CHECKING:
 __all__ = ["PASSBAND", "amplitude_distance", "autocorrelation_distance", "psd_distance"]
 
 PASSBAND = 0.45
-"""Share of a sampling rate: filters attenuate higher frequencies."""
+"""Share of a sampling rate above which the filters of recorders attenuate frequencies."""
 
 
 def psd_distance(
     signal: NDArray[np.float64],
     reference: NDArray[np.float64],
     rate: float,
-    band: tuple[float, float] = (HIGHEST, float("inf")),
+    band: tuple[float, float] = (WANDER_LIMIT, float("inf")),
 ) -> float:
     """Compute the RMS difference of Welch spectra in dB.
 
     Args:
-        signal: ``(T,)``.
-        reference: ``(T',)`` at the same rate.
+        signal: ``(T,)``; gaps are bridged.
+        reference: ``(T',)``, at the same rate.
         rate: samples per second.
         band: lowest and highest frequency in Hz.
+
+    Returns:
+        NaN if the band holds no frequency.
+
+    Raises:
+        DependencyError: scipy is missing.
     """
     welch = import_optional("scipy.signal", "evaluate").welch
     length = min(len(signal), len(reference), round(2 * rate))
@@ -48,7 +54,13 @@ def psd_distance(
 def autocorrelation_distance(
     signal: NDArray[np.float64], reference: NDArray[np.float64], rate: float
 ) -> float:
-    """Compute the RMS difference of normalised autocorrelations at lags up to 1 s."""
+    """Compute the RMS difference of normalised autocorrelations at lags up to 1 s.
+
+    Args:
+        signal: ``(T,)``; gaps are bridged.
+        reference: ``(T',)``, at the same rate.
+        rate: samples per second.
+    """
     lags = min(round(rate), len(signal) - 1, len(reference) - 1)
     curves = []
     for values in (signal, reference):
@@ -60,7 +72,12 @@ def autocorrelation_distance(
 
 
 def amplitude_distance(signal: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    """Compute the Wasserstein-1 distance of values around their medians, in their unit."""
+    """Compute the Wasserstein-1 distance of values from which the median is subtracted.
+
+    Args:
+        signal: ``(T,)``; gaps do not count.
+        reference: ``(T',)``, in the same unit.
+    """
     levels = np.linspace(0, 1, 1001)
     one, other = (
         np.quantile(values[np.isfinite(values)] - np.nanmedian(values), levels)

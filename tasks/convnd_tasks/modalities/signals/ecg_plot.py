@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["figure", "leads_with_values", "lines_of"]
 
-_BEFORE = 0.8  # s of paper before the traces, for the calibration pulse and names
+_MARGIN_SECONDS = 0.8  # of paper before the traces, for the calibration pulse and names
 _PULSE = (0.2, 1.0)  # s, mV
 _INCH = 25.4  # mm
-_SPEED, _GAIN = 25.0, 10.0  # mm/s, mm/mV: how electrocardiograms are printed
-_LONGEST = 10.0  # s on one sheet
-_MOST = 5000  # samples on one sheet, where time is not known
-_LEADS = 12  # on one sheet
-_WINDOW = 1024  # samples of a spectrum at most: of sounds, two seconds are too fine to be seen
+_SPEED, _GAIN = 25.0, 10.0  # mm/s, mm/mV: the scale on which electrocardiograms are printed
+_MAX_SECONDS = 10.0  # on one sheet
+_MAX_SAMPLES = 5000  # on one sheet, if the sampling rate is unknown
+_MAX_LEADS = 12  # on one sheet
+_MAX_WINDOW = 1024  # samples of a spectrum: of sounds, two seconds give more lines than pixels
 _LIGHT, _HEAVY, _PAPER = "#f6d3d3", "#e8a3a3", "#fffafa"
 _COLORS = {"content": "#555555", "style": "#1f5fa8", "result": "#111111"}
 
@@ -37,7 +37,7 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
 
     Args:
         content: ``(1, C, T)``, or None.
-        style: any leads; by name, or a single one for all.
+        style: ``(1, C_s, T_s)``; leads are matched by name, and a single lead serves all.
         result: ``(1, C, T)``.
 
     Raises:
@@ -47,12 +47,12 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
     import_optional("matplotlib.backends.backend_agg", "paper")
     timed = result.units == ("s",)
     paper = timed and per_millivolt(result) is not None
-    leads = leads_with_values(result)[:_LEADS]
+    leads = leads_with_values(result)[:_MAX_LEADS]
     rows = [(lead, lines_of(lead, content, style, result)) for lead in leads]
     seconds = max(_seconds(result), 1e-9)
-    width = ((min(_LONGEST, seconds) + _BEFORE) * _SPEED if paper else 200.0) / _INCH
+    width = ((min(_MAX_SECONDS, seconds) + _MARGIN_SECONDS) * _SPEED if paper else 200.0) / _INCH
     traces = [
-        [(role, (_part(*line, timed=timed), line[1])) for role, line in lines] for _, lines in rows
+        [(role, (_cut(*line, timed=timed), line[1])) for role, line in lines] for _, lines in rows
     ]
     heights = [_height(lines) if paper else 30.0 * len(lines) for lines in traces]
     left, right, top, bottom = 0.75, 0.35, 0.6, 0.55  # margins in inches
@@ -61,13 +61,13 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
     drawing = matplotlib_figure.Figure(figsize=page, facecolor="white")
     floor = page[1] - top
     for number, ((lead, lines), height) in enumerate(zip(rows, heights, strict=True)):
-        tall = height / _INCH
-        floor -= tall
+        inches = height / _INCH
+        floor -= inches
         last = number == len(rows) - 1
-        axes = _add_axes(drawing, left, floor, width, tall)
-        _traces(axes, lead, traces[number], height, paper=paper, timed=timed, last=last)
-        axes = _add_axes(drawing, left + width + gap, floor + 0.12, spectrum_width, tall - 0.24)
-        _spectra(axes, lines, result, last=last, first=number == 0)
+        axes = _add_axes(drawing, left, floor, width, inches)
+        _draw_traces(axes, lead, traces[number], height, paper=paper, timed=timed, last=last)
+        axes = _add_axes(drawing, left + width + gap, floor + 0.12, spectrum_width, inches - 0.24)
+        _draw_spectra(axes, lines, result, last=last, first=number == 0)
     scale = " · 25 mm/s, 10 mm/mV" if paper else ""
     title = f"{', '.join(role for role, _ in rows[0][1])}, from the top{scale}"
     drawing.text(left / page[0], 1 - 0.3 / page[1], title, fontsize=10, va="center")
@@ -75,15 +75,15 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
 
 
 def _add_axes(drawing: Any, left: float, bottom: float, width: float, height: float) -> Any:
-    """Add axes at a place in inches."""
-    wide, tall = drawing.get_size_inches()
-    return drawing.add_axes((left / wide, bottom / tall, width / wide, height / tall))
+    """Add axes at a position in inches."""
+    x, y = drawing.get_size_inches()
+    return drawing.add_axes((left / x, bottom / y, width / x, height / y))
 
 
 def lines_of(
     lead: str, content: Grid | None, style: Grid, result: Grid
 ) -> list[tuple[str, tuple[NDArray[Any], float]]]:
-    """Return role, values (voltages in mV) and sampling rate of each trace of a lead."""
+    """Collect the traces of a lead: role, values (voltages in mV) and sampling rate of each."""
     lines = []
     for role, grid in (("content", content), ("style", style), ("result", result)):
         if grid is None:
@@ -104,7 +104,7 @@ def lines_of(
 
 
 def leads_with_values(grid: Grid) -> list[str]:
-    """Return the names of the leads that are not gaps alone."""
+    """List the names of the leads that have a value."""
     finite = grid.values[0].isfinite().any(1).tolist()
     return [name for name, has_values in zip(grid.channels, finite, strict=True) if has_values]
 
@@ -113,12 +113,13 @@ def _seconds(grid: Grid) -> float:
     return grid.shape[0] * grid.spacing[0]
 
 
-def _part(values: NDArray[Any], rate: float, *, timed: bool) -> NDArray[Any]:
-    return values[: max(2, round(_LONGEST * rate)) if timed else _MOST]
+def _cut(values: NDArray[Any], rate: float, *, timed: bool) -> NDArray[Any]:
+    """Cut a trace to the length of a sheet."""
+    return values[: max(2, round(_MAX_SECONDS * rate)) if timed else _MAX_SAMPLES]
 
 
 def _reach(line: tuple[NDArray[Any], float]) -> tuple[float, float, float]:
-    """Return the median of a trace, and how far it goes below and above."""
+    """Compute the median of a trace, and its distance from the minimum and to the maximum."""
     import numpy as np
 
     values, _ = line
@@ -130,12 +131,12 @@ def _reach(line: tuple[NDArray[Any], float]) -> tuple[float, float, float]:
 
 
 def _height(lines: list[tuple[str, tuple[NDArray[Any], float]]]) -> float:
-    """Millimetres of paper for the traces of a lead, whole large squares."""
+    """Compute the millimetres of paper for the traces of a lead, in whole large squares."""
     need = sum(sum(_reach(line)[1:]) * _GAIN + 4 for _, line in lines)
     return float(min(max(math.ceil(need / 5) * 5, 20), 150))
 
 
-def _traces(
+def _draw_traces(
     axes: Any,
     lead: str,
     lines: list[tuple[str, tuple[NDArray[Any], float]]],
@@ -145,6 +146,17 @@ def _traces(
     timed: bool,
     last: bool,
 ) -> None:
+    """Draw the traces of a lead below each other.
+
+    Args:
+        axes: matplotlib's axes.
+        lead: name of the lead.
+        lines: role, values and sampling rate of each trace.
+        height: of the axes, in mm.
+        paper: whether to draw ECG paper.
+        timed: whether the sampling rate is known.
+        last: whether this is the lowest lead, which gets the labels of the time axis.
+    """
     import numpy as np
 
     reaches = [_reach(line) for _, line in lines]
@@ -172,8 +184,8 @@ def _traces(
             color=_COLORS[role],
         )
         top = base - low - gap / 2
-    before = _BEFORE if paper else _BEFORE / _LONGEST * end
-    axes.set_xlim(-before, end)
+    margin = _MARGIN_SECONDS if paper else _MARGIN_SECONDS / _MAX_SECONDS * end
+    axes.set_xlim(-margin, end)
     axes.set_ylim(0, room)
     axes.set_ylabel(lead, rotation=0, ha="right", va="center", fontsize=10)
     axes.set_yticks([])
@@ -191,13 +203,13 @@ def _draw_paper(axes: Any, end: float, room: float) -> None:
     axes.set_facecolor(_PAPER)
     for step, color, thick in ((0.04, _LIGHT, 0.3), (0.2, _HEAVY, 0.5)):
         mv = step * _SPEED / _GAIN
-        times = np.arange(-round(_BEFORE / step), math.ceil(end / step) + 1) * step
+        times = np.arange(-round(_MARGIN_SECONDS / step), math.ceil(end / step) + 1) * step
         axes.vlines(times, 0, room, color, linewidth=thick, zorder=0)
         levels = np.arange(0, room + mv, mv)
-        axes.hlines(levels, -_BEFORE, end, color, linewidth=thick, zorder=0)
+        axes.hlines(levels, -_MARGIN_SECONDS, end, color, linewidth=thick, zorder=0)
     foot = (room - _PULSE[1]) / 2
     axes.step(
-        -_BEFORE + 0.05 + np.array([0, 0.05, 0.05 + _PULSE[0], 0.1 + _PULSE[0]]),
+        -_MARGIN_SECONDS + 0.05 + np.array([0, 0.05, 0.05 + _PULSE[0], 0.1 + _PULSE[0]]),
         foot + np.array([0, _PULSE[1], 0, 0]),
         color="black",
         linewidth=0.7,
@@ -205,7 +217,7 @@ def _draw_paper(axes: Any, end: float, room: float) -> None:
     )
 
 
-def _spectra(
+def _draw_spectra(
     axes: Any,
     lines: list[tuple[str, tuple[NDArray[Any], float]]],
     result: Grid,
@@ -213,20 +225,30 @@ def _spectra(
     last: bool,
     first: bool,
 ) -> None:
+    """Draw the power spectra of the traces of a lead, after Welch.
+
+    Args:
+        axes: matplotlib's axes.
+        lines: role, values and sampling rate of each trace.
+        result: the result, whose unit and rate label the axes.
+        last: whether this is the lowest lead, which gets the label of the frequency axis.
+        first: whether this is the uppermost lead, which gets the title and the legend.
+    """
     import numpy as np
 
     timed = result.units == ("s",)
     for role, (values, rate) in lines:
         finite = values[np.isfinite(values)]
-        length = min(len(finite), _WINDOW, max(16, round(2 * rate)) if timed else _WINDOW // 4)
+        window_length = max(16, round(2 * rate)) if timed else _MAX_WINDOW // 4
+        length = min(len(finite), _MAX_WINDOW, window_length)
         if length < 16:
             continue
         window = np.hanning(length)
         starts = range(0, len(finite) - length + 1, max(1, length // 2))
-        # Welch: half-overlapping segments without their mean, under a Hann window.
-        parts = [finite[s : s + length] for s in starts]
+        # Half-overlapping segments without their mean, under a Hann window.
+        segments = [finite[start : start + length] for start in starts]
         power = np.mean(
-            [np.abs(np.fft.rfft((part - part.mean()) * window)) ** 2 for part in parts], axis=0
+            [np.abs(np.fft.rfft((part - part.mean()) * window)) ** 2 for part in segments], axis=0
         )
         density = 2 * power / (rate * (window**2).sum())
         frequencies = np.fft.rfftfreq(length, 1 / rate)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from convnd.errors import InputFileError
 from convnd.io.signals.signal import sampling_rate, value_units
-from convnd_tasks.modalities.base import SMALLEST
+from convnd_tasks.modalities.base import MIN_EXTENT
 from convnd_tasks.modalities.signals.leads import lead_key, per_millivolt, resample
 
 if TYPE_CHECKING:
@@ -84,10 +84,10 @@ def longest_stretch(label: str, grid: Grid, rows: Sequence[int]) -> tuple[Tensor
         return values, ""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], finite.astype(np.int8), [0]])))
     first, last = max(zip(edges[::2], edges[1::2], strict=True), key=lambda part: part[1] - part[0])
-    if last - first < SMALLEST:
+    if last - first < MIN_EXTENT:
         raise InputFileError(
             label,
-            expected=f"a stretch of {SMALLEST} samples without gaps",
+            expected=f"a stretch of {MIN_EXTENT} samples without gaps",
             got=last - first,
             remedy="use another recording",
         )
@@ -127,10 +127,10 @@ def resample_to_content(
     if abs(rate - new_rate) <= 1e-6 * new_rate:
         return values, ""
     resampled = resample(values, rate, new_rate)
-    if resampled.shape[2] < SMALLEST:
+    if resampled.shape[2] < MIN_EXTENT:
         raise InputFileError(
             label,
-            expected=f"at least {SMALLEST} samples at {new_rate:g} Hz",
+            expected=f"at least {MIN_EXTENT} samples at {new_rate:g} Hz",
             got=resampled.shape[2],
             remedy="use a longer recording",
         )

@@ -19,7 +19,7 @@ import numpy as np
 from convnd.errors import InputFileError
 from convnd.io.signals.signal import sampling_rate, value_units
 from convnd_tasks.modalities.metrics import Measure
-from convnd_tasks.modalities.signals.baseline import HIGHEST, baseline_rms
+from convnd_tasks.modalities.signals.baseline import WANDER_LIMIT, baseline_rms
 from convnd_tasks.modalities.signals.distances import (
     PASSBAND,
     amplitude_distance,
@@ -34,7 +34,7 @@ from convnd_tasks.modalities.signals.leads import (
     per_millivolt,
     resample_lead,
 )
-from convnd_tasks.modalities.signals.peaks import LOWEST_RATE, r_peaks
+from convnd_tasks.modalities.signals.peaks import MIN_RATE, r_peaks
 from convnd_tasks.modalities.signals.rhythm import (
     are_beats,
     beat_correlation,
@@ -225,7 +225,7 @@ def _likeness(
             *("psd_distance", "dB", "lower"),
             f"RMS difference of spectra from 0.5 to {highest:g} Hz",
             signals,
-            partial(psd_distance, rate=rate, band=(HIGHEST, highest)),
+            partial(psd_distance, rate=rate, band=(WANDER_LIMIT, highest)),
         ),
         _Comparison(
             *("autocorrelation_distance", "", "lower"),
@@ -242,7 +242,7 @@ def _likeness(
     ]
     units = dict(zip(result.channels, value_units(result), strict=True))
     ecg_leads = [lead for lead in pairs if is_ecg_lead(lead, units[lead])]
-    if ecg_leads and rate >= LOWEST_RATE:
+    if ecg_leads and rate >= MIN_RATE:
         comparisons.append(_wander_comparison(signals, ecg_leads, rate, unit))
     style_lead = style.channels[rhythm_lead(style.channels)]
     if rhythm is not None and may_be_ecg(style, [style_lead]):
@@ -270,7 +270,7 @@ def _wander_comparison(
     ]
     return _Comparison(
         *("wander_distance", unit, "lower"),
-        f"difference of RMS amplitudes below {HIGHEST:g} Hz: {', '.join(levels)}",
+        f"difference of RMS amplitudes below {WANDER_LIMIT:g} Hz: {', '.join(levels)}",
         amplitudes,
         lambda one, other: abs(one - other),
     )

@@ -81,7 +81,7 @@ class Signals(GridModality):
             Figure(
                 "spectrogram",
                 "Spectrograms of one lead on one scale of decibels; the first "
-                f"{spectrogram.LONGEST:g} s.",
+                f"{spectrogram.MAX_SECONDS:g} s.",
                 partial(spectrogram.spectrograms, content, style, result),
             ),
         ]

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["LOWEST_RATE", "r_peaks"]
+__all__ = ["MIN_RATE", "r_peaks"]
 
-LOWEST_RATE = 50.0
+MIN_RATE = 50.0
 """Samples per second below which a QRS complex of 0.1 s cannot be told from a wave."""
 
 _METHOD = "khamis2016"
@@ -43,14 +43,14 @@ def r_peaks(signal: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
         rate: samples per second.
 
     Returns:
-        Rising positions in samples; none in less than 2 s, or below `LOWEST_RATE`.
+        Rising positions in samples; none in less than 2 s, or below `MIN_RATE`.
 
     Raises:
         DependencyError: neurokit2 or scipy is missing.
     """
     import numpy as np
 
-    if rate < LOWEST_RATE:
+    if rate < MIN_RATE:
         return np.zeros(0, np.int64)
     block, margin = round(_BLOCK * rate), round(_MARGIN * rate)
 

@@ -10,7 +10,7 @@ from convnd_tasks.modalities.base import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.signals.beats import BeatTemplate, extract_beats
 from convnd_tasks.modalities.signals.codec import LeadCodec
 from convnd_tasks.modalities.signals.leads import may_be_ecg
-from convnd_tasks.modalities.signals.peaks import LOWEST_RATE
+from convnd_tasks.modalities.signals.peaks import MIN_RATE
 from convnd_tasks.modalities.signals.texture_beats import texture_beats
 
 if TYPE_CHECKING:
@@ -61,12 +61,12 @@ def _beats(
     """Return the styles' beats, if they are requested or found, and a message or ""."""
     weight, template, names = options.beat_weight, inputs.template, codec.names
     timed = template.units == ("s",)
-    fast = timed and sampling_rate(template) >= LOWEST_RATE
+    fast = timed and sampling_rate(template) >= MIN_RATE
     if weight is not None and not fast:
         raise UsageError(
             "--beat-weight",
             expected=f"a {'style' if inputs.content is None else 'content'} with a sampling rate"
-            + (f" of at least {LOWEST_RATE:g} Hz" if timed else ""),
+            + (f" of at least {MIN_RATE:g} Hz" if timed else ""),
             got=f"{sampling_rate(template):g} Hz" if timed else "one without",
             remedy="leave --beat-weight out" if timed else "add --rate, or leave --beat-weight out",
         )

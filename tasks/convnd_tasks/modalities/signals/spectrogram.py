@@ -11,9 +11,9 @@ from convnd_tasks.runtime import plots
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = ["LONGEST", "spectrograms"]
+__all__ = ["MAX_SECONDS", "spectrograms"]
 
-LONGEST = 60.0
+MAX_SECONDS = 60.0
 """Seconds that a spectrogram shows."""
 
 _RANGE = 60.0  # dB shown below the strongest
@@ -46,7 +46,7 @@ def spectrograms(content: Grid | None, style: Grid, result: Grid) -> bytes:
     timed = result.units == ("s",)
     maps = []
     for role, (values, rate) in lines:
-        part = values[: round(LONGEST * rate)] if timed else values
+        part = values[: round(MAX_SECONDS * rate)] if timed else values
         if not np.isfinite(part).any():
             continue
         part = interpolate_gaps(part)

@@ -28,7 +28,7 @@ from convnd.nn import resize_nd
 from convnd.transfer.names import check_names
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
-from convnd_tasks.modalities.base import SMALLEST
+from convnd_tasks.modalities.base import MIN_EXTENT
 from convnd_tasks.modalities.video.flow import estimate_flow
 from convnd_tasks.modalities.video.frame_cache import FIRST_PASS, SHARED, FrameCache, quantize
 from convnd_tasks.modalities.video.input import (
@@ -88,10 +88,10 @@ def read_style_video(video: Video, longest: int) -> Tensor:
         resize_frame(frame.values, size)
         for frame in itertools.islice(video.frames(), _STYLE_FRAMES)
     ]
-    if len(frames) < SMALLEST:
+    if len(frames) < MIN_EXTENT:
         raise InputFileError(
             "style",
-            expected=f"a video of at least {SMALLEST} frames, so that it shows motion",
+            expected=f"a video of at least {MIN_EXTENT} frames, so that it shows motion",
             got=f"{len(frames)} in {video.info.path}",
             remedy="use a longer one, or a picture",
         )

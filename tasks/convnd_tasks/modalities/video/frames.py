@@ -243,7 +243,7 @@ class FrameStylizer:
         flows: FlowPair,
         to_progress: StepCallback,
     ) -> Generator[Progress, None, TransferOutcome]:
-        """Optimise a frame of the first pass once more, held to the warped frame behind it."""
+        """Optimise a frame of the first pass once more, held to the warped frame after it."""
         mask = flows.valid_forward
         start = torch.where(mask > 0, (values + target) / 2, values)
         return (yield from self._optimize(content, start, target, mask, to_progress))

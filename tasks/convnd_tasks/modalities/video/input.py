@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
-from convnd_tasks.modalities.base import SMALLEST
+from convnd_tasks.modalities.base import MIN_EXTENT
 from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, is_cut, warping_error
 from convnd_tasks.modalities.video.frame_cache import FIRST_PASS, quantize
 
@@ -190,10 +190,10 @@ def working_size(video: Video, longest: int) -> tuple[int, int]:
         InputFileError: the size is too small for the networks.
     """
     size = fit_even(video.info.size, longest)
-    if min(size) < SMALLEST:
+    if min(size) < MIN_EXTENT:
         raise InputFileError(
             str(video.info.path),
-            expected=f"frames of at least {SMALLEST} pixels along each side",
+            expected=f"frames of at least {MIN_EXTENT} pixels along each side",
             got=f"{size[1]}x{size[0]}",
             remedy="use a larger --size, or another video",
         )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from convnd.errors import UsageError
 from convnd.options import LOOK, LOSS, STEPS, WEIGHT, WORK, Flag, Range, check_range, flag_name
 from convnd.registry import check_name
-from convnd_tasks.modalities.base import SMALLEST
+from convnd_tasks.modalities.base import MIN_EXTENT
 from convnd_tasks.modalities.images.options import ImageOptions
 
 BLOCK = "Blocks of frames (--mode block)"
@@ -74,7 +74,7 @@ class VideoOptions(ImageOptions):
     temporal_weight: Annotated[
         float, Flag("Weight of the temporal loss against flicker.", LOOK), WEIGHT
     ] = 60.0
-    block_frames: Annotated[int, Flag("Frames of a block.", BLOCK), Range(SMALLEST, 4096)] = 16
+    block_frames: Annotated[int, Flag("Frames of a block.", BLOCK), Range(MIN_EXTENT, 4096)] = 16
     block_overlap: Annotated[
         int, Flag("Frames that two blocks have in common, over which they are blended.", BLOCK)
     ] = 8
