@@ -154,7 +154,7 @@ class TrainingJob:
                     for name, value in {"total": progress.loss, **progress.parts}.items():
                         losses.setdefault(name, []).append(value)
                     if on_progress is not None:
-                        on_progress(progress)
+                        on_progress(_within(progress, time.monotonic() - started, limit))
                     if output is not None:
                         self._preview(network, output, progress)
                     checkpointer.after_step(progress)
@@ -405,6 +405,20 @@ def list_data(folder: str, kind: str, dim: int) -> list[str]:
             remedy="name a folder of contents",
         )
     return [str(file) for file in list_contents(path, kind, dim).files]
+
+
+def _within(progress: Progress, seconds: float, limit: float) -> Progress:
+    """The progress of a training that ends after its steps or after a time, whichever is sooner.
+
+    Args:
+        progress: of the steps.
+        seconds: time that has passed.
+        limit: seconds after which the training ends; 0 is no limit.
+    """
+    if not limit:
+        return progress
+    done = max(progress.fraction_done, min(1.0, seconds / limit))
+    return dataclasses.replace(progress, fraction_done=done)
 
 
 def _means(values: Sequence[float], count: int) -> list[float]:
