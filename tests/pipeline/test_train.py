@@ -79,7 +79,9 @@ def test_a_limit_of_time_counts_as_work_done() -> None:
         data=[smooth((64,), 1)[0]],
         on_progress=lambda progress: done.append(progress.fraction_done),
         **SMALL,
-        **{"steps": 1000, "minutes": 1e-3, "crop": 64},
+        steps=1000,
+        minutes=1e-3,
+        crop=64,
     )
     assert len(done) < 500
     assert done == sorted(done)
