@@ -34,8 +34,7 @@ from convnd.stats import (
     blend,
 )
 from convnd.transfer.deterministic import make_deterministic
-from convnd.transfer.log import log_run_settings
-from convnd.transfer.network import load_network
+from convnd.transfer.network import load_network, log_run_settings
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.targets import Targets
 

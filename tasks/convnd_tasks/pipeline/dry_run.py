@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from convnd.errors import ConvndError, UsageError
+from convnd.transfer.byte_size import gib
 from convnd_tasks.pipeline.output import echo
 from convnd_tasks.pipeline.result_files import Skipped, check_outputs, list_outputs
 from convnd_tasks.runtime.time_left import TimeLeft, duration
@@ -64,8 +65,6 @@ class Estimate:
 
     def lines(self) -> list[str]:
         """The estimate as lines of text."""
-        from convnd.transfer.tiling_plan import gib
-
         text = "time: not known"
         if self.seconds is not None and self.low is not None and self.high is not None:
             text = f"time: about {duration(self.seconds)}"
