@@ -75,9 +75,9 @@ def test_styles_come_from_both_places_and_one_is_built_in() -> None:
     assert spec.styles[0] in spec.message
     spec = resolve(["a.png", "b.png"], texture=True)
     assert (spec.contents, spec.styles) == ((None,), ("a.png", "b.png"))
-    with raises(UsageError, operation="inputs", expected="3 spatial", got="2 of a.png"):
+    with raises(UsageError, operation="inputs", got="2 of a.png and 3 of b.nii"):
         resolve(["a.png", "b.nii"])
-    with raises(UsageError, operation="--dim", expected="2 spatial", got="--dim 3"):
+    with raises(UsageError, operation="--dim", expected="2, the number", got="3"):
         resolve(["a.png"], dim=3)
 
 

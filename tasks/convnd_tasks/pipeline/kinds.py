@@ -108,11 +108,18 @@ def infer_dim(files: Sequence[Path], dim: int | None) -> int:
     for path in files:
         rank = _rank(path)
         if rank is not None and dim is not None and rank != dim:
+            if first is None:
+                raise UsageError(
+                    "--dim",
+                    expected=f"{rank}, the number of axes of {path}",
+                    got=dim,
+                    remedy="leave it out",
+                )
             raise UsageError(
-                "--dim" if first is None else "inputs",
-                expected=f"{rank} spatial axes, which {path} has",
-                got=f"--dim {dim}" if first is None else f"{dim} of {first}",
-                remedy="leave --dim out" if first is None else "give files of one kind",
+                "inputs",
+                expected="files with the same number of axes",
+                got=f"{dim} of {first} and {rank} of {path}",
+                remedy="give files of one kind",
             )
         if dim is None and rank is not None:
             dim, first = rank, path
