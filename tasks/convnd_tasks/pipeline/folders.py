@@ -194,9 +194,10 @@ def list_files(
             remedy="check its permissions",
         ) from error
     if not files:
+        axes = "" if dim is None else f" with {dim} spatial axes"
         raise InputFileError(
             str(folder),
-            expected=f"files of a known kind ({_few_suffixes(suffixes, dim)})",
+            expected=f"files of a known kind{axes} ({_few_suffixes(suffixes, dim)})",
             got="none",
             remedy="give another folder",
         )
