@@ -171,10 +171,10 @@ def table() -> str:
 
 TEXT = """# What works under torch's tools
 
-Each cell was found by trying: ✓ means that the tool gives the layer's own result over one, two,
-three and four axes; numbers are the axes for which it does; – means that it does not. The names are
-those of the cases in `tests/support/layers.py`. TorchScript and fx are for layers; losses and
-networks work on named layers, which they cannot follow.
+A test tries each cell: ✓ means that the tool gives the same result as the layer for one, two,
+three and four axes; numbers are the numbers of axes for which it does; – means that it does not.
+The names are those of the cases in `tests/support/layers.py`. TorchScript and fx are for layers;
+losses and networks choose layers by name, which these tools do not support.
 
 """
 

@@ -1,4 +1,4 @@
-"""``convnd train``: train a network for one style."""
+"""``convnd train``: a network for one style, of one's own."""
 
 from __future__ import annotations
 
@@ -62,8 +62,7 @@ def train(
 ) -> None:
     """Train a network for one style, which then stylises in a fraction of a second.
 
-    convnd train painting.jpg --minutes 15
-
+    convnd train painting.jpg --dim 2 --minutes 15, then
     convnd stylize photo.jpg style.safetensors
     """
     from convnd_tasks.pipeline.progress import ProgressDisplay

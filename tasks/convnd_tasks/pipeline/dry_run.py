@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from convnd.errors import ConvndError, UsageError
-from convnd.transfer.byte_size import gib
 from convnd_tasks.pipeline.output import echo
 from convnd_tasks.pipeline.result_files import Skipped, check_outputs, list_outputs
 from convnd_tasks.runtime.time_left import TimeLeft, duration
@@ -20,35 +22,35 @@ if TYPE_CHECKING:
     from convnd_tasks.pipeline.job import Job
     from convnd_tasks.pipeline.output import CommandOutput
 
-__all__ = ["ABOVE", "BELOW", "Estimate", "run_dry"]
+__all__ = ["ABOVE", "BELOW", "Estimate", "estimate", "run_dry"]
 
 _STEPS = 6
 """Steps that are measured, after the first evaluation."""
 
 _SECONDS = 15.0
-"""Seconds after which no further step is measured."""
+"""Seconds after which fewer steps must do."""
 
 BELOW, ABOVE = 0.75, 1.4
-"""Ends of the range of likely times, relative to the estimate. The first steps have the coarsest
-size, and other programs use the machine as well."""
+"""The time may be so many times the estimate: the first steps are of the coarsest size, and other
+programs come and go."""
 
 _SETTLED = 0.5
-"""Share of a frame's steps after which its loss usually has settled."""
+"""Share of a frame's steps after which it usually has settled."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """The time and memory that a job takes, and the files that it writes.
+    """What a job takes.
 
     Args:
-        outputs: paths of the files.
-        seconds: likely duration in seconds; None if it is not known.
-        low: shortest likely duration in seconds, or None.
-        high: longest likely duration in seconds, or None.
-        seconds_per_step: measured duration of a step, or None.
+        outputs: the files that it would write.
+        seconds: likely duration from now to the last step, or None if it cannot be told.
+        low: shortest likely duration in seconds.
+        high: longest likely duration in seconds.
+        seconds_per_step: as measured.
         memory: bytes in addition to those of the program, or None.
         memory_free: bytes that the job may use, or None.
-        messages: lines for users.
+        messages: what users should know.
     """
 
     outputs: list[str]
@@ -61,7 +63,9 @@ class Estimate:
     messages: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """Return the estimate as lines of text."""
+        """The estimate as lines of text."""
+        from convnd.transfer.tiling_plan import gib
+
         text = "time: not known"
         if self.seconds is not None and self.low is not None and self.high is not None:
             text = f"time: about {duration(self.seconds)}"
@@ -76,10 +80,10 @@ class Estimate:
         return [text, memory, *(f"would write {path}" for path in self.outputs)]
 
     def record(self, files: int) -> dict[str, object]:
-        """Return the estimate as plain data for JSON.
+        """The estimate as plain data for JSON.
 
         Args:
-            files: number of files that the estimate is for.
+            files: number of files that it is for.
         """
         return {
             "files": files,
@@ -95,9 +99,9 @@ class Estimate:
 
 
 def run_dry(job: Job, command_output: CommandOutput) -> None:
-    """Estimate all transfers of a job together, and print the estimate.
+    """Estimate every transfer of a job, and print the sum.
 
-    Of a folder the first content is measured, and the others count the same.
+    The first content of a folder is measured and represents the others.
 
     Args:
         job: the job.
@@ -123,7 +127,7 @@ def run_dry(job: Job, command_output: CommandOutput) -> None:
                 command_output.append("skipped", {"output": str(target)})
                 continue
             if measured is None:
-                measured = _estimate(job, content, target, command_output)
+                measured = estimate(job, content, target)
         except ConvndError as error:
             if not spec.batch or isinstance(error, UsageError):
                 raise
@@ -145,16 +149,13 @@ def run_dry(job: Job, command_output: CommandOutput) -> None:
         raise typer.Exit(1)
 
 
-def _estimate(
-    job: Job, content: str | None, target: Path, command_output: CommandOutput
-) -> Estimate:
+def estimate(job: Job, content: str | None, target: Path) -> Estimate:
     """Take the first steps of a transfer, and estimate what all of it takes; writes nothing.
 
     Args:
         job: the job.
         content: path or sample name; None is a texture.
         target: path of the result.
-        command_output: holds the amounts of memory that the transfer logs.
 
     Raises:
         ConvndError: the transfer cannot be done.
@@ -164,11 +165,12 @@ def _estimate(
     transfer = job.modality.prepare(inputs)
     transfer.check_writable(target)
     messages = [*([job.spec.message] if job.spec.message else []), *transfer.messages]
-    times = _measure(transfer, messages, started)
+    with _memory_figures() as figures:
+        times = _measure(transfer, messages, started)
     return Estimate(
         outputs=[],
-        memory=command_output.settings.get("memory_needed"),
-        memory_free=command_output.settings.get("memory_free"),
+        memory=figures.get("memory_needed"),
+        memory_free=figures.get("memory_free"),
         messages=messages,
         **times,
     )
@@ -207,7 +209,7 @@ def _measure(transfer: Transfer, messages: list[str], started: float) -> dict[st
 
 
 def _times(measured: Estimate, count: int, outputs: list[str]) -> Estimate:
-    """Multiply the estimate of one transfer by the number of transfers."""
+    """The estimate of several transfers that are like the measured one."""
 
     def times(seconds: float | None) -> float | None:
         return None if seconds is None else round(seconds * count, 2)
@@ -225,7 +227,7 @@ def _times(measured: Estimate, count: int, outputs: list[str]) -> Estimate:
 
 
 def _is_finished(job: Job, content: str | None, target: Path) -> bool:
-    """Return whether ``--skip-existing`` leaves a result alone; check that it can be written."""
+    """Whether ``--skip-existing`` leaves a result alone; checks that it could be written."""
     if job.spec.folder is not None and not target.parent.exists():
         return False  # the folder is made with the work
     checkpointer = job.modality.checkpointer(target, job.group)
@@ -233,3 +235,23 @@ def _is_finished(job: Job, content: str | None, target: Path) -> bool:
         target, job.modality, job.spec, checkpointer, lambda: job.record(content)
     )
     return isinstance(checked, Skipped)
+
+
+@contextmanager
+def _memory_figures() -> Iterator[dict[str, Any]]:
+    """Collect the figures that the memory estimate logs."""
+    figures: dict[str, Any] = {}
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            figures.update(getattr(record, "figures", {}))
+
+    listener, logger = Listener(), logging.getLogger("convnd")
+    level = logger.level
+    logger.addHandler(listener)
+    logger.setLevel(min(level, logging.INFO) if level else logging.INFO)
+    try:
+        yield figures
+    finally:
+        logger.removeHandler(listener)
+        logger.setLevel(level)

@@ -241,11 +241,7 @@ def _parameter(
     )
 
 
-_PLACEHOLDERS: Mapping[Any, str] = {
-    **dict.fromkeys((int, float), "N"),
-    **dict.fromkeys((str, str | None), "NAME"),
-    **dict.fromkeys((Path, Path | None), "PATH"),
-}
+_PLACEHOLDERS = {int: "N", float: "N", str: "NAME", Path: "PATH", Path | None: "PATH"}
 
 
 def _text(default: Any) -> str:

@@ -6,18 +6,19 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.errors import ConvndError, NumericalError, ResourceError, is_out_of_memory
+from convnd.errors import ConvndError, NumericalError, ResourceError, StopSignal, is_out_of_memory
 from convnd.io.atomic import atomic_path
 from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.base import Transfer, TransferInputs
 from convnd_tasks.modalities.results import Figure, JobResult
 from convnd_tasks.pipeline.provenance import job_parameters
-from convnd_tasks.pipeline.result_files import Output, ResultWriter, Skipped, check_outputs
+from convnd_tasks.pipeline.result_files import Output, Skipped, check_outputs
+from convnd_tasks.pipeline.result_writer import ResultWriter
 from convnd_tasks.runtime.checkpoints import Checkpointer
-from convnd_tasks.runtime.run_log import RunLog
 
 if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
@@ -31,7 +32,7 @@ __all__ = ["Job"]
 
 
 class _Notes:
-    """Collects the lines for users about one transfer, and passes each on at once."""
+    """Lines that users should know about one transfer, which are passed on as they come."""
 
     def __init__(self, on_message: Callable[[str], None] | None) -> None:
         self.lines: list[str] = []
@@ -44,12 +45,26 @@ class _Notes:
                 self._on_message(line)
 
 
+@dataclass
+class _Log:
+    """The course of a run: its last step, the losses of all steps, and what ended it early."""
+
+    last: Progress | None = None
+    losses: dict[str, list[float]] = field(default_factory=dict)
+    stopped: BaseException | None = None
+
+    def add(self, progress: Progress) -> None:
+        self.last = progress
+        for name, value in {"total": progress.loss, **progress.parts}.items():
+            self.losses.setdefault(name, []).append(value)
+
+
 class Job:
     """Transfers of one kind of data that share options, settings, styles and networks.
 
     Args:
-        spec: inputs and outputs of the job, from `resolve`.
-        options: options of the transfers.
+        spec: the job as `resolve` read it from the command line.
+        options: how results look.
         settings: how inputs are read and results written.
         group: the processes that share each transfer; None is this one alone.
 
@@ -85,25 +100,21 @@ class Job:
     ) -> JobResult | Skipped:
         """Check, open, run, write and report one transfer.
 
-        If a signal stops the work, the result so far is written where the kind of data allows it.
+        A signal that stops the work writes what there is, where the kind of data allows it.
 
         Args:
             content: path or sample name; None makes a texture.
             target: path of the result; None returns it without writing anything.
-            inputs: the inputs, if they are open already; None opens them.
+            inputs: the inputs, if they are open already.
             on_progress: is called with every step.
-            on_message: is called with lines for users.
-
-        Returns:
-            The result, or the one that exists and that ``--skip-existing`` leaves alone.
+            on_message: is called with lines that users should know.
 
         Raises:
             OutputExistsError: the result, or a file beside it, exists and may not be replaced. This
                 is checked before any work.
             InputFileError: an input cannot be read or stylised.
             ResourceError: there is not enough memory.
-            NumericalError: loss or gradient is not finite; the last good result was written beside
-                the target.
+            NumericalError: the last good result was written beside the target first.
         """
         started = time.monotonic()
         notes = _Notes(on_message)
@@ -145,7 +156,7 @@ class Job:
         self,
         inputs: TransferInputs,
         writer: ResultWriter,
-        log: RunLog,
+        log: _Log,
         notes: _Notes,
         path: Path,
         started: float,
@@ -238,29 +249,32 @@ class Job:
         state: Mapping[str, Any] | None,
         on_progress: Callable[[Progress], None] | None,
         notes: _Notes,
-    ) -> RunLog:
+    ) -> _Log:
         """Take all steps; a signal ends them early, where partial results are written."""
-        log, partial = RunLog(), self.modality.keeps_partial_result
-
-        def on_step(progress: Progress) -> None:
-            if on_progress is not None:
-                on_progress(progress)
-            writer.save_numbered(progress)
-
+        log = _Log()
         try:
-            with self._note_kept_work(checkpointer, notes):
-                steps = transfer.run(state=state, group=self.group, on_message=notes.add)
-                log.follow(steps, checkpointer, on_step, partial=partial)
+            with checkpointer.interrupt.signals():
+                for progress in transfer.run(state=state, group=self.group, on_message=notes.add):
+                    log.add(progress)
+                    if on_progress is not None:
+                        on_progress(progress)
+                    writer.save_numbered(progress)
+                    checkpointer.after_step(progress)
+        except (KeyboardInterrupt, StopSignal) as error:
+            if log.last is None or not self.modality.keeps_partial_result:
+                self._note_kept(checkpointer, error, notes)
+                raise
+            log.stopped = error.with_traceback(None)  # its frames hold the optimiser's memory
         except Exception as error:
-            can_write = partial and log.last is not None and writer.output is not None
-            if isinstance(error, NumericalError) and can_write:
-                assert log.last is not None
+            self._note_kept(checkpointer, error, notes)
+            partial = log.last is not None and self.modality.keeps_partial_result
+            if isinstance(error, NumericalError) and partial and writer.output is not None:
                 raise writer.save_last_good(error, log.last) from error
             raise self._translate(error) from error
         return log
 
     def _translate(self, error: Exception) -> Exception:
-        """Turn an error of torch about memory into one of ours; return others as they are."""
+        """An error of torch about memory as one of ours."""
         if isinstance(error, ConvndError) or not isinstance(error, RuntimeError | MemoryError):
             return error
         if not is_out_of_memory(error):
@@ -275,14 +289,18 @@ class Job:
 
     @contextlib.contextmanager
     def _note_kept_work(self, checkpointer: Checkpointer, notes: _Notes) -> Iterator[None]:
-        """Tell users about kept work if an error or a signal ends this block."""
+        """Tell users about kept work if the result cannot be written."""
         try:
             yield
         except BaseException as error:
-            message = checkpointer.kept_message(error)
-            if message:
-                notes.add(message)
+            self._note_kept(checkpointer, error, notes)
             raise
+
+    @staticmethod
+    def _note_kept(checkpointer: Checkpointer, error: BaseException, notes: _Notes) -> None:
+        message = checkpointer.kept_message(error)
+        if message:
+            notes.add(message)
 
     def _illustrate(self, inputs: TransferInputs, outcome: JobResult, output: Output) -> JobResult:
         """Write figures and report."""

@@ -33,19 +33,16 @@ class CommandOutput:
     """Collects the entries of the object that ``--json`` prints.
 
     Args:
-        command: the command as it is typed, for example ``"weights list"``.
-        json: whether the object is printed at the end.
-        verbose: whether log messages are printed.
-
-    Attributes:
-        settings: figures of the log messages so far: network, device, tiles, memory.
+        command: as it is typed, for example ``"weights list"``.
+        json: print the object at the end.
+        verbose: print what is logged.
     """
 
     def __init__(self, command: str, *, json: bool = False, verbose: bool = False) -> None:
         self.json = json
         self.verbose = verbose
         self._entries: dict[str, Any] = {"command": command, "exit_code": 0}
-        self.settings: dict[str, Any] = {}
+        self._settings: dict[str, Any] = {}
         self._out = sys.stdout
 
     def add(self, **entries: Any) -> None:
@@ -96,7 +93,7 @@ class CommandOutput:
 
     def _shared(self, seconds: float, peak: int | None) -> dict[str, Any]:
         return {
-            **({"settings": self.settings} if self.settings else {}),
+            **({"settings": self._settings} if self._settings else {}),
             "convnd": __version__,
             "seconds": round(seconds, 3),
             "peak_memory": peak,
@@ -104,7 +101,7 @@ class CommandOutput:
 
     def on_log(self, record: logging.LogRecord) -> None:
         """Take the figures of a log record, and print it with ``-v``."""
-        self.settings |= getattr(record, "figures", {})
+        self._settings |= getattr(record, "figures", {})
         if self.verbose:
             echo(*record.getMessage().splitlines(), err=True)
 

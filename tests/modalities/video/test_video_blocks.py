@@ -169,7 +169,7 @@ def test_damage_of_a_style_video_is_reported(run: Run, tmp_path: Path) -> None:
     quick = ("--mode", "block", "--size", "32", "--steps", "1", "--scales", "1", "-q")
     code, _, err = run("stylize-video", "video", "shots", *quick, "-o", "o.mp4", "--no-figures")
     assert code == 0, err
-    assert err == "shots: 1 damaged frame was left out; the others are style\n"
+    assert err == "shots: 1 damaged frame was left out; the style is the other frames\n"
 
 
 def test_errors(run: Run, tmp_path: Path) -> None:

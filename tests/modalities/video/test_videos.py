@@ -661,4 +661,6 @@ def test_evaluate(run: Run, tmp_path: Path) -> None:
     make(tmp_path / "b.mp4", 2)
     code, _, err = run("evaluate", "a.mp4", "b.mp4")
     assert code == 3
-    check_error(err, expected="videos of equally many frames", got="2 in b.mp4 and more in a.mp4")
+    check_error(
+        err, expected="videos with equal numbers of frames", got="2 in b.mp4 and more in a.mp4"
+    )

@@ -1,4 +1,4 @@
-"""Electrocardiogram leads: their names, which follow from which, and their sampling."""
+"""Leads: their names, the limb leads that follow from others, and their sampling rates."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ DERIVED: Mapping[str, tuple[float, float]] = {
 
 
 def lead_key(name: str) -> str:
-    """Return what leads are matched by: case, "Lead", brackets and punctuation do not count.
+    """Reduce the name of a lead to a key by which leads of recordings are matched.
+
+    Case, the word "Lead", brackets and punctuation are dropped.
 
     >>> lead_key("Lead I (Einthoven)"), lead_key("aVR"), lead_key("ECG V1")
     ('i', 'avr', 'v1')
@@ -95,7 +97,7 @@ def lead_key(name: str) -> str:
 
 
 def independent(names: Sequence[str]) -> list[int]:
-    """Return the positions of the leads that do not follow from I and II.
+    """Find the leads that do not follow from I and II; indices.
 
     >>> independent(["I", "II", "III", "aVR", "V1"])
     [0, 1, 4]
@@ -112,8 +114,8 @@ def derive_leads(values: Tensor, names: Sequence[str]) -> Tensor:
     """Compute all leads from the independent ones.
 
     Args:
-        values: ``(1, K, T)``, in the order of ``independent(names)``.
-        names: of all leads.
+        values: independent leads ``(1, K, T)``, in the order of ``independent(names)``.
+        names: names of all leads.
 
     Returns:
         ``(1, C, T)``.
@@ -131,7 +133,7 @@ def derive_leads(values: Tensor, names: Sequence[str]) -> Tensor:
 
 
 def identity_error(grid: Grid) -> float | None:
-    """Measure the largest departure from the limb-lead identities, in mV or the file's own unit.
+    """Measure the largest error of the limb-lead identities, in mV or the unit of the file.
 
     Returns:
         None without I, II and a lead that follows from them.
@@ -156,17 +158,17 @@ def identity_error(grid: Grid) -> float | None:
 
 
 def per_millivolt(grid: Grid) -> list[float] | None:
-    """Return how many of each channel's units are a millivolt; None unless all are voltages."""
+    """Return how many units of each channel make a millivolt; None unless all are voltages."""
     factors = [_PER_MILLIVOLT.get(unit.strip().lower()) for unit in value_units(grid)]
     return None if None in factors else [factor for factor in factors if factor is not None]
 
 
 def lead_kind(name: str) -> str:
-    """Tell what a lead records from its name.
+    """Classify a lead by its name.
 
     Returns:
         ``"ecg"``; ``"marks"`` for triggers and status words; ``"other"`` for pulse, respiration,
-        brain, muscles and so on; "" if the name does not tell.
+        brain, muscles and so on; "" for any other name.
 
     >>> [lead_kind(name) for name in ("Lead II", "PLETH", "EEG Fpz-Cz", "Resp nasal", "ch1")]
     ['ecg', 'other', 'other', 'other', '']
@@ -186,9 +188,14 @@ def lead_kind(name: str) -> str:
 
 
 def is_other_lead(name: str, names: Sequence[str]) -> bool:
-    """Tell whether a lead of a recording records something else than an electrocardiogram.
+    """Whether a lead of a recording is not of an electrocardiogram, by its name.
 
-    C1 to C6 are places on the scalp; with other leads of an electrocardiogram, chest leads.
+    C1 to C6 are positions on the scalp, but chest leads next to other leads of an
+    electrocardiogram.
+
+    Args:
+        name: name of the lead.
+        names: names of all leads of the recording.
 
     >>> is_other_lead("C3", ["C3", "C4"]), is_other_lead("C3", ["I", "II", "C3"])
     (True, False)
@@ -200,21 +207,20 @@ def is_other_lead(name: str, names: Sequence[str]) -> bool:
 
 
 def is_ecg_lead(name: str, unit: str) -> bool:
-    """Tell whether a lead may be one of an electrocardiogram: by its name, else by its unit."""
+    """Whether a lead may be of an electrocardiogram, by its name, or else by its unit."""
     kind = lead_kind(name)
     return kind == "ecg" or (not kind and unit.strip().lower() in _PER_MILLIVOLT)
 
 
 def may_be_ecg(grid: Grid, names: Sequence[str] | None = None) -> bool:
-    """Tell whether a recording may be an electrocardiogram.
+    """Whether a recording may be an electrocardiogram.
+
+    It may if it has a sampling rate, and a lead with the name of one of an electrocardiogram, or a
+    voltage whose name is not that of another kind of lead.
 
     Args:
         grid: the recording.
-        names: the leads in question; None is all.
-
-    Returns:
-        Whether it has a sampling rate, and a lead that is named like one of an electrocardiogram or
-        is a voltage that is not named like something else.
+        names: names of the leads to check; None is all.
 
     >>> import torch
     >>> from convnd.grid import Grid
@@ -231,12 +237,12 @@ def may_be_ecg(grid: Grid, names: Sequence[str] | None = None) -> bool:
 def resample(values: Tensor, rate: float, new_rate: float) -> Tensor:
     """Bring a signal to another sampling rate, without aliases.
 
-    Polyphase filtering with a Kaiser window (`scipy.signal.resample_poly`), by the nearest ratio
-    of whole numbers up to 10,000. Ends are continued as straight lines.
+    The method is polyphase filtering with a Kaiser window (`scipy.signal.resample_poly`), by the
+    nearest ratio of whole numbers up to 10,000. Ends are continued as straight lines.
 
     Args:
         values: ``(B, C, T)``, without gaps.
-        rate: its samples per second.
+        rate: samples per second of the values.
         new_rate: samples per second of the result.
 
     Raises:
@@ -255,12 +261,12 @@ def resample(values: Tensor, rate: float, new_rate: float) -> Tensor:
 
 
 def band_limit(values: Tensor, rate: float, low_rate: float) -> Tensor:
-    """Remove what a lower sampling rate cannot hold, lead by lead.
+    """Remove the frequencies that a lower sampling rate cannot hold.
 
     Args:
         values: ``(B, C, T)``, without gaps.
-        rate: their samples per second.
-        low_rate: the lower rate.
+        rate: samples per second of the values.
+        low_rate: the lower sampling rate, samples per second.
 
     Raises:
         DependencyError: scipy is missing.
@@ -272,7 +278,7 @@ def band_limit(values: Tensor, rate: float, low_rate: float) -> Tensor:
 
 
 def resample_lead(signal: NDArray[np.float64], rate: float, new_rate: float) -> NDArray[np.float64]:
-    """Bring one lead ``(T,)``, gaps bridged, to another sampling rate; see `resample`."""
+    """Bridge the gaps of one lead ``(T,)``, and bring it to another sampling rate by `resample`."""
     import torch
 
     if rate == new_rate:
@@ -282,7 +288,7 @@ def resample_lead(signal: NDArray[np.float64], rate: float, new_rate: float) -> 
 
 
 def interpolate_gaps(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bridge gaps with straight lines; values that are gaps alone become zeros."""
+    """Bridge gaps (NaN) of ``(T,)`` with straight lines; a lead without values becomes zeros."""
     import numpy as np
 
     finite = np.isfinite(values)

@@ -1,4 +1,4 @@
-"""Bringing the leads of another recording to those of the content: names, gaps, rate, units."""
+"""Matches the leads of another recording with the content: names, gaps, sampling rate and units."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ def match_leads(
     Leads are matched by name. A recording of one lead serves all.
 
     Args:
-        label: of the other recording, for the message.
-        names: of the leads.
+        label: name of the other recording, for the message.
+        names: names of the leads.
         grid: the other recording.
-        pairs: what the other recording calls a lead, where that differs; by `lead_key`.
+        pairs: keys of leads in the other recording by the keys of ``names``, see `lead_key`; a lead
+            without an entry has the same key in both.
 
     Returns:
         One index into ``grid.channels`` for each lead.
@@ -42,7 +43,7 @@ def match_leads(
         return [0] * len(names)
     targets = {name: (pairs or {}).get(lead_key(name), lead_key(name)) for name in names}
     missing = [name for name, key in targets.items() if key not in keys]
-    # Leads without names are called "0", "1" …; they are matched by their order.
+    # Leads of a file without names are called "0", "1" …, and are matched by their order.
     unnamed = all(key == str(index) for index, key in enumerate(keys)) or all(
         name == str(index) for index, name in enumerate(names)
     )
@@ -56,21 +57,21 @@ def match_leads(
             label,
             expected=f"leads {', '.join(names)}, or a single one for all",
             got=f"{', '.join(grid.channels)} without {', '.join(missing)}",
-            remedy=f"{remedy}--leads {pair} pairs leads of other names",
+            remedy=f"{remedy}--leads {pair} pairs leads of different names",
         )
     return [keys.index(targets[name]) for name in names]
 
 
 def longest_stretch(label: str, grid: Grid, rows: Sequence[int]) -> tuple[Tensor, str]:
-    """The longest part of a recording in which some leads have no gaps.
+    """Cut out the longest part of a recording in which some leads have no gaps.
 
     Args:
-        label: of the recording, for messages.
+        label: name of the recording, for messages.
         grid: the recording.
         rows: indices of the leads.
 
     Returns:
-        ``(1, C, T')`` with all leads, and a message, or "" if nothing was cut.
+        ``(1, C, T')`` with all leads; and a message, or "" if nothing was cut.
 
     Raises:
         InputFileError: the part is too short.
@@ -101,13 +102,13 @@ def resample_to_content(
     """Bring another recording to the content's sampling rate.
 
     Args:
-        label: of the recording, for messages.
-        values: its values ``(1, C, T)``.
+        label: name of the recording, for messages.
+        values: values of the recording ``(1, C, T)``.
         grid: the recording.
-        content: the recording that has the rate.
+        content: the content.
 
     Returns:
-        ``(1, C, T')``, and a message, or "" if the rates are the same.
+        ``(1, C, T')``; and a message, or "" if the rates are equal.
 
     Raises:
         InputFileError: only one of the two rates is known, or too few samples remain.
@@ -140,13 +141,13 @@ def resample_to_content(
 def unit_factors(
     content: Grid, names: Sequence[str], grid: Grid, rows: Sequence[int]
 ) -> Tensor | None:
-    """Factors that convert the values of another recording to the content's units.
+    """Compute the factors that convert the values of another recording to the content's units.
 
     Args:
-        content: the recording that has the units.
-        names: leads of the content.
+        content: the content.
+        names: names of ``K`` leads of the content.
         grid: the other recording.
-        rows: for each lead its index in the other recording.
+        rows: index of each lead in the other recording.
 
     Returns:
         ``(K,)``, or None if the units are not known to agree.

@@ -1,9 +1,9 @@
 """Measures of biosignals: rhythm against the content; spectra, beats, amplitudes against styles.
 
-R peaks are those of one lead for all leads, which beat together. Every other measure is computed
+All leads beat together, so the R peaks of one lead count for all. Every other measure is computed
 for each lead that both recordings have, and averaged. Rhythm and baseline wander are measured if
-the content is an electrocardiogram, and mean beats if the style is one as well; not of sounds, or
-of values whose unit is not known.
+the content is an electrocardiogram, and mean beats if the style is one too. A sound, or a recording
+of unknown unit, is not taken for an electrocardiogram.
 """
 
 from __future__ import annotations
@@ -52,23 +52,24 @@ if TYPE_CHECKING:
 
 __all__ = ["measure_all"]
 
-TOLERANCE = 0.05  # s around an R peak of the content: ±50 ms
+_TOLERANCE = 0.05  # s around an R peak of the content: ±50 ms
 
 
 def measure_all(
     content: Grid, result: Grid, styles: Sequence[Grid], pairs: Mapping[str, str] | None = None
 ) -> list[Measure]:
-    """Measure what a result keeps of its content and takes from its styles.
+    """Measure how near a result is to its content and to its styles.
 
     Args:
-        content: ``(1, C, T)`` in seconds.
-        result: ``(1, C, T')``, the same leads.
-        styles: any leads; compared by name, or a single lead with all. The mean over styles.
-        pairs: the style's lead for each lead that is measured, by `lead_key`; empty measures all
-            that content and result have.
+        content: ``(1, C, T)`` with a sampling rate.
+        result: ``(1, C, T')`` with the same leads and a sampling rate.
+        styles: recordings whose leads are compared by name; a single lead is compared with all.
+            Distances are averaged over styles.
+        pairs: key of the style's lead by the key of each lead to measure, see `lead_key`; empty
+            measures all leads of content and result.
 
     Raises:
-        InputFileError: a grid has no sampling rate, or the leads do not fit.
+        InputFileError: a recording has no sampling rate, or the leads do not fit.
         DependencyError: neurokit2 or scipy is missing.
     """
     for role, grid in (("content", content), ("result", result), *(("style", s) for s in styles)):
@@ -97,7 +98,7 @@ def measure_all(
     distances = [
         measure
         for style in styles
-        for measure in _likeness(content, result, style, _paired(leads, pairs), rhythm)
+        for measure in _style_measures(content, result, style, _style_keys(leads, pairs), rhythm)
     ]
     for name in dict.fromkeys(measure.name for measure in distances):
         measures.append(_average([measure for measure in distances if measure.name == name]))
@@ -118,7 +119,7 @@ def measure_all(
 
 @dataclass(frozen=True)
 class _Rhythm:
-    """R peaks in s, by one lead."""
+    """R peaks of content and result in one lead, in s."""
 
     lead: str
     content: NDArray[np.float64]
@@ -126,7 +127,7 @@ class _Rhythm:
 
     @classmethod
     def of(cls, content: Grid, result: Grid, leads: Sequence[str]) -> _Rhythm | None:
-        """Find the beats of both; None if the content is not an electrocardiogram."""
+        """Find the R peaks of both; None if the content is not an electrocardiogram."""
         lead = leads[rhythm_lead(leads)]
         content_peaks = _peaks(content, lead) if may_be_ecg(content, [lead]) else None
         if content_peaks is None:
@@ -135,7 +136,8 @@ class _Rhythm:
         return cls(lead, content_peaks, r_peaks(_lead(result, lead), rate) / rate)
 
     def measures(self) -> list[Measure]:
-        f1, pairs = match_peaks(self.content, self.result, TOLERANCE)
+        """Compare the rhythm of the result with the content's."""
+        f1, pairs = match_peaks(self.content, self.result, _TOLERANCE)
         error = float("nan")
         if len(pairs) > 1:
             intervals = np.diff(np.array(pairs), axis=0)
@@ -160,72 +162,90 @@ class _Rhythm:
 
 
 def _peaks(grid: Grid, lead: str) -> NDArray[np.float64] | None:
-    """Find R peaks in s; None if these are not beats."""
+    """Find the R peaks of a lead, in s; None if they are not beats, see `are_beats`."""
     signal, rate = _lead(grid, lead), sampling_rate(grid)
     peaks = r_peaks(signal, rate)
     return peaks / rate if are_beats(signal, peaks, rate) else None
 
 
 class _Comparison(NamedTuple):
-    """A distance of the result, and of the untouched content, from the style, lead by lead."""
+    """A distance of the result, and of the untouched content, from the style, lead by lead.
+
+    Args:
+        name: see `Measure`, as unit, better and meaning.
+        unit: unit of the distance.
+        better: ``"higher"`` or ``"lower"``.
+        meaning: one line of explanation.
+        signals: quantities of ``"result"``, ``"content"`` and ``"style"``, by lead.
+        distance: function of two quantities.
+    """
 
     name: str
     unit: str
     better: str
     meaning: str
-    signals: Mapping[str, Mapping[str, Any]]  # of "value", "before" and "aim", by lead
+    signals: Mapping[str, Mapping[str, Any]]
     distance: Callable[[Any, Any], float]
 
     def measure(self) -> Measure:
-        aim = self.signals["aim"]
+        """Compute the distance for result and content."""
+        style = self.signals["style"]
         parts = {
-            when: {lead: self.distance(self.signals[when][lead], aim[lead]) for lead in aim}
-            for when in ("value", "before")
+            role: {lead: self.distance(self.signals[role][lead], style[lead]) for lead in style}
+            for role in ("result", "content")
         }
         return Measure(
             self.name,
-            _mean(parts["value"].values()),
-            before=_mean(parts["before"].values()),
+            _mean(parts["result"].values()),
+            before=_mean(parts["content"].values()),
             unit=self.unit,
             better=self.better,
             against="style",
             meaning=self.meaning,
-            parts=parts["value"],
+            parts=parts["result"],
         )
 
 
-def _paired(leads: Sequence[str], pairs: Mapping[str, str]) -> dict[str, str]:
+def _style_keys(leads: Sequence[str], pairs: Mapping[str, str]) -> dict[str, str]:
     """The key of the style's lead for each lead."""
     return {lead: pairs.get(lead_key(lead), lead_key(lead)) for lead in leads}
 
 
-def _likeness(
+def _style_measures(
     content: Grid, result: Grid, style: Grid, leads: Mapping[str, str], rhythm: _Rhythm | None
 ) -> list[Measure]:
-    """Compute distances from a style, for the leads that it has."""
+    """Measure the distances from a style, for the leads that it has.
+
+    Args:
+        content: the content.
+        result: the result.
+        style: the style.
+        leads: key of the style's lead, by lead.
+        rhythm: R peaks of content and result, or None.
+    """
     if len(style.channels) > 1:
         style = with_leads(style, list(leads.values())) or style
     pairs = _style_leads(style, leads)
     rate = sampling_rate(result)
 
-    def resampled(grid: Grid, name: str) -> NDArray[np.float64]:
+    def read_lead(grid: Grid, name: str) -> NDArray[np.float64]:
         return resample_lead(_lead(grid, name), sampling_rate(grid), rate)
 
     # Measures depend on the sampling rate, so all recordings are brought to the result's.
     signals = {
-        "value": {lead: _lead(result, lead) for lead in pairs},
-        "before": {lead: resampled(content, lead) for lead in pairs},
-        "aim": {lead: resampled(style, name) for lead, name in pairs.items()},
+        "result": {lead: _lead(result, lead) for lead in pairs},
+        "content": {lead: read_lead(content, lead) for lead in pairs},
+        "style": {lead: read_lead(style, name) for lead, name in pairs.items()},
     }
-    # A slower style has no frequencies above its own Nyquist frequency.
-    highest = PASSBAND * min(rate, sampling_rate(style))
+    # A slower style has no frequencies above its Nyquist frequency.
+    max_frequency = PASSBAND * min(rate, sampling_rate(style))
     unit = "mV" if per_millivolt(result) is not None else "units"
     comparisons = [
         _Comparison(
             *("psd_distance", "dB", "lower"),
-            f"RMS difference of spectra from 0.5 to {highest:g} Hz",
+            f"RMS difference of spectra from 0.5 to {max_frequency:g} Hz",
             signals,
-            partial(psd_distance, rate=rate, band=(WANDER_LIMIT, highest)),
+            partial(psd_distance, rate=rate, band=(WANDER_LIMIT, max_frequency)),
         ),
         _Comparison(
             *("autocorrelation_distance", "", "lower"),
@@ -248,7 +268,7 @@ def _likeness(
     if rhythm is not None and may_be_ecg(style, [style_lead]):
         style_peaks = _peaks(style, style_lead)
         if style_peaks is not None:
-            peaks = {"value": rhythm.result, "before": rhythm.content, "aim": style_peaks}
+            peaks = {"result": rhythm.result, "content": rhythm.content, "style": style_peaks}
             comparisons[1:1] = _beat_comparisons(signals, peaks, rate, unit)
     return [comparison.measure() for comparison in comparisons]
 
@@ -261,12 +281,11 @@ def _wander_comparison(
 ) -> _Comparison:
     """Compare amplitudes below the frequencies of the other measures."""
     amplitudes = {
-        when: {lead: baseline_rms(by_lead[lead], rate) for lead in leads}
-        for when, by_lead in signals.items()
+        role: {lead: baseline_rms(by_lead[lead], rate) for lead in leads}
+        for role, by_lead in signals.items()
     }
     levels = [
-        f"{role} {_mean(amplitudes[when].values()):.3g}"
-        for role, when in (("content", "before"), ("result", "value"), ("style", "aim"))
+        f"{role} {_mean(amplitudes[role].values()):.3g}" for role in ("content", "result", "style")
     ]
     return _Comparison(
         *("wander_distance", unit, "lower"),
@@ -277,7 +296,7 @@ def _wander_comparison(
 
 
 def _style_leads(style: Grid, leads: Mapping[str, str]) -> dict[str, str]:
-    """Return the style's lead for each lead that has one: the one of its key, or the only one."""
+    """Find the style's lead for each lead: that of its key, or the only one."""
     names = {lead_key(name): name for name in style.channels}
     only = style.channels[0] if len(style.channels) == 1 else None
     candidates = {lead: names.get(key, only) for lead, key in leads.items()}
@@ -300,11 +319,11 @@ def _beat_comparisons(
 ) -> list[_Comparison]:
     """Compare the mean beats around R peaks, which are in s."""
     beats = {
-        when: {
-            lead: mean_beat(values, rate, np.rint(peaks[when] * rate).astype(np.int64))
+        role: {
+            lead: mean_beat(values, rate, np.rint(peaks[role] * rate).astype(np.int64))
             for lead, values in by_lead.items()
         }
-        for when, by_lead in signals.items()
+        for role, by_lead in signals.items()
     }
     correlation = "correlation of the mean beats at their R peaks"
     distance = "RMS difference of the mean beats around their medians"
@@ -331,6 +350,7 @@ def _average(measures: Sequence[Measure]) -> Measure:
 
 
 def _lead(grid: Grid, name: str) -> NDArray[np.float64]:
+    """The values of a lead, voltages in mV."""
     scale = per_millivolt(grid)
     values = grid.values[0, grid.channels.index(name)].double().numpy()
     return values if scale is None else values / scale[grid.channels.index(name)]

@@ -34,10 +34,10 @@ class Signals(GridModality):
     options: SignalOptions
 
     def open(self, name: str, role: str, content: Grid | None = None) -> Any:
-        """See `Modality.open`; ``--rate`` fills in a sampling rate that the file does not hold."""
+        """Read one input, see `Modality.open`; ``--rate`` sets a rate that its file lacks."""
         grid = super().open(name, role, content)
-        sample = not Path(name).suffix and not Path(name).exists()
-        if self.settings.rate is not None and role != "mask" and not sample:
+        is_sample = not Path(name).suffix and not Path(name).exists()
+        if self.settings.rate is not None and role != "mask" and not is_sample:
             grid = set_rate(grid, float(parse_fraction("--rate", self.settings.rate)), name)
         pairs = lead_pairs(self.options.leads)
         if role == "content" and pairs:
@@ -45,27 +45,27 @@ class Signals(GridModality):
         return grid
 
     def encode(self, inputs: TransferInputs) -> PreparedInputs:
-        """See `GridModality.encode`."""
+        """Encode the inputs, see `GridModality.encode`."""
         return prepare(inputs, self.options)
 
     def lost_metadata(self, path: Path, inputs: TransferInputs) -> list[str]:
-        """See `Modality.lost_metadata`; a rate that came from ``--rate`` is not lost."""
+        """Name lost metadata, see `Modality.lost_metadata`; a rate from ``--rate`` is not lost."""
         lost = super().lost_metadata(path, inputs)
         return [item for item in lost if item != "sampling rate" or not inputs.rate_given]
 
     def metrics(self, inputs: TransferInputs, result: Any) -> list[Measure]:
-        """See `Modality.metrics`."""
+        """Measure a result, see `Modality.metrics`."""
         from convnd_tasks.modalities.signals.metrics import measure_all
 
         pairs = lead_pairs(self.options.leads)
         return measure_all(inputs.compared_content(), result, inputs.styles, pairs)
 
     def figure_names(self) -> list[str]:
-        """See `Modality.figure_names`."""
-        return ["ecg"]  # the spectrogram is for reports
+        """Name the figure, see `Modality.figure_names`; spectrograms are for reports only."""
+        return ["ecg"]
 
     def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
-        """Traces with spectra, and spectrograms."""
+        """Make the traces with spectra, and the spectrograms, see `Modality.figures`."""
         from convnd_tasks.modalities.signals import ecg_plot, spectrogram
         from convnd_tasks.runtime.plots import encode
 
@@ -87,7 +87,7 @@ class Signals(GridModality):
         ]
 
     def tables(self, inputs: TransferInputs, outcome: JobResult) -> list[Table]:
-        """Describe the recordings."""
+        """Make the table of the recordings, see `Modality.tables`."""
         grids = [
             *((label.role, label.grid) for label in inputs.labelled()),
             ("result", outcome.result),
@@ -110,9 +110,9 @@ def set_rate(grid: Grid, rate: float, name: str) -> Grid:
     """Give a signal the sampling rate that its file does not hold.
 
     Args:
-        grid: one spatial axis.
-        rate: samples per second, positive.
-        name: of the file, for messages.
+        grid: recording ``(1, C, T)``.
+        rate: samples per second, above 0.
+        name: name of the file, for messages.
 
     Raises:
         UsageError: the rate is not positive and finite, the grid is not a signal, or its file holds

@@ -16,16 +16,16 @@ class SignalOptions(TransferOptions):
     """How a signal is stylised; the other options are those of `TransferOptions`.
 
     Args:
-        style_layers: see `TransferOptions`. A position of relu5_1 of the default network is 256
-            samples, and sees seconds of an electrocardiogram.
-        steps: see `TransferOptions`. 50 bring spectra and beats as near to the style as 100 without
-            `convnd.optimize.Smoothing`.
+        style_layers: see `TransferOptions`. The default leaves out relu5_1: one of its positions is
+            256 samples, and sees seconds of an electrocardiogram.
+        steps: see `TransferOptions`. 50 steps bring spectra and beats as near to the style as 100
+            without `convnd.optimize.Smoothing`.
         beat_weight: weight of the style's mean beat at the content's R peaks, see
-            `convnd_tasks.modalities.signals.beats`. 0 leaves beats alone; None weighs them where
-            content and styles are electrocardiograms.
+            `convnd_tasks.modalities.signals.beats`. 0 leaves out beats; None is 3 if content and
+            styles are electrocardiograms.
         leads: names of the leads to stylise, all of one sampling rate; the others do not change.
-            ``CONTENT=STYLE`` names the style's lead for one of the content's. Empty is all leads of
-            the most common rate.
+            ``CONTENT=STYLE`` pairs leads of different names. Empty is all leads of the most common
+            rate.
 
     Raises:
         UsageError: a value is outside its range; the message names option and range.
@@ -42,8 +42,8 @@ class SignalOptions(TransferOptions):
     beat_weight: Annotated[
         float | None,
         Flag(
-            "ECGs: weight of the style's mean beat at the content's R peaks. auto: 3 where "
-            "both have beats; 0: beats stay as they are.",
+            "ECGs: weight of the style's mean beat at the content's R peaks. auto: 3 if both have "
+            "beats; 0: statistics alone shape the beats.",
             LOSS,
             metavar="auto|N",
         ),
@@ -52,8 +52,8 @@ class SignalOptions(TransferOptions):
     leads: Annotated[
         tuple[str, ...],
         Flag(
-            "Leads to stylise; the others stay as they are. CONTENT=STYLE pairs leads of "
-            "different names.",
+            "Leads to stylise; the others do not change. CONTENT=STYLE pairs leads of different "
+            "names.",
             LOSS,
             metavar="NAME,NAME,...",
         ),

@@ -1,9 +1,9 @@
 """R peaks, by a detector made for noisy recordings.
 
-A style brings noise, and beats of another shape: a detector has to find an inverted QRS as well,
-and must not take noise for beats. The method was chosen with contents and noise alone, not with
-results (``benchmarks/experiments/r_peak_detectors.py``): of those in neurokit2, it is the one that
-finds the same beats in all of 12 leads, and finds them again in noise.
+A style brings noise, and beats of another shape. So the detector has to find an inverted QRS too,
+and must not take noise for beats. It was chosen with recordings and noise only, without results of
+transfers (``benchmarks/experiments/r_peak_detectors.py``): among the detectors of neurokit2, only
+this one finds the same beats in all of 12 leads, and finds them again in noise.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 __all__ = ["MIN_RATE", "r_peaks"]
 
 MIN_RATE = 50.0
-"""Samples per second below which a QRS complex of 0.1 s cannot be told from a wave."""
+"""Samples per second below which a QRS complex of 0.1 s cannot be distinguished from a wave."""
 
 _METHOD = "khamis2016"
-_RATE = 500  # Hz, which its smoothing is meant for
+_RATE = 500  # Hz, for which the smoothing of the detector is designed
 _BLOCK, _MARGIN = 900.0, 10.0  # s of a block, and of its overlap on both sides
-_SHORTEST = 2.0  # s
-_FLAT = 1e-6  # of the largest value: what float32 leaves of a straight line
+_MIN_SECONDS = 2.0
+_FLATNESS = 1e-6  # of the largest value: rounding of a straight line in float32
 
 
 def r_peaks(signal: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
-    """Find the R peaks of one lead: the middle of each QRS, whichever way it points.
+    """Find the R peaks of one lead: the middle of each QRS complex, upright or inverted.
 
-    The UNSW detector (Khamis et al., 2016, "QRS Detection Algorithm for Telehealth
-    Electrocardiogram Recordings") as in neurokit2, which takes about 20 ms for a second of signal;
-    a quarter of an hour at a time, in bounded memory, and on all cores.
+    The detector is UNSW (Khamis et al., 2016, "QRS Detection Algorithm for Telehealth
+    Electrocardiogram Recordings") of neurokit2, which takes about 20 ms for a second of signal. It
+    runs on blocks of a quarter of an hour, which bounds the memory, and on all cores.
 
     Args:
-        signal: ``(T,)``; gaps are bridged.
+        signal: one lead ``(T,)``; gaps are bridged.
         rate: samples per second.
 
     Returns:
-        Rising positions in samples; none in less than 2 s, or below `MIN_RATE`.
+        Rising positions in samples; empty for less than 2 s, or below `MIN_RATE`.
 
     Raises:
         DependencyError: neurokit2 or scipy is missing.
@@ -57,7 +57,7 @@ def r_peaks(signal: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
     def peaks_of_block(start: int) -> NDArray[np.int64]:
         first = max(0, start - margin)
         piece = interpolate_gaps(signal[first : start + block + margin])
-        if len(piece) < _SHORTEST * rate or _is_straight(piece):
+        if len(piece) < _MIN_SECONDS * rate or _is_straight(piece):
             return np.zeros(0, np.int64)
         peaks = _detect(resample_lead(piece, rate, _RATE)) * (rate / _RATE)
         positions = np.minimum(first + np.rint(peaks).astype(np.int64), len(signal) - 1)
@@ -73,11 +73,11 @@ def _is_straight(signal: NDArray[np.float64]) -> bool:
     import numpy as np
 
     detrended = import_optional("scipy.signal", "R peaks").detrend(signal)
-    return bool(np.ptp(detrended) <= _FLAT * np.abs(signal).max())
+    return bool(np.ptp(detrended) <= _FLATNESS * np.abs(signal).max())
 
 
 def _detect(signal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Find R peaks at `_RATE`."""
+    """Find the R peaks of a signal with the sampling rate `_RATE`, in samples."""
     import numpy as np
 
     neurokit = import_optional("neurokit2", "R peaks")
@@ -85,7 +85,7 @@ def _detect(signal: NDArray[np.float64]) -> NDArray[np.float64]:
         try:
             detection = neurokit.ecg_findpeaks(signal, sampling_rate=_RATE, method=_METHOD)
         except (ValueError, IndexError, ZeroDivisionError, KeyError, TypeError):
-            return np.zeros(0)  # what it raises on a signal without peaks
+            return np.zeros(0)  # neurokit2 raises these errors for a signal without peaks
     peaks = np.asarray(detection["ECG_R_Peaks"], np.float64)
     finite: NDArray[np.float64] = peaks[np.isfinite(peaks)]
     return finite

@@ -1,4 +1,4 @@
-"""Preparation of recordings: their leads are encoded, and their beats are found."""
+"""Preparation of recordings for a transfer: encodes their leads and finds their beats."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def prepare(inputs: TransferInputs, options: SignalOptions) -> PreparedInputs:
 
     Args:
         inputs: grids ``(1, C, T)``.
-        options: reads ``size``, ``leads``, ``beat_weight`` and ``style_weights``.
+        options: options, of which ``size``, ``leads``, ``beat_weight`` and ``style_weights`` are
+            used.
 
     Raises:
         UsageError: beats are requested for a recording without a sampling rate or with a low one;
@@ -58,11 +59,15 @@ def prepare(inputs: TransferInputs, options: SignalOptions) -> PreparedInputs:
 def _beats(
     inputs: TransferInputs, options: SignalOptions, codec: LeadCodec
 ) -> tuple[BeatTemplate | None, str]:
-    """Return the styles' beats, if they are requested or found, and a message or ""."""
+    """Make the template of the styles' beats, if the user asks for beats or there are some.
+
+    Returns:
+        The template or None, and a message or "".
+    """
     weight, template, names = options.beat_weight, inputs.template, codec.names
     timed = template.units == ("s",)
-    fast = timed and sampling_rate(template) >= MIN_RATE
-    if weight is not None and not fast:
+    can_have_beats = timed and sampling_rate(template) >= MIN_RATE
+    if weight is not None and not can_have_beats:
         raise UsageError(
             "--beat-weight",
             expected=f"a {'style' if inputs.content is None else 'content'} with a sampling rate"
@@ -70,7 +75,7 @@ def _beats(
             got=f"{sampling_rate(template):g} Hz" if timed else "one without",
             remedy="leave --beat-weight out" if timed else "add --rate, or leave --beat-weight out",
         )
-    if not fast:
+    if not can_have_beats:
         return None, ""
     if weight is None and not (
         may_be_ecg(template, names) and all(may_be_ecg(style) for style in inputs.styles)

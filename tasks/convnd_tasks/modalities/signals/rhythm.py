@@ -1,4 +1,4 @@
-"""Rhythm: where the beats of an electrocardiogram are, and what they look like on average."""
+"""Rhythm: the positions of the beats of an electrocardiogram, and their mean."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ __all__ = [
 BEAT = (0.25, 0.45)
 """Seconds of a beat before and after its R peak."""
 
-_QRS = 0.1  # s on both sides
-_SMOOTH = 0.04  # s: beats are compared below 20 Hz or so
-_ALIKE, _FEWEST = 0.3, 3
-_SHARP = 0.25  # s on both sides
-_LOWEST, _QRS_FREQUENCY, _SHARE = 0.5, 6.0, 0.08  # Hz, Hz, share of power
+_QRS = 0.1  # s on both sides of an R peak
+_SMOOTHING = 0.04  # s: beats are compared below about 20 Hz
+_MIN_CORRELATION, _MIN_BEATS = 0.3, 3
+_SPECTRUM = 0.25  # s on both sides of an R peak
+_MIN_FREQUENCY, _QRS_FREQUENCY, _MIN_SHARE = 0.5, 6.0, 0.08  # Hz, Hz, share of power
 
 
 def rhythm_lead(names: Sequence[str]) -> int:
-    """Return the index of the lead whose R peaks count for all leads.
+    """Choose the lead whose R peaks count for all leads; its index.
 
-    That is II, else the first lead of an electrocardiogram, else the first whose name does not tell
-    what it records.
+    That is II, else the first lead of an electrocardiogram, else the first lead of unknown kind,
+    see `lead_kind`.
 
     >>> rhythm_lead(["I", "Lead II"]), rhythm_lead(["V1", "V2"]), rhythm_lead(["RESP", "ECG"])
     (1, 0, 1)
@@ -50,56 +50,60 @@ def rhythm_lead(names: Sequence[str]) -> int:
 
 
 def are_beats(signal: NDArray[np.float64], peaks: NDArray[np.int64], rate: float) -> bool:
-    """Tell whether peaks are beats of an electrocardiogram; a detector finds peaks in everything.
+    """Whether peaks are beats of an electrocardiogram; a detector finds peaks in any signal.
 
-    There are at least three. Their mean correlation, 0.1 s around them, is 0.3 or more: in
-    electrocardiograms, noisy or with ectopic beats, it was 0.57 to 1, in noise of all kinds at most
-    0.12. And the mean beat has 8 % or more of its power above 6 Hz, where a QRS complex lies (Pan
-    and Tompkins, 1985): electrocardiograms had 17 % or more, pulse waves at most 3 %.
+    Three conditions have to hold:
+
+    - There are at least three peaks.
+    - The mean correlation of the signal within 0.1 s of them is 0.3 or more. In electrocardiograms,
+      noisy or with ectopic beats, it was 0.57 to 1; in noise of all kinds at most 0.12.
+    - The mean beat has 8 % or more of its power above 6 Hz, where a QRS complex lies (Pan and
+      Tompkins, 1985). Electrocardiograms had 17 % or more, pulse waves at most 3 %.
 
     Args:
-        signal: ``(T,)``; gaps are bridged.
-        peaks: samples of the R peaks.
+        signal: one lead ``(T,)``; gaps are bridged.
+        peaks: positions of the peaks in samples.
         rate: samples per second.
     """
     import numpy as np
 
     bridged = interpolate_gaps(signal)
-    width = max(1, round(_SMOOTH * rate))
+    width = max(1, round(_SMOOTHING * rate))
     smooth = np.convolve(bridged, np.full(width, 1 / width), "same")
     beats = _windows(smooth, peaks, round(_QRS * rate), round(_QRS * rate))
-    if len(beats) < _FEWEST:
+    if len(beats) < _MIN_BEATS:
         return False
     beats -= beats.mean(1, keepdims=True)
     beats /= np.linalg.norm(beats, axis=1, keepdims=True) + np.finfo(np.float64).tiny
     count = len(beats)
-    correlated = np.square(beats.sum(0)).sum() - count >= _ALIKE * count * (count - 1)
-    return bool(correlated) and _is_sharp(bridged, peaks, rate)
+    correlation = np.square(beats.sum(0)).sum() - count  # sum over all pairs of beats
+    are_similar = bool(correlation >= _MIN_CORRELATION * count * (count - 1))
+    return are_similar and _is_sharp(bridged, peaks, rate)
 
 
 def _is_sharp(signal: NDArray[np.float64], peaks: NDArray[np.int64], rate: float) -> bool:
-    """Tell whether the mean beat has the frequencies of a QRS complex."""
+    """Whether the mean beat has the frequencies of a QRS complex."""
     import numpy as np
 
-    beats = _windows(signal, peaks, round(_SHARP * rate), round(_SHARP * rate))
+    beats = _windows(signal, peaks, round(_SPECTRUM * rate), round(_SPECTRUM * rate))
     if not len(beats):
         return False
     mean = beats.mean(0)
     windowed = (mean - mean.mean()) * np.hanning(len(mean))
     power = np.abs(np.fft.rfft(windowed, 4 * len(mean))) ** 2
     frequencies = np.fft.rfftfreq(4 * len(mean), 1 / rate)
-    whole = power[frequencies > _LOWEST].sum()
-    return bool(power[frequencies > _QRS_FREQUENCY].sum() >= _SHARE * whole)
+    total = power[frequencies > _MIN_FREQUENCY].sum()
+    return bool(power[frequencies > _QRS_FREQUENCY].sum() >= _MIN_SHARE * total)
 
 
 def match_peaks(
     expected: NDArray[np.float64], detected: NDArray[np.float64], tolerance: float
 ) -> tuple[float, list[tuple[float, float]]]:
-    """Match detected peaks with expected ones, each with one at most.
+    """Match detected peaks with expected ones; each peak belongs to at most one pair.
 
     Args:
-        expected: rising times in s.
-        detected: rising times in s.
+        expected: times of the expected peaks in s, rising.
+        detected: times of the detected peaks in s, rising.
         tolerance: largest distance of a pair, in s.
 
     Returns:
@@ -127,12 +131,12 @@ def match_peaks(
 def mean_beat(
     signal: NDArray[np.float64], rate: float, peaks: NDArray[np.int64] | None = None
 ) -> NDArray[np.float64] | None:
-    """Compute the median beat around the R peaks, or None without beats.
+    """Compute the median beat around the R peaks, or None if there are none.
 
     Args:
-        signal: ``(T,)``; gaps are bridged.
+        signal: one lead ``(T,)``; gaps are bridged.
         rate: samples per second.
-        peaks: samples of the R peaks; None finds them in this lead.
+        peaks: positions of the R peaks in samples; None finds them in this lead.
     """
     import numpy as np
 
@@ -145,7 +149,7 @@ def mean_beat(
 def _windows(
     signal: NDArray[np.float64], peaks: NDArray[np.int64], before: int, after: int
 ) -> NDArray[np.float64]:
-    """Cut windows ``(E, W)`` around the peaks; windows that the signal cuts are left out."""
+    """Cut out windows ``(E, W)`` around peaks; those beyond an end of the signal are left out."""
     import numpy as np
 
     inside = peaks[(peaks >= before) & (peaks + after <= len(signal))]
@@ -156,7 +160,7 @@ def _windows(
 
 
 def beat_correlation(one: NDArray[np.float64] | None, other: NDArray[np.float64] | None) -> float:
-    """Compute the Pearson correlation of two mean beats; NaN without beats."""
+    """Compute the Pearson correlation of two mean beats ``(W,)``; NaN if one is missing or flat."""
     import numpy as np
 
     if one is None or other is None or not one.std() or not other.std():
@@ -165,7 +169,7 @@ def beat_correlation(one: NDArray[np.float64] | None, other: NDArray[np.float64]
 
 
 def beat_distance(one: NDArray[np.float64] | None, other: NDArray[np.float64] | None) -> float:
-    """Compute the RMS difference of two mean beats around their medians; NaN without beats."""
+    """Compute the RMS difference of two mean beats around their medians; NaN if one is missing."""
     import numpy as np
 
     if one is None or other is None:

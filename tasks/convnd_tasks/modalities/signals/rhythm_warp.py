@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["warp_to_rhythm"]
 
-_FIXED = (0.4, 0.25)  # s after an R peak and before the next that no rhythm changes
-_FIXED_SHARE = (12, 6)  # twentieths of an interval at most, so that there is something between
+_FIXED = (0.4, 0.25)  # s after an R peak and before the next one that warping does not change
+_FIXED_SHARE = (12, 6)  # the same, at most this many twentieths of an interval
 _FADE = 0.1  # s
 
 
@@ -28,12 +28,13 @@ def warp_to_rhythm(
 
     Args:
         values: ``(B, C, T)``.
-        peaks: samples of its R peaks, rising, at least two.
-        intervals: samples from each R peak to the next, used over and over.
+        peaks: positions of its R peaks in samples, rising, at least two.
+        intervals: new distances from each R peak to the next in samples, repeated if there are too
+            few.
         rate: samples per second.
 
     Returns:
-        The values, and the samples of their R peaks.
+        The warped values ``(B, C, T')``, and the positions of their R peaks in samples.
 
     >>> import numpy as np, torch
     >>> slow = torch.arange(12.0)[None, None]
@@ -67,7 +68,7 @@ def _stretch(beat: NDArray[np.float32], length: int, rate: float) -> NDArray[np.
     middle = beat[..., head : count - tail]
     extent = middle.shape[-1]
     positions = np.arange(length - head - tail)
-    # Forwards from the left and backwards from the right, turned round at the other end.
+    # Play the middle forwards from the left and backwards from the right, and reverse at the ends.
     period = max(1, 2 * extent - 2)
     phase = positions % period
     left = np.minimum(phase, period - phase) % extent

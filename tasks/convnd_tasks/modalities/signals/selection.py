@@ -1,4 +1,4 @@
-"""Selects the leads of a recording to stylise: those of one sampling rate, or those named."""
+"""Selects the leads of a recording by name, and by sampling rate."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["choose_rate", "describe_others", "has_leads", "lead_pairs", "with_le
 
 
 def lead_pairs(leads: Sequence[str]) -> Mapping[str, str]:
-    """The style's lead for each lead of ``--leads``, by `lead_key`.
+    """Parse ``--leads`` to the key of the style's lead by the key of the content's, see `lead_key`.
 
     Args:
-        leads: names, or ``CONTENT=STYLE`` where the style calls a lead something else.
+        leads: names, or ``CONTENT=STYLE`` for leads of different names.
 
     Raises:
         UsageError: a name is missing on one side of ``=``.
@@ -41,20 +41,20 @@ def lead_pairs(leads: Sequence[str]) -> Mapping[str, str]:
 
 
 def has_leads(grid: Grid, keys: Sequence[str]) -> bool:
-    """Whether the leads of a grid include these, by `lead_key`."""
+    """Whether a grid has leads with all of these keys, see `lead_key`."""
     return set(keys) <= {lead_key(name) for name in grid.channels}
 
 
 def choose_rate(grid: Grid, keys: Sequence[str], label: str) -> Grid:
-    """A recording with the leads of these names in its grid.
+    """Bring the leads with these keys into the grid of a recording.
 
     Args:
         grid: the recording; its metadata hold leads of other sampling rates.
-        keys: of the leads, by `lead_key`.
-        label: of the recording, for the message.
+        keys: keys of the leads, see `lead_key`.
+        label: name of the recording, for the message.
 
     Raises:
-        UsageError: it has no such lead, or the leads have several sampling rates.
+        UsageError: there is no such lead, or the leads have several sampling rates.
     """
     if has_leads(grid, keys):
         return grid
@@ -78,7 +78,15 @@ def choose_rate(grid: Grid, keys: Sequence[str], label: str) -> Grid:
 
 
 def with_leads(grid: Grid, keys: Sequence[str]) -> Grid | None:
-    """The recording with leads of another rate in its grid, or None if no rate has all of them."""
+    """Exchange the leads of a grid for those of another sampling rate.
+
+    Args:
+        grid: the recording; its metadata hold leads of other sampling rates.
+        keys: keys of the leads, see `lead_key`.
+
+    Returns:
+        None if no other rate has all of the leads.
+    """
     import numpy as np
     import torch
 
@@ -106,6 +114,7 @@ def with_leads(grid: Grid, keys: Sequence[str]) -> Grid | None:
 
 
 def _as_others(grid: Grid, signal: Signal) -> list[OtherLead]:
+    """Convert the leads of a grid to metadata of a recording with another rate."""
     count = len(grid.channels)
     steps = signal.steps if len(signal.steps) == count else (0.0,) * count
     zeros = signal.zeros if len(signal.zeros) == count else (0,) * count
@@ -127,7 +136,7 @@ def _as_others(grid: Grid, signal: Signal) -> list[OtherLead]:
 
 
 def describe_others(grid: Grid, label: str) -> str:
-    """Return a message about leads that do not change because of their rate, or ""."""
+    """Make a message about leads that do not change because of their rate; "" if there are none."""
     other_leads = signal_of(grid).others
     if not other_leads:
         return ""

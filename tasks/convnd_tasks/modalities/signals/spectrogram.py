@@ -14,22 +14,20 @@ if TYPE_CHECKING:
 __all__ = ["MAX_SECONDS", "spectrograms"]
 
 MAX_SECONDS = 60.0
-"""Seconds that a spectrogram shows."""
+"""Largest number of seconds that a spectrogram shows."""
 
-_RANGE = 60.0  # dB shown below the strongest
+_RANGE = 60.0  # dB below the maximum that are shown
 
 
 def spectrograms(content: Grid | None, style: Grid, result: Grid) -> bytes:
     """Draw one lead of content, style and result over time and frequency, as PNG.
 
-    The lead is II, or the first that has values.
-
-    Hann windows of half a second but at most 512 samples (sounds), overlapping by three quarters;
-    without time, of 128 samples.
+    The lead is II, or the first that has values. Hann windows are half a second long, but at most
+    512 samples, and overlap by three quarters; without a sampling rate they are 128 samples long.
 
     Args:
         content: ``(1, C, T)``, or None.
-        style: ``(1, C, T_s)``.
+        style: ``(1, C_s, T_s)``.
         result: ``(1, C, T)``.
 
     Raises:

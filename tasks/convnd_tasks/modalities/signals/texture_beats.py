@@ -1,4 +1,4 @@
-"""Beats of a texture: the style's mean beat, at its intervals in another order."""
+"""Beats of a texture: the style's mean beat, at the style's intervals in random order."""
 
 from __future__ import annotations
 
@@ -26,16 +26,23 @@ __all__ = ["TextureBeats", "texture_beats"]
 
 @dataclass(frozen=True)
 class TextureBeats(BeatTemplate):
-    """The positions of beats in a texture, which has no content.
+    """The positions of beats in a texture, which has no content, and the mean beat.
 
     Args:
-        residue: share ``(B, C, 1)`` of a style's amplitudes that its beats do not explain.
+        residue: share ``(B, C, 1)`` of the style's amplitudes that its beats do not explain.
     """
 
     residue: Tensor
 
     def insert(self, values: Tensor) -> Tensor:
-        """Noise of the style's spectrum becomes what is beside the beats, which are added."""
+        """Scale noise of the style's spectrum to the residue, and add the mean beat to it.
+
+        Args:
+            values: the noise ``(B, C, T)``.
+
+        Raises:
+            InputFileError: no whole beat lies in the texture.
+        """
         mean = values.mean(2, keepdim=True)
         return super().insert(mean + (values - mean) * self.residue.to(values))
 
@@ -51,20 +58,20 @@ def texture_beats(
     weight: float | None = None,
     labels: Sequence[str] = (),
 ) -> tuple[BeatTemplate | None, str]:
-    """Give a texture the beats of electrocardiograms, at the first one's intervals in other order.
+    """Give a texture the mean beat of styles, at intervals of the first style in random order.
 
     Args:
         styles: ``(K, 1, T_i)`` each, at one sampling rate.
-        names: of the ``K`` leads.
+        names: names of the ``K`` leads.
         rate: samples per second.
-        size: samples of the texture.
-        seed: of the order of intervals.
-        weights: weight of each style's beat; empty weighs all alike.
-        weight: weight of the term; None is `WEIGHT`, if there are beats, see `are_beats`.
-        labels: of styles, for messages.
+        size: number of samples of the texture.
+        seed: seed of the order of intervals.
+        weights: weight of each style's beat; empty weights them equally.
+        weight: weight of the loss; None is `WEIGHT` if there are beats, see `are_beats`.
+        labels: names of the styles, for messages.
 
     Returns:
-        Beats, or None without beats, and a message, or "".
+        The template, or None if there are no beats; and a message, or "".
 
     Raises:
         InputFileError: a recording has less than two R peaks, and a weight is given.
@@ -112,7 +119,7 @@ def _too_short_error(size: int) -> InputFileError:
 
 
 def _shuffled_rhythm(peaks: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
-    """R peaks for a number of samples, at the intervals between others, drawn in another order."""
+    """Draw R peaks for a number of samples, at the intervals of other peaks in random order."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -128,12 +135,12 @@ def _shuffled_rhythm(peaks: NDArray[np.int64], size: int, seed: int) -> NDArray[
 
 
 def _residue(style: Tensor, starts: NDArray[np.int64], target: Tensor) -> Tensor:
-    """Share of a style's amplitudes ``(B, C, 1)`` that is left without its mean beats."""
+    """Compute the share of a style's amplitudes ``(B, C, 1)`` that is left without its beats."""
     width = target.shape[2]
     rest = style - style.median(2, keepdim=True).values
-    whole = rest.std(2, keepdim=True)
+    total = rest.std(2, keepdim=True)
     beat = target - target.median(2, keepdim=True).values
     for start in starts.tolist():
         begin, end = max(start, 0), min(start + width, style.shape[2])
         rest[..., begin:end] -= beat[..., begin - start : end - start]
-    return (rest.std(2, keepdim=True) / whole.clamp(min=1e-12)).clamp(max=1)
+    return (rest.std(2, keepdim=True) / total.clamp(min=1e-12)).clamp(max=1)

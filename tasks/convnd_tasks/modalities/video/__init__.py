@@ -1,1 +1,1 @@
-"""Videos: frames held together by optical flow, or stylised as blocks."""
+"""Videos: frames that are stylised one by one along the optical flow, or as blocks."""

@@ -2,15 +2,16 @@
 
 A window of frames is one grid ``(1, 3, T, H, W)``, stylised as a whole from coarse to fine; only
 height and width change with the scale. Windows overlap, and the frames that two of them share are
-blended from one to the other. (A term that held the later window to the earlier one gave worse
-results: the statistics of a window are sums, and its free frames compensated for the held ones.) A
+blended from one to the other. (A loss that tied the later window to the earlier one gave worse
+results: the statistics of a window are sums, and its other frames compensated for the tied ones.) A
 new scene begins a new window.
 
-The network sees single frames, unless ``inflation`` lets it see time as well. A picture as style is
-constant in time. A video as style adds its motion: part of the change moves along its flow,
-position by position, on what the content shows. With slices along time the features there are
-style, too: a dynamic texture (Doretto et al., 2003; with features of networks Tesfaldet et al.,
-2018, who use a second network for the flow). These features alone gave noise, not motion.
+The network sees single frames, unless ``inflation`` lets it see time too. A picture as style is
+constant in time. A video as style adds its motion: a part of the change moves along the style's
+flow, position by position, on top of the content's motion. If the network also sees slices along
+time, their features are style too: a dynamic texture (Doretto et al., 2003; with features of
+networks Tesfaldet et al., 2018, who use a second network for the flow). These features alone gave
+noise, not motion.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
-from convnd.transfer.network import check_names
+from convnd.transfer.names import check_names
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.base import MIN_EXTENT
@@ -60,22 +61,22 @@ if TYPE_CHECKING:
 
 __all__ = ["BlockStylizer", "make_block_transfer", "read_style_video"]
 
-_STYLE_FRAMES = 48
-"""Frames of a video whose motion is style; more of them add little."""
+_MAX_STYLE_FRAMES = 48
+"""Largest number of frames of a style video that are used; more add little."""
 
 _MARGIN = 2
-"""Frames before and after a window that are optimised and dropped, where the network sees time:
-next to its zero padding it sees little, and frames would stay at the starting point."""
+"""Frames before and after a window that are optimised and dropped if the network sees time. Next to
+its zero padding it sees little, and frames would stay at the starting point."""
 
-_OF_OUTCOME = ("steps", "rejected_steps", "loss", "parts", "features")
+_OUTCOME_KEYS = ("steps", "rejected_steps", "loss", "parts", "features")
 
 
 def read_style_video(video: Video, longest: int) -> Tensor:
     """Read the first frames of a video as a style.
 
     Args:
-        video: at least 16 frames; at most 48 are read.
-        longest: of its sides, see `fit_even`.
+        video: a video of at least 16 frames, of which at most 48 are read.
+        longest: longest side of the frames in pixels, see `fit_even`.
 
     Returns:
         ``(1, 3, T, H, W)``.
@@ -86,7 +87,7 @@ def read_style_video(video: Video, longest: int) -> Tensor:
     size = fit_even(video.info.size, longest)
     frames = [
         resize_frame(frame.values, size)
-        for frame in itertools.islice(video.frames(), _STYLE_FRAMES)
+        for frame in itertools.islice(video.frames(), _MAX_STYLE_FRAMES)
     ]
     if len(frames) < MIN_EXTENT:
         raise InputFileError(
@@ -99,7 +100,7 @@ def read_style_video(video: Video, longest: int) -> Tensor:
 
 
 def make_block_transfer(options: VideoOptions) -> BlockStyleTransfer:
-    """A network for blocks of frames; it serves all videos of a job."""
+    """Make the network for blocks of frames; it serves all videos of a job."""
     return BlockStyleTransfer(options, spatial_dims=3, in_channels=3, fixed_axes=1)
 
 
@@ -108,12 +109,12 @@ class BlockStylizer:
 
     Args:
         options: see `VideoOptions`.
-        styles: pictures ``(1, 3, H_i, W_i)``, or videos ``(1, 3, T_i, H_i, W_i)`` with the
-            result's sampling in time and space.
-        texture: whether there is no content; the source's frames then give only the size and the
-            motion.
-        on_message: is called with lines that users should know.
-        transfer: a network that is ready, from `make_block_transfer`; None makes one.
+        styles: pictures ``(1, 3, H_i, W_i)``, or videos ``(1, 3, T_i, H_i, W_i)`` with the pixels
+            and the frame rate of the result.
+        texture: whether there is no content; the frames of the source then give only the size and
+            the motion.
+        on_message: callback that gets lines for users.
+        transfer: network of the job, from `make_block_transfer`; None makes one.
 
     Raises:
         UsageError: an option names something that does not exist.
@@ -139,53 +140,53 @@ class BlockStylizer:
         self._on_message = on_message
 
     def run(self, source: VideoSource, cache: FrameCache) -> Iterator[Progress | StylizedFrame]:
-        """Stylise window after window; see `FrameStylizer.run`."""
+        """Stylise window after window, see `FrameStylizer.run`."""
         options = self.options
         total = source.count()
         previous: StylizedFrame | None = None
-        waiting: list[tuple[FrameContext, Tensor, dict[str, Any]]] = []
+        pending: list[tuple[FrameContext, Tensor, dict[str, Any]]] = []  # shared with the next one
         contexts = prefetch(lambda: iter_frames(options, source, cache.records))
         for window, overlap in iter_windows(contexts, options.block_frames, options.block_overlap):
             if not overlap:  # a new scene
-                for context, values, record in waiting:
+                for context, values, record in pending:
                     previous = self._finish(cache, context, values, record, previous)
                     yield previous
-                waiting = []
+                pending = []
             may_continue = len(window) == options.block_frames  # another window may follow
             count = len(window) - options.block_overlap if may_continue else len(window)
             cached = load_window(window, count, cache)
             if cached is None:
                 to_progress = step_callback(window[0].number + overlap, total)
-                frames, record = yield from self._window(window, waiting, overlap, to_progress)
+                frames, record = yield from self._stylize(window, pending, overlap, to_progress)
                 for context, values in zip(window[count:], frames[count:], strict=True):
                     cache.save(SHARED, context.number, values, record)
-                for index, (_, values, _) in enumerate(waiting):
+                for index, (_, values, _) in enumerate(pending):
                     share = (index + 1) / (overlap + 1)
                     frames[index] = quantize(values * (1 - share) + frames[index] * share)
             else:
                 frames, record = cached
             for context, values in zip(window[:count], frames[:count], strict=True):
                 previous = self._finish(cache, context, values, record, previous)
-                record = {**record, "rejected_steps": 0}  # of the window, counted once
+                record = {**record, "rejected_steps": 0}  # those of the window count once
                 yield previous
-            waiting = [
+            pending = [
                 (context, values, record)
                 for context, values in zip(window[count:], frames[count:], strict=True)
             ]
-        for context, values, record in waiting:
+        for context, values, record in pending:
             previous = self._finish(cache, context, values, record, previous)
             yield previous
 
-    def _window(
+    def _stylize(
         self,
         window: Sequence[FrameContext],
-        waiting: Sequence[tuple[FrameContext, Tensor, dict[str, Any]]],
+        pending: Sequence[tuple[FrameContext, Tensor, dict[str, Any]]],
         overlap: int,
         to_progress: StepCallback,
     ) -> Generator[Progress, None, tuple[list[Tensor], dict[str, Any]]]:
-        """Stylise a window; returns its frames, and the part of a record they have in common."""
+        """Stylise a window; returns its frames, and the entries that their records share."""
         began = time.perf_counter()
-        earlier = [values for _, values, _ in waiting]
+        earlier = [values for _, values, _ in pending]
         outcome = yield from self._optimize(window, earlier, to_progress)
         frames = list(outcome.values[:, :, self._margin :].unbind(2))[: len(window)]
         seconds = (time.perf_counter() - began) / (len(window) - overlap)
@@ -196,9 +197,9 @@ class BlockStylizer:
     ) -> Generator[Progress, None, TransferOutcome]:
         """Optimise one window of frames.
 
-        A texture begins with the frames that the window before has made of its first ones, moved
-        along the flow to the others, so that the two agree where they are blended. With a content
-        they agree without that.
+        A texture starts from the frames that it shares with the window before, moved along the
+        flow to the other frames, so that the two windows agree where they are blended. With a
+        content they agree without that.
         """
         options = self.options
         contents = [context.content for context in window]
@@ -228,13 +229,12 @@ class BlockStylizer:
     def _trajectories(
         self, window: Sequence[FrameContext], order: Sequence[int]
     ) -> list[tuple[float, MotionCompensatedMean]]:
-        """The means along which frames in this order change, see `BlockStyleTransfer`.
+        """Make the means along which frames change, see `BlockStyleTransfer.trajectories`.
 
-        The motion of a style video is applied to what the content shows, wherever that moves, and
-        starts again at the end of the video.
+        The motion of a style video is added to that of the content, and repeats from its beginning.
         """
         options = self.options
-        flows = [  # frames that an earlier run has kept come without
+        flows = [  # frames in the cache have no flows
             context.flows[1] if context.flows else estimate_flow(previous.content, context.content)
             for previous, context in itertools.pairwise(window)
         ]
@@ -243,11 +243,11 @@ class BlockStylizer:
         if self._style_flows and not self.texture:
             count = len(self._style_flows)
             style_flows = [self._style_flows[context.number % count] for context in window[:-1]]
-            carried = [
+            composed = [
                 pair.compose(style.resized(size, options.style_scale))
                 for pair, style in zip(flows, style_flows, strict=True)
             ]
-            parts = [(1 - options.style_motion, flows), (options.style_motion, carried)]
+            parts = [(1 - options.style_motion, flows), (options.style_motion, composed)]
         zero = torch.zeros(2, *size)
         return [
             (
@@ -275,7 +275,7 @@ class BlockStylizer:
             # A texture moves as the style does, and not along the flow of any frames.
             if previous is not None and not context.cut and not self.texture:
                 before = previous.content, previous.values
-            entries = {name: outcome[name] for name in _OF_OUTCOME}
+            entries = {name: outcome[name] for name in _OUTCOME_KEYS}
             record = context.record(entries, values, before)
             cache.save(FIRST_PASS, context.number, values, record)
         return StylizedFrame(
@@ -286,11 +286,12 @@ class BlockStylizer:
 def _noise_init(
     shape: Sequence[int], style: Tensor, mean: MotionCompensatedMean, seed: int
 ) -> Tensor:
-    """Smooth noise in the colours of a style, as the starting point of a texture.
+    """Make smooth noise in the colours of a style, as the starting point of a texture.
 
-    Kernels that were trained on pictures hardly see changes from frame to frame, and would not
-    change white noise along time. The noise takes the style's own pixels, from dark to light: a
-    pixel that is visible in few frames, as at borders, stays near its starting point.
+    Kernels that were trained on pictures hardly see changes from frame to frame, and would leave
+    white noise along time. The values of the noise are pixels of the style, sorted from dark to
+    light, because a pixel that is visible in few frames, as at borders, stays near its starting
+    point.
     """
     small = [max(2, n // 4) for n in shape[2:]]
     noise = torch.randn((1, 1, *small), generator=torch.Generator().manual_seed(seed))

@@ -1,4 +1,4 @@
-"""Figures of videos: input above result, one column over time, and measures over time."""
+"""Figures of videos: frames of input and result, one column over time, and measures over time."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 __all__ = ["PreviewCollector", "plot_timeline"]
 
-_SHOWN = 8
+_SHEET_FRAMES = 8
 _HEIGHT = 144  # pixels of a frame on the contact sheet
 _GAP = 4
-_WIDEST = 4000  # columns of a slit scan
+_MAX_COLUMNS = 4000  # of a slit scan
 
 
 class PreviewCollector:
     """Collects small previews of frames as they are decoded and written.
 
-    A slit scan shows the middle column of every frame side by side: even motion becomes a slanting
-    line, flicker becomes upright stripes.
+    A slit scan shows the middle column of every frame side by side. Even motion is a slanting line
+    in it, and flicker is upright stripes.
     """
 
     def __init__(self) -> None:
@@ -42,22 +42,21 @@ class PreviewCollector:
         self._add(1, number, values)
 
     def sheet(self) -> bytes:
-        """A PNG with frames of the input in the upper row, and of the result in the lower one."""
+        """Draw frames of the input in the upper row and of the result in the lower one, as PNG."""
         numbers = sorted(self._thumbs[0].keys() & self._thumbs[1].keys())
-        places = np.linspace(0, len(numbers) - 1, min(_SHOWN, len(numbers))).round().astype(int)
-        rows = [
-            [thumbs[numbers[place]] for place in dict.fromkeys(places)] for thumbs in self._thumbs
-        ]
+        count = min(_SHEET_FRAMES, len(numbers))
+        indices = dict.fromkeys(np.linspace(0, len(numbers) - 1, count).round().astype(int))
+        rows = [[thumbs[numbers[index]] for index in indices] for thumbs in self._thumbs]
         return encode_pixels(
             join_pictures([join_pictures(row, axis=1, gap=_GAP) for row in rows], axis=0, gap=_GAP)
         )
 
     def slit_scan(self) -> bytes:
-        """A PNG with the middle column over time, of the input above that of the result."""
-        numbers = sorted(self._columns[0].keys() & self._columns[1].keys())[:_WIDEST]
-        wide = max(1, 480 // max(1, len(numbers)))
+        """Draw the middle column over time, of the input above that of the result, as PNG."""
+        numbers = sorted(self._columns[0].keys() & self._columns[1].keys())[:_MAX_COLUMNS]
+        width = max(1, 480 // max(1, len(numbers)))
         rows = [
-            np.stack([columns[number] for number in numbers], 1).repeat(wide, 1)
+            np.stack([columns[number] for number in numbers], 1).repeat(width, 1)
             for columns in self._columns
         ]
         return encode_pixels(join_pictures(rows, axis=0, gap=_GAP))
@@ -66,7 +65,7 @@ class PreviewCollector:
         from convnd.nn import resize_nd
 
         pixels = _pixels(values)
-        if len(self._columns[which]) < _WIDEST:
+        if len(self._columns[which]) < _MAX_COLUMNS:
             self._columns[which][number] = pixels[:, pixels.shape[1] // 2].copy()
         thumbs = self._thumbs[which]
         if number % self._strides[which] == 0:
@@ -74,7 +73,7 @@ class PreviewCollector:
             size = (_HEIGHT, max(1, round(width * _HEIGHT / height)))
             small = values if height <= _HEIGHT else resize_nd(values, size, mode="linear")
             thumbs[number] = _pixels(small)
-        while len(thumbs) > 4 * _SHOWN:  # of a long video every second, every fourth, ...
+        while len(thumbs) > 4 * _SHEET_FRAMES:  # a long video keeps every second, fourth, … frame
             self._strides[which] *= 2
             for other in [other for other in thumbs if other % self._strides[which]]:
                 del thumbs[other]

@@ -1,4 +1,4 @@
-"""Opening videos, and the built-in one."""
+"""Opens videos and the built-in one, and identifies their contents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BLOCK_DEMO = (16, 64, 96)  # the smallest video that a moving texture can be mad
 
 
 def is_sample(name: str) -> bool:
-    """Whether a name is that of a built-in video, and of no file."""
+    """Whether a name is that of the built-in video, and not of a file."""
     from convnd_tasks.samples import video
 
     return name in video.CONTENTS and not Path(name).exists()
@@ -37,8 +37,8 @@ def open_video(
         name: path, or name of the built-in video.
         rate: frames per second of a folder.
         sample_shape: frames, height and width of the built-in video.
-        deinterlace: whether frames of two fields are turned into progressive ones.
-        tone_map: whether high dynamic range is brought into BT.709.
+        deinterlace: whether interlaced frames are converted to progressive ones.
+        tone_map: whether high dynamic range is converted to BT.709.
 
     Raises:
         InputFileError: see `convnd.io.open_video`.
@@ -52,7 +52,7 @@ def open_video(
 
 
 def content_fingerprint(info: VideoInfo) -> object:
-    """A text that identifies the content of an input: it changes when the input does."""
+    """Compute a value that identifies the content of an input, and changes with it."""
     if info.path.is_dir():
         return [
             (path.name, path.stat().st_size, path.stat().st_mtime_ns)

@@ -35,10 +35,11 @@ class FrameFinisher:
     """Applies ``colors``, ``strength`` and the mask to the frames of a pass.
 
     Args:
-        options: reads ``colors`` and ``strength``.
-        mask: a picture for all frames, or a video of as many frames as the input, or None.
-        frame_range: which frames of the input are stylised, and which of the mask belong to them.
-        palette: mean and covariance of colours that all frames of a texture have together, or None.
+        options: options, of which ``colors`` and ``strength`` are used.
+        mask: a picture for all frames, a video of as many frames as the input, or None.
+        frame_range: frames of the input and of the mask that are used.
+        palette: mean and covariance of the colours that all frames of a texture get together, or
+            None.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class FrameFinisher:
         return changed or self.mask is not None or self.palette is not None
 
     def fingerprint(self) -> object:
-        """A text that identifies the mask: it changes when the mask does."""
+        """Compute a value that identifies the mask, and changes with it."""
         if self.mask is None or isinstance(self.mask, Grid):
             return None if self.mask is None else self.mask.values
         return content_fingerprint(self.mask.info)
@@ -73,16 +74,16 @@ class FrameFinisher:
         pass_index: int,
         records: Sequence[Mapping[str, Any]],
     ) -> Iterator[int]:
-        """Finish the frames of a pass, and keep them in the cache under `FINAL`.
+        """Finish the frames of a pass, and save them in the cache under `FINAL`.
 
         Args:
             source: the input.
-            cache: holds the stylised frames.
-            pass_index: of these frames.
-            records: of these frames. The warping errors in them are measured again.
+            cache: cache that holds the stylised frames.
+            pass_index: pass of the stylised frames.
+            records: records of the stylised frames; their warping errors are measured again.
 
         Yields:
-            The number of each frame that is finished.
+            The number of each finished frame.
 
         Raises:
             InputFileError: the mask has fewer or more frames than the input.
@@ -134,14 +135,14 @@ class FrameFinisher:
         return quantize(mixed.values)
 
     def _masks(self, size: tuple[int, int]) -> Iterator[Grid]:
+        """Yield the mask of each frame at the size of the result."""
         if self.mask is None:
             return
         if isinstance(self.mask, Grid):
             mask = self.mask.with_values(resize_frame(self.mask.values, size))
             yield from itertools.repeat(mask)
         else:
-            frame_range = self.frame_range
-            for frame in self.mask.frames(frame_range.start, frame_range.end, frame_range.every):
+            for frame in self.frame_range.frames(self.mask):
                 values = resize_frame(frame.values, size)
                 yield Grid(values=values, channels=("R", "G", "B"))
 

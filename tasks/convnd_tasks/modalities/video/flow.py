@@ -15,6 +15,8 @@ from torch import Tensor
 
 from convnd.errors import ShapeError
 from convnd.nn import resize_nd
+from convnd_tasks.modalities.base import MIN_EXTENT
+from convnd_tasks.modalities.images.codec import LUMA
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,15 +33,13 @@ __all__ = [
 ]
 
 CUT_UNRELIABLE = 0.5
-"""Share of pixels with inconsistent flow from which on a cut is suspected."""
+"""Smallest share of pixels with inconsistent flow at a cut."""
 
 CUT_HISTOGRAM = 0.25
-"""Distance of colour histograms from which on a suspected cut is one. A camera that moves fast
-makes the flow inconsistent, too, but keeps the colours."""
+"""Smallest distance of colour histograms at a cut. A camera that moves fast makes the flow
+inconsistent too, but keeps the colours."""
 
-_SMALLEST = 16
-_LUMA = (0.299, 0.587, 0.114)
-_BINS = 8
+_BINS = 8  # of a histogram, for each colour
 
 
 class FlowPair:
@@ -65,11 +65,11 @@ class FlowPair:
         return consistency_mask(self.forward, self.backward)
 
     def resized(self, size: Sequence[int], speed: float = 1.0) -> FlowPair:
-        """The same flows on frames of another size; displacements in pixels are kept.
+        """Resize the flows to frames of another size; displacements in pixels do not change.
 
         Args:
             size: height and width.
-            speed: factor on the displacements.
+            speed: factor of the displacements.
         """
 
         def resize(flow: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class FlowPair:
         return FlowPair(resize(self.forward), resize(self.backward))
 
     def compose(self, other: FlowPair) -> FlowPair:
-        """This flow followed by ``other``, which starts where this one leads."""
+        """Append another flow, which starts at the end of this one."""
         return FlowPair(
             self.forward + warp(other.forward[None], self.forward)[0],
             other.backward + warp(self.backward[None], other.backward)[0],
@@ -90,20 +90,20 @@ def estimate_flow(first: Tensor, second: Tensor) -> FlowPair:
 
     Args:
         first: ``(1, 3, H, W)`` in ``[0, 1]``.
-        second: of the same shape.
+        second: frame of the same shape.
 
     Raises:
-        ShapeError: the shapes differ.
+        ShapeError: the shapes differ, or a side is shorter than 16 pixels.
     """
     return FlowPair(optical_flow(first, second), optical_flow(second, first))
 
 
 def optical_flow(source: Tensor, target: Tensor) -> Tensor:
-    """Estimate where each pixel of one frame is in another.
+    """Estimate the displacement of each pixel from one frame to another.
 
     Args:
         source: ``(1, 3, H, W)`` in ``[0, 1]``, at least 16 pixels along each side.
-        target: of the same shape.
+        target: frame of the same shape.
 
     Returns:
         ``(2, H, W)`` on the CPU.
@@ -113,11 +113,11 @@ def optical_flow(source: Tensor, target: Tensor) -> Tensor:
     """
     import cv2
 
-    if source.shape != target.shape or min(source.shape[2:]) < _SMALLEST:
+    if source.shape != target.shape or min(source.shape[2:]) < MIN_EXTENT:
         raise ShapeError(
             "optical flow",
             expected=(
-                f"two frames of the same size of at least {_SMALLEST} pixels along each side"
+                f"two frames of the same size of at least {MIN_EXTENT} pixels along each side"
             ),
             got=f"{tuple(source.shape)} and {tuple(target.shape)}",
             remedy="resize them",
@@ -128,11 +128,11 @@ def optical_flow(source: Tensor, target: Tensor) -> Tensor:
 
 
 def warp(values: Tensor, flow: Tensor) -> Tensor:
-    """Sample values where a flow leads: ``out[p] = values[p + flow[p]]``, bilinear.
+    """Sample values at the ends of a flow: ``out[p] = values[p + flow[p]]``, bilinear.
 
     Args:
         values: ``(B, C, H, W)``.
-        flow: ``(2, H, W)``; a position outside of the frame is moved to its border.
+        flow: ``(2, H, W)``; a position outside the frame is moved to its border.
 
     Returns:
         ``(B, C, H, W)``; exact where the flow is whole pixels.
@@ -148,20 +148,18 @@ def warp(values: Tensor, flow: Tensor) -> Tensor:
     down, right = y - top, x - left
     rows = [top.long(), (top.long() + 1).clamp_max(height - 1)]
     columns = [left.long(), (left.long() + 1).clamp_max(width - 1)]
-    upper = (
-        values[..., rows[0], columns[0]] * (1 - right) + values[..., rows[0], columns[1]] * right
-    )
-    lower = (
-        values[..., rows[1], columns[0]] * (1 - right) + values[..., rows[1], columns[1]] * right
+    upper, lower = (
+        values[..., row, columns[0]] * (1 - right) + values[..., row, columns[1]] * right
+        for row in rows
     )
     return upper * (1 - down) + lower * down
 
 
 def consistency_mask(flow: Tensor, reverse: Tensor, *, keep_boundaries: bool = False) -> Tensor:
-    r"""Forward-backward consistency of a flow after Ruder et al. (2016), section 5.1.
+    r"""Compute the forward-backward consistency of a flow after Ruder et al. (2016), section 5.1.
 
-    With the flow ``w`` at a pixel and the reverse flow ``ŵ`` where it leads, a pixel is invalid
-    when one of these holds:
+    With the flow :math:`w = (u, v)` at a pixel and the reverse flow :math:`ŵ` at its end, a pixel
+    is invalid if one of these conditions holds:
 
     - the flow leads out of the frame,
     - the pixel is occluded: :math:`|w + ŵ|^2 \ge 0.01 (|w|^2 + |ŵ|^2) + 0.5`,
@@ -169,7 +167,7 @@ def consistency_mask(flow: Tensor, reverse: Tensor, *, keep_boundaries: bool = F
 
     Args:
         flow: ``(2, H, W)``.
-        reverse: the flow of the other frame, ``(2, H, W)``.
+        reverse: flow from the other frame back, ``(2, H, W)``.
         keep_boundaries: whether pixels on motion boundaries count as valid.
 
     Returns:
@@ -190,11 +188,13 @@ def consistency_mask(flow: Tensor, reverse: Tensor, *, keep_boundaries: bool = F
 
 
 def histogram_distance(first: Tensor, second: Tensor) -> float:
-    """Half the summed difference of two colour histograms: 0 for equal, 1 for disjoint ones.
+    """Compute half the summed difference of two colour histograms of 8 × 8 × 8 cells.
+
+    It is 0 for equal and 1 for disjoint histograms.
 
     Args:
-        first: ``(1, 3, H, W)`` in ``[0, 1]``, counted in 8 × 8 × 8 cells.
-        second: of any size.
+        first: ``(1, 3, H, W)`` in ``[0, 1]``.
+        second: picture of any size.
 
     >>> black, white = torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)
     >>> histogram_distance(black, white), histogram_distance(black, black)
@@ -222,21 +222,21 @@ def is_cut(first: Tensor, second: Tensor, valid_backward: Tensor) -> bool:
 
 
 def warping_error(first: Tensor, second: Tensor, flows: FlowPair) -> float:
-    r"""E_warp of two neighbouring frames, Lai et al. (2018), eq. 9.
+    r"""Compute E_warp of two neighbouring frames (Lai et al., 2018, eq. 9).
 
     .. math:: \frac{1}{\sum_p M_p} \sum_p M_p \lVert O_t(p) - O_{t+1}(p + w(p)) \rVert^2
 
-    over the three channels in ``[0, 1]``, with the flow ``w`` of the *input* from ``t`` to ``t+1``
-    and ``M`` its `consistency_mask`. E_warp of a video is the mean over its pairs of frames.
-    Differs from the paper: DIS instead of FlowNet2.
+    over the three channels in ``[0, 1]``, with the frames :math:`O` of the result, the flow ``w``
+    of the *input* from ``t`` to ``t+1``, and its `consistency_mask` ``M``. E_warp of a video is the
+    mean over its pairs of frames. Unlike the paper, the flow is that of DIS instead of FlowNet2.
 
     Args:
         first: the result at ``t``, ``(1, 3, H, W)``.
         second: the result at ``t + 1``.
-        flows: between the input's frames.
+        flows: flow between the frames of the input.
 
     Returns:
-        NaN where no pixel is valid.
+        NaN if no pixel is valid.
     """
     mask = flows.valid_forward
     warped = warp(second, flows.forward)
@@ -246,6 +246,7 @@ def warping_error(first: Tensor, second: Tensor, flows: FlowPair) -> float:
 
 
 def _positions(flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Coordinates ``(y, x)`` of the end of the flow at each pixel."""
     height, width = flow.shape[1:]
     y = torch.arange(height, dtype=flow.dtype, device=flow.device)[:, None]
     x = torch.arange(width, dtype=flow.dtype, device=flow.device)[None]
@@ -253,7 +254,8 @@ def _positions(flow: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _luma_codes(values: Tensor) -> NDArray[Any]:
-    weights = values.new_tensor(_LUMA).view(3, 1, 1)
+    """Convert a frame to luma in codes of 8 bits, ``(H, W)``."""
+    weights = values.new_tensor(LUMA).view(3, 1, 1)
     luma = (values[0] * weights).sum(0).clamp(0, 1).mul(255).round()
     codes: NDArray[Any] = luma.to("cpu", torch.uint8).numpy()
     return codes

@@ -1,7 +1,7 @@
-"""Finished frames of a video, kept beside its output until the result is written.
+"""A folder of finished frames, which lies beside the output of a video until that is written.
 
-They lie in a folder as PNG of 16 bits, with one line of JSON for each. Later frames build on these
-rounded values, so that a resumed run gives the same result as one without interruption.
+Frames are PNG of 16 bits, with one line of JSON for each. Later frames build on these rounded
+values, so that a resumed run gives the same result as one without interruption.
 """
 
 from __future__ import annotations
@@ -26,30 +26,31 @@ from convnd.errors import (
 from convnd.grid import Grid
 from convnd.io.atomic import atomic_path, error_text, temporary_folder
 from convnd.io.reading import check_file
-from convnd_tasks.runtime.checkpoints import Checkpointer, RecordedOptions, options_fingerprint
+from convnd_tasks.runtime.checkpoints import Checkpointer, options_fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.optimize import ProcessGroup
+    from convnd.transfer.options import TransferOptions
     from convnd.transfer.progress import Progress
 
 __all__ = ["CONTENT", "FINAL", "FIRST_PASS", "SECOND_PASS", "SHARED", "FrameCache", "quantize"]
 
 CONTENT = SHARED = 0
-"""Pass index of what a later pass or block needs: content frames, or frames that two blocks share
-before they are blended."""
+"""Pass index of frames that a later pass or block reads: those of the content, or those that two
+blocks share, before they are blended."""
 FIRST_PASS, SECOND_PASS = 1, 2
 FINAL = 3
-"""Pass index of frames whose colours, strength or mask were applied."""
+"""Pass index of frames to which colours, strength and mask have been applied."""
 
 _NAMES = ("content", "frame", "second", "final")
 _WHITE = 65535
-_BEGINNING = b'{"fingerprint": "'
-_LONGEST_LOG = 2**28
-_LARGEST = 2**62
+_LOG_START = b'{"fingerprint": "'
+_MAX_LOG_BYTES = 2**28
+_MAX_NUMBER = 2**62
 
-# What the entry of a finished frame holds besides its pass and number.
+# Keys of the entry of a finished frame besides its pass and number.
 _COUNTS = ("steps", "rejected_steps")
 _NUMBERS = ("loss", "codec", "flow", "features")
 _OPTIONAL_NUMBERS = ("e_warp", "input_e_warp", "later_e_warp")
@@ -72,7 +73,7 @@ def quantize(values: Tensor) -> Tensor:
 
 
 class FrameCache(Checkpointer):
-    """Keeps the finished frames of one video in a folder beside its output.
+    """Stores the finished frames of one video in a folder beside its output.
 
     It takes the place of a checkpoint: the state to resume from is the cache itself.
 
@@ -82,8 +83,8 @@ class FrameCache(Checkpointer):
         group: the processes that share the job; None is this one alone.
 
     Attributes:
-        records: of every kept frame, by pass index and number of the frame.
-        size: height and width of the frames, for the check of kept ones; None accepts any.
+        records: record of every stored frame, by pass index and number of the frame.
+        size: height and width that stored frames must have; None accepts any.
     """
 
     def __init__(self, output: Path | None, group: ProcessGroup | None = None) -> None:
@@ -98,15 +99,19 @@ class FrameCache(Checkpointer):
         self.size: tuple[int, ...] | None = None
 
     def exists(self) -> bool:
-        """Whether there are finished frames of an earlier run."""
+        """Whether the folder holds finished frames of an earlier run."""
         return self.finished_frames > 0
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Check, before any work, that no finished frames would be lost.
 
+        Args:
+            resume: whether to continue from finished frames.
+            overwrite: whether finished frames may be removed.
+
         Raises:
-            OutputExistsError: there are some, and neither flag says what to do with them; or the
-                folder has files in it that this program did not make.
+            OutputExistsError: there are finished frames and neither argument is true, or the folder
+                holds files that this program did not write.
         """
         if os.path.lexists(self.path) and not self._is_ours():
             raise OutputExistsError(
@@ -124,20 +129,20 @@ class FrameCache(Checkpointer):
             )
 
     def open(
-        self, options: RecordedOptions, inputs: Iterable[object], *, resume: bool
+        self, options: TransferOptions, inputs: Iterable[object], *, resume: bool
     ) -> Mapping[str, Any]:
-        """Make the folder, or load what is in it.
+        """Make the folder, or load its records.
 
         Args:
             options: options of the job.
             inputs: everything else that the frames depend on.
-            resume: continue from kept frames, if there are any.
+            resume: whether to continue from finished frames, if there are any.
 
         Returns:
             A state whose entry ``"cache"`` is this cache.
 
         Raises:
-            UsageError: the kept frames were made from other inputs or options.
+            UsageError: the finished frames were made from other inputs or options.
             InputFileError: the list of frames is damaged.
             OutputFileError: the folder cannot be made.
         """
@@ -173,12 +178,12 @@ class FrameCache(Checkpointer):
 
         Args:
             pass_index: `FIRST_PASS`, `SECOND_PASS`, `FINAL`, or `CONTENT`.
-            number: of the frame, from 0.
-            values: ``(1, 3, H, W)``, see `quantize`.
-            record: facts about the frame, as JSON can hold them.
+            number: number of the frame, from 0.
+            values: the frame ``(1, 3, H, W)``, rounded by `quantize`.
+            record: entries about the frame, of types that JSON has.
 
         Raises:
-            OutputFileError: the disk is full, or the folder gone.
+            OutputFileError: the disk is full, or the folder does not exist any more.
         """
         grid = Grid(values=values, channels=("R", "G", "B"), header={"depth": 16})
         io.write(self._picture(pass_index, number), grid, overwrite=True)
@@ -196,10 +201,14 @@ class FrameCache(Checkpointer):
         self.records[pass_index, number] = entry
 
     def load(self, pass_index: int, number: int) -> Tensor:
-        """Read a frame from the cache, ``(1, 3, H, W)``.
+        """Read a frame ``(1, 3, H, W)`` from the cache.
+
+        Args:
+            pass_index: as in `save`.
+            number: number of the frame, from 0.
 
         Raises:
-            InputFileError: it is missing or damaged.
+            InputFileError: the frame is missing or damaged.
         """
         path = self._picture(pass_index, number)
         values = io.read(path).values
@@ -214,17 +223,17 @@ class FrameCache(Checkpointer):
         return values
 
     def count(self, pass_index: int) -> int:
-        """Number of frames of a pass in the cache."""
+        """Count the frames of a pass."""
         return sum(index == pass_index for index, _ in self.records)
 
     def close(self) -> None:
-        """Remove the folder: the work is done. A temporary one stays as long as the cache."""
+        """Remove the folder, since the work is done; a temporary one stays as long as the cache."""
         if not self._temporary:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def kept_message(self, error: BaseException) -> str:
-        """The message about finished frames; the folder is removed where there are none."""
-        if self._temporary or not self._fingerprint:  # other work's frames, which were refused
+        """Make the message about finished frames, or remove the folder if there are none."""
+        if self._temporary or not self._fingerprint:  # not opened: the frames are of another job
             return ""
         if not self.exists():
             self.close()
@@ -236,7 +245,7 @@ class FrameCache(Checkpointer):
 
     @property
     def finished_frames(self) -> int:
-        """Number of frames of the first pass in the folder."""
+        """Number of finished frames of the first pass in the folder."""
         return len(list(self.path.glob(f"{_NAMES[FIRST_PASS]}-*.png")))
 
     @property
@@ -244,7 +253,7 @@ class FrameCache(Checkpointer):
         return self.path / "frames.jsonl"
 
     def _is_ours(self) -> bool:
-        """Whether the folder is empty, or begins its list of frames as this program does."""
+        """Whether the folder is empty, or its list of frames begins like those of this program."""
         try:
             if self.path.is_symlink() or not self.path.is_dir():
                 return False
@@ -252,7 +261,7 @@ class FrameCache(Checkpointer):
                 return True
             check_file(self._log)
             with self._log.open("rb") as file:
-                return file.read(len(_BEGINNING)) == _BEGINNING
+                return file.read(len(_LOG_START)) == _LOG_START
         except OSError:
             return False
 
@@ -260,9 +269,10 @@ class FrameCache(Checkpointer):
         return self.path / f"{_NAMES[pass_index]}-{number:06d}.png"
 
     def _load(self, expected: str) -> None:
+        """Load the records of finished frames, which must have the expected fingerprint."""
         check_file(self._log)
         with self._log.open("rb") as file:
-            header, *lines = file.read(_LONGEST_LOG).splitlines() or [b""]
+            header, *lines = file.read(_MAX_LOG_BYTES).splitlines() or [b""]
         try:
             fingerprint = json.loads(header)["fingerprint"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -280,7 +290,7 @@ class FrameCache(Checkpointer):
                 remedy="give the same ones, or start over (--overwrite)",
             )
         self.records = {}
-        with contextlib.suppress(ValueError, RecursionError):  # the last line may be cut off
+        with contextlib.suppress(ValueError, RecursionError):  # the last line may be incomplete
             for line in lines:
                 entry = json.loads(line)
                 if not (_is_entry(entry) and self._picture(*_key(entry)).is_file()):
@@ -296,21 +306,22 @@ def _key(entry: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _is_entry(entry: Any) -> bool:
-    """Whether a line of the list describes a frame as `FrameCache.save` does."""
+    """Whether a line of the list is an entry as `FrameCache.save` writes it."""
     if not isinstance(entry, dict):
         return False
     pass_index: Any = entry.get("pass")
     number = entry.get("number")
     if not (_is_count(pass_index) and pass_index < len(_NAMES) and _is_count(number)):
         return False
-    facts = {name for name in entry if name not in ("pass", "number")}
-    if pass_index == CONTENT and not facts:
+    keys = {name for name in entry if name not in ("pass", "number")}
+    if pass_index == CONTENT and not keys:
         return True
     required = {"parts", "features", "loss", *_COUNTS} if pass_index == SHARED else {*_REQUIRED}
-    return required <= facts and all(_is_fact(name, entry[name]) for name in facts)
+    return required <= keys and all(_is_valid(name, entry[name]) for name in keys)
 
 
-def _is_fact(name: str, value: Any) -> bool:
+def _is_valid(name: str, value: Any) -> bool:
+    """Whether a value of an entry has the type and the range of its key."""
     if name == "parts":
         return isinstance(value, dict) and all(map(_is_number, value.values()))
     if name == "name":
@@ -319,16 +330,16 @@ def _is_fact(name: str, value: Any) -> bool:
     if name == "cut":
         return isinstance(value, bool)
     if name == "pts":
-        return isinstance(value, int) and abs(value) < _LARGEST
+        return isinstance(value, int) and abs(value) < _MAX_NUMBER
     if name in (*_COUNTS, "duration"):
         return _is_count(value)
     return _is_number(value) or (name in _OPTIONAL_NUMBERS and value is None)
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_NUMBER
 
 
 def _is_number(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and abs(value) < _LARGEST  # which NaN is not
+    return number and abs(value) < _MAX_NUMBER  # false for NaN

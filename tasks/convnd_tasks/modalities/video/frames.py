@@ -1,7 +1,7 @@
-"""Videos frame by frame, held together by motion.
+"""Stylises videos frame by frame along the motion of the input.
 
-The first frame of a scene is an ordinary transfer. Each later frame starts from the result before,
-warped along the optical flow of the input, and a temporal term of the objective holds it to that
+The first frame of a scene is an ordinary transfer. Each later frame starts from the result of the
+frame before, warped along the optical flow of the input, and a temporal loss keeps it near that
 where the flow is consistent (Ruder et al., 2016). The flow of the next frame is estimated while the
 current one is optimised.
 """
@@ -22,7 +22,7 @@ from convnd.losses import TemporalLoss, Term
 from convnd.optimize import Step, TiledEvaluation, evaluate_whole, has_converged, minimize
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
-from convnd.transfer.network import check_names
+from convnd.transfer.names import check_names
 from convnd.transfer.network_transfer import NetworkTransfer
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
@@ -54,8 +54,8 @@ from convnd_tasks.runtime.prefetch import prefetch
 __all__ = ["FrameStylizer", "NetworkFrameStylizer", "make_frame_transfer"]
 
 _FINISHED_OVER, _FINISHED_DECREASE = 4, 0.15
-"""A first frame is finished when its loss falls by less than this share over so many steps: after
-the default 80 it is about 0.03, after 40 about 0.1, and after 20 about 0.3."""
+"""A first frame counts as finished if its loss decreased by less than 0.15 over its last 4 steps.
+The decrease is about 0.03 after the default 80 steps, 0.1 after 40, and 0.3 after 20."""
 
 
 @dataclass
@@ -66,7 +66,7 @@ class _History:
     values: deque[Tensor] = field(default_factory=deque)
 
     def append(self, content: Tensor, values: Tensor, length: int) -> None:
-        """Add a frame, and drop the oldest beyond a length."""
+        """Add a frame, and drop the oldest ones beyond a length."""
         self.contents.append(content)
         self.values.append(values)
         while len(self.values) > length:
@@ -75,7 +75,7 @@ class _History:
 
 
 def make_frame_transfer(options: VideoOptions) -> StyleTransfer:
-    """A network for single frames; it serves all videos of a job."""
+    """Make the network for single frames; it serves all videos of a job."""
     return StyleTransfer(options, spatial_dims=2, in_channels=3)
 
 
@@ -84,9 +84,9 @@ class FrameStylizer:
 
     Args:
         options: see `VideoOptions`.
-        styles: ``(1, 3, *S_i)`` each.
-        on_message: is called with lines that users should know.
-        transfer: a network that is ready, from `make_frame_transfer`; None makes one.
+        styles: pictures ``(1, 3, H_i, W_i)``.
+        on_message: callback that gets lines for users.
+        transfer: network of the job, from `make_frame_transfer`; None makes one.
 
     Raises:
         UsageError: an option names something that does not exist.
@@ -107,17 +107,17 @@ class FrameStylizer:
         self._terms: list[Term] = []
         self._evaluate: Any = evaluate_whole
         self._on_message = on_message
-        self._said = False
+        self._has_warned = False
 
     def run(self, source: VideoSource, cache: FrameCache) -> Iterator[Progress | StylizedFrame]:
-        """Stylise frame after frame; frames that the cache holds are not computed again.
+        """Stylise frame after frame; frames in the cache are not computed again.
 
         Args:
             source: the frames to stylise.
-            cache: keeps finished frames; opened.
+            cache: open cache of finished frames.
 
         Yields:
-            The steps of each frame, and then the frame.
+            The steps of each frame, followed by the frame.
 
         Raises:
             InputFileError: a frame cannot be read.
@@ -147,14 +147,17 @@ class FrameStylizer:
     def run_backward_pass(
         self, cache: FrameCache, count: int
     ) -> Iterator[Progress | StylizedFrame]:
-        """The second pass, from the last frame to the first.
+        """Run the second pass, from the last frame to the first.
 
         Args:
-            cache: holds the content and the frames of the first pass.
+            cache: cache that holds the content and the frames of the first pass.
             count: number of frames.
 
+        Yields:
+            The steps of each frame, followed by the frame.
+
         Raises:
-            InputFileError: a kept frame is missing.
+            InputFileError: a frame is missing in the cache.
             NumericalError: see `convnd.optimize.minimize`.
         """
         later: StylizedFrame | None = None
@@ -189,6 +192,7 @@ class FrameStylizer:
             yield later
 
     def _prepare(self, size: Sequence[int]) -> None:
+        """Plan the memory, and compute the targets of the style, for frames of this size."""
         transfer, options = self.transfer, self.options
         styles = [transfer.style_at(style, size) for style in self.styles]
         model = MemoryModel(options, transfer.backbone, transfer.device)
@@ -202,10 +206,11 @@ class FrameStylizer:
     def _frame(
         self, context: FrameContext, history: _History, to_progress: StepCallback
     ) -> Generator[Progress, None, tuple[Tensor, dict[str, Any]]]:
+        """Stylise one frame; returns its values and its record."""
         began = time.perf_counter()
         if history.values and self.options.mode == "flow":
             target, mask = _warped_references(context.flows, history.values)
-            # Uncovered pixels begin as the input, in the colours of the result.
+            # Pixels without a valid reference start from the input, in the colours of the result.
             uncovered = match_colors(context.content, color_moments(history.values[-1]))
             start = torch.where(mask > 0, target, uncovered)
             outcome = yield from self._optimize(context.content, start, target, mask, to_progress)
@@ -222,15 +227,15 @@ class FrameStylizer:
         losses: list[tuple[int, float]] = []
         problem = TransferProblem(content, self.styles)
         steps = self.transfer.run(problem, on_message=self._on_message)
-        outcome = yield from run_transfer(_recorded(steps, losses), to_progress)
-        if self.options.mode == "flow" and not self._said and self._on_message is not None:
+        outcome = yield from run_transfer(_record_losses(steps, losses), to_progress)
+        if self.options.mode == "flow" and not self._has_warned and self._on_message is not None:
             text = _unfinished_text([loss for scale, loss in losses if scale == losses[-1][0]])
             if text:
-                self._said = True
+                self._has_warned = True
                 self._on_message(
                     f"the first frame is not finished after {outcome.steps} "
                     f"step{'' if outcome.steps == 1 else 's'}: {text}; later "
-                    "frames go on from it, and colours drift; use more --steps (default "
+                    "frames continue from it, and colours drift; use more --steps (default "
                     f"{VideoOptions.steps})"
                 )
         return outcome
@@ -243,7 +248,7 @@ class FrameStylizer:
         flows: FlowPair,
         to_progress: StepCallback,
     ) -> Generator[Progress, None, TransferOutcome]:
-        """Optimise a frame of the first pass once more, held to the warped frame after it."""
+        """Optimise a frame of the first pass again, close to the warped frame after it."""
         mask = flows.valid_forward
         start = torch.where(mask > 0, (values + target) / 2, values)
         return (yield from self._optimize(content, start, target, mask, to_progress))
@@ -256,7 +261,15 @@ class FrameStylizer:
         mask: Tensor,
         to_progress: StepCallback,
     ) -> Generator[Progress, None, TransferOutcome]:
-        """Optimise from a start near the result, held to a target, until the loss settles."""
+        """Optimise a frame until its loss settles.
+
+        Args:
+            content: frame of the input ``(1, 3, H, W)``.
+            start: starting point.
+            target: warped result of another frame, which the temporal loss compares with.
+            mask: confidence of the target ``(1, 1, H, W)``.
+            to_progress: converts steps of this frame to steps of the video.
+        """
         options, device = self.options, self.transfer.device
         extra_terms = []
         if options.temporal_weight > 0:
@@ -300,14 +313,14 @@ class FrameStylizer:
 
 
 class NetworkFrameStylizer(FrameStylizer):
-    """Stylises each frame by one pass of a trained network, which holds nothing together by flow.
+    """Stylises each frame by one pass of a trained network, without optical flow.
 
-    Neighbouring frames differ as their contents do: the network draws the same at the same place.
+    Frames are independent, but the network draws the same pattern at the same position of each.
 
     Args:
-        options: reads ``references``; frames stand alone (mode ``"independent"``).
+        options: options, of which ``references`` is used; the mode becomes ``"independent"``.
         transfer: the network.
-        on_message: is called with lines that users should know.
+        on_message: callback that gets lines for users.
     """
 
     def __init__(
@@ -331,15 +344,17 @@ class NetworkFrameStylizer(FrameStylizer):
         return (yield from run_transfer(steps, to_progress))
 
 
-def _recorded(steps: Iterable[Progress], losses: list[tuple[int, float]]) -> Iterator[Progress]:
-    """Note scale and loss of each step."""
+def _record_losses(
+    steps: Iterable[Progress], losses: list[tuple[int, float]]
+) -> Iterator[Progress]:
+    """Append phase and loss of each step to a list, and yield the step."""
     for progress in steps:
         losses.append((progress.phase, progress.loss))
         yield progress
 
 
 def _unfinished_text(losses: Sequence[float]) -> str:
-    """Say why a frame is not finished, by its losses at the last scale; "" if it is.
+    """Explain why a frame is not finished, by its losses at the last scale; "" if it is finished.
 
     >>> _unfinished_text([9.0, 5.0, 3.0, 2.0, 1.5, 1.2, 1.1, 1.06, 1.05, 1.04])
     ''
@@ -361,14 +376,19 @@ def _unfinished_text(losses: Sequence[float]) -> str:
 def _warped_references(
     flows: Mapping[int, FlowPair], values: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Earlier results warped to a frame, and the mask of pixels that one of them is valid in.
+    """Warp earlier results to a frame; each pixel comes from the nearest frame with valid flow.
 
-    Each pixel comes from the nearest frame whose flow is consistent there.
+    Args:
+        flows: flow from earlier frames, by the number of frames between.
+        values: earlier results ``(1, 3, H, W)``, the latest one last.
+
+    Returns:
+        The warped result, and the mask of pixels with a valid flow.
     """
     target = torch.zeros_like(values[-1])
     mask = torch.zeros_like(values[-1][:, :1])
     for distance, pair in sorted(flows.items()):
-        fresh = pair.valid_backward * (1 - mask)
-        target = torch.where(fresh > 0, warp(values[-distance], pair.backward), target)
-        mask = mask + fresh
+        new_pixels = pair.valid_backward * (1 - mask)
+        target = torch.where(new_pixels > 0, warp(values[-distance], pair.backward), target)
+        mask = mask + new_pixels
     return target, mask

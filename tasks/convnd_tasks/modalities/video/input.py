@@ -1,4 +1,4 @@
-"""The frames of a video at the size of the result, the flow between them, and cuts."""
+"""Reads the frames of a video at the size of the result, with the flow between them and cuts."""
 
 from __future__ import annotations
 
@@ -36,12 +36,23 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class FrameRange:
-    """Which frames of a video are used, see `convnd.io.Video.frames`; at most ``count`` of them."""
+    """A choice of the frames of a video.
+
+    Args:
+        start: time of the first frame in s.
+        end: time before which the last frame lies, in s; None is the end of the video.
+        every: step between frames: 1 is every frame, 2 every second one.
+        count: largest number of frames; None is no limit.
+    """
 
     start: Fraction = Fraction(0)
     end: Fraction | None = None
     every: int = 1
     count: int | None = None
+
+    def frames(self, video: Video) -> Iterator[VideoFrame]:
+        """Read these frames of a video."""
+        return itertools.islice(video.frames(self.start, self.end, self.every), self.count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +62,7 @@ class VideoSource:
     Args:
         video: the input.
         size: height and width of the result.
-        frame_range: which of its frames.
+        frame_range: the frames that are used.
     """
 
     video: Video
@@ -59,14 +70,12 @@ class VideoSource:
     frame_range: FrameRange = FrameRange()
 
     def frames(self) -> Iterator[tuple[VideoFrame, Tensor]]:
-        """The frames, each with its values at the size of the result, see `quantize`."""
-        frame_range = self.frame_range
-        frames = self.video.frames(frame_range.start, frame_range.end, frame_range.every)
-        for frame in itertools.islice(frames, frame_range.count):
+        """Yield the frames, each with its values at the size of the result, see `quantize`."""
+        for frame in self.frame_range.frames(self.video):
             yield frame, quantize(resize_frame(frame.values, self.size))
 
     def sample(self, count: int) -> list[Tensor]:
-        """About ``count`` frames, evenly spread over the video."""
+        """Read about ``count`` frames, evenly distributed over the video."""
         frame_range = self.frame_range
         stride = max(1, (self.count() or 1) // count)
         frames: list[Tensor] = []
@@ -76,12 +85,12 @@ class VideoSource:
         ):
             if number % skip == 0:
                 frames.append(resize_frame(frame.values, self.size))
-            if len(frames) == 2 * count:  # the file does not say how many there are
+            if len(frames) == 2 * count:  # of a file that does not hold its number of frames
                 frames, skip = frames[::2], 2 * skip
         return frames
 
     def count(self) -> int | None:
-        """About how many frames there are; None where the file does not say."""
+        """Estimate the number of frames; None if the file does not hold it."""
         info, frame_range = self.video.info, self.frame_range
         if info.frames is None:
             return None
@@ -100,14 +109,14 @@ class FrameContext:
     """A frame of the input, and its relation to earlier frames.
 
     Args:
-        number: from 0.
-        pts: its time, in ticks of the video.
-        duration: how long it is shown, in ticks; 0 where only the next frame tells.
-        name: of its file, or "".
-        content: ``(1, 3, H, W)`` at the size of the result, see `quantize`.
-        cut: whether it begins a scene.
-        flows: from earlier frames of the scene, by how many frames earlier.
-        seconds: spent on ``codec`` and ``flow``.
+        number: number of the frame, from 0.
+        pts: time of the frame, in ticks of the video.
+        duration: duration of the frame in ticks; 0 if it ends with the next frame.
+        name: name of its file, or "".
+        content: the frame ``(1, 3, H, W)`` at the size of the result, see `quantize`.
+        cut: whether the frame begins a scene.
+        flows: flow from earlier frames of the scene, by the number of frames between.
+        seconds: time spent on ``"codec"`` and ``"flow"``.
     """
 
     number: int
@@ -122,13 +131,13 @@ class FrameContext:
     def record(
         self, outcome: Mapping[str, Any], values: Tensor, before: tuple[Tensor, Tensor] | None
     ) -> dict[str, Any]:
-        """The record of the finished frame, see `StylizedFrame`.
+        """Make the record of the finished frame, see `StylizedFrame`.
 
         Args:
-            outcome: its entries that tell of the optimisation.
-            values: the result.
-            before: content and result of the frame before, from which the warping errors are
-                measured; None measures none.
+            outcome: entries about the optimisation.
+            values: the finished frame.
+            before: content and result of the frame before, for the warping errors; None measures
+                none.
         """
         record = {
             "pts": self.pts,
@@ -152,13 +161,13 @@ class StylizedFrame:
     """A finished frame.
 
     Args:
-        number: from 0.
-        content: the input's frame at the size of the result ``(1, 3, H, W)``.
-        values: the result.
-        record: ``pts``, ``duration``, ``name``, ``steps``, ``rejected_steps``, ``loss``,
-            ``parts``, ``cut``, ``e_warp`` of the result and ``input_e_warp`` of the input against
-            the frame before (None at the beginning of a scene), and the seconds ``codec``,
-            ``flow``, ``features``.
+        number: number of the frame, from 0.
+        content: frame of the input at the size of the result, ``(1, 3, H, W)``.
+        values: frame of the result, ``(1, 3, H, W)``.
+        record: ``pts``, ``duration``, ``name``, ``cut``, ``steps``, ``rejected_steps``, ``loss``
+            and ``parts`` (the terms of the loss); the warping errors ``e_warp`` of the result and
+            ``input_e_warp`` of the input against the frame before, None at the beginning of a
+            scene; and the seconds spent on ``codec``, ``flow`` and ``features``.
     """
 
     number: int
@@ -168,11 +177,11 @@ class StylizedFrame:
 
 
 def fit_even(size: Sequence[int], longest: int) -> tuple[int, int]:
-    """The size of a result: never larger than the video, both sides even, as codecs need them.
+    """Compute the size of a result: at most that of the video, with even sides if it is reduced.
 
     Args:
         size: height and width of the video.
-        longest: pixels along the longest side at most; 0 keeps the size.
+        longest: largest number of pixels along the longest side; 0 keeps the size.
 
     >>> fit_even((720, 1280), 512), fit_even((144, 176), 512), fit_even((33, 47), 0)
     ((288, 512), (144, 176), (33, 47))
@@ -184,7 +193,7 @@ def fit_even(size: Sequence[int], longest: int) -> tuple[int, int]:
 
 
 def working_size(video: Video, longest: int) -> tuple[int, int]:
-    """`fit_even` of a video.
+    """Compute the size of the result of a video by `fit_even`.
 
     Raises:
         InputFileError: the size is too small for the networks.
@@ -201,21 +210,19 @@ def working_size(video: Video, longest: int) -> tuple[int, int]:
 
 
 def resize_frame(values: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize a frame ``(1, C, H, W)``; one of that size is returned as it is."""
-    if tuple(values.shape[2:]) == tuple(size):
-        return values
+    """Resize a frame ``(1, C, H, W)`` to a height and width."""
     return resize_nd(values, size, mode="linear", antialias=True)
 
 
 def iter_frames(
     options: VideoOptions, source: VideoSource, records: Mapping[tuple[int, int], Mapping[str, Any]]
 ) -> Iterator[FrameContext]:
-    """The frames of the input, with the flow between them.
+    """Yield the frames of the input, with the flow between them.
 
     Args:
-        options: reads ``mode`` and ``references``.
+        options: options, of which ``mode`` and ``references`` are used.
         source: the input.
-        records: of kept frames, see `FrameCache`; such frames need no flow.
+        records: records of finished frames, see `FrameCache`; such frames need no flow.
     """
     contents: deque[Tensor] = deque(maxlen=options.references[-1])
     earlier = 0  # frames of this scene before the current one

@@ -1,8 +1,8 @@
 """Measures of videos: flicker along the input's motion, style and content energy of each frame.
 
-Frames are read one by one. E_warp is that of `warping_error`, with flow and mask from the input at
-the size of the result. Energies are relative to the target's own, in the features of the compact
-backbone.
+Frames are read one by one. E_warp is `warping_error` with the flow of the input at the size of the
+result. Energies are those of the features of the backbone ``compact``, relative to the energy of
+the target.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ def measure_video(
     styles: Sequence[Grid],
     frame_range: FrameRange | None = None,
 ) -> list[Measure]:
-    """Measure a video that was made of another and of styles.
+    """Measure a stylised video.
 
     Args:
         content: the input.
         result: the result, with the same number of frames; its size may differ.
-        styles: pictures ``(1, 3, H, W)``; none leaves out the style energy.
-        frame_range: the frames of the input that the result was made of; None is all.
+        styles: pictures ``(1, 3, H, W)``; without any, the style energy is not measured.
+        frame_range: the frames of the input that were stylised; None is all.
 
     Raises:
         InputFileError: the numbers of frames differ, or a frame cannot be read.
     """
-    frames_taken = FrameRange() if frame_range is None else frame_range
+    chosen_frames = FrameRange() if frame_range is None else frame_range
     names = ("e_warp", "input_e_warp", "style", "input_style", "content")
     parts: dict[str, dict[str, float]] = {name: {} for name in names}
     energies: Energies | None = None
     earlier: tuple[Tensor, Tensor] | None = None
     for number, (content_frame, result_frame) in enumerate(
-        prefetch(lambda: _pairs(content, result, frames_taken))
+        prefetch(lambda: _pairs(content, result, chosen_frames))
     ):
         name = str(number)
         if energies is None:
@@ -72,11 +72,11 @@ def measure_video(
 
 
 def measure_texture(result: Video | VideoResult, styles: Sequence[Grid]) -> list[Measure]:
-    """Measure a texture: it has no content, and moves along the flow of no other video.
+    """Measure a moving texture, which has no content.
 
     Args:
         result: the texture.
-        styles: pictures ``(1, 3, H, W)`` that show its style; at least one.
+        styles: pictures ``(1, 3, H, W)`` of its style, at least one.
 
     Raises:
         InputFileError: a frame cannot be read.
@@ -139,10 +139,10 @@ def _style_energy(parts: Mapping[str, float], before: float | None = None) -> Me
 
 
 class Energies:
-    """Measures the distance of frames from styles and from their content.
+    """Measures the distances of frames from styles and from their content.
 
     Args:
-        styles: ``(1, 3, *S_i)`` each; none makes the style energy NaN.
+        styles: pictures ``(1, 3, H_i, W_i)``; without any, the style energy is NaN.
         size: height and width of the frames.
     """
 
@@ -154,13 +154,21 @@ class Energies:
         )
 
     def __call__(self, content: Tensor, frame: Tensor) -> tuple[float, float, float]:
-        """Style energy of the content ``(1, 3, H, W)`` and of the frame, content energy of it."""
+        """Measure a frame.
+
+        Args:
+            content: frame of the content ``(1, 3, H, W)``.
+            frame: frame of the result, of the same size.
+
+        Returns:
+            Style energy of the content, style energy of the result, content energy of the result.
+        """
         objective = self._transfer.objective(content, [], [1.0, 1.0], style_terms=self._terms)
         before, _ = self._energies(objective, content) if self._terms else (math.nan, 0.0)
         return before, *self._energies(objective, frame)
 
     def _energies(self, objective: Objective, values: Tensor) -> tuple[float, float]:
-        """Style and content energy, from one pass through the network."""
+        """Compute style and content energy by one pass through the network."""
         with torch.no_grad():
             features = objective.features(values.to(self._transfer.device))
             _, shares = objective.value(objective.sums(features))
@@ -171,10 +179,10 @@ class Energies:
 
 
 def _pairs(
-    content: Video, result: Video | VideoResult, frames_taken: FrameRange
+    content: Video, result: Video | VideoResult, frame_range: FrameRange
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    content_frames = content.frames(frames_taken.start, frames_taken.end, frames_taken.every)
-    result_frames = result.frames()
+    """Yield the frames of content and result, at the size of the result."""
+    content_frames, result_frames = frame_range.frames(content), result.frames()
     count = 0
     while True:
         content_frame, result_frame = next(content_frames, None), next(result_frames, None)
@@ -184,7 +192,7 @@ def _pairs(
             short, long = (content, result) if content_frame is None else (result, content)
             raise InputFileError(
                 "evaluate",
-                expected="videos of equally many frames",
+                expected="videos with equal numbers of frames",
                 got=(f"{count} in {short.info.path.name} and more in {long.info.path.name}"),
                 remedy="give the video and the result of all of its frames",
             )

@@ -48,10 +48,10 @@ if TYPE_CHECKING:
 __all__ = ["Videos"]
 
 _TEXTURE_FRAMES, _TEXTURE_STRIDE = 4, 8
-"""Frames of a style video that stand for it where a texture is measured."""
+"""Number of frames of a style video that a texture is compared with, and the step between them."""
 
 _COLOR_FRAMES = 16
-"""Frames whose colours stand for those of a video."""
+"""Number of frames that represent the colours of a video."""
 
 
 class Videos(Modality):
@@ -66,17 +66,17 @@ class Videos(Modality):
         "where the next one begins; the last value is the mean over frames."
     )
     unsupported: ClassVar[Mapping[str, str]] = {
-        "init": "each frame starts from the one before, moved along the flow"
+        "init": "each frame starts from the frame before, moved along the flow"
     }
     options: VideoOptions
     _trained: NetworkTransfer | None = None
 
     def check(self) -> None:
-        """See `Modality.check`."""
+        """Check the options, see `Modality.check`."""
         super().check()
         if self.settings.preview and (self.options.mode == "block" or self.settings.report):
             raise UsageError(
-                "--preview makes one picture, which --mode block and --report do not apply to; "
+                "--preview makes one picture, to which --mode block and --report do not apply; "
                 "leave these out"
             )
         if not self.settings.texture:
@@ -85,24 +85,24 @@ class Videos(Modality):
         if self.options.mode != "block":
             raise UsageError(
                 "--texture",
-                expected="--mode block, where motion is style",
+                expected="--mode block, which transfers motion",
                 got=f"--mode {self.options.mode}",
                 remedy="add it",
             )
 
     def open(self, name: str, role: str, content: Any = None) -> Grid | Video:
-        """See `Modality.open`; videos are opened, and read frame by frame later."""
+        """Open one input, see `Modality.open`; the frames of a video are read later."""
         if role == "mask":
             return open_video(name) if io.is_video(name) else mask_by_opacity(io.read(name))
         if role == "style" and is_network(name):
             trained = open_network(name, self.name, 2)
             self._trained = NetworkTransfer(trained.network, self.options)
             return trained.styles[0]
-        video = io.is_video(name)
-        if role == "content" or (self.settings.texture and (video or is_sample(name))):
+        is_video = io.is_video(name)
+        if role == "content" or (self.settings.texture and (is_video or is_sample(name))):
             rate = self.settings.rate
             if content is not None and not Path(name).is_dir():
-                rate = None  # a result knows its own
+                rate = None  # the file of a result holds its rate
             return open_video(
                 name,
                 None if rate is None else parse_fraction("--rate", rate),
@@ -110,19 +110,19 @@ class Videos(Modality):
                 deinterlace=self.settings.deinterlace and content is None,
                 tone_map=self.settings.tone_map,
             )
-        if not video:
+        if not is_video:
             return open_grid(name, 2, role=role, seed=self.options.seed)
         if self.options.mode != "block":
             raise UsageError(
                 "style",
                 expected=f"a picture with --mode {self.options.mode}",
                 got=f"the video {name}",
-                remedy="add --mode block, where its motion is style, too",
+                remedy="add --mode block, which transfers its motion too",
             )
         return open_video(name, sample_shape=self._sample_shape)
 
     def prepare(self, inputs: TransferInputs) -> VideoTransfer:
-        """See `Modality.prepare`."""
+        """Make the transfer of a video, see `Modality.prepare`."""
         video = self._video(inputs)
         size = working_size(video, self.options.size)
         source = VideoSource(video=video, size=size, frame_range=self._frame_range)
@@ -153,11 +153,11 @@ class Videos(Modality):
         )
 
     def checkpointer(self, output: Path | None, group: ProcessGroup | None) -> FrameCache:
-        """See `Modality.checkpointer`."""
+        """Make the cache of finished frames, see `Modality.checkpointer`."""
         return FrameCache(output, group)
 
     def check_output(self, path: Path, inputs: TransferInputs | None, *, overwrite: bool) -> None:
-        """See `Modality.check_output`."""
+        """Check that the result can be written, see `Modality.check_output`."""
         if self.settings.preview:
             io.check_output(path, overwrite=overwrite, spatial_dims=2)
             return
@@ -186,14 +186,14 @@ class Videos(Modality):
         record: Mapping[str, str] | None,
         on_message: Callable[[str], None],
     ) -> VideoResult:
-        """Encode the frames as a video, or as a folder of pictures where ``path`` has no suffix."""
+        """Write a result, see `Modality.write` and `VideoResult.save`; a preview is a picture."""
         began = time.monotonic()
         settings = self.settings
         if settings.preview:
             values = square_pixels(next(result.frames()).values, result.info.aspect)
             picture = Grid(values=values, axes=("y", "x"), channels=("R", "G", "B"))
             io.write(path, picture, overwrite=overwrite, provenance=record)
-            on_message(self._estimate(inputs, result.seconds))
+            on_message(self._estimate_time(inputs, result.seconds))
             return result
         result.save(
             path,
@@ -205,7 +205,7 @@ class Videos(Modality):
         return dataclasses.replace(result, encoding_seconds=time.monotonic() - began)
 
     def lost_metadata(self, path: Path, inputs: TransferInputs) -> list[str]:
-        """See `Modality.lost_metadata`."""
+        """Name the properties that the format of the result cannot hold."""
         video, settings = self._video(inputs), self.settings
         if settings.preview:
             return []
@@ -217,10 +217,10 @@ class Videos(Modality):
         )
 
     def metrics(self, inputs: TransferInputs, result: Video | VideoResult) -> list[Measure]:
-        """See `Modality.metrics`.
+        """Measure a result, see `Modality.metrics`.
 
         Args:
-            inputs: content and styles; videos among the styles are not measured.
+            inputs: content and styles; a style that is a video counts for textures only.
             result: a video, or a result whose frame cache is open.
         """
         pictures = [style for style in inputs.styles if isinstance(style, Grid)]
@@ -233,22 +233,22 @@ class Videos(Modality):
         return measure_video(self._video(inputs), result, pictures, self._frame_range)
 
     def figure_names(self) -> list[str]:
-        """See `Modality.figure_names`."""
+        """Name the figures, see `Modality.figure_names`."""
         return [] if self.settings.preview else ["sheet", "slit", "timeline"]
 
     def figures(self, inputs: TransferInputs, outcome: JobResult) -> list[Figure]:
-        """See `Modality.figures`; after the result was written."""
+        """Make the figures of a written result, see `Modality.figures`."""
         del inputs
         if self.settings.preview:
             return []
         return draw_figures(outcome.result)
 
     def tables(self, inputs: TransferInputs, outcome: JobResult) -> list[Table]:
-        """See `Modality.tables`."""
+        """Make the tables of the report, see `Modality.tables`."""
         return list_measures(self._video(inputs).info, outcome.result)
 
     def describe(self, result: VideoResult) -> tuple[str, dict[str, Any]]:
-        """See `Modality.describe`."""
+        """Describe a result, see `Modality.describe`."""
         count, new = len(result.records), result.new_frames
         text = f"{result.size[1]}x{result.size[0]}, {count} frame{'' if count == 1 else 's'}"
         text += f", {result.scenes} scenes" if result.scenes > 1 else ""
@@ -294,20 +294,21 @@ class Videos(Modality):
     def _sample_shape(self) -> tuple[int, int, int]:
         return BLOCK_DEMO if self.options.mode == "block" else DEMO
 
-    def _estimate(self, inputs: TransferInputs, seconds: float) -> str:
-        """Say how long all frames may take, by the first."""
+    def _estimate_time(self, inputs: TransferInputs, seconds: float) -> str:
+        """Estimate the time of all frames from the seconds of the first one."""
         video = self._video(inputs)
         frame_range = dataclasses.replace(self._frame_range, count=None)
         count = VideoSource(video=video, size=video.info.size, frame_range=frame_range).count()
         if count is None:
-            return f"the first frame took {seconds:.1f} s; the file does not say how many there are"
+            return f"the first frame took {seconds:.1f} s; the number of frames is not known"
+        minutes = max(1, round(seconds * count / 60))
         return (
-            f"the first frame took {seconds:.1f} s; all {count} may take about "
-            f"{max(1, round(seconds * count / 60))} minutes"
+            f"the first frame took {seconds:.1f} s; all {count} may take about {minutes} "
+            f"minute{'' if minutes == 1 else 's'}"
         )
 
     def _video(self, inputs: TransferInputs) -> Video:
-        """The video whose frames are stylised: the content, or for a texture the first style."""
+        """Return the video whose frames are stylised: the content, or a texture's first style."""
         template: Any = inputs.template
         if isinstance(template, Grid):
             raise UsageError(
@@ -320,9 +321,10 @@ class Videos(Modality):
         return video
 
     def _read_style(self, style: Any, messages: list[str]) -> Tensor:
-        if isinstance(style, Grid):  # without colours that nobody sees, or that sRGB has not
+        """Read the values of a style; damage of a video becomes a message."""
+        if isinstance(style, Grid):
             return fill_hidden_pixels(style, "style").values.clamp(0, 1)
         values = read_style_video(style, self.options.size)
         if style.damage:
-            messages.append(f"{style.info.path}: {style.damage}; the others are style")
+            messages.append(f"{style.info.path}: {style.damage}; the style is the other frames")
         return values

@@ -1,10 +1,10 @@
 """Changes of a block of frames, averaged along the motion of the input.
 
-A block is optimised in other variables than its values: ``x = c + A z`` with the starting point
-``c`` and ``A`` a mean over frames along motion trajectories. A change of one frame therefore
-applies to the frames around it, too, where the flow is consistent. A video as style adds
-trajectories of its own, along which a second part of the change moves. The objective and its
-evaluation stay as they are; the gradient in ``z`` is ``Aᵀ`` times the gradient in ``x``.
+A block is optimised in variables ``z`` instead of its values ``x = c + A z``, with the starting
+point ``c`` and a mean ``A`` over frames along motion trajectories. A change of one frame therefore
+also changes the frames around it, where the flow is consistent. A video as style adds its
+trajectories, along which a second part of the change moves. The objective and its evaluation do not
+change; the gradient in ``z`` is ``Aᵀ`` times the gradient in ``x``.
 """
 
 from __future__ import annotations
@@ -24,15 +24,14 @@ from convnd_tasks.modalities.video.flow import FlowPair, consistency_mask, warp
 
 __all__ = ["BlockStyleTransfer", "MotionCompensatedMean"]
 
-_SHORT = 5.0
-"""Frames, weighted by their decay, from which on a trajectory counts as long. Pixels on shorter
-ones, as at borders, hardly are averaged and change more slowly: at the same rate they became
-specks."""
+_LONG = 5.0
+"""Number of frames, weighted by the decay, from which a trajectory counts as long. Pixels on
+shorter ones, as at borders, are hardly averaged. They change more slowly: at the same rate they
+became specks."""
 
-
-_FIRST = 1 / 25600
-"""Mean change of a value in the first step. L-BFGS begins with a gradient whose length over all
-values is 1. A smaller change is lost in 16 bits, and the first curvature estimate is wrong."""
+_FIRST_CHANGE = 1 / 25600
+"""Mean change of a value in the first step. L-BFGS begins with a gradient of length 1 over all
+values. That change would be lost in 16 bits, and the first estimate of the curvature wrong."""
 
 
 class MotionCompensatedMean:
@@ -40,17 +39,17 @@ class MotionCompensatedMean:
 
     .. math:: x_t = \frac{\sum_s a^{|t - s|} m_{ts} W_{ts} z_s}{\sum_s a^{|t - s|} m_{ts}}
 
-    with ``W`` the warp from frame ``s`` to ``t``, frame by frame, and ``m`` whether the flow is
-    consistent in each of them.
+    with the warp :math:`W_{ts}` from frame ``s`` to ``t``, frame by frame, and the mask
+    :math:`m_{ts}` of positions where the flow is consistent in all of these frames.
 
     Args:
-        flows: of ``T`` frames, the ``T − 1`` flows from each frame to the one before ``(2, H, W)``,
-            and those from each frame to the next.
-        masks: where these flows are consistent ``(1, 1, H, W)``.
+        flows: flows of ``T`` frames: ``T − 1`` from each frame to the frame before, ``(2, H, W)``,
+            and ``T − 1`` from each frame to the next.
+        masks: masks of the consistent flows, ``(1, 1, H, W)`` each.
         decay: ``a``, from 0 (frames are independent) to 1 (all frames have equal weight).
 
     Attributes:
-        step_scale: ``(1, 1, T, H, W)``, how fast each position may change, in ``(0, 1]``.
+        step_scale: factor of the change of each position, ``(1, 1, T, H, W)`` in ``(0, 1]``.
     """
 
     def __init__(
@@ -63,11 +62,11 @@ class MotionCompensatedMean:
         ones = torch.ones_like(masks[0][0]) if masks[0] else torch.ones(1, 1, 1, 1)
         frames = 1 + len(flows[0])
         self._count = self._sum(ones[:, :, None].expand(-1, -1, frames, -1, -1))
-        self.step_scale = (self._count / _SHORT).clamp(max=1)
+        self.step_scale = (self._count / _LONG).clamp(max=1)
 
     @classmethod
     def from_flows(cls, flows: Sequence[FlowPair], decay: float) -> MotionCompensatedMean:
-        """The mean over frames with these flows from each frame to the next."""
+        """Make the mean over frames from the flows between neighbours."""
         return cls(
             ([pair.backward for pair in flows], [pair.forward for pair in flows]),
             (
@@ -78,11 +77,11 @@ class MotionCompensatedMean:
         )
 
     def resized(self, size: Sequence[int], device: torch.device) -> MotionCompensatedMean:
-        """The same mean for frames of another size.
+        """Resize the flows and masks for frames of another size.
 
         Args:
             size: height and width.
-            device: that the values are on.
+            device: device of the values.
         """
 
         def resize_flow(flow: Tensor) -> Tensor:
@@ -105,16 +104,16 @@ class MotionCompensatedMean:
         )
 
     def __call__(self, values: Tensor) -> Tensor:
-        """``A z`` of ``z`` ``(1, C, T, H, W)``."""
+        """Compute ``A z`` for ``z`` ``(1, C, T, H, W)``."""
         return self._sum(values) / self._count
 
     def extrapolate(self, values: Tensor, known: Sequence[bool], default: Tensor) -> Tensor:
         """Fill unknown frames with the known ones, moved along the trajectories.
 
         Args:
-            values: ``(1, C, T, H, W)``.
+            values: frames ``(1, C, T, H, W)``.
             known: whether each frame is known.
-            default: values of positions that no trajectory connects with a known frame.
+            default: values for positions that no trajectory connects with a known frame.
         """
         is_known = torch.tensor(known, dtype=values.dtype).view(1, 1, -1, 1, 1)
         weight = self._sum(is_known * torch.ones_like(values[:, :1]))
@@ -122,6 +121,7 @@ class MotionCompensatedMean:
         return torch.where(is_known > 0, values, torch.where(weight > 1e-6, mean, default))
 
     def _sum(self, values: Tensor) -> Tensor:
+        """Compute the numerator of the mean, by one recursion forwards and one backwards."""
         frames = values.unbind(2)
         earlier, later = [frames[0]], [frames[-1]]
         backward, forward = self._flows
@@ -135,11 +135,11 @@ class MotionCompensatedMean:
 
 
 class BlockStyleTransfer(StyleTransfer):
-    """Style transfer of frames as one block; see `StyleTransfer`.
+    """Style transfer of frames as one block, see `StyleTransfer`.
 
     Attributes:
-        trajectories: of the current block: means along which its frames change together, each with
-            its weight ``w``. ``x = c + Σ w A z``, with a ``z`` for each mean.
+        trajectories: weights ``w`` and means ``A`` of the current block, along which its frames
+            change together: ``x = c + Σ w A z``, with separate variables ``z`` for each mean.
     """
 
     trajectories: Sequence[tuple[float, MotionCompensatedMean]] = ()
@@ -147,10 +147,10 @@ class BlockStyleTransfer(StyleTransfer):
     def optimize(
         self, objective: Objective, start: Tensor, *, evaluate: Evaluator, **options: Any
     ) -> Iterator[Step]:
-        """See `StyleTransfer.optimize`."""
+        """Optimise the variables ``z``, see `StyleTransfer.optimize`."""
         size, device = start.shape[3:], start.device
         means = [(weight, mean.resized(size, device)) for weight, mean in self.trajectories]
-        scale = _FIRST * start.numel()
+        scale = _FIRST_CHANGE * start.numel()
 
         def to_frames(z: Tensor) -> Tensor:
             x = start

@@ -1,4 +1,4 @@
-"""The options of stylising videos: those of pictures, and how frames are held together."""
+"""The options of stylising videos: those of pictures, and those of coherence in time."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from convnd_tasks.modalities.base import MIN_EXTENT
 from convnd_tasks.modalities.images.options import ImageOptions
 
 BLOCK = "Blocks of frames (--mode block)"
-"""Heading of the help."""
+"""Heading of these options in the help."""
 
 __all__ = ["MODES", "VideoOptions"]
 
 MODES = ("flow", "block", "independent")
-"""How frames are held together: by optical flow, as one block, or not at all (for comparison)."""
+"""Ways to keep frames coherent: along the optical flow, as one block, or not (for comparison)."""
 
 _BLOCK_ONLY = ("block_frames", "block_overlap", "temporal_decay", "style_motion", "inflation")
 
@@ -26,28 +26,31 @@ _BLOCK_ONLY = ("block_frames", "block_overlap", "temporal_decay", "style_motion"
 class VideoOptions(ImageOptions):
     """How a video is stylised; the other options are those of `ImageOptions`.
 
-    ``size`` is the longest side *at most*: a smaller video keeps its own. ``steps`` are those of a
-    frame that begins a scene. Colours do not flicker: ``colors="luminance"`` keeps the colours of
-    each frame, and ``"match"`` gives the styles the colours of the whole video (of 16 frames spread
-    over it), the same for all frames. ``strength`` applies to finished frames; later frames build
-    on those without it.
+    ``size`` is an upper limit of the longest side: a smaller video keeps its size. ``steps`` is the
+    number of steps of a frame that begins a scene. Colours do not flicker: ``colors="luminance"``
+    keeps the colours of each frame, and ``"match"`` gives the styles the colours of the whole video
+    (of 16 frames distributed over it), the same for all frames. ``strength`` applies to finished
+    frames; later frames build on the frames without it.
 
     Args:
         mode: one of `MODES`.
-        temporal_weight: weight of the temporal loss, which holds a frame to the warped results of
-            earlier ones.
-        block_frames: frames of a block; only with mode ``"block"``, as the next three.
-        block_overlap: frames of a block that the block before has, too.
+        temporal_weight: weight of the temporal loss, which compares a frame with the warped results
+            of earlier ones.
+        block_frames: number of frames of a block; only with mode ``"block"``.
+        block_overlap: number of frames that a block shares with the block before; only with mode
+            ``"block"``.
         temporal_decay: share of a neighbouring frame's change that a frame takes along the motion,
-            see `convnd_tasks.modalities.video.motion_average.MotionCompensatedMean`.
-        style_motion: share of the change that moves as a style video does; the rest follows the
-            motion of the content.
-        passes: 2 optimises the video a second time, from its end to its beginning.
-        references: distances, in frames, of the earlier frames that a frame is held to, nearest
-            first; each pixel is held to the nearest one whose flow is consistent there.
-        frame_steps: steps of a later frame, at most.
-        settle_over: steps over which the decrease of a later frame's loss is measured.
-        settle_tolerance: relative decrease of the loss below which a later frame has settled.
+            see `convnd_tasks.modalities.video.motion_average.MotionCompensatedMean`; only with mode
+            ``"block"``.
+        style_motion: share of the change that moves like a style video; the rest follows the motion
+            of the content. Only with mode ``"block"``.
+        passes: number of passes; the second one runs from the end of the video to its beginning.
+        references: distances, in frames, of the earlier frames that the temporal loss compares a
+            frame with, nearest first. Each pixel is compared with the nearest frame whose flow is
+            consistent there.
+        frame_steps: largest number of steps of a frame that continues a scene.
+        settle_over: number of steps over which the decrease of such a frame's loss is measured.
+        settle_tolerance: relative decrease of the loss below which such a frame is finished.
 
     Raises:
         UsageError: a value is outside its range; the message names option and range.
@@ -65,8 +68,8 @@ class VideoOptions(ImageOptions):
     mode: Annotated[
         str,
         Flag(
-            "flow, block or independent: frames held together by optical flow, as one block "
-            "with time as third axis, or each by itself.",
+            "flow: frames follow the optical flow; block: frames are one block with time as third "
+            "axis; independent: each frame is a picture.",
             WORK,
             choices=MODES,
         ),
@@ -76,7 +79,7 @@ class VideoOptions(ImageOptions):
     ] = 60.0
     block_frames: Annotated[int, Flag("Frames of a block.", BLOCK), Range(MIN_EXTENT, 4096)] = 16
     block_overlap: Annotated[
-        int, Flag("Frames that two blocks have in common, over which they are blended.", BLOCK)
+        int, Flag("Frames that two blocks share, over which they are blended.", BLOCK)
     ] = 8
     temporal_decay: Annotated[
         float,
@@ -87,14 +90,14 @@ class VideoOptions(ImageOptions):
     ] = 0.9
     style_motion: Annotated[
         float,
-        Flag("Share of the change that moves as a style video does; 0: none.", BLOCK),
+        Flag("Share of the change that moves like a style video; 0: none.", BLOCK),
         Range(0, 1),
     ] = 0.6
     inflation: Annotated[
         str,
         Flag(
             "How the network sees time: multiplanar (it also reads slices along time), or "
-            "by kernels that gain the axis: mean, centre or acs. Default: not at all; each "
+            "by kernels that gain the axis: mean, centre or acs. Default: it does not; each "
             "frame is a picture.",
             BLOCK,
             choices=("auto", "multiplanar", "mean", "centre", "acs"),
@@ -136,7 +139,11 @@ class VideoOptions(ImageOptions):
 
     @classmethod
     def for_dim(cls, spatial_dims: int, **given: Any) -> Self:
-        """Options of a job: later frames take no more steps than the first.
+        """Make the options of a job; later frames take at most as many steps as the first.
+
+        Args:
+            spatial_dims: number of spatial axes, with time.
+            given: values of options; None is the default.
 
         >>> VideoOptions.for_dim(3, steps=2).frame_steps, VideoOptions.for_dim(3).frame_steps
         (2, 40)
@@ -167,7 +174,7 @@ class VideoOptions(ImageOptions):
                 if getattr(self, name) != getattr(VideoOptions, name):
                     raise UsageError(
                         name,
-                        expected="--mode block, where time is an axis",
+                        expected="--mode block, in which time is an axis",
                         got=f"--mode {self.mode}",
                         remedy=f"add it, or leave {flag_name(name)} out",
                     )

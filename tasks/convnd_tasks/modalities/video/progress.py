@@ -1,4 +1,4 @@
-"""Optimisation steps of single frames or blocks as steps of a whole video."""
+"""Converts the optimisation steps of single frames or blocks to steps of a whole video."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ StepCallback = Callable[[Step | Progress], Progress]
 
 @dataclass(frozen=True, kw_only=True)
 class TransferOutcome:
-    """The last step of a frame or a block; its values are rounded by `quantize`."""
+    """The result of optimising a frame or a block.
+
+    Args:
+        values: values, rounded by `quantize`.
+        steps: number of steps.
+        rejected_steps: number of rejected steps.
+        loss: loss of the values.
+        parts: weighted terms of the loss.
+    """
 
     values: Tensor
     steps: int
@@ -30,7 +38,7 @@ class TransferOutcome:
     parts: Mapping[str, float]
 
     def record(self) -> dict[str, Any]:
-        """Everything but the values, as JSON can hold it."""
+        """Return everything but the values, in types that JSON has."""
         return {
             "steps": self.steps,
             "rejected_steps": self.rejected_steps,
@@ -40,12 +48,12 @@ class TransferOutcome:
 
 
 def step_callback(number: int, total: int | None, passes: int = 1) -> StepCallback:
-    """Make the function that turns steps of one frame into steps of the video.
+    """Make the function that converts steps of one frame to steps of the video.
 
     Args:
-        number: of the frame, from 0; in a second pass after all frames of the first.
-        total: frames of the video, or None where it is not known.
-        passes: over the video.
+        number: number of the frame, from 0; those of a second pass follow those of the first.
+        total: number of frames of the video, or None if it is unknown.
+        passes: number of passes over the video.
     """
     frames = (total or number + 1) * passes
 
@@ -67,7 +75,7 @@ def step_callback(number: int, total: int | None, passes: int = 1) -> StepCallba
 def run_transfer(
     steps: Iterable[Progress], to_progress: StepCallback
 ) -> Generator[Progress, None, TransferOutcome]:
-    """Yield the steps of an ordinary transfer as steps of the video, and return its last one."""
+    """Yield the steps of a transfer as steps of the video, and return its outcome."""
     last: Progress | None = None
     for last in steps:
         yield to_progress(last)

@@ -1,4 +1,4 @@
-"""What a report shows of a stylised video."""
+"""Figures and tables of the report about a stylised video."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["draw_figures", "list_measures"]
 
 
 def draw_figures(result: VideoResult) -> list[Figure]:
-    """Draw frames, their middle column over time, and the measures of every frame.
+    """Make the figures: frames, their middle column over time, and measures of every frame.
 
     Args:
-        result: written, since its small frames are collected on the way.
+        result: a written result; its previews are collected while it is written.
     """
     return [
         Figure(
@@ -47,11 +47,11 @@ def draw_figures(result: VideoResult) -> list[Figure]:
 
 
 def list_measures(info: VideoInfo, result: VideoResult) -> list[Table]:
-    """List the means over frames, and the properties of the video.
+    """Make the tables: means over frames, and properties of the video.
 
     Args:
-        info: of the input.
-        result: written or not.
+        info: properties of the input.
+        result: the result.
     """
     records = result.records
     measures = [

@@ -1,4 +1,4 @@
-"""The finished frames of a video, before and after they are written."""
+"""The result of stylising a video."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ __all__ = ["VideoResult", "mean_of", "merge_second_pass"]
 
 @dataclass(frozen=True, kw_only=True)
 class VideoResult:
-    """The result of stylising a video; a `convnd.io.Video` until its frame cache is closed.
+    """The result of stylising a video, with the interface of a `convnd.io.Video`.
 
-    A result that was written has closed its cache; read the file again.
+    Its frames can be read until the frame cache is closed, after the result was written.
 
     Args:
-        info: of the input, with the result's size and rate.
-        records: of every frame in order, see `StylizedFrame`.
-        pass_index: of the finished frames in the cache.
-        damage: what was wrong with the input's frames, or "".
-        new_frames: frames that were not kept from an earlier run.
-        seconds: spent on the optimisation.
-        encoding_seconds: spent on writing; 0 before.
-        cache: holds the frames.
+        info: properties of the input, with size and rate of the result.
+        records: record of every frame in order, see `StylizedFrame`.
+        pass_index: pass of the finished frames in the cache.
+        damage: message about damaged frames of the input, or "".
+        new_frames: number of frames that no earlier run had finished.
+        seconds: time spent on the optimisation.
+        cache: cache of the frames.
         previews: small frames of input and result, for figures.
-        end: seconds into the input where its sound ends; None is its own end.
+        end: end of the sound in seconds of the input; None is the end of the input.
+        encoding_seconds: time spent on writing; 0 before.
     """
 
     info: VideoInfo
@@ -74,22 +74,27 @@ class VideoResult:
 
     @property
     def e_warp(self) -> float:
-        """Mean warping error of neighbouring frames; NaN where it was not measured."""
+        """Mean warping error of neighbouring frames; NaN if it was not measured."""
         return mean_of(self.records, "e_warp")
 
     @property
     def input_e_warp(self) -> float:
-        """The same for the input."""
+        """Mean warping error of the input; NaN if it was not measured."""
         return mean_of(self.records, "input_e_warp")
 
     def total(self, key: str) -> int:
-        """The sum of a count over all frames, for example ``"steps"``."""
+        """Add up an entry of the records over all frames, for example ``"steps"``."""
         return sum(record[key] for record in self.records)
 
     def frames(
         self, start: Fraction = Fraction(0), end: Fraction | None = None, every: int = 1
     ) -> Iterator[VideoFrame]:
-        """See `convnd.io.Video.frames`.
+        """Read frames, see `convnd.io.Video.frames`.
+
+        Args:
+            start: time of the first frame in s.
+            end: time before which the last frame lies, in s; None is the end.
+            every: step between frames.
 
         Raises:
             InputFileError: a frame is missing, for example because the cache was closed.
@@ -115,14 +120,14 @@ class VideoResult:
         audio: bool = True,
         provenance: Mapping[str, str] | None = None,
     ) -> None:
-        """Encode the frames as a video, or as a folder of pictures where ``path`` has no suffix.
+        """Write the frames as a video, or as a folder of pictures if ``path`` has no suffix.
 
         Args:
             path: the file or folder.
-            overwrite: whether it may be replaced.
+            overwrite: whether an existing one may be replaced.
             encoding: codec and quality, see `convnd.io.write_video`.
-            audio: copy the sound of the input.
-            provenance: kept with the result.
+            audio: whether to copy the sound of the input.
+            provenance: record to store with the result, or None.
 
         Raises:
             ConvndError: see `convnd.io.write_video` and `convnd.io.write_image_sequence`.
@@ -130,7 +135,7 @@ class VideoResult:
         if not path.suffix:
             io.write_image_sequence(
                 path,
-                self._previewed(),
+                self._preview_frames(),
                 overwrite=overwrite,
                 aspect=self.info.aspect,
                 provenance=provenance,
@@ -139,7 +144,7 @@ class VideoResult:
         io.write_video(
             path,
             self.info,
-            self._previewed(),
+            self._preview_frames(),
             overwrite=overwrite,
             encoding=encoding,
             audio=audio,
@@ -147,24 +152,28 @@ class VideoResult:
             provenance=provenance,
         )
 
-    def _previewed(self) -> Iterator[VideoFrame]:
+    def _preview_frames(self) -> Iterator[VideoFrame]:
+        """Yield the frames, and collect their previews."""
         for number, frame in enumerate(self.frames()):
             self.previews.add_result(number, frame.values)
             yield frame
 
 
 def mean_of(records: Sequence[Mapping[str, Any]], key: str) -> float:
-    """The mean of an entry over the frames that have it; NaN if none has.
+    """Average an entry over the frames that have it; NaN if none has.
 
     >>> mean_of([{"a": None}, {"a": 1.0}, {"a": 2.0}], "a")
     1.5
     """
     values = (record[key] for record in records if record.get(key) is not None)
-    return finite_mean(values)  # NaN: no pixel had a consistent flow
+    return finite_mean(values)  # a warping error is NaN if no pixel had a consistent flow
 
 
 def merge_second_pass(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Records of a second pass, with the warping errors of its frames."""
+    """Complete the records of a second pass with the warping errors of its frames.
+
+    The pass runs backwards, so each record holds the error against the frame after it.
+    """
     earlier = [None, *(record.get("later_e_warp") for record in records[:-1])]
     return [
         {**record, "e_warp": None if record["cut"] else error}

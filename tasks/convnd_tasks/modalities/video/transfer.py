@@ -35,16 +35,18 @@ __all__ = ["VideoTransfer"]
 
 @dataclasses.dataclass(eq=False)
 class VideoTransfer(Transfer):
-    """The transfer of one video; frames are kept in a `FrameCache` as they are finished.
+    """The transfer of one video, which saves finished frames in a `FrameCache`.
 
     Args:
         options: see `VideoOptions`.
-        settings: reads ``texture``, ``audio`` and ``metadata``.
-        source: the frames to stylise; for a texture those of the style video.
-        styles: pictures ``(1, 3, *S_i)``, or with mode ``"block"`` videos ``(1, 3, T_i, *S_i)``.
+        settings: settings of the job.
+        source: the frames to stylise; for a texture, those of the style video.
+        styles: pictures ``(1, 3, H_i, W_i)``, or with mode ``"block"`` videos
+            ``(1, 3, T_i, H_i, W_i)``.
         finisher: applies colours, strength and mask.
-        network: gives the network of the job, see `make_frame_transfer` and `make_block_transfer`.
-        messages: lines about the inputs.
+        network: function that returns the network of the job, see `make_frame_transfer` and
+            `make_block_transfer`.
+        messages: lines for users about the inputs.
         trained: a trained network, which stylises each frame instead; or None.
     """
 
@@ -60,7 +62,7 @@ class VideoTransfer(Transfer):
     _result: VideoResult | None = dataclasses.field(default=None, init=False)
 
     def fingerprint(self) -> Sequence[object]:
-        """See `Transfer.fingerprint`."""
+        """List everything that the result depends on, see `Transfer.fingerprint`."""
         frame_range = dataclasses.astuple(self.source.frame_range)
         video = content_fingerprint(self.source.video.info)
         return [
@@ -74,7 +76,7 @@ class VideoTransfer(Transfer):
         ]
 
     def check_writable(self, path: Path) -> None:
-        """See `Transfer.check_writable`."""
+        """Check that the video can be written, see `Transfer.check_writable`."""
         if path.suffix and not self.settings.preview:
             io.check_video_output(
                 path,
@@ -91,15 +93,18 @@ class VideoTransfer(Transfer):
         group: ProcessGroup | None = None,
         on_message: Callable[[str], None] | None = None,
     ) -> Iterator[Progress]:
-        """See `Transfer.run`.
+        """Stylise all frames, see `Transfer.run`.
 
-        The last step is that of the whole video: it counts the steps of all frames, and its losses
+        The last step stands for the whole video: it counts the steps of all frames, and its losses
         are means over frames.
 
         Args:
-            state: of `FrameCache.open`; None keeps finished frames in a temporary folder.
-            group: one process.
-            on_message: is called with lines that users should know.
+            state: return value of `FrameCache.open`; None makes a cache in a temporary folder.
+            group: None, or a group of one process.
+            on_message: callback that gets lines for users.
+
+        Raises:
+            UsageError: the group has several processes, or the range of frames is empty.
         """
         if group is not None and group.size > 1:
             raise UsageError(
@@ -115,9 +120,10 @@ class VideoTransfer(Transfer):
         yield from self._run(state["cache"], on_message)
 
     def count_steps(self) -> tuple[int, int] | None:
-        """See `Transfer.count_steps`: later frames end when their loss has settled.
+        """Count the least and the most steps, see `Transfer.count_steps`.
 
-        None where the video does not say how many frames there are, and for blocks.
+        Later frames end when their loss has settled. The count is None for blocks, and if the
+        number of frames is unknown.
         """
         frames, options = self.source.count(), self.options
         if frames is None or options.mode == "block":
@@ -126,7 +132,7 @@ class VideoTransfer(Transfer):
         return first + later, first + later * (options.frame_steps + 1)
 
     def result(self, progress: Progress) -> VideoResult:
-        """See `Transfer.result`; only after the last step."""
+        """Return the result, see `Transfer.result`; only after the last step."""
         del progress
         assert self._result is not None
         return self._result
@@ -134,6 +140,7 @@ class VideoTransfer(Transfer):
     def _run(
         self, cache: FrameCache, on_message: Callable[[str], None] | None
     ) -> Iterator[Progress]:
+        """Run all passes and the finisher, and make the result."""
         options, source = self.options, self.source
         cache.size = source.size
         resumed = cache.count(options.passes)
@@ -156,7 +163,7 @@ class VideoTransfer(Transfer):
                 "--from, --to",
                 expected=f"some frames of {source.video.info.path}",
                 got=f"none from {float(frame_range.start):g} s on",
-                remedy="choose times inside the video",
+                remedy="choose times within the video",
             )
         damage = source.video.damage
         if isinstance(stylizer, FrameStylizer) and options.passes > 1:
@@ -207,7 +214,7 @@ class VideoTransfer(Transfer):
 
 
 def _last_step(result: VideoResult, values: Tensor) -> Progress:
-    """The step that stands for the whole video."""
+    """Make the step that stands for the whole video."""
     steps = result.total("steps")
     names = dict.fromkeys(name for record in result.records for name in record["parts"])
     parts = [record["parts"] for record in result.records]

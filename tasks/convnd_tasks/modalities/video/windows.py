@@ -1,4 +1,4 @@
-"""Windows of frames, which are stylised as one block."""
+"""Divides frames into windows, each of which is stylised as one block."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ __all__ = ["iter_windows", "load_window", "mirrored_order", "reorder_flows"]
 def load_window(
     window: Sequence[FrameContext], count: int, cache: FrameCache
 ) -> tuple[list[Tensor], dict[str, Any]] | None:
-    """The frames of a window that an earlier run has finished, or None."""
+    """Load the frames of a window from the cache; None if one of them is missing.
+
+    Args:
+        window: the frames of the window.
+        count: number of frames that the next window does not share.
+        cache: cache of finished frames.
+
+    Returns:
+        The frames, and the record of the last one.
+    """
     keys = [
         (FIRST_PASS if index < count else SHARED, context.number)
         for index, context in enumerate(window)
@@ -31,7 +40,13 @@ def load_window(
 def iter_windows(
     contexts: Iterable[FrameContext], length: int, overlap: int
 ) -> Iterator[tuple[list[FrameContext], int]]:
-    """Windows of frames, each with the number it shares with the one before; 0 begins a scene."""
+    """Yield windows, each with the number of frames that it shares with the window before.
+
+    Args:
+        contexts: the frames of a video.
+        length: number of frames of a window; the last one of a scene may be shorter.
+        overlap: number of frames that windows of a scene share.
+    """
     window: list[FrameContext] = []
     shared = 0
     for context in contexts:
@@ -48,12 +63,12 @@ def iter_windows(
 
 
 def mirrored_order(count: int, length: int, margin: int) -> list[int]:
-    """The order of the frames of a window that is mirrored at both ends.
+    """Compute the order of frames of a window that is mirrored at both ends.
 
     Args:
-        count: frames of the window.
-        length: frames in the order.
-        margin: mirrored frames before the first.
+        count: number of frames of the window.
+        length: number of frames in the order.
+        margin: number of mirrored frames before the first.
 
     >>> mirrored_order(3, 9, margin=2), mirrored_order(1, 5, margin=2)
     ([2, 1, 0, 1, 2, 1, 0, 1, 2], [0, 0, 0, 0, 0])
@@ -64,7 +79,13 @@ def mirrored_order(count: int, length: int, margin: int) -> list[int]:
 
 
 def reorder_flows(flows: Sequence[FlowPair], order: Sequence[int], zero: Tensor) -> list[FlowPair]:
-    """Flows from each frame to the next, of frames in another order of neighbours."""
+    """Compute the flows between frames in another order.
+
+    Args:
+        flows: flow from each frame to the next.
+        order: indices of frames, in which neighbours are neighbours in the video or equal.
+        zero: flow of a frame to itself, ``(2, H, W)``.
+    """
 
     def between(first: int, second: int) -> FlowPair:
         if first == second:  # a single frame
