@@ -38,6 +38,7 @@ __all__ = [
     "check_ranges",
     "flag_name",
     "flags_of",
+    "number_text",
     "ranges_of",
 ]
 
@@ -131,10 +132,19 @@ def check_range(
     if value is not None and value not in allowed:
         raise UsageError(
             name,
-            expected=f"{allowed.low:g} <= {name} <= {allowed.high:g}",
-            got=f"{value:g}",
-            remedy="leave it out" if default is None else f"the default is {default:g}",
+            expected=f"{number_text(allowed.low)} <= {name} <= {number_text(allowed.high)}",
+            got=number_text(value),
+            remedy="leave it out" if default is None else f"the default is {number_text(default)}",
         )
+
+
+def number_text(number: float) -> str:
+    """A number as messages show it: whole numbers below a billion in full.
+
+    >>> number_text(1048576), number_text(1e12), number_text(30.0)
+    ('1048576', '1e+12', '30')
+    """
+    return str(number) if isinstance(number, int) and abs(number) < 10**9 else f"{number:g}"
 
 
 def ranges_of(options: type[Any]) -> Mapping[str, Range]:

@@ -1,4 +1,4 @@
-"""Files of trained networks: weights, styles and the record of the training, in safetensors.
+"""Files of trained networks: weights, styles and record of the training, in safetensors.
 
 A file may come from anywhere. Nothing of it is executed; its header is checked before its tensors
 are read, and no more memory is taken than the file is large.
@@ -6,10 +6,11 @@ are read, and no more memory is taken than the file is large.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,9 @@ class StyleNetwork:
 
     Args:
         network: the network, in evaluation mode.
-        kind: of the data, see ``convnd_tasks.modalities``.
-        styles: what it was trained with; a file may hold them reduced, and pictures with 8 bits.
-        record: how it was trained: options, inputs, losses, by name.
+        kind: name of the kind of data, see ``convnd_tasks.modalities``.
+        styles: the styles of its training; a file may hold them reduced, and pictures with 8 bits.
+        record: options, inputs and losses of its training as text, by name.
     """
 
     network: TransformNet
@@ -99,7 +100,7 @@ def read_network(path: str | os.PathLike[str]) -> StyleNetwork:
     Raises:
         InputFileError: the file is missing, damaged, too large, or no such network.
     """
-    try:
+    with _read_errors(path):
         metadata, shape = _read_header(path)
         with safetensors.safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name).clone() for name in _names(file, path)}
@@ -133,10 +134,6 @@ def read_network(path: str | os.PathLike[str]) -> StyleNetwork:
             styles=_styles(json.loads(metadata["styles"]), tensors, shape.spatial_dims),
             record=record,
         )
-    except InputFileError:
-        raise
-    except _READ_ERRORS as error:
-        raise _foreign_error(path, error_text(error)) from error
 
 
 def network_rank(path: str | os.PathLike[str]) -> int:
@@ -145,26 +142,27 @@ def network_rank(path: str | os.PathLike[str]) -> int:
     Raises:
         InputFileError: the file is missing, damaged, or no network of `write_network`.
     """
-    try:
+    with _read_errors(path):
         return _read_header(path)[1].spatial_dims
+
+
+@contextlib.contextmanager
+def _read_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn any error that a damaged or foreign file may raise into one about the file."""
+    try:
+        yield
     except InputFileError:
         raise
-    except _READ_ERRORS as error:
-        raise _foreign_error(path, error_text(error)) from error
-
-
-_READ_ERRORS = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    RecursionError,
-    ConvndError,
-    safetensors.SafetensorError,
-)
-"""Errors that reading a damaged or foreign file may raise."""
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError),
+        *(ConvndError, safetensors.SafetensorError),
+    ) as error:
+        raise InputFileError(
+            f"network {path}",
+            expected="a file that convnd train has written",
+            got=f"'{error_text(error)}'",
+            remedy="train one, or give a picture, signal or volume as style",
+        ) from error
 
 
 def _read_header(path: str | os.PathLike[str]) -> tuple[Mapping[str, str], NetworkShape]:
@@ -233,12 +231,3 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, str):
         return len(value) < 1000
     return isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
-
-
-def _foreign_error(path: str | os.PathLike[str], got: str) -> InputFileError:
-    return InputFileError(
-        f"network {path}",
-        expected="a file that convnd train has written",
-        got=f"'{got}'",
-        remedy="train one, or give a picture, signal or volume as style",
-    )

@@ -6,7 +6,7 @@ import re
 
 from convnd.errors import UsageError
 
-__all__ = ["parse_memory"]
+__all__ = ["gib", "parse_memory"]
 
 
 def parse_memory(text: str) -> int | None:
@@ -38,3 +38,14 @@ def parse_memory(text: str) -> int | None:
     prefix = match[2] or ""
     power = " KMGT".index(prefix[0]) if prefix else 0
     return int(float(match[1]) * (1024 if prefix.endswith("I") else 1000) ** power)
+
+
+def gib(size: float) -> str:
+    """Return an amount in GiB, or in MiB below a tenth of one.
+
+    >>> gib(3 * 2**29), gib(5 * 2**20)
+    ('1.5 GiB', '5 MiB')
+    """
+    if 0 < size < 2**30 / 10:
+        return f"{max(1, round(size / 2**20))} MiB"
+    return f"{size / 2**30:.1f} GiB"

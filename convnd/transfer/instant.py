@@ -14,13 +14,14 @@ from convnd.backbones.weights import load_state
 from convnd.errors import ResourceError, UsageError
 from convnd.feedforward import ArbitraryStyleNet
 from convnd.optimize import ProcessGroup, Tiler
+from convnd.transfer.byte_size import gib
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.memory import usable_bytes
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
 from convnd.transfer.resizing import Resizer
-from convnd.transfer.tiling_plan import gib, size_text
+from convnd.transfer.tiling_plan import size_text
 
 __all__ = ["InstantTransfer"]
 

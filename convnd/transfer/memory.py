@@ -12,14 +12,13 @@ import torch
 from convnd.errors import ResourceError
 from convnd.optimize import ProcessGroup
 from convnd.stats import STATISTICS, overlap_of
-from convnd.transfer.byte_size import parse_memory
+from convnd.transfer.byte_size import gib, parse_memory
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.tiling_plan import (
     MemoryEstimate,
     OnMessage,
     TilingPlan,
     choose_tiling,
-    gib,
     size_text,
 )
 

@@ -34,9 +34,9 @@ from convnd.stats import (
     blend,
 )
 from convnd.transfer.deterministic import make_deterministic
-from convnd.transfer.log import log_run_settings
-from convnd.transfer.network import load_network
+from convnd.transfer.network import load_network, log_run_settings
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.resizing import Resizer
 from convnd.transfer.targets import Targets
 
 __all__ = ["TransferObjective"]
@@ -76,6 +76,8 @@ class TransferObjective:
         )
         self._requested_options = options
         self.resolve_layers(None)
+        shortest = self.backbone.min_extent(self.options.layers)
+        self.resizer = Resizer(self.device, fixed_axes, options.style_scale, shortest)
         self._targets = Targets(self.backbone, self.precision, self.device)
         log_run_settings(_LOG, options.backbone, self.device, self.precision)
 

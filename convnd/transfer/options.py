@@ -195,8 +195,8 @@ class TransferOptions:
     tolerance: Annotated[
         float,
         Flag(
-            "Relative decrease of the loss over 10 steps below which nothing is gained any more, "
-            "and the work ends before --steps; 0: never.",
+            "Relative decrease of the loss over 10 steps below which the work ends before "
+            "--steps; 0: never.",
             WORK,
         ),
         Range(0, 1),

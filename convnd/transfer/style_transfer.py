@@ -19,7 +19,6 @@ from convnd.transfer.options import TransferOptions
 from convnd.transfer.phases import PhaseRunner
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
-from convnd.transfer.resizing import Resizer
 
 __all__ = ["StyleTransfer"]
 
@@ -69,12 +68,8 @@ class StyleTransfer(TransferObjective):
         before = [TransferObjective(network_options, **shared) for network_options in earlier]
         super().__init__(last, **shared)
         self.networks = (*before, self)
-        self.resizer = Resizer(
-            self.device,
-            fixed_axes,
-            options.style_scale,
-            max(network.backbone.min_extent(network.options.layers) for network in self.networks),
-        )
+        shortest = max(network.resizer.shortest for network in self.networks)
+        self.resizer = dataclasses.replace(self.resizer, shortest=shortest)
 
     def run(
         self,

@@ -11,9 +11,10 @@ from convnd.errors import UsageError
 from convnd.losses import INPUT
 from convnd.optimize import OPTIMIZERS, DiskOffload, Tiler
 from convnd.shapes import Tiling
+from convnd.transfer.byte_size import gib
 from convnd.transfer.memory_model import MemoryModel
 
-__all__ = ["MemoryEstimate", "TilingPlan", "choose_tiling", "gib", "size_text"]
+__all__ = ["MemoryEstimate", "TilingPlan", "choose_tiling", "size_text"]
 
 _CERTAIN_SHARE = 0.95
 """Share of the bytes left by the estimate that are used for speed alone."""
@@ -306,13 +307,6 @@ def _deep_tiles(
     extent = [max(1, n // int(step)) for n, step in zip(size, stride, strict=True)]
     tiling = deep_tiler.make_tiling(cut.deep, (*layers, INPUT), extent, model.overlaps)
     return len(tiling), model.crop_bytes(tiling.largest_crop, layers, cut.deep)
-
-
-def gib(size: float) -> str:
-    """Return bytes as GiB, or as MiB below a tenth of it."""
-    if 0 < size < 2**30 / 10:
-        return f"{max(1, round(size / 2**20))} MiB"
-    return f"{size / 2**30:.1f} GiB"
 
 
 def size_text(size: Sequence[int]) -> str:

@@ -22,7 +22,6 @@ from convnd.optimize.state import state_errors
 from convnd.transfer.objective import TransferObjective
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
-from convnd.transfer.resizing import Resizer
 
 __all__ = ["Contents", "TrainingPlan", "train_network"]
 
@@ -277,13 +276,9 @@ class _CropLoss:
             if size == problem.size and _are_equal(styles, problem.compared_styles):
                 return terms
         objective = self.objective
-        resizer = Resizer(
-            objective.device,
-            objective.fixed_axes,
-            objective.options.style_scale,
-            objective.backbone.min_extent(objective.options.layers),
+        resize = partial(
+            objective.resizer.style_at, size=problem.size, style_grid=problem.style_grid
         )
-        resize = partial(resizer.style_at, size=problem.size, style_grid=problem.style_grid)
         terms = objective.style_terms(
             [resize(style) for style in problem.compared_styles],
             value_styles=[resize(style) for style in problem.styles],

@@ -132,10 +132,10 @@ def test_without_metadata_nothing_is_said(run: Run, tmp_path: Path, inputs: Path
         (["stylize", "--paper=x.png"], [], 3, "got '--paper=x.png' in"),
         (["stylize", "/etc/passwd"], [], 3, "got '/etc/passwd' in"),
         (["stylize", "{0}"], [{"name": "--overwrite"}], 3, "expected the name of a sample"),
-        (["stylize", "{0}"], [{"name": "../a.png"}], 3, "expected a result with the record"),
-        (["stylize", "{0}"], [{"name": ".."}], 3, "expected a result with the record"),
-        (["stylize", "{0}"], [{"name": "a" * 300}], 3, "expected a result with the record"),
-        (["stylize", "{0}"], [{"name": "a.png", "sha256": 5}], 3, "expected a result with the"),
+        (["stylize", "{0}"], [{"name": "../a.png"}], 3, "expected a result that holds the record"),
+        (["stylize", "{0}"], [{"name": ".."}], 3, "expected a result that holds the record"),
+        (["stylize", "{0}"], [{"name": "a" * 300}], 3, "expected a result that holds the record"),
+        (["stylize", "{0}"], [{"name": "a.png", "sha256": 5}], 3, "expected a result that holds"),
         (["stylize", "{7}"], [], 3, "got '{7}' in"),
         (["stylize", "--backbone=os:getcwd"], [], 2, "whose import runs code"),
         (["stylize", "--backbone={0}"], [{"name": "evil:net"}], 3, "got '--backbone={0}' in"),
@@ -144,9 +144,9 @@ def test_without_metadata_nothing_is_said(run: Run, tmp_path: Path, inputs: Path
         (["stylize", "--style=secret.png"], [], 3, "got '--style=secret.png' in"),
         (["stylize", "--report=x.html"], [], 3, "got '--report=x.html' in"),
         (["stylize", "{0}"], [{"name": "not_a_sample"}], 3, "expected the name of a sample"),
-        (["weights", "remove"], [], 3, "expected a result with the record of stylize"),
-        ({"a": 1}, [], 3, "expected a result with the record of stylize"),
-        (["stylize", 5], [], 3, "expected a result with the record of stylize"),
+        (["weights", "remove"], [], 3, "expected a result that holds the record"),
+        ({"a": 1}, [], 3, "expected a result that holds the record"),
+        (["stylize", 5], [], 3, "expected a result that holds the record"),
     ],
 )
 def test_records_that_are_made_up_do_no_harm(
@@ -166,8 +166,8 @@ def test_records_that_are_made_up_do_no_harm(
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({"convnd:command": '["stylize"]', "convnd:inputs": "[]"}, "an older development version"),
-        ({"convnd:command": "[" * 200_000, "convnd:inputs": "[]"}, "expected a result with the"),
+        ({"convnd:command": '["stylize"]', "convnd:inputs": "[]"}, "another version"),
+        ({"convnd:command": "[" * 200_000, "convnd:inputs": "[]"}, "expected a result that holds"),
     ],
 )
 def test_records_of_other_forms_are_refused_in_one_line(

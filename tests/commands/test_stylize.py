@@ -284,6 +284,7 @@ BAD = {
     "declares too much": (3, ["huge.png", "painting.png"], "huge.png"),
     "a folder as style": (3, ["photo.png", "empty"], "empty"),
     "empty folder": (3, ["empty", "painting.png"], "expected files of a known kind"),
+    "empty folder, built-in style": (3, ["empty", "waves"], "expected files whose names tell"),
     "no such folder": (4, ["photo.png", "painting.png", "-o", "none/out.png"], "none"),
     "a file as folder": (4, ["photo.png", "painting.png", "-o", "text.jpg/out.png"], "text.jpg"),
     "existing output": (

@@ -107,7 +107,7 @@ def test_a_mixed_folder_gives_what_has_as_many_axes(photos: Path, tmp_path: Path
     (photos / "table.csv").write_text("time,I\n0,1\n1,2\n")
     assert _run(tmp_path / "out", [str(photos)], 2, units="0")["inputs"] == 3
     assert _run(tmp_path / "most", [str(photos)], units="0")["inputs"] == 3
-    with raises(UsageError, operation="--dim", expected="1, which"):
+    with raises(UsageError, operation="inputs", got="and 1 of"):
         _run(tmp_path / "other", [str(photos), str(photos / "table.csv")])
     with raises(InputFileError, operation="photos", expected="3 spatial", got="none"):
         _run(tmp_path / "other", [str(photos)], 3)

@@ -13,7 +13,7 @@ from convnd_tasks.pipeline.resolve import JobSpec, resolve
 from error_fields import check_error, raises
 from PIL import Image
 
-from convnd.errors import UnknownNameError, UsageError
+from convnd.errors import InputFileError, UnknownNameError, UsageError
 
 
 def folder_of(root: Path, *names: str) -> str:
@@ -75,8 +75,19 @@ def test_styles_come_from_both_places_and_one_is_built_in() -> None:
     assert spec.styles[0] in spec.message
     spec = resolve(["a.png", "b.png"], texture=True)
     assert (spec.contents, spec.styles) == ((None,), ("a.png", "b.png"))
-    with raises(UsageError, operation="--dim", got="2, which a.png holds"):
+    with raises(UsageError, operation="inputs", got="2 of a.png and 3 of b.nii"):
         resolve(["a.png", "b.nii"])
+    with raises(UsageError, operation="--dim", expected="2, the number", got="3"):
+        resolve(["a.png"], dim=3)
+
+
+def test_inputs_that_a_command_does_not_take_are_named(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "notes", "a.md", "photo.png")
+    with raises(InputFileError, operation="photo.png", expected="a video"):
+        resolve([f"{folder}/photo.png"], modality="videos")
+    (tmp_path / "notes" / "photo.png").unlink()
+    with raises(InputFileError, operation="notes", got="none", remedy="give another folder"):
+        resolve([folder, "waves"])
 
 
 def test_shares_of_a_folder_are_disjoint_and_complete(tmp_path: Path) -> None:

@@ -120,6 +120,32 @@ def test_time_left_is_not_known_before_two_steps() -> None:
     assert left.seconds(5.0) is None
 
 
+FRAMES = (3.22, 0.48, 0.40, 0.43, 0.48, 0.44, 0.44, 0.50, 0.49, 0.56, 0.47, 0.57, 0.48, 0.52, 0.65)
+"""Seconds of the frames of a video: the first takes all steps, the others settle early."""
+
+UPDATES = (0.5, 1.1, 1.0, 1.0, 0.5, 0.9, 0.5, 0.5, 0.4, 0.4, 0.4, 1.2, 0.4, 0.4, 0.4, 0.5, 0.5, 0.6)
+"""Seconds of updates of a network in training: a content that is drawn first is encoded, too."""
+
+
+@pytest.mark.parametrize(("times", "first_shown"), [(FRAMES, 4), (UPDATES, 4)])
+def test_steps_that_take_longer_once_do_not_count(
+    times: tuple[float, ...], first_shown: int
+) -> None:
+    left, total = TimeLeft(), sum(times)
+    left.add(0.0, 0.0)
+    shown = []
+    for number in range(1, len(times) + 1):
+        now = sum(times[:number])
+        left.add(number / len(times), now)
+        if left.is_reliable:
+            shown.append(number)
+        if number >= 10:
+            seconds = left.seconds(now)
+            assert seconds is not None
+            assert abs(seconds - (total - now)) < 0.2 * total
+    assert shown[0] == first_shown
+
+
 def test_multiplications_are_those_of_the_layers() -> None:
     """Counted by hand: weights of each layer, divided by the pixels of one of its positions."""
     layers = ["relu2_1"]

@@ -71,6 +71,23 @@ def test_a_small_network_lowers_its_loss(rank: int) -> None:
     assert output.shape == (1, channels, *size)
 
 
+def test_a_limit_of_time_counts_as_work_done() -> None:
+    done: list[float] = []
+    train(
+        pattern((64,))[0],
+        dim=1,
+        data=[smooth((64,), 1)[0]],
+        on_progress=lambda progress: done.append(progress.fraction_done),
+        **SMALL,
+        steps=1000,
+        minutes=1e-3,
+        crop=64,
+    )
+    assert len(done) < 500
+    assert done == sorted(done)
+    assert done[-1] == 1.0
+
+
 def picture(path: Path, seed: int) -> Path:
     values = smooth((40, 48), seed, 3)
     Image.fromarray((values * 255).byte().permute(1, 2, 0).numpy()).save(path)

@@ -153,15 +153,15 @@ def _parse_record(
     except (KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
         raise InputFileError(
             "rerun",
-            expected=f"a result with the record of {', '.join(_COMMANDS)} in it",
-            got=f"{result} without",
-            remedy=("it was made with --no-metadata, by something else, or changed since"),
+            expected="a result that holds the record of a stylize command",
+            got=f"{result} without one",
+            remedy="it was made with --no-metadata or by another program, or was changed since",
         ) from error
     if record.get("convnd:record") != FORMAT:
         raise InputFileError(
             "rerun",
             expected=f"a record of version {FORMAT}",
-            got=(f"{result} of an older development version, whose options had other names"),
+            got=f"that of another version in {result}",
             remedy="type the command again",
         )
     return line, entries

@@ -1,4 +1,4 @@
-"""``convnd train``: a network for one style, of one's own."""
+"""``convnd train``: train a network for one style."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ def train(
 ) -> None:
     """Train a network for one style, which then stylises in a fraction of a second.
 
-    convnd train painting.jpg --dim 2 --minutes 15, then
+    convnd train painting.jpg --minutes 15
+
     convnd stylize photo.jpg style.safetensors
     """
     from convnd_tasks.pipeline.progress import ProgressDisplay

@@ -15,7 +15,7 @@ from convnd.errors import ConvndError, InputFileError, NumericalError
 from convnd.io.atomic_folder import check_folder, merged_folder
 from convnd.registry import check_name, unknown_name
 from convnd.transfer.deterministic import make_deterministic
-from convnd.transfer.log import log_run_settings
+from convnd.transfer.network import log_run_settings
 from convnd_tasks.inspect.drawing import PatchSheets
 from convnd_tasks.inspect.inputs import resolve_inputs
 from convnd_tasks.inspect.networks import count_channels, layer_widths, load_network

@@ -214,7 +214,7 @@ class Modality(ABC):
         Raises:
             UsageError: an option has an unknown value, or does not fit the others.
         """
-        from convnd.transfer.names import check_names
+        from convnd.transfer.network import check_names
 
         check_names(self.options)
         if self.options.init == "instant" and not self.has_instant_network:

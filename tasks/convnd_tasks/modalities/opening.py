@@ -50,7 +50,9 @@ def open_grid(name: str, spatial_dims: int, *, role: str, seed: int) -> Grid:
             str(path),
             expected=f"{spatial_dims} spatial axes",
             got=grid.ndim,
-            remedy=f"use --dim {grid.ndim} or another file",
+            remedy=f"use --dim {grid.ndim} or another file"
+            if role == "content"
+            else "give one of the content's kind",
         )
     return grid
 

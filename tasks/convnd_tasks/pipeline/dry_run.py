@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from convnd.errors import ConvndError, UsageError
+from convnd.transfer.byte_size import gib
 from convnd_tasks.pipeline.output import echo
 from convnd_tasks.pipeline.result_files import Skipped, check_outputs, list_outputs
 from convnd_tasks.runtime.time_left import TimeLeft, duration
@@ -22,35 +20,35 @@ if TYPE_CHECKING:
     from convnd_tasks.pipeline.job import Job
     from convnd_tasks.pipeline.output import CommandOutput
 
-__all__ = ["ABOVE", "BELOW", "Estimate", "estimate", "run_dry"]
+__all__ = ["ABOVE", "BELOW", "Estimate", "run_dry"]
 
 _STEPS = 6
 """Steps that are measured, after the first evaluation."""
 
 _SECONDS = 15.0
-"""Seconds after which fewer steps must do."""
+"""Seconds after which no further step is measured."""
 
 BELOW, ABOVE = 0.75, 1.4
-"""The time may be so many times the estimate: the first steps are of the coarsest size, and other
-programs come and go."""
+"""Ends of the range of likely times, relative to the estimate. The first steps have the coarsest
+size, and other programs use the machine as well."""
 
 _SETTLED = 0.5
-"""Share of a frame's steps after which it usually has settled."""
+"""Share of a frame's steps after which its loss usually has settled."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a job takes.
+    """The time and memory that a job takes, and the files that it writes.
 
     Args:
-        outputs: the files that it would write.
-        seconds: likely duration from now to the last step, or None if it cannot be told.
-        low: shortest likely duration in seconds.
-        high: longest likely duration in seconds.
-        seconds_per_step: as measured.
+        outputs: paths of the files.
+        seconds: likely duration in seconds; None if it is not known.
+        low: shortest likely duration in seconds, or None.
+        high: longest likely duration in seconds, or None.
+        seconds_per_step: measured duration of a step, or None.
         memory: bytes in addition to those of the program, or None.
         memory_free: bytes that the job may use, or None.
-        messages: what users should know.
+        messages: lines for users.
     """
 
     outputs: list[str]
@@ -63,9 +61,7 @@ class Estimate:
     messages: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """The estimate as lines of text."""
-        from convnd.transfer.tiling_plan import gib
-
+        """Return the estimate as lines of text."""
         text = "time: not known"
         if self.seconds is not None and self.low is not None and self.high is not None:
             text = f"time: about {duration(self.seconds)}"
@@ -80,10 +76,10 @@ class Estimate:
         return [text, memory, *(f"would write {path}" for path in self.outputs)]
 
     def record(self, files: int) -> dict[str, object]:
-        """The estimate as plain data for JSON.
+        """Return the estimate as plain data for JSON.
 
         Args:
-            files: number of files that it is for.
+            files: number of files that the estimate is for.
         """
         return {
             "files": files,
@@ -99,9 +95,9 @@ class Estimate:
 
 
 def run_dry(job: Job, command_output: CommandOutput) -> None:
-    """Estimate every transfer of a job, and print the sum.
+    """Estimate all transfers of a job together, and print the estimate.
 
-    The first content of a folder is measured and represents the others.
+    Of a folder the first content is measured, and the others count the same.
 
     Args:
         job: the job.
@@ -127,7 +123,7 @@ def run_dry(job: Job, command_output: CommandOutput) -> None:
                 command_output.append("skipped", {"output": str(target)})
                 continue
             if measured is None:
-                measured = estimate(job, content, target)
+                measured = _estimate(job, content, target, command_output)
         except ConvndError as error:
             if not spec.batch or isinstance(error, UsageError):
                 raise
@@ -149,13 +145,16 @@ def run_dry(job: Job, command_output: CommandOutput) -> None:
         raise typer.Exit(1)
 
 
-def estimate(job: Job, content: str | None, target: Path) -> Estimate:
+def _estimate(
+    job: Job, content: str | None, target: Path, command_output: CommandOutput
+) -> Estimate:
     """Take the first steps of a transfer, and estimate what all of it takes; writes nothing.
 
     Args:
         job: the job.
         content: path or sample name; None is a texture.
         target: path of the result.
+        command_output: holds the amounts of memory that the transfer logs.
 
     Raises:
         ConvndError: the transfer cannot be done.
@@ -165,12 +164,11 @@ def estimate(job: Job, content: str | None, target: Path) -> Estimate:
     transfer = job.modality.prepare(inputs)
     transfer.check_writable(target)
     messages = [*([job.spec.message] if job.spec.message else []), *transfer.messages]
-    with _memory_figures() as figures:
-        times = _measure(transfer, messages, started)
+    times = _measure(transfer, messages, started)
     return Estimate(
         outputs=[],
-        memory=figures.get("memory_needed"),
-        memory_free=figures.get("memory_free"),
+        memory=command_output.settings.get("memory_needed"),
+        memory_free=command_output.settings.get("memory_free"),
         messages=messages,
         **times,
     )
@@ -209,7 +207,7 @@ def _measure(transfer: Transfer, messages: list[str], started: float) -> dict[st
 
 
 def _times(measured: Estimate, count: int, outputs: list[str]) -> Estimate:
-    """The estimate of several transfers that are like the measured one."""
+    """Multiply the estimate of one transfer by the number of transfers."""
 
     def times(seconds: float | None) -> float | None:
         return None if seconds is None else round(seconds * count, 2)
@@ -227,7 +225,7 @@ def _times(measured: Estimate, count: int, outputs: list[str]) -> Estimate:
 
 
 def _is_finished(job: Job, content: str | None, target: Path) -> bool:
-    """Whether ``--skip-existing`` leaves a result alone; checks that it could be written."""
+    """Return whether ``--skip-existing`` leaves a result alone; check that it can be written."""
     if job.spec.folder is not None and not target.parent.exists():
         return False  # the folder is made with the work
     checkpointer = job.modality.checkpointer(target, job.group)
@@ -235,23 +233,3 @@ def _is_finished(job: Job, content: str | None, target: Path) -> bool:
         target, job.modality, job.spec, checkpointer, lambda: job.record(content)
     )
     return isinstance(checked, Skipped)
-
-
-@contextmanager
-def _memory_figures() -> Iterator[dict[str, Any]]:
-    """Collect the figures that the memory estimate logs."""
-    figures: dict[str, Any] = {}
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            figures.update(getattr(record, "figures", {}))
-
-    listener, logger = Listener(), logging.getLogger("convnd")
-    level = logger.level
-    logger.addHandler(listener)
-    logger.setLevel(min(level, logging.INFO) if level else logging.INFO)
-    try:
-        yield figures
-    finally:
-        logger.removeHandler(listener)
-        logger.setLevel(level)

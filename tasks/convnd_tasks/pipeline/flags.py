@@ -241,7 +241,11 @@ def _parameter(
     )
 
 
-_PLACEHOLDERS = {int: "N", float: "N", str: "NAME", Path: "PATH", Path | None: "PATH"}
+_PLACEHOLDERS: Mapping[Any, str] = {
+    **dict.fromkeys((int, float), "N"),
+    **dict.fromkeys((str, str | None), "NAME"),
+    **dict.fromkeys((Path, Path | None), "PATH"),
+}
 
 
 def _text(default: Any) -> str:

@@ -194,16 +194,20 @@ def list_files(
             remedy="check its permissions",
         ) from error
     if not files:
+        axes = "" if dim is None else f" with {dim} spatial axes"
         raise InputFileError(
             str(folder),
-            expected=(
-                f"files of a known kind ({', '.join(endings)})"
-                f"{('' if dim is None else f' with {dim} spatial axes')}"
-            ),
+            expected=f"files of a known kind{axes} ({_few_suffixes(suffixes, dim)})",
             got="none",
             remedy="give another folder",
         )
     return files
+
+
+def _few_suffixes(suffixes: Sequence[str], dim: int | None) -> str:
+    """The first suffixes that hold a number of axes, for a message."""
+    fitting = [end for end in suffixes if dim is None or io.spatial_dims(f"x{end}") in (None, dim)]
+    return ", ".join(fitting[:6]) + (", …" if len(fitting) > 6 else "")
 
 
 def result_name(content: str, kind: str, dim: int) -> str:

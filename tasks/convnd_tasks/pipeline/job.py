@@ -6,19 +6,18 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.errors import ConvndError, NumericalError, ResourceError, StopSignal, is_out_of_memory
+from convnd.errors import ConvndError, NumericalError, ResourceError, is_out_of_memory
 from convnd.io.atomic import atomic_path
 from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.base import Transfer, TransferInputs
 from convnd_tasks.modalities.results import Figure, JobResult
 from convnd_tasks.pipeline.provenance import job_parameters
-from convnd_tasks.pipeline.result_files import Output, Skipped, check_outputs
-from convnd_tasks.pipeline.result_writer import ResultWriter
+from convnd_tasks.pipeline.result_files import Output, ResultWriter, Skipped, check_outputs
 from convnd_tasks.runtime.checkpoints import Checkpointer
+from convnd_tasks.runtime.run_log import RunLog
 
 if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
@@ -32,7 +31,7 @@ __all__ = ["Job"]
 
 
 class _Notes:
-    """Lines that users should know about one transfer, which are passed on as they come."""
+    """Collects the lines for users about one transfer, and passes each on at once."""
 
     def __init__(self, on_message: Callable[[str], None] | None) -> None:
         self.lines: list[str] = []
@@ -45,26 +44,12 @@ class _Notes:
                 self._on_message(line)
 
 
-@dataclass
-class _Log:
-    """The course of a run: its last step, the losses of all steps, and what ended it early."""
-
-    last: Progress | None = None
-    losses: dict[str, list[float]] = field(default_factory=dict)
-    stopped: BaseException | None = None
-
-    def add(self, progress: Progress) -> None:
-        self.last = progress
-        for name, value in {"total": progress.loss, **progress.parts}.items():
-            self.losses.setdefault(name, []).append(value)
-
-
 class Job:
     """Transfers of one kind of data that share options, settings, styles and networks.
 
     Args:
-        spec: the job as `resolve` read it from the command line.
-        options: how results look.
+        spec: inputs and outputs of the job, from `resolve`.
+        options: options of the transfers.
         settings: how inputs are read and results written.
         group: the processes that share each transfer; None is this one alone.
 
@@ -100,21 +85,25 @@ class Job:
     ) -> JobResult | Skipped:
         """Check, open, run, write and report one transfer.
 
-        A signal that stops the work writes what there is, where the kind of data allows it.
+        If a signal stops the work, the result so far is written where the kind of data allows it.
 
         Args:
             content: path or sample name; None makes a texture.
             target: path of the result; None returns it without writing anything.
-            inputs: the inputs, if they are open already.
+            inputs: the inputs, if they are open already; None opens them.
             on_progress: is called with every step.
-            on_message: is called with lines that users should know.
+            on_message: is called with lines for users.
+
+        Returns:
+            The result, or the one that exists and that ``--skip-existing`` leaves alone.
 
         Raises:
             OutputExistsError: the result, or a file beside it, exists and may not be replaced. This
                 is checked before any work.
             InputFileError: an input cannot be read or stylised.
             ResourceError: there is not enough memory.
-            NumericalError: the last good result was written beside the target first.
+            NumericalError: loss or gradient is not finite; the last good result was written beside
+                the target.
         """
         started = time.monotonic()
         notes = _Notes(on_message)
@@ -156,7 +145,7 @@ class Job:
         self,
         inputs: TransferInputs,
         writer: ResultWriter,
-        log: _Log,
+        log: RunLog,
         notes: _Notes,
         path: Path,
         started: float,
@@ -249,32 +238,29 @@ class Job:
         state: Mapping[str, Any] | None,
         on_progress: Callable[[Progress], None] | None,
         notes: _Notes,
-    ) -> _Log:
+    ) -> RunLog:
         """Take all steps; a signal ends them early, where partial results are written."""
-        log = _Log()
+        log, partial = RunLog(), self.modality.keeps_partial_result
+
+        def on_step(progress: Progress) -> None:
+            if on_progress is not None:
+                on_progress(progress)
+            writer.save_numbered(progress)
+
         try:
-            with checkpointer.interrupt.signals():
-                for progress in transfer.run(state=state, group=self.group, on_message=notes.add):
-                    log.add(progress)
-                    if on_progress is not None:
-                        on_progress(progress)
-                    writer.save_numbered(progress)
-                    checkpointer.after_step(progress)
-        except (KeyboardInterrupt, StopSignal) as error:
-            if log.last is None or not self.modality.keeps_partial_result:
-                self._note_kept(checkpointer, error, notes)
-                raise
-            log.stopped = error.with_traceback(None)  # its frames hold the optimiser's memory
+            with self._note_kept_work(checkpointer, notes):
+                steps = transfer.run(state=state, group=self.group, on_message=notes.add)
+                log.follow(steps, checkpointer, on_step, partial=partial)
         except Exception as error:
-            self._note_kept(checkpointer, error, notes)
-            partial = log.last is not None and self.modality.keeps_partial_result
-            if isinstance(error, NumericalError) and partial and writer.output is not None:
+            can_write = partial and log.last is not None and writer.output is not None
+            if isinstance(error, NumericalError) and can_write:
+                assert log.last is not None
                 raise writer.save_last_good(error, log.last) from error
             raise self._translate(error) from error
         return log
 
     def _translate(self, error: Exception) -> Exception:
-        """An error of torch about memory as one of ours."""
+        """Turn an error of torch about memory into one of ours; return others as they are."""
         if isinstance(error, ConvndError) or not isinstance(error, RuntimeError | MemoryError):
             return error
         if not is_out_of_memory(error):
@@ -289,18 +275,14 @@ class Job:
 
     @contextlib.contextmanager
     def _note_kept_work(self, checkpointer: Checkpointer, notes: _Notes) -> Iterator[None]:
-        """Tell users about kept work if the result cannot be written."""
+        """Tell users about kept work if an error or a signal ends this block."""
         try:
             yield
         except BaseException as error:
-            self._note_kept(checkpointer, error, notes)
+            message = checkpointer.kept_message(error)
+            if message:
+                notes.add(message)
             raise
-
-    @staticmethod
-    def _note_kept(checkpointer: Checkpointer, error: BaseException, notes: _Notes) -> None:
-        message = checkpointer.kept_message(error)
-        if message:
-            notes.add(message)
 
     def _illustrate(self, inputs: TransferInputs, outcome: JobResult, output: Output) -> JobResult:
         """Write figures and report."""

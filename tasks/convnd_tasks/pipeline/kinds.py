@@ -1,4 +1,4 @@
-"""Infers the kind of data and the number of axes from the names on the command line."""
+"""The kind of data and the number of axes, inferred from the names on the command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convnd import io
-from convnd.errors import UsageError
+from convnd.errors import InputFileError, UsageError
 from convnd.io.video.types import ANIMATED_SUFFIXES, is_animated
 from convnd_tasks import samples
 from convnd_tasks.modalities.opening import check_sample
@@ -25,28 +25,52 @@ def infer_kind(
     *,
     texture: bool = False,
 ) -> tuple[int, str]:
-    """Return the number of spatial axes and the kind of data of the named files.
+    """Infer the number of spatial axes and the kind of data of the named files.
 
     Args:
         names: content and styles; none is the demo.
-        dim: as typed, or None.
+        dim: number of spatial axes as typed, or None.
         init: path of the file that the optimisation starts from, or None.
         modality: the kind of data that the command is for, or None for any.
-        texture: every name is a style.
+        texture: whether every name is a style.
 
     Raises:
         UsageError: the files disagree, nothing tells, or a name is neither a file nor a sample.
+        InputFileError: the content is a folder whose files do not tell, or no video where the
+            command takes videos.
     """
     if dim is None and modality is None:
         dim = _rank_of_samples(names, texture=texture)
     example = names[0] if names else None
+    others = [*names[1:], init]
     if example is not None and Path(example).is_dir():
-        example = typical_file(Path(example), dim) or example
+        folder, example = example, typical_file(Path(example), dim) or example
+        if example == folder and not (dim or modality or file_paths(others)):
+            raise InputFileError(
+                folder,
+                expected="files whose names tell what they hold, such as .png, .csv or .nii.gz",
+                got="none",
+                remedy="give another folder, or --dim 3 for slices without a suffix",
+            )
     videos = modality == "videos" or (example is not None and is_video(example, dim))
+    if modality == "videos" and names:
+        _check_video(names[0])
     if videos or modality == "volumes":
         return 3, modality or "videos"
-    dim = infer_dim(file_paths([example, *names[1:], init]), dim)
+    dim = infer_dim(file_paths([example, *others]), dim)
     return dim, modality or kind_of(dim, example, videos=False)
+
+
+def _check_video(name: str) -> None:
+    """Refuse a file whose name says that it holds something else than a video."""
+    rank = io.spatial_dims(name) if Path(name).is_file() else None
+    if rank is not None and not is_video(name, 3):
+        raise InputFileError(
+            name,
+            expected="a video",
+            got=f"a file of {rank} spatial axes",
+            remedy="use convnd stylize",
+        )
 
 
 def _rank_of_samples(names: Sequence[str], *, texture: bool) -> int | None:
@@ -70,46 +94,52 @@ def infer_dim(files: Sequence[Path], dim: int | None) -> int:
     """The number of spatial axes that all files and ``--dim`` agree on.
 
     Args:
-        files: paths, of which the suffixes alone are read.
-        dim: as typed, or None.
+        files: paths; of most files the suffix alone is read.
+        dim: number of spatial axes as typed, or None.
 
     Raises:
         UsageError: two of them disagree, or nothing tells.
+        InputFileError: a file of safetensors holds no trained network.
 
     >>> infer_dim([Path("photo.jpg")], None)
     2
     """
-    source = "--dim says"
+    first: Path | None = None  # the file that told the number
     for path in files:
-        rank = network_rank(path) if is_network(path.name) else io.spatial_dims(path)
+        rank = _rank(path)
         if rank is not None and dim is not None and rank != dim:
+            if first is None:
+                raise UsageError(
+                    "--dim",
+                    expected=f"{rank}, the number of axes of {path}",
+                    got=dim,
+                    remedy="leave it out",
+                )
             raise UsageError(
-                "--dim",
-                expected=f"{rank}, which is what {path} holds",
-                got=f"{dim}, which {source}",
-                remedy="give files of one kind, or another --dim",
+                "inputs",
+                expected="files with the same number of axes",
+                got=f"{dim} of {first} and {rank} of {path}",
+                remedy="give files of one kind",
             )
         if dim is None and rank is not None:
-            dim, source = rank, f"{path} holds"
+            dim, first = rank, path
     if dim is None:
         raise UsageError(
             "--dim",
-            expected="1 for signals, 2 for images or 3 for volumes",
-            got="none and no file that tells",
+            expected="1 for signals, 2 for pictures or 3 for volumes",
+            got="none, and no name that tells",
             remedy="add --dim",
         )
     return dim
 
 
-def network_rank(path: Path) -> int:
-    """The number of axes of a trained network, whose header is read.
+def _rank(path: Path) -> int | None:
+    """The number of spatial axes of a file; None where its name does not tell."""
+    if is_network(path.name):
+        from convnd.feedforward.network_file import network_rank
 
-    Raises:
-        InputFileError: the file is no such network.
-    """
-    from convnd.feedforward import network_file
-
-    return network_file.network_rank(path)
+        return network_rank(path)
+    return io.spatial_dims(path)
 
 
 def is_video(name: str, dim: int | None) -> bool:

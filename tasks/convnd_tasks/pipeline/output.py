@@ -33,16 +33,19 @@ class CommandOutput:
     """Collects the entries of the object that ``--json`` prints.
 
     Args:
-        command: as it is typed, for example ``"weights list"``.
-        json: print the object at the end.
-        verbose: print what is logged.
+        command: the command as it is typed, for example ``"weights list"``.
+        json: whether the object is printed at the end.
+        verbose: whether log messages are printed.
+
+    Attributes:
+        settings: figures of the log messages so far: network, device, tiles, memory.
     """
 
     def __init__(self, command: str, *, json: bool = False, verbose: bool = False) -> None:
         self.json = json
         self.verbose = verbose
         self._entries: dict[str, Any] = {"command": command, "exit_code": 0}
-        self._settings: dict[str, Any] = {}
+        self.settings: dict[str, Any] = {}
         self._out = sys.stdout
 
     def add(self, **entries: Any) -> None:
@@ -93,7 +96,7 @@ class CommandOutput:
 
     def _shared(self, seconds: float, peak: int | None) -> dict[str, Any]:
         return {
-            **({"settings": self._settings} if self._settings else {}),
+            **({"settings": self.settings} if self.settings else {}),
             "convnd": __version__,
             "seconds": round(seconds, 3),
             "peak_memory": peak,
@@ -101,7 +104,7 @@ class CommandOutput:
 
     def on_log(self, record: logging.LogRecord) -> None:
         """Take the figures of a log record, and print it with ``-v``."""
-        self._settings |= getattr(record, "figures", {})
+        self.settings |= getattr(record, "figures", {})
         if self.verbose:
             echo(*record.getMessage().splitlines(), err=True)
 

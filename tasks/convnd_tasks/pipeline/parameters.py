@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from convnd.options import OUTPUT, Range
+from convnd.options import OUTPUT, Range, number_text
 
 __all__ = ["Dim", "Json", "Overwrite", "Quiet", "Report", "Verbose", "numeric", "reader"]
 
@@ -17,7 +17,7 @@ __all__ = ["Dim", "Json", "Overwrite", "Quiet", "Report", "Verbose", "numeric", 
 def numeric(
     kind: type[int] | type[float], low: float, high: float, *names: str, **more: Any
 ) -> Any:
-    """A ``typer.Option`` that takes a number; an error for anything else names the range.
+    """Make a ``typer.Option`` that takes a number; its error for anything else names the range.
 
     Args:
         kind: ``int`` or ``float``.
@@ -30,12 +30,12 @@ def numeric(
 
 
 def reader(kind: Any, allowed: Range, *, strict: bool = False) -> dict[str, Any]:
-    """Arguments of ``typer.Option`` that read a number.
+    """Make the arguments of ``typer.Option`` that parse a number.
 
     Args:
         kind: type of the field; where None is among its types, "auto" may be typed for it.
         allowed: range of the number.
-        strict: refuse numbers outside the range here instead of in `check_ranges`.
+        strict: whether numbers outside the range are refused here, or later by `check_ranges`.
     """
     (plain,) = [member for member in get_args(kind) or (kind,) if member is not NoneType]
     auto = NoneType in get_args(kind)
@@ -51,8 +51,8 @@ def reader(kind: Any, allowed: Range, *, strict: bool = False) -> dict[str, Any]
             value = None
         if value is None or (strict and value not in allowed):
             raise typer.BadParameter(
-                f"expected {expected} from {_shown(allowed.low)} to {_shown(allowed.high)}, got "
-                f"{text!r}"
+                f"expected {expected} from {number_text(allowed.low)} to "
+                f"{number_text(allowed.high)}, got {text!r}"
             )
         return value
 
@@ -105,8 +105,3 @@ Verbose = Annotated[
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", help="No progress bar.", rich_help_panel=OUTPUT)
 ]
-
-
-def _shown(number: float) -> str:
-    """An end of a range: whole numbers below a billion in full."""
-    return str(number) if isinstance(number, int) and number < 10**9 else f"{number:g}"

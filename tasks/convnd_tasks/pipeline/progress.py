@@ -42,7 +42,8 @@ class ProgressDisplay(BarDisplay):
         enabled: False shows nothing but messages.
         terminal: whether stderr is a terminal, which gets a bar; elsewhere a line is printed every
             half minute.
-        item: number of the file among several, from 1.
+        item: number of the file among several, from 1. The time left counts the files to come as
+            long as this one.
         items: number of files.
         noun: what the steps are, in the singular.
     """
@@ -52,9 +53,10 @@ class ProgressDisplay(BarDisplay):
     ) -> None:
         self._noun = noun
         self._prefix = f"{item} of {items}  " if items > 1 else ""
+        self._items_left = items - item
         self._lines = enabled and not terminal
-        self._last_line = time.monotonic()
-        self._time_left = TimeLeft(self._last_line)
+        self._started = self._last_line = time.monotonic()
+        self._time_left = TimeLeft()
         if enabled and terminal:
             self._bar = self._make_bar()
             self._task = self._bar.add_task(f"{self._prefix}loading", total=1, note="", left="")
@@ -104,7 +106,10 @@ class ProgressDisplay(BarDisplay):
     def _show(self, description: str, note: str, fraction_done: float) -> None:
         now = time.monotonic()
         seconds = self._time_left.seconds(now)
-        left = "" if seconds is None else f"{duration(seconds)} left"
+        left = ""
+        if seconds is not None and self._time_left.is_reliable:
+            seconds += self._items_left * (now - self._started + seconds)
+            left = f"{duration(seconds)} left"
         if self._bar is not None:
             self._bar.update(
                 self._task, description=description, completed=fraction_done, note=note, left=left

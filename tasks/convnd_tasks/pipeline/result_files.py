@@ -1,34 +1,34 @@
-"""The files that a job writes: the result and its side files, checked before any work."""
+"""The files that a job writes: checked before any work, and written at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convnd import io
-from convnd.errors import UsageError
+from convnd.errors import NumericalError, UsageError
 from convnd.io.atomic import check_target
-from convnd_tasks.pipeline.provenance import is_up_to_date
+from convnd_tasks.pipeline.provenance import is_up_to_date, run_metrics
 from convnd_tasks.pipeline.report import check_report
+from convnd_tasks.runtime.checkpoints import save_last_good
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from convnd_tasks.modalities.base import Modality
+    from convnd.transfer.progress import Progress
+    from convnd_tasks.modalities.base import Modality, Transfer, TransferInputs
     from convnd_tasks.pipeline.resolve import JobSpec
     from convnd_tasks.runtime.checkpoints import Checkpointer
 
-__all__ = ["Output", "Skipped", "check_outputs"]
+__all__ = ["Output", "ResultWriter", "Skipped", "check_outputs", "list_outputs"]
 
 
 @dataclass
 class Output:
-    """The files that a job writes.
+    """The files that a transfer writes.
 
     Args:
-        path: of the result.
+        path: path of the result.
         side_files: paths of the figures by name, and of the report as "report".
         overwrite: whether existing files may be replaced.
         record: entries of the result's record that are known before the work.
@@ -65,12 +65,13 @@ def check_outputs(
     Args:
         target: path of the result.
         modality: the kind of data, with the settings of the job.
-        spec: of the job.
-        checkpointer: of the transfer.
-        make_record: makes the record of the result, which reads the inputs once.
+        spec: inputs and outputs of the job.
+        checkpointer: checkpoints of the transfer.
+        make_record: makes the entries of the result's record that are known before the work; it
+            reads the inputs once.
 
     Returns:
-        Where to write, or the result that ``--skip-existing`` leaves alone.
+        The files to write, or the result that ``--skip-existing`` leaves alone.
 
     Raises:
         OutputExistsError: a file exists and may not be replaced.
@@ -100,12 +101,12 @@ def check_outputs(
 
 
 def list_outputs(target: Path, modality: Modality, spec: JobSpec) -> list[Path]:
-    """Return the files that a job writes: the result, figures, report and further side files.
+    """Return the files that a transfer writes: the result, its figures and its report.
 
     Args:
         target: path of the result.
         modality: the kind of data, with the settings of the job.
-        spec: of the job.
+        spec: inputs and outputs of the job.
     """
     return [target, *_side_files(target, modality, spec).values()]
 
@@ -142,3 +143,80 @@ def _check_not_an_input(target: Path, spec: JobSpec, mask: str | None) -> None:
                 got="the same",
                 remedy="choose another name with --output",
             )
+
+
+class ResultWriter:
+    """Decodes and writes the result of a transfer.
+
+    Args:
+        modality: the kind of data, with the settings of the job.
+        inputs: inputs of the transfer.
+        transfer: the transfer, which computes the result at a step.
+        output: the files to write; None writes nothing.
+        on_message: is called with lines for users.
+    """
+
+    def __init__(
+        self,
+        modality: Modality,
+        inputs: TransferInputs,
+        transfer: Transfer,
+        output: Output | None,
+        on_message: Callable[[str], None],
+    ) -> None:
+        self.output = output
+        self._modality, self._inputs = modality, inputs
+        self._transfer, self._on_message = transfer, on_message
+        self._last_saved = 0
+
+    def write(
+        self,
+        progress: Progress,
+        stopped: BaseException | None,
+        path: Path | None = None,
+        *,
+        overwrite: bool | None = None,
+    ) -> tuple[Any, dict[str, str]]:
+        """Write the result at a step.
+
+        Args:
+            progress: the step.
+            stopped: the exception that ended the run early, or None.
+            path: path of the result; None is that of the output.
+            overwrite: whether an existing file may be replaced; None is as for the output.
+
+        Returns:
+            The result, and the entries of its record about the run.
+        """
+        result = self._transfer.result(progress)
+        metrics = run_metrics(
+            progress.step, progress.loss, stopped, progress.rejected_steps
+        ) | dict(self._transfer.record)
+        output = self.output
+        if result is None or output is None:  # another process writes it, or nobody
+            return result, metrics
+        result = self._modality.write(
+            path or output.path,
+            result,
+            inputs=self._inputs,
+            overwrite=output.overwrite if overwrite is None else overwrite,
+            record={**output.record, **metrics} if self._modality.settings.metadata else None,
+            on_message=self._on_message,
+        )
+        return result, metrics
+
+    def save_numbered(self, progress: Progress) -> None:
+        """Write a numbered result if one is due at this step (``--save-every``)."""
+        every = self._modality.settings.save_every
+        # A scale starts with the step that the one before ended with.
+        is_due = every and progress.step % every == 0 and progress.step > self._last_saved
+        if is_due and self.output is not None:
+            self._last_saved = progress.step
+            self.write(progress, None, io.extend_stem(self.output.path, f"{progress.step:06d}"))
+
+    def save_last_good(self, error: NumericalError, progress: Progress) -> NumericalError:
+        """Write the last finite result beside the output; return the error to raise."""
+        assert self.output is not None
+        return save_last_good(
+            error, self.output.path, lambda path: self.write(progress, error, path, overwrite=False)
+        )

@@ -234,8 +234,8 @@ def _check_batch(spec: JobSpec, settings: JobSettings) -> JobSpec:
     if share is not None and not spec.batch:
         raise UsageError(
             "--shard",
-            expected=f"a folder to take every {share[1]}th file of",
-            got="none",
+            expected="a folder, whose files are shared out",
+            got="one content",
             remedy="leave it out",
         )
     if settings.report is not None and spec.batch:

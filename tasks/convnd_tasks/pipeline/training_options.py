@@ -18,8 +18,8 @@ class TrainingOptions:
     """How a network is trained; None takes the default of the number of axes.
 
     Args:
-        style_weight: weight of the style loss; None is 6 for
-            pictures, and else that of ``convnd stylize``.
+        style_weight: weight of the style loss; None is 6 for pictures, and that of
+            ``convnd stylize`` for other data.
         content_weight: weight of the content loss.
         style_scale: size of the style's patterns, relative to its file.
         tv_weight: weight of the total variation.
@@ -29,13 +29,13 @@ class TrainingOptions:
         levels: how many times the network halves the resolution.
         blocks: residual blocks of the network.
         steps: updates of the weights, at most.
-        minutes: time after which the training ends; 0 is no limit.
+        minutes: minutes after which the training ends; 0 is no limit.
         crop: samples of a crop along each axis.
         batch: crops for each update.
         learning_rate: highest learning rate of Adam.
         tolerance: relative decrease of the mean loss over 100 steps below which the training ends.
         backbone: network whose features are compared.
-        seed: of weights and crops.
+        seed: seed of weights and crops.
         device: "auto", "cpu", "cuda" or "mps".
         checkpoint_every: steps from one checkpoint to the next; 0 keeps none.
         resume: continue from the checkpoint.
@@ -75,7 +75,7 @@ class TrainingOptions:
     ] = None
     minutes: Annotated[
         float,
-        Flag("End after this time; 0: after --steps.", WORK, recorded=False),
+        Flag("Minutes after which the training ends; 0: no limit.", WORK, recorded=False),
         Range(0, 100_000),
     ] = 0.0
     crop: Annotated[

@@ -1,10 +1,10 @@
-"""Checkpoints beside an output, and the last good result of work that failed."""
+"""Checkpoints beside an output, and the last good result of a job that failed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from convnd import __version__, io
 from convnd.errors import NumericalError, OutputExistsError, StopSignal
@@ -13,14 +13,20 @@ from convnd_tasks.runtime.interrupts import GracefulInterrupt
 
 if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
-    from convnd.transfer.options import TransferOptions
     from convnd.transfer.progress import Progress
 
-__all__ = ["Checkpointer", "options_fingerprint", "save_last_good"]
+__all__ = ["Checkpointer", "RecordedOptions", "options_fingerprint", "save_last_good"]
 
 
-def options_fingerprint(options: TransferOptions) -> dict[str, str]:
-    """The options that a result depends on, as text: those whose flag is recorded."""
+class RecordedOptions(Protocol):
+    """A dataclass of options that gives them as text."""
+
+    def record(self) -> dict[str, str]:
+        """Return the options as text, by name."""
+
+
+def options_fingerprint(options: RecordedOptions) -> dict[str, str]:
+    """Return the options that a result depends on, as text: those whose flag is recorded."""
     free = {name for name, (_, flag) in flags_of(type(options)).items() if not flag.recorded}
     return {name: value for name, value in options.record().items() if name not in free}
 
@@ -28,11 +34,11 @@ def options_fingerprint(options: TransferOptions) -> dict[str, str]:
 def save_last_good(
     error: NumericalError, output: Path, write: Callable[[Path], object]
 ) -> NumericalError:
-    """Write the last finite result beside the output of work that failed.
+    """Write the last finite result beside the output of a job that failed.
 
     Args:
-        error: what ended the work.
-        output: path of the result, which is not written.
+        error: the error that ended the job.
+        output: path of the job's result, which is not written.
         write: writes the last good result to a path.
 
     Returns:
@@ -60,13 +66,14 @@ class Checkpointer:
         self._fingerprint = ""
 
     def exists(self) -> bool:
-        """Whether there is unfinished work of an earlier run."""
+        """Return whether there is unfinished work of an earlier run."""
         return self.path.exists()
 
     def check(self, *, resume: bool, overwrite: bool) -> None:  # noqa: ARG002
-        """Check, before any work, that a checkpoint may take its place.
+        """Check, before any work, that the checkpoint can be written.
 
-        A checkpoint of an earlier run is replaced; `FrameCache` has work to refuse.
+        A checkpoint of an earlier run is replaced. `FrameCache`, which derives from this class,
+        reads both arguments.
 
         Raises:
             OutputExistsError: there is another file, or a link.
@@ -82,14 +89,14 @@ class Checkpointer:
             )
 
     def open(
-        self, options: TransferOptions, inputs: Iterable[object], *, resume: bool
+        self, options: RecordedOptions, inputs: Iterable[object], *, resume: bool
     ) -> Mapping[str, Any] | None:
-        """The state to resume from, or None.
+        """Return the state to resume from, or None.
 
         Args:
-            options: of the job.
-            inputs: everything else that the result depends on.
-            resume: whether to look for a checkpoint.
+            options: options of the job.
+            inputs: everything else that the result depends on, see `convnd.optimize.fingerprint`.
+            resume: whether a checkpoint is read if there is one.
 
         Raises:
             UsageError: the checkpoint belongs to other inputs or options.
@@ -125,11 +132,11 @@ class Checkpointer:
             raise StopSignal(received)
 
     def close(self) -> None:
-        """Remove the checkpoint: the work is done."""
+        """Remove the checkpoint after the work is done."""
         if self._fingerprint and (self.group is None or self.group.rank == 0):
             self.path.unlink(missing_ok=True)
 
     def kept_message(self, error: BaseException) -> str:
-        """A line for users about unfinished work that is kept after an error, or ""."""
+        """Return a line for users about unfinished work that is kept after an error, or ""."""
         del error
         return ""

@@ -1,4 +1,4 @@
-"""Settings of a job other than options of the transfer: inputs, outputs, checkpoints."""
+"""The settings of a job: how it reads its inputs, writes its results and resumes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ class JobSettings:
 
     Args:
         texture: every file is a style, and there is no content.
-        mask: path of an input that is 0 where the content must not change and 1 where all of the
-            change applies.
+        mask: path of an input of the content's kind: 0 keeps the content, 1 takes the result.
         rate: samples per second of signals, or frames per second of a folder of pictures, whose
             files do not hold it; a number or a fraction as ``"30000/1001"``.
         spacing: millimetres between samples along three axes, for arrays: ``"0.6,0.6,5"``.
@@ -33,10 +32,10 @@ class JobSettings:
             ``"CONTENT,STYLE"`` where both folders hold several.
         start: seconds into a video where the result begins.
         end: seconds into a video where the result ends; None is its end.
-        every: of a video only every n-th frame.
+        every: distance, in frames, of the frames of a video that are taken.
         deinterlace: turn frames of two fields into progressive ones.
         tone_map: bring videos of high dynamic range into BT.709.
-        preview: of a video only the first frame, as a picture.
+        preview: stylise only the first frame of a video, and write it as a picture.
         recursive: search folders in a folder of contents, too.
         output: path of the result, or of the folder that it goes into; a folder is made where the
             content is one, or where the path ends in a slash. None makes a name.
@@ -45,20 +44,20 @@ class JobSettings:
         figures: write figures beside the result; None lets the kind of data decide.
         report: path of a report, one HTML file, or None.
         metadata: keep the parameters with the result.
-        strip: leave out what the content's file says of its origin: camera, place, time, author,
-            comments.
-        quality: of JPEG and WebP, 1 to 100.
-        dtype: of volumes: "float32", or "input" for the scan's own integers.
-        codec: of a video, one of `convnd.io.video.codecs.CODECS`; "auto" is the container's.
+        strip: do not copy camera, place, time, author and comments of the content's file.
+        quality: quality of JPEG, WebP and AVIF files, 1 to 100.
+        dtype: type of a scan's voxels: "float32", or "input" for the scan's own integers.
+        codec: codec of a video, one of `convnd.io.video.codecs.CODECS`; "auto" is the container's.
         crf: constant rate factor of a video's encoder; None is the codec's default.
         preset: how much time a video's encoder takes, by its own names; "auto" is its default.
         bits: of each colour of a video, 8 or 10; None is 8, or 10 where the codec has no 8.
         audio: copy the sound of a video.
-        save_every: also write a numbered result every so many steps; 0 never does.
+        save_every: steps from one numbered result to the next; 0 writes none.
         dry_run: take only the first steps, write nothing, and say how long the job takes, how much
             memory, and what it would write.
         quiet: show no progress.
-        checkpoint_every: keep a checkpoint every so many steps, and when stopped; 0 never does.
+        checkpoint_every: steps from one checkpoint to the next; one is also kept when the job is
+            stopped. 0 keeps none.
         resume: continue from the checkpoint if there is one.
         shard: ``"I/N"`` takes only every N-th file of a folder, from the I-th.
 
@@ -77,7 +76,7 @@ class JobSettings:
     mask: Annotated[
         str | None,
         Flag(
-            "A file of the content's kind that is 0 where nothing must change.",
+            "A file of the content's kind: 0 keeps the content, 1 takes the result.",
             LOOK,
             metavar="FILE",
         ),

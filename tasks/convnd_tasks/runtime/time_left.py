@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import statistics
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,12 @@ _WINDOW = 20
 _FEWEST = 3
 """Steps of a scale after which its time replaces the estimate from the scales before."""
 
+_ENOUGH = 10
+"""Steps after which an estimate is shown, however much their times differ."""
+
+_LARGEST_SPREAD = 1.5
+"""Ratio of the slower to the faster steps, up to which fewer than that make an estimate."""
+
 
 class TimeLeft:
     r"""Estimates the time that is left from the steps so far.
@@ -27,22 +35,22 @@ class TimeLeft:
 
     With :math:`n` evaluations and the work :math:`W` left, :math:`a n + b W` remains. Each scale to
     come evaluates its start, too. The steps of one scale do not tell both parts apart, so their
-    ratio is `convnd.transfer.progress.Progress.fixed_share`. The first step of a scale, which
-    includes its setup, does not count.
+    ratio is `convnd.transfer.progress.Progress.fixed_share`. Some steps take longer once, such as
+    the first frame of a video and the first use of a content; the median over the last steps is
+    not misled by them.
 
-    Args:
-        started: when the job began, in seconds of the same clock. Where the first step to be seen
-            is not the start, the time until it counts. None does without.
+    Attributes:
+        is_reliable: whether the steps so far are enough to show the estimate to users.
 
     >>> left = TimeLeft()
     >>> for number in range(5):
     ...     left.add(number / 8, float(number), steps_left=8 - number)
-    >>> left.seconds(4.0)
-    4.0
+    >>> left.seconds(4.0), left.is_reliable
+    (4.0, True)
     """
 
-    def __init__(self, started: float | None = None) -> None:
-        self._started = started
+    def __init__(self) -> None:
+        self.is_reliable = False
         self._points: deque[tuple[float, float]] = deque(maxlen=_WINDOW + 1)
         self._scale = 0
         self._added = 0.0  # time of the last point
@@ -92,16 +100,22 @@ class TimeLeft:
         if self._points and fraction_done <= self._points[-1][0]:
             return  # of a frame, whose steps tell nothing of the other frames
         self._points.append((fraction_done, now))
-        first, start = self._points[0]
-        if len(self._points) > (1 if self._left is None else _FEWEST):
-            steps = len(self._points) - 1
-            step, work = (now - start) / steps, (fraction_done - first) / steps
-            rest = (1 - fraction_done) * (1 - fixed_share) * step / work
-            self._left = rest + (steps_left + scales_left) * fixed_share * step
-            self._added = now
-        elif self._left is None and self._started is not None and fraction_done > 0:
-            self._left = (now - self._started) * (1 - fraction_done) / fraction_done
-            self._added = now
+        steps = len(self._points) - 1
+        if steps < (1 if self._left is None else _FEWEST):
+            return
+        # Seconds for the whole work, if all of it went as one step did.
+        times = sorted(
+            (end - start) / (after - before)
+            for (before, start), (after, end) in itertools.pairwise(self._points)
+        )
+        time_of_all = statistics.median(times)
+        step_time = time_of_all * (fraction_done - self._points[0][0]) / steps
+        rest = (1 - fraction_done) * (1 - fixed_share) * time_of_all
+        self._left = rest + (steps_left + scales_left) * fixed_share * step_time
+        self._added = now
+        faster, slower = times[steps // 4], times[-1 - steps // 4]
+        agree = steps >= _FEWEST and slower <= _LARGEST_SPREAD * faster
+        self.is_reliable |= agree or steps >= _ENOUGH
 
     def seconds(self, now: float) -> float | None:
         """Return the seconds that are left, or None before two steps.

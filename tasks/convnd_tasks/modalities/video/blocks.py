@@ -26,7 +26,7 @@ from torch import Tensor
 
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
-from convnd.transfer.names import check_names
+from convnd.transfer.network import check_names
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.base import MIN_EXTENT

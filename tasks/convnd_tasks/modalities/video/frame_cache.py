@@ -26,13 +26,12 @@ from convnd.errors import (
 from convnd.grid import Grid
 from convnd.io.atomic import atomic_path, error_text, temporary_folder
 from convnd.io.reading import check_file
-from convnd_tasks.runtime.checkpoints import Checkpointer, options_fingerprint
+from convnd_tasks.runtime.checkpoints import Checkpointer, RecordedOptions, options_fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.optimize import ProcessGroup
-    from convnd.transfer.options import TransferOptions
     from convnd.transfer.progress import Progress
 
 __all__ = ["CONTENT", "FINAL", "FIRST_PASS", "SECOND_PASS", "SHARED", "FrameCache", "quantize"]
@@ -129,7 +128,7 @@ class FrameCache(Checkpointer):
             )
 
     def open(
-        self, options: TransferOptions, inputs: Iterable[object], *, resume: bool
+        self, options: RecordedOptions, inputs: Iterable[object], *, resume: bool
     ) -> Mapping[str, Any]:
         """Make the folder, or load its records.
 

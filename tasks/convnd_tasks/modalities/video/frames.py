@@ -22,7 +22,7 @@ from convnd.losses import TemporalLoss, Term
 from convnd.optimize import Step, TiledEvaluation, evaluate_whole, has_converged, minimize
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
-from convnd.transfer.names import check_names
+from convnd.transfer.network import check_names
 from convnd.transfer.network_transfer import NetworkTransfer
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress

@@ -57,7 +57,7 @@ class Volumes(Modality):
 
     def check(self) -> None:
         """See `Modality.check`."""
-        from convnd.transfer.names import check_names
+        from convnd.transfer.network import check_names
 
         parse_spacing(self.settings.spacing)
         check_names(self.options)
