@@ -1,51 +1,13 @@
-"""Shared by all tests."""
+"""How the tests are run; their fixtures stand in `support/shared_fixtures.py`."""
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
-import signal
 import sys
-from collections.abc import Callable
-from functools import cache
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import torch
-import typer.main
-from command_line import Run
-from convnd_tasks.modalities.signals import peaks
-from video_files import request_here
-
-from convnd import cli
-from convnd.backbones import VGG, VGG19
-from convnd.io.video import file
-from convnd.io.worker import client
-from convnd.losses import (
-    ContentLoss,
-    Objective,
-    StyleLoss,
-    TemporalLoss,
-    Term,
-    TotalVariationLoss,
-)
-from convnd.stats import STATISTICS
-
-# The tensors are small: a second thread would mostly wait for the first.
-torch.set_num_threads(1)
-
-client.IDLE_SECONDS = 60.0  # a child that decodes pictures serves many tests
-
-
-@cache
-def _detect_peaks(samples: bytes, detect: Callable[..., Any] = peaks._detect) -> Any:
-    return detect(np.frombuffer(samples))
-
-
-# Many tests look for the beats of the same lead, and neurokit2 takes 20 ms for each second of it.
-peaks._detect = lambda signal: _detect_peaks(signal.tobytes()).copy()
 
 # Modules and items live to the end: the collector of cycles need not look at them again and again.
 gc.disable()
@@ -59,6 +21,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(os.cpu_count() or 1, 4) if everything else 0
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the fixtures; a process that only distributes the tests does without torch."""
+    if "PYTEST_XDIST_WORKER" in os.environ or config.getoption("dist", "no") == "no":
+        config.pluginmanager.import_plugin("shared_fixtures")
+
+
 def pytest_collection_finish() -> None:
     """Tests begin: leave what was made until now out of every collection, and collect seldom."""
     gc.freeze()
@@ -66,99 +34,12 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-@pytest.fixture
-def no_idle_children() -> None:
-    """For tests that count children: those that other tests left waiting end first."""
-    for child in list(client._IDLE):
-        client._close_idle(child)
+def _end_worker() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(20)
-
-
-@pytest.fixture
-def generator() -> torch.Generator:
-    return torch.Generator().manual_seed(20)
-
-
-@pytest.fixture(autouse=True)
-def settings(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """One cache folder for the run, and none of the user's settings; a test's stay its own.
-
-    Videos are decoded in this process, which is quicker than to start one for each request.
-    """
-    if "child" not in request.keywords:
-        monkeypatch.setattr(file, "request", request_here)
-    monkeypatch.setenv("CONVND_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-    monkeypatch.setenv("CONVND_OFFLINE", "")
-    monkeypatch.setenv("CONVND_MAX_PIXELS", "")
-    monkeypatch.setenv("CONVND_TRACEBACK", "1")  # a fault is an exception, not a line with a code
-
-
-@pytest.fixture
-def make_objective(
-    generator: torch.Generator,
-) -> Callable[[int], tuple[Objective, torch.Tensor]]:
-    """A small objective of every kind of term in float64, and an iterate ``(1, 1, 6, …)``."""
-
-    def make(ndim: int) -> tuple[Objective, torch.Tensor]:
-        plan = VGG19.truncate(["relu2_1"])
-        net = VGG(plan, spatial_dims=ndim, in_channels=1, generator=generator).double()
-        x, content, style = torch.rand(3, 1, 1, *[6] * ndim, generator=generator).double()
-        layers = ["relu1_1", "relu2_1"]
-        with torch.no_grad():
-            targets = net(style, layers)
-            features = net(content, ["relu2_1"])["relu2_1"]
-        terms = [Term("content", 1.0, ContentLoss(features, layer="relu2_1"))]
-        terms += [
-            Term("style", 3.0, StyleLoss(STATISTICS["gram"].sums(targets[name]), layer=name))
-            for name in layers
-        ]
-        terms.append(Term("smooth", 0.5, TotalVariationLoss([1.0] * ndim)))
-        terms.append(Term("temporal", 0.5, TemporalLoss(content, style)))
-        return Objective(net, terms), x
-
-    return make
-
-
-_app = cli.app
-
-
-@cache
-def _command_line(only: str | None, *_environment: object) -> Any:
-    """The parser of the command line, which takes longer to make than many tests to run."""
-    return typer.main.get_command(_app(only))
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """The command line in this process, in an empty folder: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    known = ("COLUMNS", "RANK", "WORLD_SIZE")
-
-    def app(only: str | None = None) -> Any:
-        find_tasks = cli.entry_points  # type: ignore[attr-defined]
-        return _command_line(only, find_tasks, *map(os.environ.get, known))
-
-    monkeypatch.setattr(cli, "app", app)
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["convnd", *map(str, arguments)])
-        try:
-            with pytest.raises(SystemExit) as stopped:
-                cli.main()
-        finally:
-            signal.signal(signal.SIGINT, before[0])
-            signal.signal(signal.SIGTERM, before[1])
-        out, err = capsys.readouterr()
-        code = stopped.value.code
-        return (code if isinstance(code, int) else 0), out, err
-
-    return call
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # All results are sent. To free every module and tensor one by one takes two seconds.
+    atexit.register(_end_worker)

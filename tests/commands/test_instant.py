@@ -10,10 +10,12 @@ import numpy as np
 import psutil
 import pytest
 from command_line import Run
+from convnd_tasks import samples
 from error_fields import raises, read_fields
 from PIL import Image
 
 import convnd
+from convnd import io
 from convnd.errors import UsageError
 
 SIZE = ("--size", "64")
@@ -35,19 +37,21 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def test_one_pass_gives_a_picture_without_a_loss(run: Run) -> None:
+    io.write("town.png", samples.content("town", spatial_dims=2, size=(64, 96)))
+    io.write("waves.png", samples.style("waves", spatial_dims=2, size=96))
     words = ("--instant", *SIZE, "-o", "result.png")
-    code, out, err = run("stylize", "town", "waves", *words)
+    code, out, err = run("stylize", "town.png", "waves.png", *words)
     assert (code, err) == (0, "")
     assert out.startswith("result.png  64x43, one pass, ")
-    code, out, _ = run("stylize", "town", "waves", *words, "--overwrite", "--json")
+    code, out, _ = run("stylize", "town.png", "waves.png", *words, "--overwrite", "--json")
     result = json.loads(out)["results"][0]
     assert (result["steps"], result["loss"]) == (0, None)
     with Image.open("result.png") as image:
         text = image.text  # type: ignore[attr-defined]
     assert text["convnd:init"] == "instant"
     assert "convnd:loss" not in text
-    measures = convnd.evaluate("town", "result.png", "waves", dim=2)
-    untouched = convnd.evaluate("town", "town", "waves", dim=2)
+    measures = convnd.evaluate("town.png", "result.png", "waves.png")
+    untouched = convnd.evaluate("town.png", "town.png", "waves.png")
     assert measures["style_energy"].value < 0.8 * untouched["style_energy"].value
 
 

@@ -43,7 +43,7 @@ def noise(*shape: int) -> torch.Tensor:
 def _grid(suffix: str) -> Grid:
     dims = io.spatial_dims(f"a{suffix}")
     if dims == 1:
-        return Grid(values=noise(1, 2, 15_000), spacing=(0.01,), units=("s",), channels=("I", "II"))
+        return Grid(values=noise(1, 2, 5_000), spacing=(0.01,), units=("s",), channels=("I", "II"))
     if dims in (None, 3):
         return Grid(values=noise(1, 1, 26, 26, 26), spacing=(1.0,) * 3, units=("mm",) * 3)
     return Grid(values=noise(1, 3, 200, 200), channels=("R", "G", "B"))

@@ -1,4 +1,4 @@
-"""Types of the command line in tests; the fixture `run` stands in `conftest.py`."""
+"""Types of the command line in tests; the fixture `run` stands in `shared_fixtures.py`."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from convnd.errors import InputFileError
 __all__ = [
     "DAY",
     "MOST_PLACES",
+    "format_ticks",
     "format_time",
     "is_time_cell",
     "no_time_error",
@@ -164,6 +165,17 @@ def template_of(cell: str, day_first: bool) -> str:
     return text + cell[end:].replace("{", "{{").replace("}", "}}")
 
 
+def format_ticks(ticks: int, digits: int, decimal: str = ".") -> str:
+    """``ticks / 10**digits`` as text with ``digits`` decimal places.
+
+    >>> format_ticks(-125, 3)
+    '-0.125'
+    """
+    whole, part = divmod(abs(ticks), 10**digits)
+    sign = "-" if ticks < 0 else ""
+    return f"{sign}{whole}{decimal}{part:0{digits}d}" if digits else f"{sign}{whole}"
+
+
 def format_time(time: Fraction, template: str, digits: int, decimal: str = ".") -> str:
     """A time as text.
 
@@ -177,10 +189,10 @@ def format_time(time: Fraction, template: str, digits: int, decimal: str = ".") 
     ('0.125', '01:01.0')
     """
     ticks = round(time * 10**digits)
+    if not template:
+        return format_ticks(ticks, digits, decimal)
     whole, part = divmod(abs(ticks), 10**digits)
     fraction = f"{part:0{digits}d}" if digits else ""
-    if not template:
-        return ("-" if ticks < 0 else "") + str(whole) + (decimal + fraction if digits else "")
     if "{part}" not in template and digits:
         template = template.replace("{second}", "{second}.{part}")
     days, remainder = divmod(whole, DAY) if "{day}" in template else (0, whole)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import array
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, overload
 from convnd.errors import InputFileError
 from convnd.io.reading import translate_errors
 from convnd.io.registry import Format
-from convnd.io.signals.clocks import format_time, is_time_cell
+from convnd.io.signals.clocks import format_ticks, is_time_cell
 from convnd.io.signals.column import grouping_hint
 from convnd.io.signals.columns import Layout, columns_of, table_grid
 from convnd.io.signals.headers import RATE, rate_of, split_header
@@ -304,7 +305,19 @@ def default_times(grid: Grid) -> list[str]:
     step = 1 / Fraction(sampling_rate(grid)).limit_denominator(10**9)
     offset = Fraction(str(signal_of(grid).offset))
     digits = max(decimal_digits(step), decimal_digits(offset) if offset > 0 else 0)
-    return [format_time(offset + step * index, "", digits) for index in range(grid.shape[0])]
+    # Whole numbers over one denominator take a tenth of the time that fractions do.
+    divisor = math.lcm(step.denominator, offset.denominator)
+    start, increment = (int(time * divisor) * 10**digits for time in (offset, step))
+    return [
+        format_ticks(_round_ratio(start + increment * index, divisor), digits)
+        for index in range(grid.shape[0])
+    ]
+
+
+def _round_ratio(numerator: int, divisor: int) -> int:
+    """The whole number nearest to a ratio, of two the even one, as `round` of a fraction."""
+    whole, rest = divmod(numerator, divisor)
+    return whole + (2 * rest > divisor or (2 * rest == divisor and whole % 2 == 1))
 
 
 def _default_layout(grid: Grid, path: Path) -> tuple[Layout, _Text]:
