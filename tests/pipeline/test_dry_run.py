@@ -41,7 +41,11 @@ def inputs(tmp_path: Path, rng: np.random.Generator) -> Path:
             ("stylize", "photo.png", "cells", *SMALL, *SIZE, "--report", "r.html"),
             ["photo_stylized.png", "r.html"],
         ),
-        (("stylize", "--dim", "1", *SMALL, "--size", "256", "--no-figures"), ["stylized.csv"]),
+        pytest.param(
+            ("stylize", "--dim", "1", *SMALL, "--size", "256", "--no-figures"),
+            ["stylized.csv"],
+            marks=pytest.mark.slow,
+        ),
         (("stylize-volume", "scan.nii", "--no-figures"), ["scan_stylized.nii.gz"]),
         pytest.param(
             ("stylize-volume", "scan.nii", "--transfer", "paint", *SMALL, "--no-figures"),

@@ -74,7 +74,16 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=KINDS)
+QUICK_KINDS = ["pictures", "arrays of 3 axes"]
+"""Each kind takes the same way; two of them are quick."""
+
+
+@pytest.fixture(
+    params=[
+        kind if kind in QUICK_KINDS else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in KINDS
+    ]
+)
 def kind(
     request: pytest.FixtureRequest,
     tmp_path: Path,

@@ -6,6 +6,7 @@ The fields are found by looking at the dataclasses, so that a new one is tested 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +15,7 @@ from command_line import Run
 from convnd_tasks.inspect.options import PatchOptions
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.volumes.options import VolumeOptions
+from error_fields import read_fields
 
 from convnd.errors import UsageError
 from convnd.options import flags_of
@@ -30,12 +32,11 @@ WRONG: dict[type, list[Any]] = {
     float: [-1.0, 1e300, math.nan, math.inf, -math.inf],
 }
 CASES = [
-    (options, name, value)
+    (options, name, values)
     for options in OPTIONS
     for name, (kind, _) in flags_of(options).items()
     for number, values in WRONG.items()
     if number in (kind, *(get_args(kind) if get_args(kind)[-1:] == (type(None),) else ()))
-    for value in values
 ]
 
 
@@ -43,10 +44,14 @@ def test_all_numbers_are_found() -> None:
     assert len({case[:2] for case in CASES}) > 30
 
 
-@pytest.mark.parametrize(("options", "name", "value"), CASES)
-def test_numbers_out_of_range_are_usage_errors(options: Any, name: str, value: Any) -> None:
-    with pytest.raises(UsageError, match=rf"{name}: expected \S+ <= {name} <= \S+, got \S+; "):
-        options(**OPTIONS[options], **{name: value})
+@pytest.mark.parametrize(("options", "name", "values"), CASES)
+def test_numbers_out_of_range_are_usage_errors(options: Any, name: str, values: Any) -> None:
+    for value in values:
+        with pytest.raises(UsageError) as refused:
+            options(**OPTIONS[options], **{name: value})
+        fields = read_fields(refused.value)
+        assert fields.operation == name
+        assert re.fullmatch(rf"\S+ <= {name} <= \S+", fields.expected), value
 
 
 @pytest.mark.parametrize(

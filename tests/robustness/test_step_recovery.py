@@ -212,7 +212,7 @@ def inputs(tmp_path: Path, rng: np.random.Generator) -> None:
 @pytest.mark.usefixtures("inputs")
 @pytest.mark.parametrize(
     "task",
-    [pytest.param(task, marks=pytest.mark.slow) if task == "block" else task for task in TASKS],
+    [task if task == "picture" else pytest.param(task, marks=pytest.mark.slow) for task in TASKS],
 )
 def test_rejected_steps_are_noted_once_and_recorded(
     task: str, run: Run, spoiler: Spoiler, tmp_path: Path
@@ -232,7 +232,7 @@ def test_rejected_steps_are_noted_once_and_recorded(
 
 
 @pytest.mark.usefixtures("inputs")
-@pytest.mark.parametrize("task", ["picture", "signal"])
+@pytest.mark.parametrize("task", ["picture", pytest.param("signal", marks=pytest.mark.slow)])
 def test_the_last_good_result_is_offered(
     task: str, run: Run, spoiler: Spoiler, tmp_path: Path
 ) -> None:

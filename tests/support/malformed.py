@@ -335,9 +335,14 @@ def _png(width: int, height: int, body: bytes = b"") -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
+def _fill(compress: Callable[[bytes, int], bytes], start: bytes = b"") -> bytes:
+    """Compress zeros of more memory than a reading may take; level 1 is the quickest."""
+    return compress(start + bytes(150_000_000), 1)
+
+
 def _text_bomb() -> bytes:
     whole = _png(1, 1, zlib.compress(bytes(4)))
-    data = b"Comment\0\0" + zlib.compress(bytes(150_000_000), 9)
+    data = b"Comment\0\0" + _fill(zlib.compress)
     chunk = struct.pack(">I", len(data)) + b"zTXt" + data
     return whole[:33] + chunk + struct.pack(">I", zlib.crc32(chunk[4:])) + whole[33:]
 
@@ -350,7 +355,7 @@ def _npy_header(shape: str, version: bytes = b"\x01\x00", dtype: str = "'<f4'") 
 
 def _zipped(name: str, data: bytes, **more: bytes) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr(name, data)
         for other, content in more.items():
             archive.writestr(f"{other}.npy", content)
@@ -465,18 +470,18 @@ LIES: dict[str, Callable[[], bytes]] = {
     "up.npz": lambda: _zipped("../../values.npy", b"x"),
     "vast.nii": lambda: _nifti_header(32767, 32767, 32767) + bytes(99),
     "negative.nii": lambda: _nifti_header(-4, 5, 6) + bytes(99),
-    "bomb.nii.gz": lambda: gzip.compress(_nifti_header(3, 3, 3) + bytes(150_000_000)),
+    "bomb.nii.gz": lambda: _fill(gzip.compress, _nifti_header(3, 3, 3)),
     "promised.nii.gz": lambda: gzip.compress(_nifti_header(1000, 1000, 1000)),
     "vast.nrrd": lambda: _NRRD.format("99999 99999 99999", "raw").encode() + b"\n" + bytes(9),
     "elsewhere.nrrd": lambda: (_NRRD + "data file: /etc/passwd\n").format("2 2 2", "raw").encode(),
     "bomb.nrrd": lambda: _NRRD.format("3 3 3", "gzip").encode() + b"\n"
-    + gzip.compress(bytes(150_000_000)),
+    + _fill(gzip.compress),
     "endless.nrrd": lambda: b"NRRD0004\n" + b"x" * 2_000_000,
     "vast.mha": lambda: _MHA.format("False", "99999 99999 99999", "LOCAL").encode(),
     "negative.mha": lambda: _MHA.format("False", "-3 3 3", "LOCAL").encode() + bytes(99),
     "elsewhere.mha": lambda: _MHA.format("False", "2 2 2", "/etc/passwd").encode(),
     "bomb.mha": lambda: _MHA.format("True", "3 3 3", "LOCAL").encode()
-    + zlib.compress(bytes(150_000_000)),
+    + _fill(zlib.compress),
     "deep.csv": lambda: b"a,b\n" + b"[" * 100_000 + b",1\n",
     "binary.csv": lambda: bytes(range(256)) * 20,
     "escape.csv": lambda: b"a,b\n\x1b[2J\x1b]0;x\x07,1\n1,2\n",

@@ -287,8 +287,8 @@ DENSE = {
     ("ndim", "layers"),
     [
         pytest.param(1, list(DENSE), marks=pytest.mark.slow),
-        pytest.param(2, list(DENSE)[:3], marks=pytest.mark.slow),
-        (3, list(DENSE)[:2]),
+        (2, list(DENSE)[:3]),
+        pytest.param(3, list(DENSE)[:2], marks=pytest.mark.slow),
     ],
 )
 def test_densenets_of_monai(ndim: int, layers: Sequence[str]) -> None:
@@ -405,6 +405,6 @@ def test_a_network_for_other_data_is_refused(
         "grey:net: expected a network for 3 channels, which the data have, got one that takes 1"
         in err
     )
-    code, _, err = run("stylize", "bodies", "cells", "--dim", 3, "--backbone", "grey:net", *layers)
+    code, _, err = run("stylize", "bodies", "ink", "--dim", 3, "--backbone", "grey:net", *layers)
     assert code == 2
     check_error(err, operation="grey:net", expected="2 spatial axes", got="3")

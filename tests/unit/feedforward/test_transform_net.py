@@ -23,7 +23,7 @@ CASES = [
     (1, 1, (403,), 64),
     (2, 3, (97, 130), 32),
     (3, 1, (37, 20, 41), 16),
-    (4, 1, (9, 14, 7, 12), 4),
+    pytest.param(4, 1, (9, 14, 7, 12), 4, marks=pytest.mark.slow),
 ]
 
 
@@ -123,7 +123,9 @@ def test_shapes_have_limits(name: str) -> None:
         assert error.value.operation == name
 
 
-@pytest.mark.parametrize(("rank", "channels"), [(1, 1), (2, 3), (3, 1)])
+@pytest.mark.parametrize(
+    ("rank", "channels"), [pytest.param(1, 1, marks=pytest.mark.slow), (2, 3), (3, 1)]
+)
 def test_torch_export(rank: int, channels: int) -> None:
     network = small_network(rank, channels).eval()
     x = torch.rand(1, channels, *[18] * rank)

@@ -50,7 +50,6 @@ def living() -> Living:
 @pytest.fixture(autouse=True)
 def counted() -> Iterator[None]:
     """No collector of cycles helps."""
-    gc.collect()
     gc.disable()
     with Living() as count:
         COUNT.append(count)
