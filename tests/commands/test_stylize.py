@@ -196,7 +196,7 @@ def test_scales_share_numbered_pictures(run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.png").unlink()
     code, _, err = run("stylize", photo, "cells", *arguments)
     assert (code, err.count("\n")) == (2, 1)
-    assert "a-000001.png" in err
+    check_error(err, operation="a-000001.png")
     assert not (tmp_path / "a.png").exists()
 
 

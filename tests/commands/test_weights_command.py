@@ -123,7 +123,7 @@ def test_an_address(run: Run, home: Path, mine: Path, served: str) -> None:
 def test_offline(run: Run, home: Path, arguments: tuple[str, ...]) -> None:
     code, out, err = run(*arguments, "vgg16-torchvision")
     assert (code, out) == (3, "")
-    assert "with a network, run: convnd weights get vgg16-torchvision" in err
+    check_error(err, remedy="convnd weights get vgg16-torchvision")
     assert os.environ["CONVND_OFFLINE"] == "1"
 
 
@@ -132,7 +132,7 @@ def test_offline_in_another_command(run: Run, home: Path) -> None:
         "--offline", "stylize", "--dim", "2", "--size", "32", "--backbone", "vgg16-torchvision"
     )
     assert code == 3
-    assert "run: convnd weights get vgg16-torchvision" in err
+    check_error(err, remedy="convnd weights get vgg16-torchvision")
 
 
 @pytest.mark.parametrize(

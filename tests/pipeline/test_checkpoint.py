@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from error_fields import raises
+from error_fields import check_error, raises
 
 from convnd.errors import InputFileError, UsageError
 from convnd.losses import Objective
@@ -155,5 +155,5 @@ def test_a_signal_keeps_a_checkpoint_that_others_may_not_use(folder: Path) -> No
     other = command(folder, "-o", "out.npy", "--resume", "--steps", "7")
     _, errors = other.communicate()
     assert other.returncode == 2
-    assert "resume: expected the checkpoint of these inputs and options" in errors
+    check_error(errors, operation="resume", expected="the checkpoint of these inputs and options")
     assert checkpoint.exists()

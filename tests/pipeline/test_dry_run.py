@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from command_line import Run
+from error_fields import check_error
 from PIL import Image
 
 SMALL = ("--backbone", "compact", "--steps", "30")
@@ -87,7 +88,7 @@ def test_what_would_fail_fails_dry(run: Run, inputs: Path) -> None:
     (inputs / "photo_stylized.png").write_bytes(b"")
     code, _, err = run("stylize", "photo.png", "cells", "--dry-run")
     assert code == 2
-    assert "--overwrite" in err
+    check_error(err, remedy="--overwrite")
     (inputs / "photo_stylized.png").unlink()
     code, _, err = run("stylize", "photo.png", "missing.png", "--dry-run")
     assert code == 3

@@ -129,7 +129,7 @@ def test_a_mask_of_another_extent_is_refused(kind: Kind, run: Run) -> None:
     kind.write("small", np.ones((kind.channels, *(extent - 1 for extent in kind.shape))))
     code, out, err = run(*kind.command("--mask", kind.file("small"), "-o", kind.file("result")))
     assert (code, out, err.count("\n")) == (3, "", 1), err
-    assert "--mask: expected" in err
+    check_error(err, operation="--mask")
     assert not Path(kind.file("result")).exists()
 
 

@@ -14,6 +14,7 @@ from command_line import Run
 from convnd_tasks.modalities.figures import draw_comparison
 from convnd_tasks.modalities.images.hidden import fill_hidden
 from convnd_tasks.modalities.images.metrics import measure_all as evaluate_pictures
+from error_fields import check_error
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from profiles import GREY, P3, SWAPPED
@@ -268,7 +269,7 @@ def test_a_picture_that_is_transparent_everywhere_is_refused(run: Run, content: 
     for files in (("nothing.png", "content.png"), ("content.png", "nothing.png")):
         code, _, err = run("stylize", *files, "--backbone", "compact", "-q", "-o", "result.png")
         assert (code, err.count("\n")) == (3, 1), err
-        assert "transparent everywhere" in err
+        check_error(err, got="transparent everywhere")
 
 
 def test_hidden_colours_are_not_measured_or_drawn(

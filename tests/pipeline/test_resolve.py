@@ -195,7 +195,7 @@ def test_a_name_without_suffix_is_answered_with_names_that_work(
     few = ("--steps", "0", "--scales", "1", "--no-figures")
     code, _, err = run(*words, *few, "-o", "neu")
     assert code == 2
-    assert f"for example {name}, or neu/ for a folder" in err
+    check_error(err, remedy=f"{name}, or neu/")
     code, _, err = run(*words, *few, "-o", "neu/")  # as it says
     assert code == 0, err
     assert any("stylized" in path.name for path in (tmp_path / "neu").iterdir())

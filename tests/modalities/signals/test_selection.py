@@ -238,7 +238,7 @@ def test_evaluation_measures_the_leads_that_are_named(tmp_path: Path, run: Any) 
     typed = ("evaluate", "a.edf", "a.edf", "--style", "s.csv", "--json")
     code, _, err = run(*typed)
     assert code == 3
-    assert "pair them, for example --leads II=MLII" in err
+    check_error(err, remedy="--leads II=MLII")
     code, out, _ = run(*typed, "--leads", "V1=MCL1")
     assert code == 0
     measures = json.loads(out)["measures"]
