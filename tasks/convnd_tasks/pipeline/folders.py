@@ -1,4 +1,4 @@
-"""Folders of contents: selection of files, and names of results."""
+"""Folders of contents: the files that are stylised, and the names of their results."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ __all__ = [
     "ARRAY_SUFFIXES",
     "DEFAULT_SUFFIXES",
     "Listing",
+    "has_record",
     "list_contents",
     "list_files",
     "list_scans",
@@ -32,11 +33,10 @@ ARRAY_SUFFIXES = (".npy", ".npz")
 DEFAULT_SUFFIXES = {1: ".csv", 2: ".png", 3: ".nii.gz"}
 """The usual suffix of a result by number of spatial axes; ``.npz`` for more."""
 
-# Files of these are read where they are named, but in a folder they are mostly notes.
+# Files with these suffixes are read where users name them; in a folder they are mostly notes.
 _NAMED_ONLY = (".txt",)
 
 _WORD = "stylized"
-_RESULT = f"_{_WORD}"
 # Names after the Brain Imaging Data Structure: entities, then the kind of image.
 _BIDS = re.compile(
     r"(?P<entities>sub-[0-9A-Za-z]+(_(?!desc-)[a-z]+-[0-9A-Za-z+]+)*)(?P<desc>_desc-[0-9A-Za-z+]+)?"
@@ -48,7 +48,7 @@ class Listing(NamedTuple):
     """The contents of a folder.
 
     Args:
-        files: to stylise, sorted.
+        files: paths of the contents, sorted.
         left_out: one line about the other files, or "".
     """
 
@@ -57,14 +57,15 @@ class Listing(NamedTuple):
 
 
 def typical_file(folder: Path, dim: int | None) -> str | None:
-    """The path of a file of the kind that most files of a folder are of.
+    """Return the path of a file of the most common kind in a folder.
 
     Args:
         folder: the folder.
         dim: number of spatial axes as typed, or None.
 
     Returns:
-        None where no file has a suffix of a known format, or the folder cannot be listed.
+        The path; None where no file has the suffix of a known format, or the folder cannot be
+        listed.
     """
     with contextlib.suppress(OSError):
         names = sorted(str(path) for path in folder.iterdir() if _is_content(path))
@@ -78,15 +79,15 @@ def typical_file(folder: Path, dim: int | None) -> str | None:
 
 
 def list_contents(folder: Path, kind: str, dim: int, *, recursive: bool = False) -> Listing:
-    """The files of a folder that a job of one kind of data stylises.
+    """List the files of a folder that a job stylises.
 
     Hidden files, files of other kinds and results of this program are left out.
 
     Args:
         folder: the folder.
-        kind: of the data, see `convnd_tasks.modalities`.
+        kind: name of the kind of data, see `convnd_tasks.modalities`.
         dim: number of spatial axes.
-        recursive: search the folders in it, too.
+        recursive: whether to search the folders in it, too.
 
     Raises:
         InputFileError: the folder cannot be listed, or has no such file.
@@ -97,7 +98,12 @@ def list_contents(folder: Path, kind: str, dim: int, *, recursive: bool = False)
         fitting = list_scans(folder, recursive=recursive)
     else:
         fitting = list_files(folder, suffixes, dim=rank, recursive=recursive)
-    files = [path for path in fitting if not _is_result(path)]
+    marks = (f"_{_WORD}", f"{_WORD}_")
+    files = [
+        path
+        for path in fitting
+        if not (any(mark in path.name for mark in marks) and has_record(path))
+    ]
     parts = {part for path in fitting for part in io.files_read(path)}
     left_out: Counter[str] = Counter()
     for path in folder.rglob("*") if recursive else folder.iterdir():
@@ -120,7 +126,7 @@ def list_contents(folder: Path, kind: str, dim: int, *, recursive: bool = False)
 
 
 def listed_suffixes() -> list[str]:
-    """Suffixes of the files that count as contents of a folder: all that are read but ``.txt``.
+    """List the suffixes of files that count as contents of a folder: all but ``.txt``.
 
     >>> ".csv" in listed_suffixes(), ".txt" in listed_suffixes()
     (True, False)
@@ -138,8 +144,7 @@ def list_scans(folder: Path, *, recursive: bool = False) -> list[Path]:
     Raises:
         InputFileError: the folder cannot be listed, or has no scan.
     """
-    paths = sorted(folder.rglob("*") if recursive else folder.iterdir())
-    files = [path for path in paths if path.is_file() and not path.name.startswith(".")]
+    files = _visible_files(folder, recursive=recursive)
     formats = {path: find_format(path) for path in files}
     scans, parts = set[Path](), set[Path]()
     for path in files:
@@ -154,10 +159,10 @@ def list_scans(folder: Path, *, recursive: bool = False) -> list[Path]:
             parts.update(io.files_read(path)[1:])
     if not scans:
         raise InputFileError(
-            f"{folder}",
-            expected="scans in files of their own",
+            str(folder),
+            expected="scans, one in each file",
             got="none",
-            remedy="give another folder, or search those in it (--recursive)",
+            remedy="give another folder, or search the folders in it (--recursive)",
         )
     return sorted(scans)
 
@@ -177,22 +182,12 @@ def list_files(
         InputFileError: the folder cannot be listed, or has no such file.
     """
     endings = tuple(suffixes)
-    try:
-        files = sorted(
-            path
-            for path in (folder.rglob("*") if recursive else folder.iterdir())
-            if path.name.lower().endswith(endings)
-            and not path.name.startswith(".")
-            and (dim is None or io.spatial_dims(path) in (None, dim))
-            and path.is_file()
-        )
-    except OSError as error:
-        raise InputFileError(
-            str(folder),
-            expected="a folder that can be listed",
-            got=error.strerror,
-            remedy="check its permissions",
-        ) from error
+    files = [
+        path
+        for path in _visible_files(folder, recursive=recursive)
+        if path.name.lower().endswith(endings)
+        and (dim is None or io.spatial_dims(path) in (None, dim))
+    ]
     if not files:
         axes = "" if dim is None else f" with {dim} spatial axes"
         raise InputFileError(
@@ -204,6 +199,24 @@ def list_files(
     return files
 
 
+def _visible_files(folder: Path, *, recursive: bool) -> list[Path]:
+    """The files of a folder, sorted, without hidden ones.
+
+    Raises:
+        InputFileError: the folder cannot be listed.
+    """
+    try:
+        paths = sorted(folder.rglob("*") if recursive else folder.iterdir())
+    except OSError as error:
+        raise InputFileError(
+            str(folder),
+            expected="a folder that can be listed",
+            got=error.strerror,
+            remedy="check its permissions",
+        ) from error
+    return [path for path in paths if not path.name.startswith(".") and path.is_file()]
+
+
 def _few_suffixes(suffixes: Sequence[str], dim: int | None) -> str:
     """The first suffixes that hold a number of axes, for a message."""
     fitting = [end for end in suffixes if dim is None or io.spatial_dims(f"x{end}") in (None, dim)]
@@ -212,6 +225,11 @@ def _few_suffixes(suffixes: Sequence[str], dim: int | None) -> str:
 
 def result_name(content: str, kind: str, dim: int) -> str:
     """Name the result of one content.
+
+    Args:
+        content: path of the content.
+        kind: name of the kind of data.
+        dim: number of spatial axes.
 
     >>> result_name("scans/a.nii", "volumes", 3), result_name("ecg.edf", "signals", 1)
     ('a_stylized.nii.gz', 'ecg_stylized.edf')
@@ -223,17 +241,17 @@ def result_name(content: str, kind: str, dim: int) -> str:
 
 
 def result_names(contents: Sequence[str], kind: str, dim: int, folder: Path | None) -> list[str]:
-    """Name the results of a folder, all differently.
+    """Name the results of a folder, each differently.
 
-    Contents in folders below get their folders in front; scans with names after BIDS stay in
-    folders like these. Contents whose results would have one
-    name get their suffix into it.
+    The names of folders below the folder come before the name of a file; scans with names after
+    BIDS keep their folders. Results that would have the same name keep the suffixes of their
+    contents in it.
 
     Args:
-        contents: paths.
-        kind: of the data.
+        contents: paths of the contents.
+        kind: name of the kind of data.
         dim: number of spatial axes.
-        folder: that all of them are in.
+        folder: the folder that holds all contents; None leaves folders out of the names.
 
     >>> result_names(["x.png", "x.jpg", "x.png.jpg", "y.png"], "pictures", 2, None)
     ['x.png_stylized.png', 'x.jpg_stylized.png', 'x.png.jpg_stylized.png', 'y_stylized.png']
@@ -271,10 +289,8 @@ def _rank(name: str) -> int | None:
     return 3 if video and not name.lower().endswith(".gif") else io.spatial_dims(name)
 
 
-def _is_result(path: Path) -> bool:
-    """Whether this program made a file or folder: its name and its record say so."""
-    if _RESULT not in path.name and f"{_WORD}_" not in path.name:
-        return False
+def has_record(path: Path) -> bool:
+    """Whether a file or folder holds the record of a result of this program."""
     with contextlib.suppress(ConvndError):
         return bool(io.read_provenance(path))
     return False
@@ -284,7 +300,7 @@ def _result_stem(stem: str, kind: str) -> str:
     """The stem of a result; that of a scan named after BIDS is a name after BIDS, too."""
     name = _BIDS.fullmatch(stem) if kind == "volumes" else None
     if name is None:
-        return f"{stem}{_RESULT}"
+        return f"{stem}_{_WORD}"
     description = name["desc"] or "_desc-"
     return f"{name['entities']}{description}{_WORD}_{name['suffix']}"
 

@@ -1,17 +1,21 @@
-"""Paths of results: those that the user names, and default ones."""
+"""Paths of results: as typed, or default ones."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from convnd import io
-from convnd.errors import ConvndError, UsageError
+from convnd.errors import UsageError
 from convnd.io.atomic import output_errors
 from convnd.io.registry import is_folder_name
-from convnd_tasks.pipeline.folders import DEFAULT_SUFFIXES, result_name, result_names
+from convnd_tasks.pipeline.folders import (
+    DEFAULT_SUFFIXES,
+    has_record,
+    result_name,
+    result_names,
+)
 
 __all__ = ["batch_outputs", "check_output_name", "default_output", "single_output"]
 
@@ -19,10 +23,10 @@ _SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 
 
 def check_output_name(output: str) -> None:
-    """Check that a name typed for the result can be followed.
+    """Check that a typed path of a result is one that the system accepts.
 
     Raises:
-        UsageError: it is empty.
+        UsageError: the path is empty.
         OutputFileError: the system refuses it.
     """
     if not output:
@@ -39,14 +43,14 @@ def check_output_name(output: str) -> None:
 def batch_outputs(
     source: str, contents: Sequence[str], kind: str, dim: int, output: str | os.PathLike[str] | None
 ) -> tuple[tuple[Path, ...], Path]:
-    """The paths of the results of a folder, and their folder.
+    """Return the paths of the results of a folder, and their folder.
 
     Args:
-        source: the folder of the contents.
-        contents: the files in it.
+        source: path of the folder of the contents.
+        contents: paths of the contents.
         kind: name of the kind of data.
         dim: number of spatial axes.
-        output: the folder that was typed, or None.
+        output: path of the folder of the results as typed, or None.
     """
     folder = Path(output or f"{Path(source).resolve().name}_stylized")
     names = result_names(contents, kind, dim, Path(source))
@@ -54,14 +58,14 @@ def batch_outputs(
 
 
 def default_output(name: str, kind: str, dim: int, *, demo: bool, resume: bool) -> Path:
-    """The path of a result where none was typed.
+    """Return the path of a result where none was typed.
 
     Args:
         name: path or sample name of the content, or of the first style of a texture.
         kind: name of the kind of data.
         dim: number of spatial axes.
-        demo: it is that of the built-in demo, which must work a second time without replacing the
-            first result.
+        demo: whether the result is that of the built-in demo, which takes another name if the first
+            one exists.
         resume: whether an unfinished video demo is continued, under its first name.
     """
     if not demo:
@@ -74,18 +78,18 @@ def default_output(name: str, kind: str, dim: int, *, demo: bool, resume: bool) 
 def single_output(
     default: Path, kind: str, output: str | os.PathLike[str] | None
 ) -> tuple[Path, Path | None]:
-    """The path of one result, and the folder that has to be made for it, or None.
+    """Return the path of one result, and the folder that has to be made for it, or None.
 
     Args:
-        default: the path where none was typed, see `default_output`.
+        default: path where none was typed, see `default_output`.
         kind: name of the kind of data.
-        output: the path that was typed, or None.
+        output: path as typed, or None.
     """
     if output is None:
         return default, None
     path = Path(output)
-    # Frames and slices go right into a folder; other results get a name in it.
-    fills = is_folder_name(default) or (kind == "videos" and _is_result(path))
+    # A folder of frames or slices is the result itself; other results become a file in a folder.
+    fills = is_folder_name(default) or (kind == "videos" and has_record(path))
     if kind in ("videos", "volumes") and (fills or (kind == "videos" and not path.exists())):
         return path, None
     if path.is_dir():
@@ -93,10 +97,3 @@ def single_output(
     if os.fspath(output).endswith(_SEPARATORS):
         return path / default.name, path
     return path, None
-
-
-def _is_result(folder: Path) -> bool:
-    """Whether a folder holds the frames of a result: its record says so."""
-    with contextlib.suppress(ConvndError):
-        return bool(io.read_provenance(folder))
-    return False
