@@ -36,10 +36,10 @@ def main() -> NoReturn:
 
 
 def _silence_libraries() -> None:
-    """Keep warnings and log messages of libraries off stderr, unless Python was asked for them."""
+    """Keep warnings and log messages of libraries off stderr, unless ``-W`` asks for them."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    # Python prints what no handler takes.
+    # Python prints messages without a handler.
     logging.getLogger().addHandler(logging.NullHandler())
 
 

@@ -1,7 +1,8 @@
-"""The root command: it mounts tasks, and prints an error as one line with its exit code.
+"""The root command: it mounts tasks, and ends with one line and an exit code after an error.
 
-A task is a function in the entry point group ``convnd.tasks``, or a Typer application of several.
-Neither this module nor the top of a task's module imports torch, so that ``--help`` is quick.
+A task is an entry point of the group ``convnd.tasks``: a function, or a Typer application of
+several. Neither this module nor the top of a task's module imports torch, so that ``--help`` is
+quick.
 """
 
 from __future__ import annotations
@@ -38,13 +39,14 @@ __all__ = ["CommandLineError", "app", "main", "run", "usage_message"]
 CommandLineError: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
-"""Raised for words that are no command. Some versions of Typer bring their own click."""
+"""Error of a command line that cannot be parsed. Some versions of Typer contain their own click."""
 
-_READER_LEFT = 141  # as a shell reports SIGPIPE
+_READER_LEFT = 141
+"""Exit code where the reader of a pipe has closed it: a shell reports SIGPIPE so."""
 
 
 _EVERY = "Options of every command"
-"""Heading of the root command's options behind another command."""
+"""Heading of the root command's options in the help of other commands."""
 
 
 _MOST_PIXELS = 2**40
@@ -110,10 +112,10 @@ def _root(
 
 
 def app(only: str | None = None) -> typer.Typer:
-    """Return the Typer application with the installed tasks mounted.
+    """Make the Typer application with the installed tasks mounted.
 
     Args:
-        only: name of the one task to mount, which takes less time; None mounts all.
+        only: name of a task; only this one is loaded, which takes less time. None loads all.
     """
     root = typer.Typer(
         cls=Root,
@@ -147,10 +149,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line in this process, and return its exit code.
 
     Args:
-        arguments: the words behind ``convnd``; None takes those of this process.
+        arguments: the arguments after ``convnd``; None takes those of this process.
 
     Raises:
-        CommandLineError: they are no command with its options.
+        CommandLineError: the arguments cannot be parsed.
         ConvndError: the command failed.
     """
     words = sys.argv[1:] if arguments is None else arguments
@@ -166,7 +168,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _typed_task(words: Sequence[str]) -> str | None:
-    """The task that a command line names; None where root options or a typing error need all."""
+    """Return the task that a command line names; None where the root command handles the line."""
     rest = list(words)
     while rest and rest[0] in ("--offline", "--max-pixels"):
         del rest[: 1 + (rest[0] == "--max-pixels")]
@@ -175,7 +177,11 @@ def _typed_task(words: Sequence[str]) -> str | None:
 
 
 def usage_message(error: Any) -> str:
-    """Describe what is wrong with a command line, and the remedy."""
+    """Write the message of an error of the command line, with a remedy.
+
+    Args:
+        error: a `CommandLineError`.
+    """
     context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
     message = " ".join(error.format_message().split()).rstrip(".")
     if isinstance(error, typer.BadParameter) and parameter is not None and error.message:
@@ -196,7 +202,7 @@ def usage_message(error: Any) -> str:
 
 
 def _commands_with(context: Any, option: str | None) -> list[str]:
-    """The commands that have an option, if it was typed before a command."""
+    """Return the commands that have an option, if the option was typed before a command."""
     if context is None or context.parent is not None or option is None:
         return []
     return [
@@ -256,8 +262,8 @@ def main() -> NoReturn:
 
 
 def _message_and_code(error: BaseException) -> tuple[str, int]:
-    """The line that tells people of an error, and the exit code."""
-    if isinstance(error, SystemExit):  # Typer ends so when the reader of a pipe has left
+    """Return the message of an error for users, and the exit code."""
+    if isinstance(error, SystemExit):  # Typer raises it when the reader of a pipe has closed it
         left = isinstance(error.__context__, BrokenPipeError)
         return "", _READER_LEFT if left else error.code if isinstance(error.code, int) else 0
     if isinstance(error, ConvndError):
@@ -291,7 +297,7 @@ def _several() -> bool:
 
 
 def _join() -> None:
-    """Join the processes that torchrun started for one job; only the first writes output."""
+    """Join the processes that torchrun started for one job; only the first prints output."""
     from convnd.optimize import ProcessGroup
 
     if ProcessGroup.join().rank != 0:
@@ -315,7 +321,7 @@ def _fail(error: BaseException, message: str, code: int, *, several: bool) -> in
 
         message, code = ProcessGroup.abort(message, code, error)
     if message:
-        stream = sys.__stderr__ if several else sys.stderr  # others than the first have closed it
-        with contextlib.suppress(OSError):  # the exit code says it, too
+        stream = sys.__stderr__ if several else sys.stderr  # only the first process keeps `stderr`
+        with contextlib.suppress(OSError):  # the exit code tells of the error, too
             print(f"convnd: {printable(message)}", file=stream, flush=True)
     return code

@@ -1,4 +1,4 @@
-"""How commands show their help, and how options of the root command work behind every command."""
+"""Commands with help under headings, and with the options of the root command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def help_width() -> int:
 
 
 def _write_options(command: Any, context: Any, formatter: Any) -> None:
-    """Write arguments and options under the headings that they were given."""
+    """Write arguments and options under their headings."""
     sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
     for parameter in command.get_params(context):
         heading, record = "Options", parameter.get_help_record(context)
@@ -37,7 +37,7 @@ def _write_options(command: Any, context: Any, formatter: Any) -> None:
 
 
 def _argument_name(argument: TyperArgument) -> str:
-    """An argument as the usage line shows it: in brackets where it may be left out."""
+    """Return the name of an argument in the usage line: in brackets where it is optional."""
     name = argument.metavar or (argument.name or "").upper()
     name += "..." if argument.nargs != 1 and "..." not in name else ""
     return name if argument.required or "[" in name else f"[{name}]"
@@ -47,7 +47,7 @@ class Command(TyperCommand):
     """A command whose help lists its options under their headings, however narrow the terminal."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the words behind the command; an error knows the command."""
+        """Parse the arguments of the command; its errors refer to the command."""
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
@@ -57,7 +57,7 @@ class Command(TyperCommand):
             raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """The words of the usage line behind the command's name."""
+        """Return the words after the command's name in the usage line."""
         del ctx
         arguments = [item for item in self.params if isinstance(item, TyperArgument)]
         return ["[OPTIONS]", *map(_argument_name, arguments)]
@@ -68,7 +68,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """A command of several, with the help of `Command`."""
+    """A group of commands, with the help of `Command`."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write options and commands."""

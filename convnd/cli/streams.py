@@ -1,4 +1,4 @@
-"""The standard streams of a command: usable, whatever they are connected to."""
+"""Standard streams that are usable even if they are closed or cannot be written to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["close_streams", "open_streams"]
 
 
 def open_streams() -> None:
-    """Make stdout and stderr usable: they may be closed, and file names need not be valid text."""
+    """Make stdout and stderr usable where they are closed, and for names that are no valid text."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -31,7 +31,7 @@ def open_streams() -> None:
 
 
 class _LossyFile(io.FileIO):
-    """Write messages to a stream; one that cannot be written is lost, and the work continues."""
+    """A stream that drops messages that it cannot write, so that the job continues."""
 
     def write(self, data: Buffer, /) -> int:
         """Write bytes, or drop them."""
@@ -42,5 +42,5 @@ class _LossyFile(io.FileIO):
 
 
 def close_streams() -> None:
-    """Leave stdout alone at exit, where Python would try once more to write what did not fit."""
+    """Discard the rest of stdout, which Python would try to write again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -109,7 +109,7 @@ def test_inputs_that_are_missing_or_other_are_refused(
     (inputs / "photo.png").write_bytes((inputs / "start.png").read_bytes())
     code, _, err = run("rerun", "photo_stylized.png", "--inputs", inputs)
     assert code == 3
-    check_error(err, got="one of other content")
+    check_error(err, got="with another sha256")
     assert not list(tmp_path.glob("*rerun*"))
 
 

@@ -138,7 +138,7 @@ def test_offline_in_another_command(run: Run, home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("get", "nothing"), 2, "an address, or a file that exists, got 'nothing'; check"),
+        (("get", "nothing"), 2, "a URL, or a file that exists, got 'nothing'; check"),
         (("get", "nothing.pth"), 3, "read nothing.pth: expected an existing file, got none"),
         (("get", "vgg19", "--name", "x"), 2, "weights get: expected --sha256 with a URL only"),
         (("get", "x.pth", "--sha256", "0"), 2, "weights get: expected --sha256 with a URL only"),
@@ -173,7 +173,8 @@ def test_a_job_fetches_what_it_needs_first(
 
 
 def test_removing_what_is_not_here(run: Run, home: Path) -> None:
-    assert run("weights", "remove", "vgg16-torchvision") == (0, "vgg16-torchvision: not here\n", "")
+    name = "vgg16-torchvision"
+    assert run("weights", "remove", name) == (0, f"{name}: nothing to remove\n", "")
 
 
 def test_remove_takes_broken_downloads_along(run: Run, home: Path) -> None:

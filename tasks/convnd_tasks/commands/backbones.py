@@ -88,7 +88,7 @@ def _description(record: dict[str, Any]) -> list[str]:
     last = layers[-1]["receptive_field"]
     return [
         f"  rank        trained on {record['trained_rank']} spatial axes, works with any number;",
-        "              with more, it sees the planes along every two axes, or see --inflation",
+        "              with more axes it is applied to planes, see --inflation of stylize",
         f"  layers      {len(layers)}, {layers[0]['layer']} to {layers[-1]['layer']}: "
         f"{layers[0]['channels']} to {layers[-1]['channels']} channels, stride to "
         f"{last['stride'][0]}, receptive field to {last['span'][0]}",

@@ -1,4 +1,4 @@
-"""``convnd evaluate``: measure a result against its content and style."""
+"""``convnd evaluate``: compare a result with its content and style."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def evaluate(
     )
     command_output.add(measures=as_json(measures))
     if not measures:
-        echo("nothing to measure without beats or a style; add --style", err=True)
+        echo("nothing is measured without a style; add --style", err=True)
         return
     for line in as_table(measures):
         echo(line)

@@ -41,8 +41,8 @@ _DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Search the first input only, write nothing, and say how long the job takes and what "
-        "it would write.",
+        help="Search only the first input, write nothing, and print how long the job takes and "
+        "what it would write.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -1,8 +1,8 @@
 """``convnd rerun``: make a result again from the record inside it.
 
-A record comes from anywhere, so none of it is trusted: every word of the recorded command has
-to be an option of the result with a literal value, inputs are found by sha256 alone, samples by
-the names of the built-in ones, and no code is imported unless the user asks for it.
+A record may be made up, so it is checked: every word of the recorded command has to be an option of
+the result with a literal value, inputs are found by their sha256, samples have the names of
+built-in ones, and no code is imported unless the user asks for it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PLACE = re.compile(r"\{(\d{1,4})\}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _COMMANDS = ("stylize", "stylize-volume", "stylize-video")
 _INPUT_OPTIONS = ("--style", "--init", "--mask")
-"""Options whose value may be an input, and then has to be one."""
+"""Options whose value is an input; that of ``--init`` may be a named starting point instead."""
 
 
 _Inputs = Annotated[
@@ -43,8 +43,8 @@ _Inputs = Annotated[
     typer.Option(
         "--inputs",
         metavar="PATH",
-        help="Folder (or file) to search for the inputs, besides this folder and the "
-        "result's. May be repeated.",
+        help="Folder (or file) to search for the inputs, in addition to this folder and that "
+        "of the result. May be repeated.",
         show_default=False,
     ),
 ]
@@ -71,7 +71,7 @@ def rerun(
         bool,
         typer.Option(
             "--trust-remote-code",
-            help="Import the user's network that the record names, which runs its code.",
+            help="Import the user's network that the record names, which runs code.",
         ),
     ] = False,
     quiet: Quiet = False,
@@ -80,8 +80,8 @@ def rerun(
 ) -> None:
     """Make a result again from the record inside it.
 
-    Inputs are found by their sha256. On the same machine, with the same versions and as many
-    processes, the same bytes come out; the last line says whether they did.
+    Inputs are found by their sha256. The same machine, versions and number of processes give the
+    same bytes; the last line says whether they are the same.
 
     convnd rerun photo_stylized.png
     """
@@ -100,14 +100,14 @@ def rerun(
     options = ["--overwrite"] * overwrite + ["--quiet"] * quiet
     words = [*_fill_places(line, entries, folders), "-o", str(target), "--no-figures", *options]
     _run_recorded(words, result)
-    if ProcessGroup.current().rank != 0:  # the first has written it
+    if ProcessGroup.current().rank != 0:  # the first process has written the result
         return
     same = io.digest(result, named=False) == io.digest(target, named=False)
     command_output.add(result=str(result), output=str(target), same_bytes=same)
     echo(f"{target}  {'the same bytes as' if same else 'other bytes than'} {result}")
 
 
-rerun.__dict__["processes"] = True  # the root command looks for it; what is run says more
+rerun.__dict__["processes"] = True  # the root command reads this; the recorded command checks it
 
 
 def _run_recorded(words: Sequence[str], result: Path) -> None:
@@ -168,7 +168,7 @@ def _parse_record(
 
 
 def _is_entry(entry: object) -> bool:
-    """Whether an entry names an input without a folder, and its sha256 if it has one."""
+    """Return whether an entry holds a name without a folder, and a valid sha256 or none."""
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         return False
     name, sha256 = entry["name"], entry.get("sha256")
@@ -200,7 +200,7 @@ def _check_line(result: Path, line: Sequence[str], inputs: int, *, trusted: bool
 
 
 def _recorded_options() -> set[str]:
-    """The options that a record may hold: none that writes elsewhere or replaces files."""
+    """Return the options that a record may hold: none that writes or replaces files."""
     names = {"--dim", *_INPUT_OPTIONS}
     kinds: list[type[Any]] = [JobSettings, *map(options_class, MODALITIES)]
     for kind in kinds:
@@ -229,7 +229,7 @@ def _check_backbone(name: str) -> None:
 
 
 def _differences(record: Mapping[str, str]) -> list[str]:
-    """One line for each difference between the record and this machine that may change bytes."""
+    """Return a line for each difference from this machine that may change bytes of the result."""
     from convnd import __version__
     from convnd.backbones import BACKBONES
     from convnd.optimize import ProcessGroup
@@ -243,7 +243,7 @@ def _differences(record: Mapping[str, str]) -> list[str]:
     except (KeyError, ValueError, AttributeError, RecursionError):
         before |= {"versions": "unknown"}
     lines = [
-        f"made with {name[:40]} {text[:80]}, here is {now.get(name, 'none')}: bytes may differ"
+        f"made with {name[:40]} {text[:80]}, now {now.get(name, 'none')}: bytes may differ"
         for name, text in before.items()
         if now.get(name) != text
     ]
@@ -251,10 +251,10 @@ def _differences(record: Mapping[str, str]) -> list[str]:
     digests = record.get("convnd:backbone_sha256", "").split("+")
     for backbone, sha256 in itertools.zip_longest(backbones, digests[: len(backbones)]):
         if backbone in BACKBONES and backbone_sha256(backbone) != sha256:
-            lines.append(f"made with other weights of {backbone} than are here: bytes will differ")
+            lines.append(f"made with other weights of {backbone}: bytes will differ")
     if "convnd:stopped" in record:
         stopped = record["convnd:stopped"][:80]
-        lines.append(f"stopped early by {stopped}; all steps are taken now")
+        lines.append(f"the result was stopped early by {stopped}; now all steps are taken")
     return lines
 
 
@@ -265,7 +265,7 @@ def _use_recorded_threads(record: Mapping[str, str]) -> None:
 
 
 def _find_input(entry: Mapping[str, str], folders: Sequence[Path]) -> str:
-    """The input with the recorded content, or the name of a built-in sample."""
+    """Return the path of the input with the recorded sha256, or the name of a built-in sample."""
     from convnd import io
 
     name = entry["name"]
@@ -289,7 +289,7 @@ def _find_input(entry: Mapping[str, str], folders: Sequence[Path]) -> str:
                 return str(path.absolute())
         except (OSError, ValueError):
             continue
-    got = "one of other content" if exists else "none"
+    got = "a file with another sha256" if exists else "none"
     raise InputFileError(
         "rerun",
         expected=f"the input {name} with sha256 {entry['sha256'][:12]}…",
@@ -310,7 +310,7 @@ def _sample_names() -> set[str]:
 def _fill_places(
     line: Sequence[str], entries: Sequence[Mapping[str, str]], folders: Sequence[Path]
 ) -> list[str]:
-    """The recorded command with the paths of its inputs."""
+    """Return the recorded command with the paths of its inputs."""
     paths = [_find_input(entry, folders) for entry in entries]
     words = []
     for word in line:

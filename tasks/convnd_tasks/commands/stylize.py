@@ -1,4 +1,4 @@
-"""``convnd stylize``, and the same for one kind of data: ``stylize-volume``, ``stylize-video``."""
+"""``convnd stylize``: give a content the style of another, whatever their kind of data."""
 
 from __future__ import annotations
 
@@ -58,6 +58,4 @@ def stylize(
     """
     from convnd_tasks.pipeline.run import run_command
 
-    run_command(
-        list(files or ()), list(style or ()), dim, typed_options, typed_settings, command_output
-    )
+    run_command(files, style, dim, typed_options, typed_settings, command_output)

@@ -1,4 +1,4 @@
-"""``convnd stylize-video``: `stylize` for videos."""
+"""``convnd stylize-video``: ``stylize`` with the options and defaults of videos alone."""
 
 from __future__ import annotations
 
@@ -41,12 +41,4 @@ def stylize_video(
     """
     from convnd_tasks.pipeline.run import run_command
 
-    run_command(
-        list(files or ()),
-        list(style or ()),
-        3,
-        typed_options,
-        typed_settings,
-        command_output,
-        modality="videos",
-    )
+    run_command(files, style, 3, typed_options, typed_settings, command_output, modality="videos")

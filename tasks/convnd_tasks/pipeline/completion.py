@@ -1,4 +1,4 @@
-"""Completion of the arguments of a command in a shell."""
+"""Completion of arguments in a shell."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Completer = Callable[..., list[tuple[str, str]]]
 
 
 def complete_choices(choices: Sequence[str], *, several: bool = False) -> Completer:
-    """A completer for an option that takes one of some names.
+    """Make the completer of an option that takes one of some names.
 
     Args:
         choices: the names.
-        several: the option takes names with commas between.
+        several: whether the option takes several names with commas between.
 
     >>> complete_choices(["spectrum", "gram"], several=True)("gram,sp")
     [('gram,spectrum', '')]
@@ -37,27 +37,27 @@ def complete_choices(choices: Sequence[str], *, several: bool = False) -> Comple
 
 
 def complete_inputs(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Names of samples and files; files alone are left to the shell.
+    """Complete names of samples and files; where no sample fits, the shell completes files.
 
     Args:
-        ctx: of the command; its ``--dim`` selects the samples.
-        incomplete: what is typed of the word.
+        ctx: context of the command; its ``--dim`` selects the samples.
+        incomplete: the part of the word that is typed.
     """
     return _with_files(_samples(ctx, contents=True), incomplete)
 
 
 def complete_styles(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Names of built-in styles and files; files alone are left to the shell.
+    """Complete names of built-in styles and files; where no style fits, the shell completes files.
 
     Args:
-        ctx: of the command; its ``--dim`` selects the samples.
-        incomplete: what is typed of the word.
+        ctx: context of the command; its ``--dim`` selects the samples.
+        incomplete: the part of the word that is typed.
     """
     return _with_files(_samples(ctx, contents=False), incomplete)
 
 
 def complete_backbones(incomplete: str) -> list[tuple[str, str]]:
-    """Names of networks, the user's among them, and networks that work in turn by default.
+    """Complete names of networks, and of those in a list with ``+`` between.
 
     Args:
         incomplete: the part of the word that is typed; networks before a ``+`` are kept.
@@ -74,10 +74,10 @@ def complete_backbones(incomplete: str) -> list[tuple[str, str]]:
 
 
 def complete_weights(incomplete: str) -> list[tuple[str, str]]:
-    """Names of the weights that are known, the user's among them.
+    """Complete names of weights, shipped ones and the user's.
 
     Args:
-        incomplete: what is typed of the word.
+        incomplete: the part of the word that is typed.
     """
     from convnd.backbones.weights import names
 
@@ -85,7 +85,7 @@ def complete_weights(incomplete: str) -> list[tuple[str, str]]:
 
 
 def _samples(ctx: typer.Context, *, contents: bool) -> dict[str, str]:
-    """Names and summaries of the samples that a command takes."""
+    """Return the summaries of the samples that a command takes, by name."""
     from convnd_tasks import samples
 
     command = "" if ctx.command is None else ctx.command.name or ""
@@ -102,7 +102,7 @@ def _samples(ctx: typer.Context, *, contents: bool) -> dict[str, str]:
 def _with_files(names: dict[str, str], incomplete: str) -> list[tuple[str, str]]:
     fitting = [(name, text) for name, text in names.items() if name.startswith(incomplete)]
     if not fitting:
-        return []  # the shell completes paths itself, better than we do
+        return []  # the shell completes paths
     files = [
         f"{path.name}/" if path.is_dir() else path.name
         for path in sorted(Path().iterdir())

@@ -1,4 +1,4 @@
-"""Evaluation of a result: the same steps for every kind of data."""
+"""The evaluation of a result, with the same steps for every kind of data."""
 
 from __future__ import annotations
 
@@ -39,9 +39,12 @@ def evaluate_files(
         options: fields of the options of the kind of data that say what is measured.
         settings: fields of `JobSettings` that say how files are read.
 
+    Returns:
+        The measures of the kind of data.
+
     Raises:
-        UsageError: the files do not agree, or an option has no meaning for them.
-        InputFileError: a file cannot be read, or the grids cannot be compared.
+        UsageError: the files are of several kinds, or an option has no meaning for them.
+        InputFileError: a file cannot be read, or the files cannot be compared.
         DependencyError: a package that is needed is missing.
     """
     for name in (content, result, *styles):

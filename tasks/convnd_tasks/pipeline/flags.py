@@ -1,4 +1,4 @@
-"""Flags of the command line, made of dataclasses of options.
+"""Flags of the command line, made from dataclasses of options.
 
 A field ``weight: Annotated[float, Flag("How much it counts.")] = 1.0`` becomes ``--weight``, with
 the field's default shown in the help. Tuples are typed with commas between.
@@ -41,19 +41,19 @@ def with_flags(
     only: Collection[str] | None = None,
     processes: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator for commands: every field with a `Flag` becomes an option of the command.
+    """Decorate a command: every field with a `Flag` becomes an option of the command.
 
-    The command gets its other parameters as usual. Its keyword ``typed_options`` holds the fields
-    that were typed, parsed, and ``typed_settings`` those of ``settings``. Fields that were not
-    typed keep the default of their dataclass.
+    The command gets the values of the fields that were typed, by name: those of ``options`` as
+    ``typed_options`` and those of ``settings`` as ``typed_settings``. Its other parameters stay as
+    they are.
 
     Args:
         options: dataclasses of options, one for each kind of data that the command takes. A field
             of several of them is one option; its help names the defaults where they differ.
-        settings: a dataclass whose typed fields are passed apart from those of the options.
-        kind: the only kind of data that the command takes; settings of others are left out.
+        settings: a dataclass whose fields are passed separately, or None.
+        kind: the only kind of data that the command takes, or None; options of others are left out.
         only: the fields that become options; None is every field with a `Flag`.
-        processes: whether several processes may run it together, see `convnd.optimize`.
+        processes: whether several processes may run the command together, see `convnd.optimize`.
     """
     flags = _flags_of_all(options if settings is None else (*options, settings), kind)
     if only is not None:
@@ -90,7 +90,7 @@ def with_flags(
 
 
 def parameters_of(command: Callable[..., None]) -> list[inspect.Parameter]:
-    """The parameters of a command that are typed, with their annotations."""
+    """List the parameters of a command that users type, with their annotations."""
     hints = get_type_hints(command, include_extras=True)
     return [
         parameter.replace(annotation=hints[name])
@@ -102,7 +102,13 @@ def parameters_of(command: Callable[..., None]) -> list[inspect.Parameter]:
 def as_command(
     run: Callable[..., None], command: Callable[..., None], parameters: Sequence[inspect.Parameter]
 ) -> Callable[..., None]:
-    """Give a function the name and help of a command, and the parameters that Typer shows."""
+    """Give a function the name, the help and the parameters that Typer shows.
+
+    Args:
+        run: the function.
+        command: the command that has the name and the help.
+        parameters: the parameters.
+    """
     run.__name__, run.__doc__, run.__module__ = (
         command.__name__,
         command.__doc__,
@@ -117,7 +123,7 @@ def as_command(
 def _flags_of_all(
     option_classes: Sequence[type[Any]], kind: str | None
 ) -> dict[str, tuple[Any, Flag, dict[str, Any], Range | None]]:
-    """Every field with a flag: type, flag, default for each kind of data, and range."""
+    """Return type, flag, defaults by kind of data, and range of every field with a flag."""
     flags: dict[str, tuple[Any, Flag, dict[str, Any], Range | None]] = {}
     defaults: dict[str, dict[str, Any]] = {}
     for dataclass in option_classes:
@@ -131,7 +137,10 @@ def _flags_of_all(
 
 
 def applicable_modalities(name: str) -> set[str]:
-    """The kinds of data that an option or setting applies to.
+    """Return the kinds of data that an option or setting applies to.
+
+    Args:
+        name: name of the field.
 
     >>> sorted(applicable_modalities("beat_weight"))
     ['signals']
@@ -146,7 +155,7 @@ def applicable_modalities(name: str) -> set[str]:
 
 
 def _kind_of_data(options: type[Any]) -> str:
-    """The kind of data of a dataclass of options: "pictures" for ``ImageOptions``."""
+    """Return the kind of data of a dataclass of options: "pictures" for ``ImageOptions``."""
     name = options.__name__.removesuffix("Options").lower()
     return "pictures" if name == "image" else f"{name}s"
 
@@ -154,13 +163,12 @@ def _kind_of_data(options: type[Any]) -> str:
 def arguments_of(
     options: Any, *, without: Collection[str] = (), recorded: bool = False
 ) -> list[str]:
-    """The words of the command line for these options: the reverse of `with_flags`.
+    """Return the words of the command line for some options: the reverse of `with_flags`.
 
     Args:
         options: an instance of the dataclass.
-        without: fields to leave out.
-        recorded: give only the options that the result depends on and that differ from their
-            default.
+        without: names of fields to leave out.
+        recorded: whether options are left out that have their default or do not change the result.
 
     >>> from convnd.transfer.options import TransferOptions
     >>> arguments_of(TransferOptions(size=64))[:3]
@@ -187,7 +195,7 @@ def arguments_of(
 
 
 def _only_kinds(options: Sequence[type[Any]], flag: Flag, defaults: Collection[str]) -> list[str]:
-    """The kinds of data that an option is for, if the command takes others as well."""
+    """Return the kinds of data that an option is for, if the command takes others as well."""
     kinds = [_kind_of_data(dataclass) for dataclass in options]
     holders = [kind for kind in kinds if kind in (flag.modalities or defaults)]
     return holders if flag.panel is not None and 0 < len(holders) < len(kinds) - 1 else []
@@ -275,8 +283,13 @@ def words(text: str) -> tuple[str, ...]:
 def numbers(option: str, text: str, kind: Callable[[str], T]) -> tuple[T, ...]:
     """Parse numbers with commas between.
 
+    Args:
+        option: the option as it is typed, for the error.
+        text: the numbers.
+        kind: ``int`` or ``float``.
+
     Raises:
-        UsageError: a word is not a number; the message names the option.
+        UsageError: a word is not a number.
     """
     try:
         return tuple(kind(word) for word in words(text))

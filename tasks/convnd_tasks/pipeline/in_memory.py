@@ -1,4 +1,4 @@
-"""Data in memory as inputs of a transfer: tensors, arrays, PIL images and grids."""
+"""Conversion of data in memory to inputs of a transfer: tensors, arrays, PIL images and grids."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _RGB = ("R", "G", "B")
 
 
 def as_grid(data: Any, dim: int | None = None) -> Grid:
-    """Data in memory as a `Grid`.
+    """Convert data in memory to a `Grid`.
 
     Args:
-        data: a `Grid`, a PIL image, or a tensor or array: ``(*S)``, ``(C, *S)`` or ``(1, C, *S)``.
-            Codes of 8 or 16 bits (uint8, uint16) of three colours, and alpha, are pictures:
-            ``(H, W, 3 or 4)``, and with ``dim=2`` ``(3 or 4, H, W)``. So are three channels of
-            floats with ``dim=2``, which are in ``[0, 1]``: ``(3, H, W)`` or ``(H, W, 3)``.
-        dim: number of spatial axes; None takes all axes of an array of one or two axes.
+        data: a `Grid`, a PIL image, or a tensor or array ``(*S)``, ``(C, *S)`` or ``(1, C, *S)``.
+            Two kinds of arrays are pictures: codes of 8 or 16 bits (uint8, uint16) of three colours
+            and perhaps alpha, ``(H, W, 3 or 4)`` or with ``dim=2`` ``(3 or 4, H, W)``; and with
+            ``dim=2`` three channels of floats in ``[0, 1]``, ``(3, H, W)`` or ``(H, W, 3)``.
+        dim: number of spatial axes; None counts every axis of an array of one or two axes.
 
     Raises:
         UsageError: ``dim`` is needed and missing.
@@ -72,7 +72,7 @@ def as_grid(data: Any, dim: int | None = None) -> Grid:
 
 
 def _spatial_dims(values: Tensor, dim: int | None) -> int:
-    """The number of spatial axes of an array, which ``dim`` names or its shape tells."""
+    """Return the number of spatial axes of an array: ``dim``, or as its shape tells."""
     if dim is None:
         if values.ndim > 2:
             raise UsageError(
@@ -95,7 +95,7 @@ def _spatial_dims(values: Tensor, dim: int | None) -> int:
 
 
 def _picture(values: Tensor) -> Grid:
-    """Three channels ``(1, 3, H, W)`` as a picture."""
+    """Convert three channels ``(1, 3, H, W)`` to a picture."""
     if not values.is_floating_point():
         raise InputFileError(
             "stylize",
@@ -116,7 +116,7 @@ def _picture(values: Tensor) -> Grid:
 
 
 def _as_codes(values: Tensor, dim: int | None) -> Grid | None:
-    """Codes of a picture as a grid; None for anything else."""
+    """Convert the integer codes of a picture to a grid; return None for other data."""
     import torch
 
     if values.dtype not in (torch.uint8, torch.uint16) or dim not in (None, 2):
@@ -130,12 +130,12 @@ def _as_codes(values: Tensor, dim: int | None) -> Grid | None:
 
 
 def is_name(data: object) -> bool:
-    """Whether data are given by a path or the name of a sample."""
+    """Return whether data are a path or the name of a sample."""
     return isinstance(data, str | os.PathLike)
 
 
 def spacing_text(spacing: str | Sequence[float]) -> str:
-    """A spacing as the command line takes it.
+    """Write a spacing in millimetres as the command line takes it.
 
     >>> spacing_text((0.6, 0.6, 5))
     '0.6,0.6,5.0'
@@ -147,14 +147,15 @@ def as_input(data: Any, dim: int | None, role: str, rate: str | None, spacing: s
     """Open or convert one input of a transfer.
 
     Args:
-        data: a path, the name of a sample, or what `as_grid` takes.
+        data: a path, the name of a sample, or data that `as_grid` takes.
         dim: number of spatial axes, or None.
         role: ``"content"`` or ``"style"``.
         rate: samples per second of a signal that does not hold it, or None.
-        spacing: mm along three axes of a tensor or array, which is a scan with it.
+        spacing: millimetres between samples along three axes, as text; a tensor or array of three
+            axes then is a scan.
 
     Raises:
-        ConvndError: see `convnd.io.read` and `as_grid`.
+        ConvndError: the input cannot be read or converted, see `convnd.io.read` and `as_grid`.
     """
     grid = _open_or_convert(data, 3 if spacing and dim is None else dim, role)
     if spacing and grid.ndim == 3 and not (is_name(data) or isinstance(data, Grid)):
@@ -181,7 +182,7 @@ def _open_or_convert(data: Any, dim: int | None, role: str) -> Grid:
 
 
 def kind_of_grid(grid: Grid) -> str:
-    """The kind of data of a grid in memory."""
+    """Return the name of the kind of data of a grid."""
     if grid.ndim == 2 and grid.channels == _RGB:
         return "pictures"
     if grid.ndim == 1:

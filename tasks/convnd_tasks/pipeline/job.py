@@ -1,4 +1,4 @@
-"""One job, the same for every kind of data: check, open, run, write, report."""
+"""A job, with the same steps for every kind of data: check, open, run, write, report."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Job:
     def _prepare(
         self, content: str | None, inputs: TransferInputs, output: Output | None, notes: _Notes
     ) -> Transfer:
-        """Encode the inputs, and check that the result can be written before any work is done."""
+        """Encode the inputs, and check before the optimisation that the result can be written."""
         transfer = self.modality.prepare(inputs)
         notes.add(*self._first_messages(), *transfer.messages)
         if output is not None:
@@ -172,7 +172,10 @@ class Job:
         return outcome
 
     def open(self, content: str | None) -> TransferInputs:
-        """Read the inputs of one transfer; styles are read once for all.
+        """Read the inputs of one transfer; inputs that transfers share are read once.
+
+        Args:
+            content: path or sample name; None is a texture.
 
         Raises:
             ConvndError: an input cannot be read.
@@ -196,7 +199,7 @@ class Job:
         """Read the inputs that all transfers share, so that an error in them ends the job early.
 
         Raises:
-            ConvndError: one of them cannot be read.
+            ConvndError: an input cannot be read.
         """
         for name in self.spec.styles:
             if not self._depends_on_content(name):
@@ -213,16 +216,20 @@ class Job:
         return self._shared[name, role]
 
     def _depends_on_content(self, name: str) -> bool:
-        # A built-in scan has voxels like the content's, so it is made for each.
+        # A built-in scan is made with the voxels of each content.
         return self.spec.modality == "volumes" and not Path(name).suffix
 
     def record(self, content: str | None) -> dict[str, str]:
-        """The part of the result's record that is known before the work."""
+        """Return the part of the result's record that is known before the work.
+
+        Args:
+            content: path or sample name; None is a texture.
+        """
         processes = 1 if self.group is None else self.group.size
         return job_parameters(self.spec, content, self.options, self.settings, processes=processes)
 
     def _first_messages(self) -> list[str]:
-        """The message about the files that were typed, before the first transfer only."""
+        """Return the message about the typed files the first time, and nothing later."""
         announced, self._announced = self._announced, True
         return [self.spec.message] if self.spec.message and not announced else []
 
@@ -239,7 +246,7 @@ class Job:
         on_progress: Callable[[Progress], None] | None,
         notes: _Notes,
     ) -> RunLog:
-        """Take all steps; a signal ends them early, where partial results are written."""
+        """Take all steps; after an error, write the last good result if there is one."""
         log, partial = RunLog(), self.modality.keeps_partial_result
 
         def on_step(progress: Progress) -> None:

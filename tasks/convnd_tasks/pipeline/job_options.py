@@ -1,4 +1,4 @@
-"""Makes the options of a job from those that were typed."""
+"""The options of a job, made from those that were typed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ READING_OPTIONS = (
     *("leads", "rate", "spacing", "series"),
     *("start", "end", "every", "deinterlace", "tone_map"),
 )
-"""Options of a transfer that say what is read of its files; an evaluation has them, too."""
+"""Options that say how files are read; a transfer and an evaluation have them."""
 
 
 def make_options(
@@ -33,12 +33,12 @@ def make_options(
     """Make the options of a job from those that were typed.
 
     Args:
-        spec: of the job.
-        given_options: fields of the options that were typed.
-        given_settings: fields of `JobSettings` that were typed.
+        spec: inputs and outputs of the job.
+        given_options: values of the options of the transfer that were typed, by field.
+        given_settings: values of the fields of `JobSettings` that were typed; they are checked.
 
     Raises:
-        UnknownNameError: there is no such option.
+        UnknownNameError: an option does not exist.
         UsageError: an option has no meaning for this kind of data, or a value is out of range.
     """
     kind = spec.modality
@@ -63,7 +63,7 @@ def make_options(
 
 
 def _check_network_options(names: Sequence[str]) -> None:
-    """Refuse options of the optimisation where a trained network makes the result."""
+    """Refuse options of the optimisation, since a trained network makes the result."""
     for name in names:
         if name in UNUSED_OPTIONS:
             raise UsageError(

@@ -74,7 +74,7 @@ def _check_video(name: str) -> None:
 
 
 def _rank_of_samples(names: Sequence[str], *, texture: bool) -> int | None:
-    """The one rank at which all built-in samples exist, where no file tells another; or None.
+    """Return the one rank at which all named samples exist; None for several, and for files.
 
     Raises:
         UnknownNameError: a name is neither a file nor a sample.
@@ -91,7 +91,7 @@ def _rank_of_samples(names: Sequence[str], *, texture: bool) -> int | None:
 
 
 def infer_dim(files: Sequence[Path], dim: int | None) -> int:
-    """The number of spatial axes that all files and ``--dim`` agree on.
+    """Return the number of spatial axes that all files and ``--dim`` agree on.
 
     Args:
         files: paths; of most files the suffix alone is read.
@@ -134,7 +134,7 @@ def infer_dim(files: Sequence[Path], dim: int | None) -> int:
 
 
 def _rank(path: Path) -> int | None:
-    """The number of spatial axes of a file; None where its name does not tell."""
+    """Return the number of spatial axes of a file; None where its name does not tell."""
     if is_network(path.name):
         from convnd.feedforward.network_file import network_rank
 
@@ -143,12 +143,12 @@ def _rank(path: Path) -> int | None:
 
 
 def is_video(name: str, dim: int | None) -> bool:
-    """Whether an input is a video.
+    """Return whether an input is a video.
 
     Args:
         name: path, or name of a sample.
-        dim: number of spatial axes as typed, or None; animated pictures are videos if it is 3.
-            Files of formats that mostly hold one picture are then opened to count theirs.
+        dim: number of spatial axes as typed, or None. With 3, animated pictures are videos; files
+            of formats that mostly hold one picture are then opened to count their frames.
 
     >>> is_video("a.mp4", None), is_video("a.gif", None), is_video("a.gif", 3), is_video("a.nii", 3)
     (True, False, True, False)
@@ -161,17 +161,17 @@ def is_video(name: str, dim: int | None) -> bool:
 
 
 def file_paths(names: Sequence[str | None]) -> list[Path]:
-    """The names that are files; names of samples have no suffix."""
+    """Return the names that are files, since names of samples have no suffix."""
     return [Path(name) for name in names if name is not None and Path(name).suffix]
 
 
 def kind_of(dim: int, content: str | None, *, videos: bool) -> str:
-    """The kind of data of a number of axes and a content (or first style of a texture).
+    """Return the kind of data of a number of axes and a content (or first style of a texture).
 
     Args:
         dim: number of spatial axes.
         content: path or sample name; None is the demo.
-        videos: whether it is a video.
+        videos: whether the content is a video.
 
     >>> kind_of(3, None, videos=False), kind_of(3, "bodies", videos=False)
     ('volumes', 'arrays')

@@ -1,4 +1,4 @@
-"""The table of options and kinds of data, made from the declarations of the options."""
+"""The table in the documentation of options and kinds of data, made from their declarations."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class OptionRow(NamedTuple):
     """One option of ``convnd stylize``.
 
     Args:
-        name: as it is typed.
-        panel: heading under which the help lists it.
+        name: the option as it is typed.
+        panel: heading of the help that the option stands under.
         help: one sentence.
-        applies: for each kind of data whether the option applies.
-        reasons: for kinds of data where it would be expected and does not apply, why.
+        applies: whether the option applies, by kind of data.
+        reasons: why the option does not apply where users would expect it, by kind of data.
     """
 
     name: str
@@ -30,7 +30,7 @@ class OptionRow(NamedTuple):
 
 
 def option_table() -> list[OptionRow]:
-    """Every option of ``convnd stylize``, in the order of its help.
+    """List every option of ``convnd stylize``, in the order of its help.
 
     >>> rows = {row.name: row for row in option_table()}
     >>> rows["--steps"].applies["signals"], rows["--crf"].applies["pictures"]
@@ -57,7 +57,7 @@ def _row(name: str, flag: Flag) -> OptionRow:
 
 
 def as_markdown() -> str:
-    """The table as Markdown, with a heading for each panel and the reasons below."""
+    """Write the table as Markdown, with a heading for each panel and the reasons below."""
     lines: list[str] = []
     panel, reasons = "", []
     header = ["| option | " + " | ".join(MODALITIES) + " |", "|---" * (len(MODALITIES) + 1) + "|"]

@@ -1,8 +1,8 @@
 """The output of every command: the object of ``--json``, the log of ``-v``, and lines of text.
 
-With ``--json``, stdout has one line, an object, and nothing else: what commands print for people
-goes to stderr meanwhile. It comes when a command fails, too. ``-v`` shows what is logged under
-``convnd`` and ``convnd_tasks``; a log record's ``figures`` go into the object as ``settings``.
+With ``--json``, stdout holds one line with one object, also when the command fails; lines for
+people go to stderr. ``-v`` shows the log messages of ``convnd`` and ``convnd_tasks``. The
+``figures`` of log messages become the entry ``settings`` of the object.
 """
 
 from __future__ import annotations
@@ -49,21 +49,30 @@ class CommandOutput:
         self._out = sys.stdout
 
     def add(self, **entries: Any) -> None:
-        """Add entries to the object; their values must suit ``json.dumps``."""
+        """Add entries to the object.
+
+        Args:
+            entries: values that ``json.dumps`` can write, by name.
+        """
         self._entries |= entries
 
     def append(self, entry: str, value: Any) -> None:
-        """Append a value to a list among the entries."""
+        """Append a value to the list of an entry.
+
+        Args:
+            entry: name of the entry.
+            value: a value that ``json.dumps`` can write.
+        """
         self._entries.setdefault(entry, []).append(value)
 
     def unmute(self) -> None:
-        """Let this process print, though it is not the first of several."""
+        """Let this process print, although it is not the first of several."""
         self._out, sys.stderr = sys.__stdout__ or self._out, sys.__stderr__
         sys.stdout = sys.stderr if self.json else self._out
 
     @contextmanager
     def collect(self) -> Iterator[None]:
-        """Collect logs, time and memory while the command works in this block."""
+        """Collect log messages, time and memory of this block, and print the object at its end."""
         self._out = sys.stdout
         listener = _Listener(self)
         loggers = [logging.getLogger(name) for name in ("convnd", "convnd_tasks")]
@@ -103,7 +112,7 @@ class CommandOutput:
         }
 
     def on_log(self, record: logging.LogRecord) -> None:
-        """Take the figures of a log record, and print it with ``-v``."""
+        """Collect the figures of a log message, and print the message with ``-v``."""
         self.settings |= getattr(record, "figures", {})
         if self.verbose:
             echo(*record.getMessage().splitlines(), err=True)
@@ -119,10 +128,10 @@ class _Listener(logging.Handler):
 
 
 def with_json_output(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A decorator for commands: adds ``--json`` and ``-v``, and gives them a `CommandOutput`.
+    """Decorate a command: add ``--json`` and ``-v``, and pass it a `CommandOutput`.
 
     Args:
-        command: as it is typed.
+        command: the command as it is typed.
     """
 
     def decorate(work: Callable[..., None]) -> Callable[..., None]:
@@ -145,15 +154,15 @@ def with_json_output(command: str) -> Callable[[Callable[..., None]], Callable[.
 
 
 def echo(*lines: str, err: bool = False, bold: bool = False) -> None:
-    """Print lines, with their control characters escaped: the only way that commands print.
+    """Print lines with their control characters escaped; commands print by this function alone.
 
-    Names and texts of files are part of most lines. A terminal would obey escape sequences in them,
-    and a line break would forge a line of ours.
+    Most lines hold names or texts of files. A terminal would obey escape sequences in them, and a
+    line break in them would look like another message.
 
     Args:
-        lines: to print.
-        err: print to stderr instead of stdout.
-        bold: print in bold on a terminal.
+        lines: the lines.
+        err: whether they go to stderr instead of stdout.
+        bold: whether a terminal shows them in bold.
     """
     for line in lines:
         typer.secho(printable(line), err=err, bold=bold or None)
@@ -172,7 +181,7 @@ def _failure(error: BaseException) -> dict[str, Any]:
 
 
 def _json_text(entries: Mapping[str, Any]) -> str:
-    """One line of JSON; characters that a terminal would obey are JSON's escapes."""
+    """Write one line of JSON, with escapes for the characters that a terminal would obey."""
     text = json.dumps(_plain(entries), ensure_ascii=False, allow_nan=False)
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
@@ -191,7 +200,7 @@ def _plain(value: Any) -> Any:
 
 
 def _peak_memory() -> int | None:
-    """Peak memory of this process in bytes; None where the system does not tell it."""
+    """Return the peak memory of this process in bytes; None on systems that do not measure it."""
     try:
         import resource
     except ImportError:  # Windows

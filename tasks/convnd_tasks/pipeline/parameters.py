@@ -1,4 +1,4 @@
-"""Parameters that several commands have in common, and how they read numbers."""
+"""Parameters that several commands have in common, and the parsing of numbers."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ Verbose = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
-"""These two are added by `convnd_tasks.pipeline.output.with_json_output`."""
+"""``Json`` and ``Verbose`` are added by `convnd_tasks.pipeline.output.with_json_output`."""
 Quiet = Annotated[
-    bool, typer.Option("-q", "--quiet", help="No progress bar.", rich_help_panel=OUTPUT)
+    bool, typer.Option("-q", "--quiet", help="Show no progress.", rich_help_panel=OUTPUT)
 ]

@@ -1,10 +1,10 @@
-"""Progress of a job on stderr: a bar in a terminal, a line now and then elsewhere."""
+"""Progress of a job on stderr: a bar in a terminal, a line every half minute elsewhere."""
 
 from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from convnd.errors import printable
 from convnd_tasks.pipeline.output import echo
@@ -12,6 +12,7 @@ from convnd_tasks.runtime.time_left import TimeLeft, duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
     from convnd.transfer.progress import Progress
 
@@ -21,9 +22,20 @@ _SECONDS_BETWEEN_LINES = 30.0
 
 
 class BarDisplay:
-    """Base of displays that show a bar on a terminal during a ``with`` block."""
+    """Base of displays that show a bar on stderr during a ``with`` block."""
 
     _bar: Bar | None = None
+    _task: TaskID
+
+    def _add_bar(self, description: str, total: float | None, *columns: Any, **fields: Any) -> None:
+        """Make the bar, with columns to the right of it and the values of their fields."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        console = Console(stderr=True)
+        text = TextColumn("{task.description}")
+        self._bar = Progress(text, BarColumn(), *columns, console=console, transient=True)
+        self._task = self._bar.add_task(description, total=total, **fields)
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -36,16 +48,15 @@ class BarDisplay:
 
 
 class ProgressDisplay(BarDisplay):
-    """Shows how far a job is and how long it still takes.
+    """Shows the progress of a job and the time that is left.
 
     Args:
-        enabled: False shows nothing but messages.
-        terminal: whether stderr is a terminal, which gets a bar; elsewhere a line is printed every
-            half minute.
+        enabled: whether progress is shown; messages always are.
+        terminal: whether stderr is a terminal, which shows a bar.
         item: number of the file among several, from 1. The time left counts the files to come as
             long as this one.
         items: number of files.
-        noun: what the steps are, in the singular.
+        noun: word for a step, in the singular.
     """
 
     def __init__(
@@ -58,24 +69,11 @@ class ProgressDisplay(BarDisplay):
         self._started = self._last_line = time.monotonic()
         self._time_left = TimeLeft()
         if enabled and terminal:
-            self._bar = self._make_bar()
-            self._task = self._bar.add_task(f"{self._prefix}loading", total=1, note="", left="")
+            from rich.progress import TextColumn, TimeElapsedColumn
 
-    @staticmethod
-    def _make_bar() -> Bar:
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bar
-
-        return Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=Console(stderr=True),
-            transient=True,
-        )
+            note, left = (TextColumn(f"{{task.fields[{name}]}}") for name in ("note", "left"))
+            columns = note, TimeElapsedColumn(), left
+            self._add_bar(f"{self._prefix}loading", 1, *columns, note="", left="")
 
     def update(self, progress: Progress) -> None:
         """Show one step."""
@@ -91,7 +89,7 @@ class ProgressDisplay(BarDisplay):
         Args:
             done: number of items that are done.
             total: number of all items, at least 1.
-            noun: what the items are, in the plural.
+            noun: word for the items, in the plural.
         """
         self._time_left.add(done / total, time.monotonic(), steps_left=total - done)
         self._show(noun, f"{done} of {total}", done / total)

@@ -1,7 +1,7 @@
-"""The record of how a result was made: enough to make it again, and nothing about a patient.
+"""The record of how a result was made, which `convnd_tasks.commands.rerun` reads.
 
-Inputs are recorded by name without folder and by sha256. Nothing that their headers hold is
-recorded here. `convnd_tasks.commands.rerun` reads the record back.
+It holds the command and, of each input, the name without folder and the sha256. It holds nothing of
+the headers of inputs, so that no data about a patient enter it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 FORMAT = "2"
-"""Version of the record. Records without one come from before the option names of today."""
+"""Version of the record."""
 
 PLACEHOLDER = "{%d}"
 """Stands for an input, by its number, in the recorded command."""
@@ -57,12 +57,12 @@ _RUN_METRICS = (
     "convnd:beat_weight_used",
     "convnd:stopped",
 )
-"""Entries that say how the run went, rather than what was asked for."""
+"""Entries about the course of the run, on which two results of the same job may differ."""
 
 _PACKAGES = ("torch", "numpy")
 
 _UNREADABLE = (KeyError, ValueError, AttributeError, TypeError, RecursionError)
-"""Errors that reading the JSON of a record may raise; the record may come from anyone."""
+"""Errors that the JSON of a damaged or made-up record may raise."""
 
 _LAST_BITS_ONLY = ("threads", "processes", "kernels")
 """Entries of the versions that only the last bits of a result depend on."""
@@ -76,14 +76,14 @@ def job_parameters(
     *,
     processes: int = 1,
 ) -> dict[str, str]:
-    """The part of a job's record that is known before the work.
+    """Return the part of a result's record that is known before the work.
 
     Args:
-        spec: of the job.
-        content: path or sample name, or None for a texture.
-        options: of the job.
-        settings: of the job.
-        processes: that share the work.
+        spec: inputs and outputs of the job.
+        content: path or sample name of the content, or None for a texture.
+        options: options of the job.
+        settings: settings of the job.
+        processes: number of processes that share the work.
 
     Raises:
         InputFileError: an input cannot be read.
@@ -129,7 +129,12 @@ _COMMANDS = {"volumes": "stylize-volume", "videos": "stylize-video"}
 
 
 def settings_record(settings: JobSettings, spec: JobSpec) -> dict[str, str]:
-    """The settings of this kind of data that a result depends on, as text."""
+    """Return the settings that a result of the job's kind of data depends on, as text.
+
+    Args:
+        settings: settings of the job.
+        spec: inputs and outputs of the job.
+    """
     record = {}
     for name, (_, flag) in flags_of(type(settings)).items():
         value = getattr(settings, name)
@@ -145,7 +150,13 @@ def settings_record(settings: JobSettings, spec: JobSpec) -> dict[str, str]:
 def run_metrics(
     steps: int, loss: float, stopped: BaseException | None = None, rejected_steps: int = 0
 ) -> dict[str, str]:
-    """The part of a record that says how the run went.
+    """Return the part of a result's record about the course of the run.
+
+    Args:
+        steps: number of steps.
+        loss: loss at the end; NaN if nothing was optimised.
+        stopped: the exception that ended the run early, or None.
+        rejected_steps: number of rejected steps.
 
     >>> run_metrics(5, 0.25)
     {'convnd:steps_taken': '5', 'convnd:loss': '0.25'}
@@ -157,7 +168,11 @@ def run_metrics(
 
 
 def input_entry(name: str) -> dict[str, str]:
-    """An input by name, and by sha256 if it is a file or folder."""
+    """Return the name of an input, and its sha256 if it is a file or folder.
+
+    Args:
+        name: path, or name of a sample.
+    """
     path = Path(name)
     if not path.exists():
         return {"name": name if not path.suffix else path.name}
@@ -165,7 +180,11 @@ def input_entry(name: str) -> dict[str, str]:
 
 
 def versions(processes: int = 1) -> dict[str, str]:
-    """Versions and settings of this machine that the last bits of a result depend on."""
+    """Return versions and settings of this machine that the last bits of a result depend on.
+
+    Args:
+        processes: number of processes that share the work.
+    """
     import torch
 
     from convnd.backbones.kernels import native
@@ -183,7 +202,11 @@ def versions(processes: int = 1) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=8)
 def backbone_sha256(name: str) -> str:
-    """The sha256 of a network's weights: of every name, type, shape and bit."""
+    """Return the sha256 of a network's weights: of every name, type, shape and bit.
+
+    Args:
+        name: name of a backbone or of a user's model.
+    """
     from convnd.backbones import BACKBONES
     from convnd.optimize import fingerprint
 
@@ -192,16 +215,17 @@ def backbone_sha256(name: str) -> str:
 
 
 def is_up_to_date(path: Path, record: Mapping[str, str], *, overwrite: bool = False) -> bool:
-    """Whether a complete result exists that was made with the same parameters.
+    """Return whether a complete result exists that was made with the same parameters.
 
     Args:
-        path: the result.
-        record: `job_parameters` of the work to be done.
-        overwrite: whether a result that was made otherwise may be replaced.
+        path: path of the result.
+        record: `job_parameters` of the present job.
+        overwrite: whether a result of other parameters may be replaced.
 
     Raises:
-        OutputExistsError: the file was made otherwise, or its run was stopped.
-        InputFileError: it cannot be read.
+        OutputExistsError: the result has other parameters, or its run was stopped, and it may not
+            be replaced.
+        InputFileError: the result cannot be read.
     """
     if not path.exists():
         return False
@@ -232,8 +256,8 @@ def echo_skipped(path: Path, side_files: Sequence[Path] = ()) -> None:
     """Print that a result exists and is left alone.
 
     Args:
-        path: the result.
-        side_files: requested figures and reports.
+        path: path of the result.
+        side_files: paths of requested figures and reports.
     """
     echo(f"{path}  exists, made with the same parameters")
     for other in side_files:
@@ -242,7 +266,7 @@ def echo_skipped(path: Path, side_files: Sequence[Path] = ()) -> None:
 
 
 def _comparable_fields(record: Mapping[str, str]) -> dict[str, str]:
-    """The entries of a record that say whether two results are the same up to rounding."""
+    """Return the entries of a record that are equal for results that are equal up to rounding."""
     from convnd.transfer.options import TransferOptions
 
     fields = {name: value for name, value in record.items() if name not in _RUN_METRICS}

@@ -1,9 +1,9 @@
-"""Reports: one HTML file that contains everything, to open, mail and print.
+"""Reports: single HTML files that can be opened, mailed and printed.
 
-A report loads nothing from elsewhere and runs no script: figures are embedded as PNG or SVG
-images, and the style sheet follows the reader's choice of light or dark. Jinja2 escapes all text,
-so that a file name or a header cannot inject HTML, and control characters are written as escapes.
-The templates are in the folder ``templates``.
+A report loads no other file and runs no script. Figures are embedded as PNG or SVG images, and the
+style sheet follows the reader's choice of light or dark. Jinja2 escapes all text, so that a file
+name or a header cannot inject HTML, and control characters are written as escapes. The templates
+are in the folder ``templates``.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Report:
         Args:
             data: content of a PNG or SVG file.
             caption: text below the picture, also for readers who cannot see it.
-            width: largest width on the page in pixels; None takes that of the picture.
+            width: largest width on the page in pixels; None is the width of the picture.
 
         Raises:
             UsageError: the data are neither PNG nor SVG.
@@ -106,7 +106,7 @@ class Report:
             header: titles of the columns.
             rows: cells: numbers, text, or None for an empty cell.
             caption: text above the table.
-            folded: show only the caption until the reader opens the table.
+            folded: whether only the caption is visible until the reader opens the table.
 
         Raises:
             UsageError: a row and the header have different numbers of cells.
@@ -149,8 +149,8 @@ class Report:
         """Write the page; the file appears complete or not at all.
 
         Args:
-            path: the HTML file.
-            overwrite: replace an existing file.
+            path: path of the HTML file.
+            overwrite: whether an existing file may be replaced.
 
         Raises:
             OutputExistsError: the file exists and ``overwrite`` is false.
@@ -164,8 +164,8 @@ def check_report(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
     """Check before any work that a report can be written.
 
     Args:
-        path: the HTML file.
-        overwrite: replace an existing file.
+        path: path of the HTML file.
+        overwrite: whether an existing file may be replaced.
 
     Raises:
         UsageError: the name does not end in ``.html`` or ``.htm``.
@@ -200,7 +200,7 @@ def _template() -> Template:
 
 
 def _finalize(value: Any) -> Any:
-    """A value as the page shows it: no text of a file reverses the writing or hides a part."""
+    """Escape the control characters of a text, which could reverse or hide parts of the page."""
     from markupsafe import Markup
 
     if isinstance(value, str) and not isinstance(value, Markup):

@@ -1,4 +1,4 @@
-"""Resolves names of files to a job: kind of data, contents, styles and results."""
+"""From names of files to a job: kind of data, contents, styles and results."""
 
 from __future__ import annotations
 
@@ -41,11 +41,12 @@ class JobSpec:
         styles: path or sample name of each style.
         outputs: path of each result.
         folder: folder of the results that is made before the work, or None.
-        init: path of what the optimisation starts from, or None.
-        size: longest axis of the result where no ``--size`` is given; None is the options' own.
-        batch: the contents come from a folder, and one that fails does not stop the others.
-        demo: nothing was typed, so that built-in samples are used.
-        message: what users should know beforehand, or "".
+        init: path of the file that the optimisation starts from, or None.
+        size: samples along the longest axis of the result without ``--size``; None is the default
+            of the options.
+        batch: whether the contents come from a folder. If one fails, the others are still stylised.
+        demo: whether built-in samples are used because no file was typed.
+        message: a line for users before the work, or "".
         left_out: one line about files of a folder that are not stylised, or "".
     """
 
@@ -68,12 +69,17 @@ class JobSpec:
         return next((name for name in self.styles if is_network(name)), None)
 
     def shard(self, number: int, count: int) -> JobSpec:
-        """Every ``count``-th content of a folder, from the ``number``-th, counted from 1."""
+        """Return the job of one of several machines: every ``count``-th content of a folder.
+
+        Args:
+            number: number of the first content, from 1.
+            count: number of machines.
+        """
         share = slice(number - 1, None, count)
         return dataclasses.replace(self, contents=self.contents[share], outputs=self.outputs[share])
 
     def preview(self) -> JobSpec:
-        """The same job with pictures as results, see ``--preview``."""
+        """Return the same job with pictures as results, see ``--preview``."""
         pictures = [
             path if io.spatial_dims(path) == 2 else path.with_name(f"{path.stem}-preview.png")
             for path in self.outputs
@@ -84,7 +90,7 @@ class JobSpec:
         """Make the folder of the results.
 
         Raises:
-            OutputFileError: it cannot be made.
+            OutputFileError: the folder cannot be made.
         """
         if self.folder is None or not self.outputs:  # a share of a folder may be empty
             return
@@ -114,22 +120,22 @@ def resolve(
     resume: bool = False,
     recursive: bool = False,
 ) -> JobSpec:
-    """Turn names of files into a job; no file is opened.
+    """Turn names of files into a job, without reading the data of any file.
 
     Args:
-        files: content, or a folder of contents, and styles; none is the built-in demo.
+        files: content, or a folder of contents, and styles; empty is the built-in demo.
         styles: further styles.
         dim: number of spatial axes as typed, or None.
         output: path of the result or, ending in a slash, of its folder; None is the default.
-        texture: every file is a style.
-        init: path of what the optimisation starts from, or None.
+        texture: whether every file is a style.
+        init: path of the file that the optimisation starts from, or None.
         modality: the kind of data that the command is for, or None for any.
         resume: whether an unfinished demo is continued, under its first name.
         recursive: whether folders in a folder of contents are searched, too.
 
     Raises:
-        UsageError: the files do not agree with each other, with ``dim`` or with ``modality``.
-        InputFileError: a folder without a file of a known kind.
+        UsageError: the files are of several kinds, or of another one than ``dim`` or ``modality``.
+        InputFileError: a folder has no file of a known kind.
 
     >>> spec = resolve(["photo.jpg", "painting.png"])
     >>> spec.modality, spec.outputs[0].name
@@ -160,7 +166,7 @@ def resolve(
     content = _demo_content(kind, dim) if demo else names[0]
     default = default_output(content, kind, dim, demo=demo, resume=resume)
     path, folder = single_output(default, kind, output)
-    # Of a video, the style of a texture gives times and size.
+    # The texture of a video takes times and size from its style.
     contents = (None,) if texture and kind != "videos" else (content,)
     return dataclasses.replace(spec, contents=contents, outputs=(path,), folder=folder)
 
@@ -168,7 +174,7 @@ def resolve(
 def _with_folder(
     spec: JobSpec, folder: str, output: str | os.PathLike[str] | None, *, recursive: bool
 ) -> JobSpec:
-    """The job with the files of a folder as contents."""
+    """Return the job with the files of a folder as contents."""
     listing = list_contents(Path(folder), spec.modality, spec.dim, recursive=recursive)
     contents = tuple(map(str, listing.files))
     outputs, results = batch_outputs(folder, contents, spec.modality, spec.dim, output)
@@ -201,10 +207,13 @@ def _check_networks(styles: Sequence[str], *, texture: bool) -> None:
 
 
 def parse_shard(text: str) -> tuple[int, int] | None:
-    """Parse ``"I/N"`` into I and N; "" gives None.
+    """Parse ``"I/N"``.
+
+    Returns:
+        I and N; None for "".
 
     Raises:
-        UsageError: anything else.
+        UsageError: the text has another form, or I is not between 1 and N.
 
     >>> parse_shard("2/4"), parse_shard("")
     ((2, 4), None)
@@ -236,7 +245,7 @@ def _demo_content(kind: str, dim: int) -> str:
 
 
 def _demo_texture(modality: str | None, dim: int | None) -> str:
-    """The style of a texture where none is given, which only videos have."""
+    """Return the style of a texture without files, which only the command for videos has."""
     if modality == "videos":
         return _demo_content(modality, 3)
     raise UsageError(
@@ -249,7 +258,7 @@ def _demo_texture(modality: str | None, dim: int | None) -> str:
 
 
 def _is_batch(content: str, kind: str, *, recursive: bool) -> bool:
-    """Whether a content is a folder of contents, rather than of the slices or frames of one."""
+    """Return whether a content is a folder of contents, and not of slices or frames of one."""
     folder = Path(content)
     if not folder.is_dir():
         return False
@@ -258,7 +267,7 @@ def _is_batch(content: str, kind: str, *, recursive: bool) -> bool:
     try:
         names = [path.name.lower() for path in folder.iterdir() if path.is_file()]
     except OSError:
-        return False  # reading the folder will say so
+        return False  # reading the content raises the error
     if kind == "videos":
         videos = [name for name in names if name.endswith(tuple(io.VIDEO_SUFFIXES))]
         pictures = [suffix for suffix in io.suffixes() if io.spatial_dims(f"x{suffix}") == 2]

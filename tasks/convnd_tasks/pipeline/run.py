@@ -1,11 +1,11 @@
-"""Runs the jobs of a command one after the other, and prints their results."""
+"""Runs the transfers of a command one after the other, and prints their results."""
 
 from __future__ import annotations
 
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +34,8 @@ __all__ = ["run_command", "run_jobs"]
 
 
 def run_command(
-    files: list[str],
-    styles: list[str],
+    files: Sequence[str] | None,
+    styles: Sequence[str] | None,
     dim: int | None,
     typed_options: Mapping[str, Any],
     typed_settings: Mapping[str, Any],
@@ -43,15 +43,15 @@ def run_command(
     *,
     modality: str | None = None,
 ) -> None:
-    """Run the job that the words of a stylize command describe.
+    """Run the job that the arguments of a stylize command describe.
 
     Args:
-        files: content and styles.
-        styles: further styles.
+        files: content and styles; None is none.
+        styles: further styles; None is none.
         dim: number of spatial axes as typed, or None.
-        typed_options: fields of the options that were typed.
-        typed_settings: fields of `JobSettings` that were typed.
-        command_output: collects what was done.
+        typed_options: values of the options of the transfer that were typed, by field.
+        typed_settings: values of the fields of `JobSettings` that were typed.
+        command_output: collects the results for ``--json``.
         modality: the kind of data that the command is for, or None for any.
 
     Raises:
@@ -67,8 +67,8 @@ def run_command(
     options, init = _split_init(typed_options)
     settings = JobSettings(**typed_settings)
     spec = resolve(
-        files,
-        styles,
+        files or (),
+        styles or (),
         dim=dim,
         output=settings.output,
         texture=settings.texture,
@@ -79,7 +79,7 @@ def run_command(
     )
     spec = _check_batch(spec.preview() if settings.preview else spec, settings)
     group = ProcessGroup.current()
-    # A file as starting point is checked like the names that the option takes.
+    # `init` is a file here, for which the rules of a named starting point hold.
     typed = options if init is None else {**options, "init": "content"}
     job_options = make_options(spec, typed, typed_settings)
     _check_processes(spec, group)
@@ -97,12 +97,12 @@ def run_command(
 def run_jobs(job: Job, command_output: CommandOutput, group: ProcessGroup) -> None:
     """Run every transfer of a job; if one of several fails, the others still run.
 
-    A fault of the toolkit counts as the failure of its input, too.
+    An internal error counts as the failure of its input.
 
     Args:
         job: the job.
-        command_output: collects what was done.
-        group: the processes that were started together; each takes files of its own from a folder.
+        command_output: collects the results for ``--json``.
+        group: the processes that were started together; each takes its share of a folder.
 
     Raises:
         ConvndError: the only transfer failed.
@@ -129,13 +129,13 @@ def run_jobs(job: Job, command_output: CommandOutput, group: ProcessGroup) -> No
             existing += isinstance(failure, OutputExistsError)
             text = str(failure)
             if content is not None and not isinstance(error, ConvndError):
-                text = printable(f"{content}: {text}")  # errors of ours name the file
+                text = printable(f"{content}: {text}")  # a `ConvndError` names the file itself
             command_output.append("failed", {"output": str(target), "error": text})
             echo(f"convnd: {text}", err=True)
     if spec.left_out and group.rank == 0:
         command_output.add(left_out=spec.left_out)
         echo(spec.left_out, err=True)
-    if spec.batch:  # together: a process that leaves early would end the others
+    if spec.batch:  # this waits for all processes: one that leaves early would end the others
         failed, items = group.all_reduce_ints(failed, items)
     if failed:
         if spec.batch and group.rank == 0:
@@ -152,7 +152,7 @@ def _run_one(
     number: int,
     items: int,
 ) -> bool:
-    """Make one result; return whether the whole of the content could be read."""
+    """Make one result; return whether the content could be read to its end."""
     from convnd_tasks.pipeline.provenance import echo_skipped
     from convnd_tasks.pipeline.result_files import Skipped
 
@@ -208,7 +208,7 @@ def _report(job: Job, outcome: JobResult, command_output: CommandOutput) -> None
 
 
 def _split_init(typed_options: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
-    """The options without an ``--init`` that names a file, and that file."""
+    """Return the options without an ``--init`` that names a file, and the path of that file."""
     from convnd.transfer.options import INITS
 
     options = dict(typed_options)
@@ -229,7 +229,7 @@ def _check_processes(spec: JobSpec, group: ProcessGroup) -> None:
 
 
 def _check_batch(spec: JobSpec, settings: JobSettings) -> JobSpec:
-    """Check settings that need a folder or exclude one; take this machine's share of its files."""
+    """Check the settings that need or exclude a folder; take this machine's share of its files."""
     share = parse_shard(settings.shard)
     if share is not None and not spec.batch:
         raise UsageError(

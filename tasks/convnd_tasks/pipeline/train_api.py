@@ -1,4 +1,4 @@
-"""`convnd.train`: the training of a network for Python, on files and data in memory."""
+"""`convnd.train`: the training of a network as a function, for files and data in memory."""
 
 from __future__ import annotations
 
@@ -31,23 +31,26 @@ def train(
     on_message: Callable[[str], None] | None = None,
     **options: Any,
 ) -> TransformNet:
-    """Train a network that gives contents one style in a single pass, in any number of axes.
+    """Train a network that gives contents one style in a single pass, over any number of axes.
+
+    The network minimises the objective of style transfer over many contents (Johnson et al., 2016),
+    see `convnd.transfer.training.train_network`.
 
     Args:
         style: one style or several, of the types that `convnd.stylize` takes.
-        dim: number of spatial axes, where names, tensors or arrays do not tell.
-        data: a folder of contents, or contents in memory; None takes the built-in ones.
-        out: file to write the network to, for ``convnd stylize FILE style.safetensors``; None
-            writes none.
-        overwrite: whether the file may be replaced.
+        dim: number of spatial axes, for names, tensors or arrays that do not tell.
+        data: path of a folder of contents, or contents in memory; None takes the built-in ones.
+        out: path of the network's file, for ``convnd stylize FILE style.safetensors``; None writes
+            none.
+        overwrite: whether an existing file may be replaced.
         on_progress: is called with every step.
-        on_message: is called with lines that users should know.
-        options: fields of `TrainingOptions`: the names of the command line with underscores.
+        on_message: is called with lines for users.
+        options: options of ``convnd train``, with underscores: fields of `TrainingOptions`.
 
     Returns:
-        The network, a ``torch.nn.Module``: values ``(B, C, *S)`` of about ``[0, 1]`` in, the same
-        shape out. Pictures have three channels; everything else has one, and its channels are the
-        batch.
+        The network, a ``torch.nn.Module`` from values ``(B, C, *S)`` of about ``[0, 1]`` to values
+        of the same shape. Pictures have three channels. Other data have one; each of their channels
+        is an item of the batch.
 
     Raises:
         UsageError: an option does not exist, does not apply, or is out of range.

@@ -1,4 +1,4 @@
-"""The report of a transfer, the same for every kind of data: one HTML file."""
+"""The report of a transfer, which has the same sections for every kind of data."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def write_report(
     *,
     overwrite: bool,
 ) -> None:
-    """Write figures, losses, measures, facts and options of one transfer.
+    """Write figures, losses, measures, tables and options of one transfer.
 
     Args:
-        path: the report.
+        path: path of the report.
         modality: the kind of data, with options and settings.
-        spec: of the job.
-        inputs: of the transfer.
-        outcome: of the transfer.
-        figures: of the result.
+        spec: inputs and outputs of the job.
+        inputs: inputs of the transfer.
+        outcome: result of the transfer.
+        figures: figures of the result.
         overwrite: whether an existing report may be replaced.
 
     Raises:
         OutputExistsError: the report exists and may not be replaced.
-        OutputFileError: it cannot be written there.
+        OutputFileError: the report cannot be written there.
     """
     names = [Path(name).name for name in inputs.names]
     content, styles = (None, names) if inputs.content is None else (names[0], names[1:])
@@ -73,7 +73,7 @@ def _losses(page: Report, losses: Mapping[str, Sequence[float]], caption: str) -
 def _measures(page: Report, modality: Modality, inputs: TransferInputs, outcome: JobResult) -> None:
     if inputs.content is None:
         return
-    text, rows = "Result against content and style, as the command evaluate measures them.", []
+    text, rows = "The measures of convnd evaluate, of the result and of the content.", []
     try:
         rows = [
             [
@@ -85,7 +85,7 @@ def _measures(page: Report, modality: Modality, inputs: TransferInputs, outcome:
             ]
             for measure in modality.metrics(inputs, outcome.result)
         ]
-    except (DependencyError, InputFileError) as error:  # the rest of the report still helps
+    except (DependencyError, InputFileError) as error:  # the other sections do not depend on it
         text = f"Not measured: {error}."
     page.section("Measures", text)
     if rows:

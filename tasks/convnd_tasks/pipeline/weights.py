@@ -1,4 +1,4 @@
-"""Downloading the weights of a backbone before a job starts, with a progress bar."""
+"""Download of the weights of backbones before a job starts, with a progress bar."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def ensure_weights(*backbones: str, quiet: bool) -> None:
     """Download the weights of backbones unless this machine has them.
 
     Args:
-        backbones: their names; names without weights are ignored, and fail when they are loaded.
-        quiet: whether to draw no progress bar.
+        backbones: names of backbones. A name without weights is ignored here; loading it fails.
+        quiet: whether the progress bar is left out.
 
     Raises:
-        ConvndError: as `convnd.backbones.weights.fetch`.
+        ConvndError: the download failed, see `convnd.backbones.weights.fetch`.
     """
     from convnd.backbones.weights import fetch, find_path, names
 
@@ -28,36 +28,26 @@ def ensure_weights(*backbones: str, quiet: bool) -> None:
 
 
 class DownloadBar(BarDisplay):
-    """A progress bar on stderr.
+    """Shows the progress of a download.
 
     Args:
-        enabled: whether to draw anything.
+        enabled: whether the bar is shown.
     """
 
     def __init__(self, *, enabled: bool) -> None:
         if enabled:
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                DownloadColumn,
-                Progress,
-                TextColumn,
-                TimeRemainingColumn,
-                TransferSpeedColumn,
-            )
+            from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
 
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                DownloadColumn(binary_units=True),
-                TransferSpeedColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self._task = self._bar.add_task("", total=None)
+            columns = DownloadColumn(binary_units=True), TransferSpeedColumn()
+            self._add_bar("", None, *columns, TimeRemainingColumn())
 
     def show(self, action: str, done: int, total: int | None) -> None:
-        """Update the bar; a `convnd.backbones.weights.Progress`."""
+        """Update the bar; the signature is that of `convnd.backbones.weights.Progress`.
+
+        Args:
+            action: what is done at present, for example "downloading".
+            done: bytes so far.
+            total: bytes in all, or None.
+        """
         if self._bar is not None:
             self._bar.update(self._task, description=action, completed=done, total=total)

@@ -1,1 +1,1 @@
-"""Parts that the kinds of data and the pipeline share: settings, checkpoints, threads, plots."""
+"""Modules that the kinds of data and the pipeline share: settings, checkpoints, threads, plots."""

@@ -1,4 +1,4 @@
-"""Numbers that users type as fractions: rates and times."""
+"""Parsing of rates and times, which may be fractions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def parse_fraction(option: str, text: str) -> Fraction:
     """Parse a decimal number or a fraction exactly.
 
     Args:
-        option: as it is typed, for the message.
+        option: the option as it is typed, for the error.
         text: digits with at most one point, or two whole numbers with a slash between.
 
     Raises:
-        UsageError: it is not such a number.
+        UsageError: the text is not such a number.
 
     >>> parse_fraction("--rate", "30000/1001"), parse_fraction("--from", "2.5")
     (Fraction(30000, 1001), Fraction(5, 2))

@@ -1,4 +1,4 @@
-"""Signals that wait for a step to end."""
+"""Graceful interruption: a signal ends a job after the current step."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["GracefulInterrupt"]
 
 
 class GracefulInterrupt:
-    """Lets signals wait for the current step; all processes of a job stop at one step.
+    """Delays signals until the current step ends, so that all processes of a job stop at one step.
 
     Args:
         group: the processes that share the job; None is this one alone.
-        waits: whether a process alone waits, too. It stops at once otherwise.
+        waits: whether a single process finishes its step, too; otherwise it stops at once.
     """
 
     def __init__(self, group: ProcessGroup | None = None, *, waits: bool = False) -> None:
@@ -35,7 +35,7 @@ class GracefulInterrupt:
     def signals(self) -> Iterator[None]:
         """Catch signals in this block: the first waits for the step, the second stops at once.
 
-        Several processes always finish their step, because the others wait for their part of it.
+        One of several processes always finishes its step, because the others wait for its part.
         """
         if not self._waits or threading.current_thread() is not threading.main_thread():
             yield
@@ -55,7 +55,10 @@ class GracefulInterrupt:
                 signal.signal(number, handler)
 
     def received(self) -> int:
-        """The signal that any process of the group received, or 0. Every process must call this."""
+        """Return the signal that a process of the group received, or 0.
+
+        Every process of the group has to call this method.
+        """
         number = self._received or 0
         # A signal reaches each process at another moment.
         return number if self.group is None else self.group.all_reduce_max(number)

@@ -51,10 +51,10 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item]) -> l
 
 @contextmanager
 def _signals_later() -> Iterator[set[Any]]:
-    """Handlers of signals run at the end; gives the mask of signals that was.
+    """Run the handlers of signals after this block, and give its former mask of signals.
 
-    Python drops an exception that a handler raises while it forks, and one that is raised while
-    a pool is made leaves its processes running. A new process gets SIGTERM when it can end by it.
+    Python drops an exception that a handler raises while it forks. An exception while a pool is
+    made leaves its processes running. A new process receives SIGTERM once its handler is set.
     """
     signals: list[int] = []
     handlers: dict[signal.Signals, Any] = {}

@@ -1,7 +1,7 @@
 """Figures for reports and files, drawn by matplotlib without a screen.
 
-matplotlib is imported at the first figure. Its global state (``pyplot``) is never used, so figures
-and settings of the caller do not change.
+matplotlib is imported for the first figure. Its global state (``pyplot``) is not used, so figures
+and settings of the caller stay as they are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["COLORS", "encode", "encode_pixels", "join_pictures", "loss_curve", "
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
 """Colors for readers with color-vision deficiencies as well (Okabe and Ito, 2008)."""
 
-# Characters of a text in a figure: matplotlib measures it again and again while it lays out.
+# Characters of a text in a figure. matplotlib measures a text many times while it lays out.
 _LONGEST_LINE, _LONGEST_TEXT = 300, 5000
 _SETTINGS: Any = {  # matplotlib's stubs list every key as a literal
     "axes.prop_cycle": f"cycler('color', {list(COLORS)})",
@@ -120,7 +120,13 @@ def encode_pixels(pixels: NDArray[Any]) -> bytes:
 
 
 def join_pictures(pictures: Sequence[NDArray[Any]], *, axis: int, gap: int) -> NDArray[Any]:
-    """Join pictures ``(H, W, 3)`` along an axis, with a white gap of some pixels between them."""
+    """Join pictures with a white gap between them.
+
+    Args:
+        pictures: ``(H, W, 3)`` each, 8-bit, of equal extent along the other axis.
+        axis: 0 joins them from top to bottom, 1 from left to right.
+        gap: width of the gap in pixels.
+    """
     import numpy as np
 
     shape = list(pictures[0].shape)

@@ -1,4 +1,4 @@
-"""Estimate of the time left to a job, from the time of its last steps."""
+"""Estimation of the time left to a job, from the times of its last steps."""
 
 from __future__ import annotations
 
@@ -95,10 +95,10 @@ class TimeLeft:
         if scale != self._scale:
             self._scale = scale
             self._points.clear()
-            if self._left is not None:  # its first step touches new memory, and tells little
+            if self._left is not None:  # the first step of a scale includes its setup
                 return
         if self._points and fraction_done <= self._points[-1][0]:
-            return  # of a frame, whose steps tell nothing of the other frames
+            return  # a step within a frame of a video
         self._points.append((fraction_done, now))
         steps = len(self._points) - 1
         if steps < (1 if self._left is None else _FEWEST):
@@ -127,7 +127,7 @@ class TimeLeft:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people write it.
+    """Write a time in seconds as minutes and seconds, or as hours too.
 
     >>> duration(75), duration(3700)
     ('1:15', '1:01:40')

@@ -1,4 +1,4 @@
-"""Numbers and lists as a sentence has them."""
+"""Counts and lists in sentences."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["counted", "listed"]
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things.
+    """Write a count with its noun.
 
     Args:
-        number: how many.
-        noun: in the plural.
+        number: the count.
+        noun: the noun in the plural.
 
     >>> counted(1, "steps"), counted(2, "steps"), counted(1, "patches")
     ('1 step', '2 steps', '1 patch')
@@ -23,7 +23,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """Words as a sentence lists them.
+    """Join words with commas and "and".
 
     >>> listed(["a"]), listed(["a", "b", "c"])
     ('a', 'a, b and c')
