@@ -16,7 +16,7 @@ import pytest
 import torch
 from command_line import Run
 from convnd_tasks.commands.weights import as_table
-from convnd_tasks.pipeline.weights import DownloadBar
+from convnd_tasks.pipeline.progress import DownloadBar
 from error_fields import check_error
 
 from convnd.backbones import weights

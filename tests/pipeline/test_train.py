@@ -246,6 +246,8 @@ def test_faults_of_the_caller(run: Run, files: Path) -> None:
         train(style, dim=2, steps=0)
     with pytest.raises(InputFileError):
         train(style, dim=2, data=[torch.rand(3, 4, 4)], steps=1)
+    with pytest.raises(InputFileError):  # a folder is read, also with a style in memory
+        train(style, dim=2, data="nowhere", steps=1)
     assert run("train", "style.png", "-o", "net.pth")[0] == 2
     assert run("train", "style.png", "--data", "style.png", "-o", "n.safetensors")[0] != 0
     assert run("train", "cells", "--dim", "2", "--data", "nowhere")[0] != 0

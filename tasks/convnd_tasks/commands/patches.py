@@ -77,8 +77,7 @@ def patches(
     convnd patches photos/ --layer relu3_1 --units 0-15 --report report.html
     """
     from convnd_tasks.inspect.job import estimate_patches, run_patches
-    from convnd_tasks.pipeline.progress import ProgressDisplay
-    from convnd_tasks.pipeline.weights import ensure_weights
+    from convnd_tasks.pipeline.progress import ProgressDisplay, ensure_weights
 
     options = PatchOptions(gram=gram or (), **typed_options)
     ensure_weights(options.backbone, quiet=quiet)

@@ -66,9 +66,8 @@ def train(
 
     convnd stylize photo.jpg style.safetensors
     """
-    from convnd_tasks.pipeline.progress import ProgressDisplay
+    from convnd_tasks.pipeline.progress import ProgressDisplay, ensure_weights
     from convnd_tasks.pipeline.training import open_job
-    from convnd_tasks.pipeline.weights import ensure_weights
 
     options = TrainingOptions(**typed_options)
     job = open_job(styles, dim, data, options, output)

@@ -12,8 +12,8 @@ import typer
 from convnd_tasks.pipeline.completion import complete_weights
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 from convnd_tasks.pipeline.parameters import Quiet
+from convnd_tasks.pipeline.progress import DownloadBar
 from convnd_tasks.pipeline.tables import align_columns
-from convnd_tasks.pipeline.weights import DownloadBar
 
 if TYPE_CHECKING:
     from convnd.backbones.weights import Status

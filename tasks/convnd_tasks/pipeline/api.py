@@ -140,6 +140,8 @@ def stylize(
             settings["texture"] = True
         texture = bool(settings.get("texture"))
         spec = _resolve_files(content, styles, out, dim, texture=texture)
+    elif not styles:
+        raise UsageError("stylize", expected="at least one style", got="none", remedy="give one")
     else:
         spacing = settings.pop("spacing", "")  # of arrays, which are volumes with it
         inputs = _open_inputs(content, styles, dim, settings.get("rate"), spacing)
@@ -177,53 +179,59 @@ def evaluate(
 
     >>> import torch
     >>> wave = torch.linspace(0, 99, 400).sin()
-    >>> measures = evaluate(wave, wave + 0.1, wave, dim=1)
-    >>> all(name == measure.name for name, measure in measures.items())
-    True
+    >>> measures = evaluate(wave, wave + 0.1, wave, dim=1, rate=100)
+    >>> round(measures["psd_distance"].value, 4)
+    0.0018
     """
     from convnd_tasks.pipeline.evaluation import evaluate_files
-    from convnd_tasks.pipeline.job_options import READING_OPTIONS, make_options
+    from convnd_tasks.pipeline.job_options import READING_OPTIONS
 
     for name in options:
         if name not in READING_OPTIONS:
             raise unknown_name("option", name, list(READING_OPTIONS))
-    typed_rate = None if rate is None else str(rate)
     styles = list(style) if isinstance(style, list | tuple) else [style]
-    settings = {name: options.pop(name) for name in flags_of(JobSettings) if name in options}
-    if settings.get("spacing"):
-        settings["spacing"] = spacing_text(settings["spacing"])
-    if typed_rate is not None:
-        settings["rate"] = typed_rate
+    settings, options = _split_settings({"rate": rate, **options})
     if all(is_name(data) for data in (content, result, *styles)):
         names = [str(one) for one in styles]
         measures = evaluate_files(
             str(content), str(result), names, dim=dim, options=options, settings=settings
         )
-        return {measure.name: measure for measure in measures}
+    else:
+        measures = _evaluate_data(content, result, styles, dim, options, settings)
+    return {measure.name: measure for measure in measures}
+
+
+def _evaluate_data(
+    content: Any,
+    result: Any,
+    styles: Sequence[Any],
+    dim: int | None,
+    options: Mapping[str, Any],
+    settings: dict[str, Any],
+) -> list[Measure]:
+    """Compare a result in memory with its content and styles."""
+    from convnd_tasks.pipeline.job_options import make_options
+
     spacing = settings.pop("spacing", "")  # of arrays, which are volumes with it
-    content_grid = as_input(content, dim, "content", typed_rate, spacing)
-    rank = content_grid.ndim
-    inputs = TransferInputs(
-        content=content_grid,
-        styles=[as_input(data, rank, "style", typed_rate, spacing) for data in styles],
-        names=["content", *(f"style {number}" for number in range(1, len(styles) + 1))],
-    )
+    inputs = _open_inputs(content, styles, dim, settings.get("rate"), spacing)
     spec = _describe_inputs(inputs, None)
     chosen = make_options(spec, options, settings)
-    modality = modality_class(spec.modality)(chosen, JobSettings(**settings), rank)
-    measures = modality.metrics(inputs, as_input(result, rank, "content", typed_rate, spacing))
-    return {measure.name: measure for measure in measures}
+    modality = modality_class(spec.modality)(chosen, JobSettings(**settings), spec.dim)
+    output = as_input(result, spec.dim, "content", settings.get("rate"), spacing)
+    return modality.metrics(inputs, output)
 
 
 def _split_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split options into the fields of `JobSettings`, as they are typed, and all others."""
     names = flags_of(JobSettings)
     settings = {name: value for name, value in options.items() if name in names}
+    if settings.get("rate", "") is None:
+        del settings["rate"]  # as if it were not given
     if settings.get("dry_run"):
         raise UsageError(
             "dry_run", expected="the command line", got="Python", remedy="use convnd … --dry-run"
         )
-    if settings.get("rate") is not None:
+    if "rate" in settings:
         settings["rate"] = str(settings["rate"])
     if settings.get("spacing"):
         settings["spacing"] = spacing_text(settings["spacing"])
@@ -252,8 +260,6 @@ def _open_inputs(
     content: Any, styles: Sequence[Any], dim: int | None, rate: str | None, spacing: str
 ) -> TransferInputs:
     """Convert data in memory, and open files, as the inputs of a transfer."""
-    if not styles:
-        raise UsageError("stylize", expected="at least one style", got="none", remedy="give one")
     content = None if content is None else as_input(content, dim, "content", rate, spacing)
     rank = dim or (None if content is None else content.ndim)
     grids = [as_input(data, rank, "style", rate, spacing) for data in styles]

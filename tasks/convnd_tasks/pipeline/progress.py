@@ -1,8 +1,9 @@
-"""Progress of a job on stderr: a bar in a terminal, a line every half minute elsewhere."""
+"""Progress of jobs and downloads on stderr: a bar in a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
 import math
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 
     from convnd.transfer.progress import Progress
 
-__all__ = ["BarDisplay", "ProgressDisplay"]
+__all__ = ["DownloadBar", "ProgressDisplay", "ensure_weights"]
 
 _SECONDS_BETWEEN_LINES = 30.0
 
 
-class BarDisplay:
+class _BarDisplay:
     """Base of displays that show a bar on stderr during a ``with`` block."""
 
     _bar: Bar | None = None
@@ -47,7 +48,7 @@ class BarDisplay:
             self._bar.stop()
 
 
-class ProgressDisplay(BarDisplay):
+class ProgressDisplay(_BarDisplay):
     """Shows the progress of a job and the time that is left.
 
     Args:
@@ -116,3 +117,47 @@ class ProgressDisplay(BarDisplay):
         if self._lines and now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
             echo("  ".join(filter(None, (description, note, left))), err=True)
+
+
+class DownloadBar(_BarDisplay):
+    """Shows the progress of a download.
+
+    Args:
+        enabled: whether the bar is shown.
+    """
+
+    def __init__(self, *, enabled: bool) -> None:
+        if enabled:
+            from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+
+            columns = DownloadColumn(binary_units=True), TransferSpeedColumn()
+            self._add_bar("", None, *columns, TimeRemainingColumn())
+
+    def show(self, action: str, done: int, total: int | None) -> None:
+        """Update the bar; the signature is that of `convnd.backbones.weights.Progress`.
+
+        Args:
+            action: what is done at present, for example "downloading".
+            done: bytes so far.
+            total: bytes in all, or None.
+        """
+        if self._bar is not None:
+            self._bar.update(self._task, description=action, completed=done, total=total)
+
+
+def ensure_weights(*backbones: str, quiet: bool) -> None:
+    """Download the weights of backbones unless this machine has them.
+
+    Args:
+        backbones: names of backbones. A name without weights is ignored here; loading it fails.
+        quiet: whether the progress bar is left out.
+
+    Raises:
+        ConvndError: the download failed, see `convnd.backbones.weights.fetch`.
+    """
+    from convnd.backbones.weights import fetch, find_path, names
+
+    for backbone in backbones:
+        if backbone in names() and find_path(backbone) is None:
+            with DownloadBar(enabled=sys.stderr.isatty() and not quiet) as bar:
+                fetch(backbone, progress=bar.show)

@@ -141,17 +141,16 @@ def resolve(
     >>> spec.modality, spec.outputs[0].name
     ('pictures', 'photo_stylized.png')
     """
-    if texture and not (files or styles):
-        files = [_demo_texture(modality, dim)]
-    demo = not files and not styles
     names = [*files, *styles]
+    if texture and not names:
+        names = [_demo_texture(modality, dim)]
+    demo = not names
     _check_names(names if init is None else [*names, init], output)
     dim, kind = infer_kind(names, dim, init, modality, texture=texture)
     batch = not demo and not texture and _is_batch(names[0], kind, recursive=recursive)
-    typed_styles = tuple(names) if texture else tuple(names[1:])
+    typed_styles = tuple(names[0 if texture else 1 :])
     style_names = typed_styles or (_default_style(kind, dim, demo=demo),)
     _check_networks(style_names, texture=texture)
-    built_in = not (typed_styles or demo)
     spec = JobSpec(
         modality=kind,
         dim=dim,
@@ -159,14 +158,16 @@ def resolve(
         init=init,
         size=_DEMO_SIZE.get(dim, 24) if demo and kind not in ("videos", "volumes") else None,
         demo=demo,
-        message=f"no style given, using the built-in one: {style_names[0]}" if built_in else "",
+        message=""
+        if typed_styles or demo
+        else f"no style given, using the built-in one: {style_names[0]}",
     )
     if batch:
         return _with_folder(spec, names[0], output, recursive=recursive)
     content = _demo_content(kind, dim) if demo else names[0]
     default = default_output(content, kind, dim, demo=demo, resume=resume)
     path, folder = single_output(default, kind, output)
-    # The texture of a video takes times and size from its style.
+    # The texture of a video has the times and the size of its style.
     contents = (None,) if texture and kind != "videos" else (content,)
     return dataclasses.replace(spec, contents=contents, outputs=(path,), folder=folder)
 

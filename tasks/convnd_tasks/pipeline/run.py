@@ -20,7 +20,7 @@ from convnd.errors import (
     printable,
 )
 from convnd_tasks.pipeline.output import CommandOutput, echo
-from convnd_tasks.pipeline.progress import ProgressDisplay
+from convnd_tasks.pipeline.progress import ProgressDisplay, ensure_weights
 from convnd_tasks.pipeline.resolve import JobSpec, parse_shard, resolve
 from convnd_tasks.runtime.wording import counted
 
@@ -61,7 +61,6 @@ def run_command(
     from convnd.optimize import ProcessGroup
     from convnd_tasks.pipeline.job import Job
     from convnd_tasks.pipeline.job_options import make_options
-    from convnd_tasks.pipeline.weights import ensure_weights
     from convnd_tasks.runtime.settings import JobSettings
 
     options, init = _split_init(typed_options)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from convnd.feedforward.transform_net import TransformNet
     from convnd.transfer.progress import Progress
     from convnd_tasks.pipeline.api import Data
+    from convnd_tasks.pipeline.training import TrainingJob
 
 __all__ = ["train"]
 
@@ -63,32 +64,35 @@ def train(
     >>> tuple(net(torch.zeros(2, 1, 100)).shape)
     (2, 1, 100)
     """
-    from convnd_tasks.pipeline.training import TrainingJob, make_modality, open_job
-
     names = flags_of(TrainingOptions)
     for name in options:
         if name not in names:
             raise unknown_name("option", name, sorted(names))
-    chosen = TrainingOptions(**options)
     styles = list(style) if isinstance(style, list | tuple) else [style]
     target = None if out is None else Path(out)
-    folder = data if data is None or isinstance(data, str | os.PathLike) else None
-    contents = [] if data is None or isinstance(data, str | os.PathLike) else list(data)
-    if all(map(is_name, styles)) and not contents:
-        files = [os.fspath(one) for one in styles if isinstance(one, str | os.PathLike)]
-        job = open_job(files, dim, None if folder is None else os.fspath(folder), chosen, target)
-    else:
-        grids = [as_input(one, dim, "style", None, "") for one in styles]
-        rank = grids[0].ndim
-        modality = make_modality(kind_of_grid(grids[0]), rank, chosen)
-        job = TrainingJob(
-            modality,
-            grids,
-            [f"style {number}" for number in range(1, len(grids) + 1)],
-            [as_input(one, rank, "content", None, "") for one in contents],
-            chosen,
-        )
+    job = _open_job(styles, data, dim, TrainingOptions(**options), target)
     result = job.run(target, overwrite=overwrite, on_progress=on_progress, on_message=on_message)
     if result.stopped is not None:
         raise result.stopped
     return result.trained.network
+
+
+def _open_job(
+    styles: Sequence[Any], data: Any, dim: int | None, options: TrainingOptions, output: Path | None
+) -> TrainingJob:
+    """Open the styles and the contents of a training, which are files or in memory."""
+    from convnd_tasks.pipeline.training import TrainingJob, make_modality, open_job
+    from convnd_tasks.pipeline.training_contents import list_data
+
+    folder = os.fspath(data) if is_name(data) else None
+    contents = [] if data is None or folder is not None else list(data)
+    if all(map(is_name, styles)) and not contents:
+        return open_job([os.fspath(name) for name in styles], dim, folder, options, output)
+    grids = [as_input(style, dim, "style", None) for style in styles]
+    rank, kind = grids[0].ndim, kind_of_grid(grids[0])
+    names = [f"style {number}" for number in range(1, len(grids) + 1)]
+    if folder is None:
+        contents = [as_input(content, rank, "content", None) for content in contents]
+    else:
+        contents = list_data(folder, kind, rank)
+    return TrainingJob(make_modality(kind, rank, options), grids, names, contents, options)
