@@ -1,4 +1,4 @@
-"""Amounts of memory as people write them."""
+"""Amounts of memory as text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def parse_memory(text: str) -> int | None:
         Bytes; None for "auto".
 
     Raises:
-        UsageError: anything else.
+        UsageError: the text has another form, or the amount is 0.
 
     >>> parse_memory("1.5GiB"), parse_memory("2 gb"), parse_memory("auto")
     (1610612736, 2000000000, None)

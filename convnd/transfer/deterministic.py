@@ -1,7 +1,7 @@
-"""Determinism: equal bytes in every run, or an error that says why not.
+"""Determinism: equal bytes in every run, or an error that names the operation.
 
-On one CPU with a fixed number of threads every run of the tests gave equal bytes without this
-module. On GPUs some operations of torch sum in the order in which their threads arrive.
+On one CPU with a fixed number of threads, runs gave equal bytes in all tests without this module.
+On GPUs some operations of torch add up numbers in the order in which threads finish.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def make_deterministic(enabled: bool) -> None:
     threads, and MKL would otherwise choose their number for every product.
 
     Args:
-        enabled: False changes nothing, since the settings may be the caller's.
+        enabled: whether torch is restricted; False leaves torch's settings as they are.
     """
     if not enabled:
         return

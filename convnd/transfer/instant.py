@@ -30,10 +30,10 @@ _SMALLEST_CROP = 256
 
 
 class InstantTransfer:
-    """The network made ready once, for any number of transfers with the same options.
+    """Transfers by the network for any style, any number of them with the same options.
 
     Args:
-        options: see `TransferOptions`; what belongs to losses and optimisation has no effect.
+        options: options of the transfers; those of losses and optimisation have no effect.
         spatial_dims: number of spatial axes, 2.
         in_channels: channels of the values, 3.
 
@@ -62,7 +62,7 @@ class InstantTransfer:
 
     @property
     def network(self) -> ArbitraryStyleNet:
-        """The network, loaded when it is needed first."""
+        """The network, loaded at its first use."""
         return _load_network(self.device)
 
     def run(
@@ -77,12 +77,12 @@ class InstantTransfer:
 
         Args:
             problem: content and styles.
-            resume: there is nothing to resume.
-            group: the processes that were started; each computes the whole result.
-            on_message: is not called.
+            resume: not used, since there is only one step.
+            group: the processes that share the job; each computes the whole result.
+            on_message: not used.
 
         Raises:
-            UsageError: another number of weights than styles, or no content (a texture).
+            UsageError: there are more or fewer weights than styles, or no content (a texture).
             ResourceError: there is not enough memory.
         """
         self.options.check_style_weights(len(problem.styles))
@@ -97,10 +97,18 @@ class InstantTransfer:
     def start(
         self, content: Tensor | None, styles: Sequence[Tensor], group: ProcessGroup
     ) -> Tensor:
-        """Give a content ``(1, 3, H, W)`` the styles ``(1, 3, H_i, W_i)``, all at their sizes.
+        """Give a content the styles, without a change of sizes.
+
+        Args:
+            content: ``(1, 3, H, W)``; None, as for a texture, is an error.
+            styles: ``(1, 3, H_i, W_i)`` each.
+            group: the processes that share the memory of the machine.
+
+        Returns:
+            ``(1, 3, H, W)``.
 
         Raises:
-            UsageError: no content.
+            UsageError: there is no content.
             ResourceError: there is not enough memory.
         """
         if content is None:
@@ -134,7 +142,7 @@ class InstantTransfer:
 
 @cache
 def _load_network(device: torch.device) -> ArbitraryStyleNet:
-    """The network, once for all transfers of a process: its weights take 4 MiB."""
+    """Load the network, once for all transfers of a process: its weights take 4 MiB."""
     network = ArbitraryStyleNet(load_state("instant"))
     network.to(device)
     return network

@@ -1,4 +1,4 @@
-"""The memory that is free for a style transfer, and whether a job fits in it."""
+"""The memory that a style transfer may use, and the check that the transfer fits in it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["MemoryBudget", "check_estimate", "usable_bytes"]
 _LOG = logging.getLogger(__name__)
 
 _SHARE = 0.85
-"""Share of the free memory that is used; other programs need some, too."""
+"""Share of the free memory that is used; the rest is for other programs."""
 
 _NOTABLE_WORK = 1.05
 """Work relative to that of one piece above which a message reports the tiles."""
@@ -37,7 +37,7 @@ class MemoryBudget:
     """The free memory of this process, and the plans that keep a transfer within it.
 
     Args:
-        model: bytes of the transfer's parts.
+        model: bytes of the parts of the transfer.
         on_message: is called with a line when an input is cut, and when memory runs out.
 
     Attributes:
@@ -53,15 +53,19 @@ class MemoryBudget:
         self.free = usable_bytes(model.options.memory, model.device, model.group)
 
     def plan(self, size: Sequence[int]) -> TilingPlan:
-        """Return how one size is computed, see `choose_tiling`."""
+        """Return the plan for one size, see `choose_tiling`.
+
+        Args:
+            size: extent along each axis.
+        """
         return choose_tiling(self.model, size, self.free, self.on_message)
 
     def check(self, size: Sequence[int], styles: Sequence[Sequence[int]]) -> None:
-        """Check that the largest size fits, and report tiles that cost work.
+        """Check that the largest size fits, and report tiles that add work.
 
         Args:
             size: extent of the result along each axis.
-            styles: extents of the styles as they are used.
+            styles: extents of the styles at the size at which they are compared.
 
         Raises:
             ResourceError: the job needs more memory than is free.
@@ -103,13 +107,13 @@ def check_estimate(estimate: MemoryEstimate, size: Sequence[int], free: int, rem
     """Log what a transfer needs, and refuse it if that is more than is free.
 
     Args:
-        estimate: bytes of its parts.
+        estimate: bytes of the parts of the transfer.
         size: extent of the result along each axis.
         free: bytes that may be used.
-        remedy: what makes it smaller, for the error.
+        remedy: advice for the error.
 
     Raises:
-        ResourceError: it needs more than is free.
+        ResourceError: the transfer needs more than is free.
     """
     needed = estimate.total
     _LOG.info(
@@ -132,7 +136,7 @@ def usable_bytes(memory: str, device: torch.device, group: ProcessGroup) -> int:
 
     Args:
         memory: see `convnd.transfer.options.TransferOptions`.
-        device: the device that it runs on.
+        device: device of the transfer.
         group: the processes that share the work.
 
     Raises:

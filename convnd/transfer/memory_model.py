@@ -1,4 +1,4 @@
-"""How many bytes the parts of a style transfer take, as functions of its size."""
+"""The bytes that the parts of a style transfer take, as functions of its size."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from convnd.transfer.options import TransferOptions
 __all__ = ["KEPT_PAGES", "MemoryModel"]
 
 KEPT_PAGES = 512 * 2**20
-"""Bytes that the allocator holds in blocks too small to be returned: measured with one axis, half
-as much with more."""
+"""Bytes in blocks that the allocator does not return because they are too small: measured for one
+axis; for more axes half as much."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class MemoryModel:
     Args:
         options: see `convnd.transfer.options.TransferOptions`.
         backbone: the network.
-        device: the device that it runs on.
+        device: device of the network.
         batch: number of fields that are optimized together.
         group: the processes that share the work.
-        content_location: device and extent of the content, which is in memory already; only a copy
-            of another size or on another device is counted. None is no content.
+        content_location: device and extent of the content, which is in memory already, so that only
+            a copy of another size or on another device is counted. None is no content.
         bounded: whether values are cut, see `convnd.optimize.evaluate_within`.
     """
 

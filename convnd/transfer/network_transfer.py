@@ -1,4 +1,4 @@
-"""The transfer of one style by a trained network: one forward pass, tile by tile where needed."""
+"""The transfer of one style by a trained network: one forward pass, in tiles if memory is short."""
 
 from __future__ import annotations
 
@@ -35,12 +35,13 @@ _MOST_BYTES = {1: 1 << 28, 2: 1 << 29}
 class NetworkTransfer:
     """Applies a trained network to any number of contents.
 
-    It has the interface of `convnd.transfer.style_transfer.StyleTransfer`. Styles of a problem are
-    not read: the network has learnt its own.
+    The class has the interface of `convnd.transfer.style_transfer.StyleTransfer`. It does not read
+    the styles of a problem, since the network was trained for its own.
 
     Args:
         network: the network.
-        options: reads ``device``, ``deterministic``, ``tile`` and ``memory``.
+        options: options of the transfers, of which ``device``, ``deterministic``, ``tile`` and
+            ``memory`` are read.
 
     >>> from convnd.feedforward.transform_net import NetworkShape
     >>> network = TransformNet(NetworkShape.for_rank(1, 1))
@@ -67,9 +68,9 @@ class NetworkTransfer:
         """Apply the network to a content, and yield the only step.
 
         Args:
-            problem: its content, starting point and size are read.
-            resume: not needed: a state holds nothing.
-            group: one process.
+            problem: the inputs, of which content, starting point and size are read.
+            resume: not used, since there is only one step.
+            group: a group of one process, or None.
             on_message: is called with one line where the content is cut into tiles.
 
         Raises:

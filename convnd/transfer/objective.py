@@ -1,6 +1,6 @@
-"""What a style transfer minimises: a network made ready, and the objectives built with it.
+"""The objective of a style transfer: content and style losses of the features of a network.
 
-`Targets` computes what the losses compare with: whole, in tiles, or by several processes.
+`Targets` computes the features and statistics that the losses compare with.
 """
 
 from __future__ import annotations
@@ -45,14 +45,20 @@ _LOG = logging.getLogger(__name__)
 
 
 class TransferObjective:
-    """A network made ready once, for the objectives of any number of transfers.
+    """Makes the objectives of any number of transfers with one network.
 
     Args:
-        options: see `TransferOptions`.
+        options: options of the transfers.
         spatial_dims: number of spatial axes.
         in_channels: channels of the values.
-        fixed_axes: axes at the front that are time, see `resolve_layers`.
-        planes: see `convnd.backbones.MultiPlanar`.
+        fixed_axes: number of leading axes that are time, see `resolve_layers`.
+        planes: planes that a network for pictures sees of data of more axes, see
+            `convnd.backbones.MultiPlanar`.
+
+    Attributes:
+        options: the options, with layers for each plane where the network is a `MultiPlanar`.
+        backbone: the network, on its device and in its number format.
+        resizer: resizes inputs to the sizes at which the network compares them.
 
     Raises:
         UsageError: an option names something that does not exist, see `convnd.backbones.load`.
@@ -84,9 +90,8 @@ class TransferObjective:
     def resolve_layers(self, size: Sequence[int] | None) -> None:
         """Choose the planes whose features are compared, for a `MultiPlanar` backbone.
 
-        Planes along time show motion. Contents are not compared there, since they would hold back
-        the motion of a style. Styles are compared there if the options ask for
-        ``inflation="multiplanar"``.
+        Planes along time show motion. Contents are not compared in them, since this would suppress
+        the motion of a style. Styles are compared in them with ``inflation="multiplanar"``.
 
         Args:
             size: samples of the result along each axis; None is any size without axes of length 1.
@@ -114,19 +119,20 @@ class TransferObjective:
         known_bandwidth: float = 1.0,
         extra_terms: Sequence[Term] = (),
     ) -> Objective:
-        """The objective at one size, its targets computed.
+        """Make the objective at one size, and compute its targets.
 
         Args:
-            content: ``(1, C, *S)`` or None.
+            content: ``(1, C, *S)``, or None for a texture.
             styles: ``(1, C, *S_i)`` each.
             spacing: distance between samples along each axis.
             tiler: cuts the field into tiles; None leaves it whole.
             keep: whether the content's features stay in memory; otherwise they are computed again
                 for every tile.
             shards: the processes that share the work; None is this one alone.
-            style_terms: `style_terms` of an earlier objective, to be used instead of ``styles``.
-            value_styles: one for each style, for the statistics of values; None is the styles.
-            known_bandwidth: share of the frequencies, from 0, that the styles contain.
+            style_terms: result of `style_terms`, which is used instead of ``styles``; or None.
+            value_styles: ``(1, C, *S_i)`` each, for the statistics of values; None is ``styles``.
+            known_bandwidth: share of the frequencies, from 0 to the Nyquist frequency of the
+                result, that the styles contain.
             extra_terms: further terms.
         """
         if content is not None:
@@ -168,14 +174,14 @@ class TransferObjective:
         value_styles: Sequence[Tensor] | None = None,
         known_bandwidth: float = 1.0,
     ) -> list[Term]:
-        """The terms that depend on the styles alone; they serve all contents of one size.
+        """Make the terms that depend only on the styles; they serve all contents of one size.
 
         Args:
             styles: ``(1, C, *S_i)`` each, at the size at which they are compared.
-            tiler: see `objective`.
+            tiler: cuts the styles into tiles; None leaves them whole.
             group: the processes that share the work; None is this one alone.
-            value_styles: see `objective`.
-            known_bandwidth: see `objective`.
+            value_styles: as for `objective`.
+            known_bandwidth: as for `objective`.
         """
         options = self.options
         weights = options.style_weights or (1.0,) * len(styles)
@@ -226,7 +232,10 @@ class TransferObjective:
         raw: Collection[str],
         group: ProcessGroup | None,
     ) -> dict[str, Sums]:
-        """Statistics of a style by layer; a picture serves the planes of every orientation."""
+        """Compute the statistics of a style by layer.
+
+        The one plane of a picture serves the planes of every orientation.
+        """
         sources = {name: name for name in statistics}
         if isinstance(self.backbone, MultiPlanar) and not self.fixed_axes:
             visible = self.backbone.plane_layers(
@@ -252,7 +261,7 @@ class TransferObjective:
         weights = options.style_layer_weights or (1.0,) * len(options.style_layers)
         shares = dict(zip(options.style_layers, weights, strict=True))
         if isinstance(self.backbone, MultiPlanar) and self.fixed_axes and styles[0].shape[2] == 1:
-            # Repeated over frames, a picture would forbid all movement.
+            # A picture along time would be a video without motion.
             visible = self.backbone.plane_layers(
                 self._requested_options.style_layers, styles[0].shape[2:]
             )
@@ -260,7 +269,7 @@ class TransferObjective:
         return shares
 
     def _projections(self) -> dict[str, Tensor]:
-        """Projections of style layers that are applied to sums instead of features."""
+        """Return the projections of style layers that are applied to sums instead of features."""
         options = self.options
         if not isinstance(STATISTICS[options.style_loss], LinearlyMappable):
             return {}
@@ -275,7 +284,7 @@ class TransferObjective:
     def _value_terms(
         self, styles: Sequence[Tensor], weights: Sequence[float], bandwidth: float
     ) -> list[Term]:
-        """Terms on the values themselves, one for each statistic asked for."""
+        """Make the terms of the values themselves, one for each statistic of the options."""
         options = self.options
         statistics: dict[str, Statistic] = {
             name: STATISTICS[name] for name in options.value_statistics
@@ -301,7 +310,7 @@ class TransferObjective:
 def _on_planes(
     options: TransferOptions, network: MultiPlanar, *, content: Sequence[int], style: Sequence[int]
 ) -> TransferOptions:
-    """The options with the names and weights of layers for each plane of these extents."""
+    """Return the options with the names and weights of layers for each plane of some extents."""
     return dataclasses.replace(
         options,
         content_layers=network.plane_layers(options.content_layers, content),

@@ -29,13 +29,13 @@ from convnd.transfer.byte_size import parse_memory
 __all__ = ["INITS", "STYLE_LOSSES", "TransferOptions", "split_backbones"]
 
 STYLE_LOSSES = ("gram", "moments", "covariance", "distribution", "autocorrelation", "spectrum")
-"""The names of `convnd.stats.STATISTICS`, which are known here without torch."""
+"""The names of `convnd.stats.STATISTICS`; this module does not import torch."""
 
 INITS = ("content", "style", "random", "instant")
-"""What the optimisation may start from; the command line also takes a file."""
+"""Names of starting points of the optimisation; the command line also takes a file."""
 
 MOST_NETWORKS = 4
-"""Networks that may work in turn: all of them are in memory."""
+"""Largest number of networks that work in turn; all of them are in memory."""
 
 PADDING = Flag(
     "What the network reads beyond the border: zeros, as trained, or replicate, which stylises "
@@ -47,13 +47,13 @@ PADDING = Flag(
 
 
 def split_backbones(names: str) -> tuple[str, ...]:
-    """The names of networks with ``+`` between."""
+    """Split the names of networks that work in turn at each ``+``."""
     return tuple(name.strip() for name in names.split("+"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferOptions:
-    r"""How a style transfer is done.
+    r"""Options of a style transfer.
 
     The objective is :math:`\alpha J_{content} + \beta J_{style}` plus optional terms, see
     `convnd.losses`.
@@ -65,16 +65,17 @@ class TransferOptions:
             coarse to fine, the next finishes at full size.
         content_layers: layers whose features the result keeps.
         style_layers: layers whose statistics the result takes from the style.
-        style_layer_weights: one for each style layer; empty weighs all alike. Only ratios matter.
+        style_layer_weights: one weight for each style layer, of which the ratios count; empty gives
+            all the same weight.
         content_weight: :math:`\alpha`.
         style_weight: :math:`\beta`.
         tv_weight: weight of the total variation, relative to the content's own.
         style_loss: statistic of the features that is compared, see `convnd.stats.STATISTICS`.
-        value_statistics: statistics of the values themselves that are compared as well, see
+        value_statistics: further statistics that are compared, of the values themselves, see
             `convnd.stats.STATISTICS`.
-        value_statistics_weight: weight of each of them.
+        value_statistics_weight: weight of each of the ``value_statistics``.
         normalization: how distances become losses, see `convnd.losses.NORMALIZATIONS`.
-        style_weights: one for each style; empty weighs all alike.
+        style_weights: one weight for each style; empty gives all the same weight.
         style_scale: size of the style's patterns relative to their size in its file.
         pooling: "max", as trained, or "avg".
         padding: what the network's first layer reads beyond the border: "zeros", as trained, or
@@ -88,8 +89,8 @@ class TransferOptions:
         tolerance: relative decrease of the loss over ten steps below which a scale ends before its
             steps are taken; 0 takes all.
         optimizer: see `convnd.optimize.OPTIMIZERS`.
-        learning_rate: None takes the optimizer's own.
-        init: what the optimisation starts from, one of `INITS`. A texture has no content, and
+        learning_rate: learning rate of the optimizer; None is its default.
+        init: starting point of the optimisation, one of `INITS`. A texture has no content, and
             starts from noise with the spectrum of the styles instead, see
             `convnd.transfer.random_phase.random_phase_noise`. "instant" is for pictures, see
             `convnd.feedforward.ArbitraryStyleNet`.
@@ -297,7 +298,11 @@ class TransferOptions:
 
     @classmethod
     def for_dim(cls, spatial_dims: int, **given: Any) -> Self:
-        """Options for data of a number of axes; a None among ``given`` takes the default.
+        """Make the options for data of a number of axes.
+
+        Args:
+            spatial_dims: number of spatial axes.
+            given: values by field; None takes the default.
 
         >>> TransferOptions.for_dim(2, steps=None, size=64).size
         64
@@ -321,14 +326,17 @@ class TransferOptions:
 
     @property
     def is_instant(self) -> bool:
-        """Whether one pass of a network makes the result, without an optimisation."""
+        """Whether a network makes the result in one pass, without an optimisation."""
         return self.init == "instant" and self.steps == 0
 
     def check_style_weights(self, count: int) -> None:
-        """Check that there is one weight for each of ``count`` styles, or none.
+        """Check that there is one weight for each style, or none.
+
+        Args:
+            count: number of styles.
 
         Raises:
-            UsageError: another number of weights.
+            UsageError: there are more or fewer weights than styles.
         """
         if self.style_weights and len(self.style_weights) != count:
             raise UsageError(
@@ -361,7 +369,7 @@ class TransferOptions:
             )
 
     def record(self) -> dict[str, str]:
-        """Every option as text, for the record inside a result.
+        """Return every option as text, for the record inside a result.
 
         >>> TransferOptions().record()["content_layers"]
         'relu4_2'

@@ -1,4 +1,4 @@
-"""The phases of one transfer: each continues the refined result of the one before."""
+"""The phases of one transfer, each of which continues the result of the one before."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ __all__ = ["PhaseRunner"]
 
 @dataclass
 class _Handover:
-    """What a phase begins with, and then leaves to the optimiser alone.
+    """The values and the state of the optimiser that one phase passes to the next.
 
     Args:
-        values: to start from, the local part where several processes share them; None before the
-            first phase.
-        content: at the size of the phase before.
+        values: values to start from, the local part where several processes share them; None before
+            the first phase.
+        content: the content at the size of the phase before.
         memory: state of the optimiser of the phase before, and the samples of this phase relative
             to those of that one, see ``inherit`` of `convnd.optimize.minimize`.
-        state: of the optimiser, to resume from.
-        steps: steps of the phases before, which may end early.
-        rejected_steps: how many of them were rejected.
+        state: state of the optimiser to resume from, or None.
+        steps: number of steps that the phases before have taken.
+        rejected_steps: number of rejected steps in the phases before.
     """
 
     values: Tensor | None = None
@@ -65,7 +65,7 @@ class _Handover:
 
     @classmethod
     def resumed(cls, state: Mapping[str, Any], device: torch.device) -> _Handover:
-        """The start of a phase that was interrupted, from its `Progress.state`."""
+        """Return the handover to an interrupted phase, from its `Progress.state`."""
         optimizer = state["optimizer"]
         steps, rejected_steps = state["before"]
         values = optimizer["step"]["values"].to(device)
@@ -77,16 +77,16 @@ class _Handover:
         """Resize the values for the next phase.
 
         Args:
-            size: samples along each axis.
-            content: at this size.
-            shards: the processes that share them there.
+            size: samples of the next phase along each axis.
+            content: the content at this size, or None.
+            shards: the processes that share the values of this size; None is this one alone.
         """
         assert self.values is not None
         contents = None if content is None or self.content is None else (self.content, content)
         self.values = _local_part(refine(self.values, size, contents), shards)
 
     def start(self) -> dict[str, Any]:
-        """The arguments of `convnd.optimize.minimize`, which nothing here keeps alive."""
+        """Return the arguments of `convnd.optimize.minimize`, and drop the references to them."""
         arguments = {"start": self.values, "inherit": self.memory, "resume": self.state}
         self.values = self.content = self.memory = self.state = None
         return arguments
@@ -96,9 +96,9 @@ class PhaseRunner:
     """Plans the phases of one transfer and runs them.
 
     Args:
-        problem: what is optimised.
-        networks: in the order of their work, their layers resolved.
-        resizer: of the inputs.
+        problem: inputs of the transfer.
+        networks: networks in the order of their work, with resolved layers.
+        resizer: resizes the inputs.
         optimize: makes the steps of one phase, see `convnd.optimize.minimize`.
         group: the processes that share the work.
         on_message: is called with one line when the work is cut into tiles, when memory runs out,
@@ -194,7 +194,7 @@ class PhaseRunner:
     def _starting_point(
         self, content: Tensor | None, styles: Sequence[Tensor], size: Sequence[int]
     ) -> Tensor:
-        """The values ``(B, C, *S)`` that the first phase starts from."""
+        """Return the values ``(B, C, *S)`` that the first phase starts from."""
         problem, options = self._problem, self._options
         if problem.init is not None:
             return self._resizer.resize(problem.init, size)
@@ -223,7 +223,7 @@ class PhaseRunner:
         plan: TilingPlan,
         shards: ShardedField | None,
     ) -> Objective:
-        """The objective of one phase."""
+        """Make the objective of one phase."""
         problem = self._problem
         compared = styles
         if problem.feature_styles is not None:
@@ -248,7 +248,7 @@ class PhaseRunner:
         shards: ShardedField | None,
         handover: _Handover,
     ) -> Iterator[Progress]:
-        """The steps of one phase."""
+        """Yield the steps of one phase."""
         network, last = self._networks[phase.network], self._phases[-1]
         work = last.work_before + last.work
         before = handover.steps, handover.rejected_steps
@@ -286,7 +286,7 @@ class PhaseRunner:
     def _precondition(
         self, phase: Phase, shards: ShardedField | None
     ) -> Callable[[Tensor], Tensor] | None:
-        """The preconditioner of L-BFGS in one phase, see `Smoothing`."""
+        """Make the preconditioner of L-BFGS in one phase, see `Smoothing`."""
         if self._options.optimizer != "lbfgs":
             return None
         smoothing = Smoothing(phase.size, fixed_axes=range(self._resizer.fixed_axes))
@@ -295,7 +295,7 @@ class PhaseRunner:
         return lambda values: shards.local_part(smoothing(shards.gather(values)))
 
     def _evaluator(self, plan: TilingPlan, shards: ShardedField | None) -> Evaluator:
-        """The way in which the objective of a phase is evaluated."""
+        """Make the evaluator of a phase: whole, in tiles, or shared by processes."""
         tiler = plan.tiler
         evaluate: Evaluator = evaluate_whole if tiler is None else TiledEvaluation(tiler)
         if shards is not None and tiler is not None:
@@ -304,7 +304,7 @@ class PhaseRunner:
         return evaluate if bounds is None else evaluate_within(evaluate, bounds)
 
     def _hand_over(self, phase: Phase, progress: Progress, content: Tensor | None) -> _Handover:
-        """What the next phase begins with, after the last step of this one."""
+        """Make the handover to the next phase after the last step of this one."""
         handover = _Handover(
             progress.values,
             content,
@@ -317,17 +317,17 @@ class PhaseRunner:
             if ratio == 1 or self._options.normalization in ("balanced", "mean"):
                 handover.memory = progress.state()["optimizer"]["optimizer"], ratio
             if ratio != 1 and progress.shards is not None:
-                # Much smaller than the next size.
+                # The whole field is needed to resize it, and is much smaller than the next one.
                 handover.values = progress.shards.gather(progress.values)
         return handover
 
     def _check_state(self, state: Mapping[str, Any]) -> None:
-        """Check what the optimiser does not: the phase, and the size of the values in it."""
+        """Check the phase of a state and the size of its values; `minimize` checks the rest."""
         with state_errors():
             number = state["phase"]
             steps, rejected_steps = state["before"]
             if not all(map(is_count, (number, steps, rejected_steps))):
-                raise ValueError("no number of a phase or of steps")
+                raise ValueError("a phase or steps that are no whole numbers")
             field = ShardedField(self._phases[number].size, self._group)
             extents = [stop - start for start, stop in field.local_box]
             values = state["optimizer"]["step"]["values"]
@@ -335,7 +335,7 @@ class PhaseRunner:
 
 
 def _count_statistics(objective: Objective) -> int:
-    """The numbers in the statistics that an objective compares at every step."""
+    """Count the numbers in the statistics that an objective compares at every step."""
     losses = (term.loss for term in objective.terms)
     return sum(loss.target.numel() for loss in losses if isinstance(loss, StyleLoss))
 

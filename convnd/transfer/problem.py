@@ -1,4 +1,4 @@
-"""The inputs of one style transfer, as values."""
+"""The inputs of one style transfer, as tensors."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["TransferProblem"]
 
 @dataclass(frozen=True, eq=False)
 class TransferProblem:
-    """What one transfer optimises, and what the result is compared with.
+    """The inputs of one transfer: content, styles, starting point and further terms.
 
-    Values are expected to span about ``[0, 1]``, as the backbones were trained.
+    Values span about ``[0, 1]``, as in the training of the backbones.
 
     Args:
         content: ``(B, C, *S)``; None makes a texture out of the styles alone.
@@ -28,21 +28,21 @@ class TransferProblem:
         size: samples of the result along each axis; empty is the content's.
         spacing: distance between samples of the result along each axis, for total variation; empty
             is 1 along every axis.
-        init: ``(B, C, *S_0)``, the starting point instead of the one that the options name.
-        same_grid: styles are sampled as the result is (in time or in millimetres), and keep that
-            sampling at every scale, however many samples they have.
-        feature_styles: one for each style, compared by features in its place; statistics of values
-            keep to ``styles``.
-        initial: changes the content, or the noise that a texture starts from, into the starting
-            point, where the options name the content as such.
-        extra_terms: makes further terms of the objective for a size.
+        init: starting point ``(B, C, *S_0)``; None is the one that the options name.
+        same_grid: whether the samples of styles have the spacing of those of the result, in time or
+            in millimetres. Styles then keep this spacing at every scale.
+        feature_styles: ``(B, C, *S_i)`` for each style, whose features are compared in place of the
+            style's; statistics of values are those of ``styles``. None is ``styles``.
+        initial: turns the content, or the noise that a texture starts from, into the starting
+            point, if the options name the content as starting point; None changes nothing.
+        extra_terms: makes further terms of the objective for a size; None makes none.
         known_bandwidth: share of the result's frequencies, from 0 to its Nyquist frequency, that
             the styles contain.
         bounds: lowest and highest value of a result, which is cut there when it is written, see
-            `convnd.optimize.evaluate_within`; None is none.
+            `convnd.optimize.evaluate_within`; None does not cut it.
 
     Raises:
-        UsageError: no style, or a texture without a size.
+        UsageError: there is no style, or neither a content nor a size.
 
     >>> import torch
     >>> problem = TransferProblem(torch.zeros(1, 3, 8, 6), [torch.ones(1, 3, 9, 9)])
@@ -79,21 +79,29 @@ class TransferProblem:
 
     @property
     def compared_styles(self) -> Sequence[Tensor]:
-        """The styles that are compared by features."""
+        """The styles whose features are compared."""
         return self.styles if self.feature_styles is None else self.feature_styles
 
     @property
     def style_grid(self) -> tuple[int, ...] | None:
-        """The result's full size where styles are sampled as it is; otherwise None."""
+        """The full size of the result, if styles have its spacing of samples; otherwise None."""
         return self.size if self.same_grid else None
 
     def spacing_at(self, size: Sequence[int]) -> list[float]:
-        """Distance between samples along each axis where the result has another size."""
+        """Return the distance between samples along each axis for a result of some size.
+
+        Args:
+            size: samples along each axis.
+        """
         return [
             step * whole / part
             for step, whole, part in zip(self.spacing, self.size, size, strict=True)
         ]
 
     def bandwidth_at(self, size: Sequence[int]) -> float:
-        """`known_bandwidth` where the result has another size."""
+        """Return the `known_bandwidth` for a result of some size.
+
+        Args:
+            size: samples along each axis.
+        """
         return min(1.0, self.known_bandwidth * self.size[0] / size[0])

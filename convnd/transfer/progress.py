@@ -1,4 +1,4 @@
-"""What a transfer reports of every step."""
+"""The report of one step of a transfer."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Progress:
         phase: number of the current phase, which is one network at one size, from 1.
         phases: number of phases.
         fraction_done: share of the whole work that is done, in ``[0, 1]``.
-        loss: the objective; NaN where nothing was optimised.
+        loss: value of the objective; NaN where nothing was optimised.
         parts: weighted value of each kind of term, by name.
-        values: the image being optimised ``(1, C, *S)`` at the current size; with several
+        values: the field that is optimised ``(1, C, *S)`` at the current size; with several
             processes, this process's part of it.
         rejected_steps: number of rejected steps so far, see `convnd.optimize.minimize`.
-        state: makes everything that a run needs to resume here; must be called before the next
-            step is asked for.
-        shards: which process holds which part of ``values``; None where one process holds all.
-        extra_shards: the same for fields of other sizes in the state.
+        state: returns the state to resume from here; it has to be called before the next step is
+            requested.
+        shards: distribution of ``values`` over processes; None where one process holds all.
+        extra_shards: distribution of fields of other sizes in the state.
         fixed_share: share of the time of this step that does not depend on the size, see
             `convnd.transfer.step_cost`.
     """
@@ -53,7 +53,7 @@ class Progress:
 
     @classmethod
     def of_one_pass(cls, values: Tensor) -> Progress:
-        """The only step of a transfer that a network makes in one pass, without an optimisation.
+        """Make the only step of a transfer without an optimisation.
 
         Args:
             values: the result ``(1, C, *S)``.
@@ -71,9 +71,9 @@ class Progress:
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Samples of the whole image along each axis."""
+        """Samples of the whole field along each axis."""
         return tuple(self.values.shape[2:]) if self.shards is None else self.shards.size
 
     def whole(self) -> Tensor | None:
-        """The whole image in process 0, None in the others. Every process has to call this."""
+        """Return the whole field in process 0, and None in the others; every process calls this."""
         return self.values if self.shards is None else self.shards.gather_to_root(self.values)

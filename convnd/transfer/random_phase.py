@@ -1,4 +1,4 @@
-"""Noise with the spectrum and the channels' covariance of a style: where a texture starts."""
+"""Noise with the spectrum and the covariance of channels of a style: the start of a texture."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def random_phase_noise(
     Args:
         styles: ``(B, C, *S_i)``; of a style larger than ``size`` the middle part is used.
         size: samples of the noise along each axis.
-        weights: one for each style; empty gives all the same weight.
+        weights: one weight for each style; empty gives all the same weight.
         generator: source of the white noise, on the CPU.
 
     Returns:
@@ -56,7 +56,7 @@ def random_phase_noise(
 def _spot_noise(
     deviation: Tensor, size: Sequence[int], generator: torch.Generator | None
 ) -> Tensor:
-    """White noise through a spot, scaled to the spot's variance over all channels."""
+    """Filter white noise with a spot, and scale it to the spot's variance over all channels."""
     white = torch.randn(tuple(size), generator=generator).to(deviation)
     axes = [*range(2, deviation.ndim)]
     spot = deviation

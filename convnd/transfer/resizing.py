@@ -1,4 +1,4 @@
-"""Values and styles at the sizes at which they are compared."""
+"""Resizing of values and styles to the sizes at which they are compared."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Resizer:
     """Resizes the inputs of a transfer for each size of its result.
 
     Args:
-        device: of the resized values.
-        fixed_axes: leading axes that keep their length.
+        device: device of the resized values.
+        fixed_axes: number of leading axes that keep their length.
         style_scale: size of a style's patterns relative to their size in its file.
-        shortest: samples along an axis below which no size goes.
+        shortest: least number of samples of a style along an axis.
     """
 
     device: torch.device
@@ -31,7 +31,15 @@ class Resizer:
     shortest: int = 1
 
     def resize(self, values: Tensor, size: Sequence[int]) -> Tensor:
-        """Resize values ``(B, C, *S)``; of the same size they come back as they are."""
+        """Resize values, and move them to the device.
+
+        Args:
+            values: ``(B, C, *S)``.
+            size: samples of the result along each axis.
+
+        Returns:
+            ``(B, C, *size)``; the same values if they have this size.
+        """
         if tuple(values.shape[2:]) == tuple(size):
             return values.to(self.device)
         return resize_nd(values.to(self.device), size, mode="linear", antialias=True)
@@ -39,12 +47,12 @@ class Resizer:
     def style_size(
         self, style: Sequence[int], size: Sequence[int], style_grid: Sequence[int] | None = None
     ) -> list[int]:
-        """Samples of a style along each axis where it is compared with a result.
+        """Return the samples of a style along each axis where it is compared with a result.
 
         Args:
             style: samples of the style along each axis.
             size: samples of the result along each axis.
-            style_grid: the result's full size, where styles are sampled as it is.
+            style_grid: full size of the result, if styles have its spacing of samples; or None.
         """
         first = self.fixed_axes
         whole = style if style_grid is None or (first and style[0] == 1) else style_grid
@@ -60,5 +68,5 @@ class Resizer:
     def style_at(
         self, style: Tensor, size: Sequence[int], style_grid: Sequence[int] | None = None
     ) -> Tensor:
-        """A style ``(B, C, *S_i)`` at its `style_size`."""
+        """Resize a style ``(B, C, *S_i)`` to its `style_size`; the arguments are the same."""
         return self.resize(style, self.style_size(style.shape[2:], size, style_grid))

@@ -12,12 +12,12 @@ __all__ = ["Phase", "compared_style_size", "fit_size", "plan_phases"]
 
 
 FINISHING_SHARE = 0.13
-"""Share of the steps for each network after the first one, see `plan_phases`."""
+"""Share of the steps for each network but the first, see `plan_phases`."""
 
 
 SETUP_STEPS = 1.7
-"""Work of a phase before its first step, in steps: the features of the style and of the content,
-two forward passes, and the evaluation of the start."""
+"""Work of a phase before its first step, in units of a step: two forward passes for the features of
+style and content, and the evaluation of the start."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Phase:
     """Steps of a transfer with one network at one size.
 
     Args:
-        number: from 0.
+        number: number of the phase, from 0.
         network: index of the network.
         size: samples along each axis.
-        steps: optimisation steps.
-        steps_before: steps of all earlier phases.
-        work_before: work of all earlier phases: steps with those of `SETUP_STEPS`, times samples,
-            times the network's cost.
-        work: that of this phase.
+        steps: number of optimisation steps.
+        steps_before: number of steps of all earlier phases.
+        work_before: work of all earlier phases: steps and `SETUP_STEPS`, times samples, times the
+            cost of the network.
+        work: work of this phase.
     """
 
     number: int
@@ -44,7 +44,7 @@ class Phase:
     work: float
 
     def work_until(self, step: int) -> float:
-        """Work of this phase until one of its steps is evaluated; 0 is the start."""
+        """Return the work of this phase until a step is evaluated; step 0 is the start."""
         return self.work * (SETUP_STEPS + step) / (SETUP_STEPS + self.steps)
 
     @property
@@ -62,18 +62,18 @@ def plan_phases(
     fixed_axes: int = 0,
     shortest: int = 1,
 ) -> list[Phase]:
-    """The phases of a transfer.
+    """Plan the phases of a transfer.
 
     The first network takes the sizes from coarse to fine, each twice the one before. Each further
     network finishes the result of the one before at its full size.
 
     Args:
         size: samples of the result along each axis.
-        scales: number of sizes at most.
-        steps: of all phases together.
-        costs: time of a step with each network, relative to each other.
-        fixed_axes: leading axes that keep their length at every size.
-        shortest: samples along an axis below which no size goes.
+        scales: largest number of sizes.
+        steps: number of steps of all phases together.
+        costs: time of a step with each network, in any unit.
+        fixed_axes: number of leading axes that keep their length at every size.
+        shortest: least number of samples along an axis.
 
     >>> [(phase.size, phase.steps) for phase in plan_phases((512, 256), scales=2, steps=10)]
     [((256, 128), 6), ((512, 256), 4)]
@@ -84,7 +84,7 @@ def plan_phases(
     fixed, plane = tuple(size[:fixed_axes]), size[fixed_axes:]
     finishing: list[tuple[int, tuple[int, ...], int]] = []
     left = steps
-    for network in reversed(range(1, len(costs))):  # of few steps, the last network takes them
+    for network in reversed(range(1, len(costs))):  # if there are few steps, the last takes them
         count = min(max(1, round(FINISHING_SHARE * steps)), left)
         if count or not finishing:
             finishing.insert(0, (network, tuple(size), count))
@@ -129,17 +129,16 @@ def compared_style_size(
     scale: float = 1.0,
     shortest: int = 1,
 ) -> list[int]:
-    """Samples of a style along each axis where it is compared with a result.
+    """Return the samples of a style along each axis where it is compared with a result.
 
-    Both then have the same mean extent, or the style's patterns ``scale`` times the size. An axis
-    of length 1 stays.
+    With a ``scale`` of 1, style and result have the same mean extent. An axis of length 1 stays.
 
     Args:
         style: samples of the style along each axis.
         size: samples of the result along each axis.
-        whole: extents that correspond to ``size``; None is the style's own.
+        whole: extents that are scaled to the mean extent of ``size``; None is those of the style.
         scale: size of the style's patterns relative to their size in its file.
-        shortest: samples along an axis below which no size goes.
+        shortest: least number of samples along an axis.
 
     >>> compared_style_size((400, 100), (512, 512))
     [1024, 256]

@@ -1,4 +1,4 @@
-"""The time of an optimisation step: between networks, and how it grows with the size."""
+"""The time of an optimisation step as a function of the network and of the size."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def step_cost(
 
     Args:
         backbone: the network.
-        layers: whose features are computed.
+        layers: layers whose features are computed.
         dtype: number format of the features.
     """
     weights = sum(parameter.numel() for parameter in backbone.parameters())
@@ -64,9 +64,9 @@ def fixed_share_of_step(
 
     Args:
         backbone: the network.
-        precision: of its features.
-        samples: positions of the input, of all items of the batch together.
-        statistics: numbers in the statistics that are compared.
+        precision: number format of its features.
+        samples: number of positions of the input, of all items of the batch together.
+        statistics: number of numbers in the statistics that are compared.
     """
     work = multiplications_per_sample(backbone) * samples
     transformed = kept = 0
@@ -86,11 +86,11 @@ def fixed_share(
     """Return the share of a step's time that does not depend on the size, from 0 to 1.
 
     Args:
-        multiplications: of a forward pass; 0 where they are not known.
+        multiplications: number of multiplications of a forward pass; 0 if it is not known.
         dtype: number format of the features.
         transformed_weights: see `count_transformed_weights`.
-        kept_numbers: of the kernels that were transformed once.
-        statistics: numbers in the statistics that are compared.
+        kept_numbers: number of numbers in the kernels that were transformed once.
+        statistics: number of numbers in the statistics that are compared.
     """
     fixed = _FIXED.get(dtype, _FIXED[torch.float32]) + _KERNEL * transformed_weights
     fixed += _KEPT_KERNEL * kept_numbers + _STATISTIC * statistics
@@ -112,8 +112,8 @@ def count_transformed_weights(backbone: Backbone) -> int:
 def multiplications_per_sample(backbone: Backbone) -> float:
     """Return the multiplications of a forward pass for one sample; 0 for unknown networks.
 
-    A kernel is applied once for every position of its layer, and the stride of a layer says how
-    many samples have one position.
+    A kernel is applied at every position of its layer, and the stride of the layer is the number of
+    samples for each position.
     """
     count = 0.0
     for name, weight in [*backbone.named_parameters(), *backbone.named_buffers()]:

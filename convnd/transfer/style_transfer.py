@@ -1,7 +1,6 @@
-"""Style transfer over any number of spatial axes: values in, optimisation steps out.
+"""Style transfer over any number of spatial axes, as a generator of optimisation steps.
 
-Pictures, signals, arrays and videos differ in how they are read and written. The optimisation
-between reading and writing is here, once.
+The kinds of data differ in how they are read and written. They share this optimisation.
 """
 
 from __future__ import annotations
@@ -24,18 +23,19 @@ __all__ = ["StyleTransfer"]
 
 
 class StyleTransfer(TransferObjective):
-    """Networks made ready once, for any number of transfers with the same options.
+    """Transfers by optimisation, any number of them with the same options and networks.
 
-    Several networks work in turn: each continues the result of the one before, and compares it
-    with targets of its own. What is inherited from `TransferObjective` is the last one's.
+    Several networks work in turn: each continues the result of the one before, and computes its own
+    targets. The attributes of `TransferObjective` are those of the last network.
 
     Args:
-        options: see `TransferOptions`.
+        options: options of the transfers.
         spatial_dims: number of spatial axes.
         in_channels: channels of the values.
-        fixed_axes: leading axes that keep their length at every scale, as the frames of a video.
-            A style with one sample along them says nothing of what happens there.
-        planes: of data of three and more axes, see `convnd.backbones.MultiPlanar`.
+        fixed_axes: number of leading axes that keep their length at every scale, such as the frames
+            of a video. A style with one sample along them is not compared along them.
+        planes: planes that a network for pictures sees of data of more axes, see
+            `convnd.backbones.MultiPlanar`.
 
     Raises:
         UsageError: an option names something that does not exist, see `convnd.backbones.load`.
@@ -79,10 +79,10 @@ class StyleTransfer(TransferObjective):
         group: ProcessGroup | None = None,
         on_message: Callable[[str], None] | None = None,
     ) -> Iterator[Progress]:
-        """Optimise from coarse to fine, yielding every evaluated step.
+        """Optimise from coarse to fine, and yield every evaluated step.
 
         Args:
-            problem: content, styles, and what else the result depends on.
+            problem: inputs of the transfer.
             resume: `Progress.state` of an earlier run with the same problem.
             group: the processes that share the work, each with the same problem; None is this one
                 alone.
@@ -90,10 +90,10 @@ class StyleTransfer(TransferObjective):
                 out, and when steps are rejected.
 
         Raises:
-            UsageError: another number of weights than styles.
+            UsageError: there are more or fewer weights than styles.
             ShapeError: the tensors do not fit the backbone.
-            ResourceError: there is not enough memory; found out before any work is done.
-            NumericalError: see `convnd.optimize.minimize`.
+            ResourceError: there is not enough memory; this is checked before any work.
+            NumericalError: loss or gradient is not finite, see `convnd.optimize.minimize`.
         """
         self.options.check_style_weights(len(problem.styles))
         for values in (problem.content, problem.init, *problem.styles):
@@ -114,7 +114,7 @@ class StyleTransfer(TransferObjective):
     def optimize(
         self, objective: Objective, start: Tensor, *, evaluate: Evaluator, **more: Any
     ) -> Iterator[Step]:
-        """The steps of one phase, see `convnd.optimize.minimize`."""
+        """Yield the steps of one phase, see `convnd.optimize.minimize`."""
         return minimize(
             objective,
             start,
@@ -125,5 +125,5 @@ class StyleTransfer(TransferObjective):
         )
 
     def style_at(self, style: Tensor, size: Sequence[int]) -> Tensor:
-        """A style ``(B, C, *S_i)`` at the size at which it is compared with a result of a size."""
+        """Resize a style ``(B, C, *S_i)`` to the size at which it is compared with a result."""
         return self.resizer.style_at(style, size)

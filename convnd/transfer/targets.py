@@ -1,4 +1,4 @@
-"""The targets of a style transfer, computed whole, in tiles, or by several processes."""
+"""The targets of a style transfer, computed in one piece, in tiles, or by several processes."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ __all__ = ["Targets"]
 class Targets:
     """Computes the features of contents and the statistics of styles.
 
-    Layers that share no computation are computed one after the other, so that the tiles of each
-    need no halo of another's.
+    Layers that share no computation are computed one after the other, so that each has tiles with
+    the halo that it needs itself.
 
     Args:
         backbone: the network.
-        precision: the number format that it was cast to.
-        device: the device that it is on.
+        precision: number format of its features.
+        device: device of the network.
     """
 
     def __init__(self, backbone: Backbone, precision: Precision, device: torch.device) -> None:
@@ -54,11 +54,11 @@ class Targets:
 
         Args:
             content: ``(1, C, *S)``.
-            layers: the layers.
+            layers: names of the layers.
             tiler: chooses the tiles of the content.
             keep: whether features are kept in memory.
-            shards: how a field of the content's size lies on several processes; each then computes
-                the features that its tiles read. None is this process alone.
+            shards: distribution of a field of the content's size over processes, each of which
+                computes the features that its tiles read. None is this process alone.
         """
         size = content.shape[2:]
 

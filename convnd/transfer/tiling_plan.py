@@ -1,4 +1,4 @@
-"""How one size of a style transfer is computed within the memory that is free."""
+"""Plans that keep a style transfer at one size within the memory that it may use."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ OnMessage = Callable[[str], None]
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """How one size is computed, and how many bytes that takes.
+    """The tiles of one size, and the memory and the work that they take.
 
     Attributes:
-        tiles: the tiles in words.
-        work: computation relative to that of one piece: halos, and what the second pass computes
-            again.
-        components: bytes of each part that is in memory at the peak.
+        tiles: description of the tiles.
+        work: computation relative to that of one piece. Halos add to it, and tiles that the second
+            pass computes again.
+        components: bytes of each part that is in memory at the peak, by name.
     """
 
     tiles: str
@@ -56,7 +56,7 @@ class MemoryEstimate:
 
 @dataclass(frozen=True)
 class _Cut:
-    """Where the network is split in two, see `convnd.optimize.evaluation.split`.
+    """A split of the network in two, see `convnd.optimize.evaluation.split`.
 
     Attributes:
         layers: the layers of the front part, the one at the cut last.
@@ -71,15 +71,16 @@ class _Cut:
 
 @dataclass(frozen=True)
 class TilingPlan:
-    """How a transfer at one size stays within the free memory.
+    """A plan that keeps a transfer at one size within the free memory.
 
     Attributes:
-        model: bytes of its parts.
+        model: bytes of the parts of the transfer.
         size: extent along each axis.
-        tiler: chooses the tiles of evaluations; None if they are to be in one piece.
-        keep_content: whether the content's features are kept, or recomputed for every tile.
+        tiler: chooses the tiles of evaluations; None forbids tiles.
+        keep_content: whether the content's features are kept; otherwise they are recomputed for
+            every tile.
         use_disk: whether the steps' values and Adam's moments are stored on the disk.
-        cut: where the network is split; None if it is not.
+        cut: split of the network; None does not split it.
     """
 
     model: MemoryModel
@@ -158,17 +159,17 @@ class TilingPlan:
 def choose_tiling(
     model: MemoryModel, size: Sequence[int], free: int, on_message: OnMessage | None = None
 ) -> TilingPlan:
-    """Decide how a transfer at one size stays within the free memory.
+    """Choose the plan that keeps a transfer at one size within the free memory.
 
-    The optimizer's state moves to the disk if it would take more than half of the memory; the
-    content's features are recomputed for every tile if they would take more than half of the rest;
-    and if one piece is too large, the network is split where that saves memory, and cut into tiles.
+    The optimizer's state is stored on the disk if it would take more than half of the memory. The
+    content's features are recomputed for every tile if they would take more than half of the rest.
+    If one piece is too large, the network is split where this saves memory, and evaluated in tiles.
 
     Args:
-        model: bytes of the transfer's parts.
+        model: bytes of the parts of the transfer.
         size: extent along each axis.
         free: bytes that may be used.
-        on_message: is called with a line when memory runs out all the same.
+        on_message: is called with a line if memory runs out nevertheless.
 
     Raises:
         UsageError: several processes have to share tiles, and the options forbid tiles.
@@ -226,10 +227,14 @@ def _choose_cut(model: MemoryModel, size: Sequence[int], left: int) -> _Cut | No
 
 @dataclass(frozen=True)
 class _TileMemory:
-    """What fits beside everything that stays in memory during an evaluation.
+    """The memory for tiles, beside everything that stays in memory during an evaluation.
 
     Attributes:
+        model: bytes of the parts of the transfer.
+        size: extent along each axis.
         left: bytes that are left for crops and for the features at the cut.
+        keep_content: as for `TilingPlan`.
+        cut: as for `TilingPlan`.
     """
 
     model: MemoryModel
@@ -239,7 +244,7 @@ class _TileMemory:
     cut: _Cut | None
 
     def tiler(self, on_message: OnMessage | None) -> Tiler:
-        """Return the tiler that asks these functions."""
+        """Return the tiler that uses the functions of this class."""
 
         def on_shrink(tiling: Tiling) -> None:
             if on_message is not None:
@@ -267,8 +272,8 @@ class _TileMemory:
     def for_crops(self) -> int:
         """Bytes that are left for crops.
 
-        Before the deep part there is no gradient at the cut yet, and behind it no features: half
-        of the cut's bytes are always in use.
+        Before the deep part is evaluated there is no gradient at the cut, and afterwards there are
+        no features, so that half of the bytes of the cut are in use.
         """
         return self.left - (0 if self.cut is None else self.cut.cut_bytes // 2)
 
@@ -310,5 +315,5 @@ def _deep_tiles(
 
 
 def size_text(size: Sequence[int]) -> str:
-    """Return extents as people write them, the last axis first."""
+    """Write extents with the last axis first, as in "640x480" for 480 rows and 640 columns."""
     return "x".join(str(extent) for extent in reversed(size))

@@ -26,7 +26,7 @@ from convnd.transfer.progress import Progress
 __all__ = ["Contents", "TrainingPlan", "train_network"]
 
 Contents = Callable[[torch.Generator], TransferProblem]
-"""Draws a content at random, with the styles that its result is compared with."""
+"""Draws a content at random, and returns it with its styles."""
 
 _WARM_UP = 20
 """Steps over which the learning rate rises from 0."""
@@ -35,10 +35,10 @@ _LAST_RATE = 0.05
 """Learning rate at the last step, relative to the highest."""
 
 _AVERAGED = 0.98
-"""Share of the average of the weights that stays at each step."""
+"""Share of the average of the weights that is kept at each step."""
 
 _WINDOW = 100
-"""Steps whose mean loss is compared with that of as many before, for the tolerance."""
+"""Steps whose mean loss is compared with that of as many earlier steps, for the tolerance."""
 
 _MOST_TERMS = 8
 """Sets of styles whose statistics are kept."""
@@ -46,17 +46,17 @@ _MOST_TERMS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """How long and on what crops a network is trained.
+    """Steps, crops and learning rate of a training.
 
     Args:
-        steps: updates of the weights.
-        crop: samples of a crop along each axis at most; axes that are shorter stay whole.
-        batch: crops for each update.
+        steps: number of updates of the weights.
+        crop: samples of a crop along each axis; axes that are shorter stay whole.
+        batch: number of crops for each update.
         learning_rate: highest learning rate of Adam; it rises over the first steps and falls along
             a cosine to the last.
         tolerance: relative decrease of the mean loss over 100 steps below which the training ends;
             0 takes all steps.
-        seed: of weights and crops.
+        seed: seed of the crops.
     """
 
     steps: int
@@ -67,7 +67,7 @@ class TrainingPlan:
     seed: int = 0
 
     def rate_at(self, step: int) -> float:
-        """The learning rate of a step, counted from 1.
+        """Return the learning rate of a step, counted from 1.
 
         >>> plan = TrainingPlan(steps=1000, crop=128, learning_rate=1.0)
         >>> plan.rate_at(1), plan.rate_at(20) > 0.9, round(plan.rate_at(1000), 6)
@@ -90,16 +90,16 @@ def train_network(
 
     .. math:: \min_\theta \; \mathbb{E}_x \, L\big(f_\theta(x);\, x\big)
 
-    where :math:`L` is the objective that optimisation minimises for each content (Johnson et al.,
-    2016). Each step draws crops by the seed and its own number, so that a run that was resumed
-    draws the same ones. After each step the network holds the average of its weights over the last
-    steps (Polyak and Juditsky, 1992).
+    where :math:`L` is the objective that an optimisation minimises for one content (Johnson et al.,
+    2016). The crops of a step depend on the seed and on the number of the step, so that a resumed
+    run draws the same ones. After each step the network holds the average of its weights over the
+    last steps (Polyak and Juditsky, 1992).
 
     Args:
-        network: its weights are the starting point, and change.
+        network: the network, whose weights are the starting point and change.
         contents: draws a content.
         objective: makes the objective of a crop.
-        plan: see `TrainingPlan`.
+        plan: steps, crops and learning rate.
         resume: `Progress.state` of an earlier run with the same arguments.
 
     Yields:
@@ -218,7 +218,7 @@ class _CropLoss:
     Args:
         network: the network.
         objective: makes the objective of a crop.
-        crop: samples of a crop along each axis at most.
+        crop: samples of a crop along each axis; axes that are shorter stay whole.
     """
 
     network: TransformNet
@@ -230,6 +230,11 @@ class _CropLoss:
         self, problem: TransferProblem, generator: torch.Generator, weight: float
     ) -> tuple[Tensor, Mapping[str, float]]:
         """Add the gradient of one crop's loss to that of the weights.
+
+        Args:
+            problem: content and styles.
+            generator: source of the position of the crop.
+            weight: weight of the crop's loss.
 
         Returns:
             The output of the network, and the weighted terms of the loss by name.
@@ -271,7 +276,7 @@ class _CropLoss:
         return slices
 
     def _style_terms(self, problem: TransferProblem) -> list[Term]:
-        """The terms of the styles, computed once for all contents of one size with equal styles."""
+        """Return the terms of the styles, which contents of one size with equal styles share."""
         for size, styles, terms in self._terms:
             if size == problem.size and _are_equal(styles, problem.compared_styles):
                 return terms

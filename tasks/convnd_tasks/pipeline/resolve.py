@@ -141,15 +141,15 @@ def resolve(
     >>> spec.modality, spec.outputs[0].name
     ('pictures', 'photo_stylized.png')
     """
-    names = [*files, *styles]
-    if texture and not names:
-        names = [_demo_texture(modality, dim)]
+    names = [*files, *styles] or ([_demo_texture(modality, dim)] if texture else [])
     demo = not names
     _check_names(names if init is None else [*names, init], output)
     dim, kind = infer_kind(names, dim, init, modality, texture=texture)
     batch = not demo and not texture and _is_batch(names[0], kind, recursive=recursive)
-    typed_styles = tuple(names[0 if texture else 1 :])
-    style_names = typed_styles or (_default_style(kind, dim, demo=demo),)
+    style_names, message = tuple(names[0 if texture else 1 :]), ""
+    if not style_names:
+        style_names = (_default_style(kind, dim, demo=demo),)
+        message = "" if demo else f"no style given, using the built-in one: {style_names[0]}"
     _check_networks(style_names, texture=texture)
     spec = JobSpec(
         modality=kind,
@@ -158,9 +158,7 @@ def resolve(
         init=init,
         size=_DEMO_SIZE.get(dim, 24) if demo and kind not in ("videos", "volumes") else None,
         demo=demo,
-        message=""
-        if typed_styles or demo
-        else f"no style given, using the built-in one: {style_names[0]}",
+        message=message,
     )
     if batch:
         return _with_folder(spec, names[0], output, recursive=recursive)
