@@ -1,7 +1,7 @@
 """Networks that stylise in one pass, without an optimisation.
 
-`ArbitraryStyleNet` takes any style; it is for pictures, and shipped. `transform_net` and
-`network_file` are of networks that users train for one style, in any rank.
+`ArbitraryStyleNet` is a shipped network that gives pictures any style. `transform_net` holds the
+network that users train for one style, over any number of axes, and `network_file` its files.
 """
 
 from __future__ import annotations

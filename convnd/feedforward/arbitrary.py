@@ -30,29 +30,30 @@ LEVELS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 """The layers of the encoder that the decoder reads, from shallow to deep."""
 
 IMAGE = "image"
-"""The layer that the decoder ends with."""
+"""Name of the decoder's output."""
 
 _RIDGES = {INPUT: 1e-3, **dict.fromkeys(LEVELS, 1e-2)}
-"""See `monge_map`."""
+"""Ridge of `monge_map` for the values and for each level."""
 
 _NOISE = 0.5
-"""Of the choice of patches, see `StylePatches.nearest`."""
+"""Noise in the choice of patches, in standard deviations of the style's features, see
+`StylePatches.nearest`."""
 
 _MOST_PATCHES = 4096
-"""Positions of the styles that the content's positions are compared with."""
+"""Largest number of positions of the styles that the content's positions are compared with."""
 
 _BYTES_PER_PIXEL = 1024
-"""Peak memory of one pass: 833 measured, the encoder's first block or the decoder's last, and what
-the allocator keeps."""
+"""Peak memory of one pass. 833 bytes were measured, in the encoder's first block and the decoder's
+last; the rest is for memory that the allocator keeps."""
 
 
 @dataclass(frozen=True)
 class StyleTargets:
-    """What the network reads of styles.
+    """Statistics and patches of styles, which are all that the network reads of them.
 
     Args:
-        sums: of the values and of each level, see `convnd.stats.CovarianceStatistic`.
-        patches: the styles' features in blocks.
+        sums: sums of the values and of each level by name, see `convnd.stats.CovarianceStatistic`.
+        patches: features of the styles in blocks.
     """
 
     sums: Mapping[str, Sums]
@@ -60,22 +61,23 @@ class StyleTargets:
 
 
 class ArbitraryStyleNet(Backbone):
-    r"""Any style at once, in one pass, for pictures.
+    r"""A network that gives a picture any style in one pass.
 
-    1. The encoder, the shipped network "compact", gives features of four layers, of which
-       principal components are kept.
-    2. `monge_map` gives them the style's mean and covariance, in closed form.
-    3. For each position of the deepest layer `StylePatches` finds the position of the style that
-       resembles it most, and reads the style's features there in all layers (as Kolkin et al.,
-       "Neural neighbor style transfer", 2022, with another distance).
-    4. A decoder turns both into a change of the content, whose colours `monge_map` has given the
-       style's mean and covariance. It alone was trained for this.
+    1. The encoder, the shipped network "compact", computes features of four layers, which are
+       reduced to principal components.
+    2. `monge_map` gives the features the style's mean and covariance, in closed form.
+    3. For each position of the deepest layer, `StylePatches` finds the most similar position of
+       the style, and reads the style's features there in all layers (as Kolkin et al., "Neural
+       neighbor style transfer", 2022, with another distance).
+    4. A decoder computes a change of the content from both kinds of features. The change is added
+       to the content, whose colours have the style's mean and covariance by `monge_map`. Only the
+       decoder was trained for this.
 
-    A style enters by sums over positions and by its patches, so that the content can be cut into
-    tiles: a first pass adds up the content's sums, a second decodes each tile.
+    The network reads sums over positions and patches of a style, so that the content can be cut
+    into tiles: a first pass adds up the content's sums, and a second decodes each tile.
 
     Args:
-        state: the weights, see ``convnd/backbones/data/PROVENANCE.md``.
+        state: weights by name, see ``convnd/backbones/data/PROVENANCE.md``.
 
     Attributes:
         layers: the levels of the encoder, and "image".
@@ -105,12 +107,15 @@ class ArbitraryStyleNet(Backbone):
         *,
         raw: Collection[str] = (),  # noqa: ARG002
     ) -> dict[str, Tensor]:
-        """Principal components of the encoder's features.
+        """Compute the principal components of the encoder's features.
 
         Args:
             x: ``(1, 3, H, W)``, values of about ``[0, 1]``.
             layers: levels of the encoder; `convnd.losses.INPUT` is ``x`` itself.
-            raw: no layer has a `projection`.
+            raw: not used, since no layer has a `projection`.
+
+        Returns:
+            ``(1, C_l, H_l, W_l)`` by layer.
         """
         levels = [name for name in layers if name != INPUT]
         features = self.encoder(channels_last(x), levels, raw=levels)
@@ -129,8 +134,8 @@ class ArbitraryStyleNet(Backbone):
 
         Args:
             styles: ``(1, 3, H_i, W_i)`` each.
-            weights: one for each; the sums are averaged with them, and each style gets its share
-                of the patches.
+            weights: one weight for each style, for the mean of the sums and for the share of the
+                patches.
             tiler: cuts the styles into tiles.
         """
         sums: list[Mapping[str, Sums]] = []
@@ -149,7 +154,7 @@ class ArbitraryStyleNet(Backbone):
     def _read_style(
         self, style: Tensor, most: float, tiling: Tiling
     ) -> tuple[Mapping[str, Sums], list[StylePatches]]:
-        """The sums of one style, and at most about ``most`` of its patches."""
+        """Return the sums of one style, and at most about ``most`` of its patches."""
         positions = math.prod(style.shape[2:]) / _STRIDES[LEVELS[-1]] ** 2
         step = max(1, math.ceil(positions / most))
         totals: list[Sums] = []
@@ -168,9 +173,9 @@ class ArbitraryStyleNet(Backbone):
 
         Args:
             content: ``(1, 3, H, W)``, values of about ``[0, 1]``.
-            targets: of the styles.
+            targets: statistics and patches of the styles.
             tiler: cuts the content into tiles.
-            seed: of the noise that varies the choice of patches.
+            seed: seed of the noise in the choice of patches.
 
         Returns:
             ``(1, 3, H, W)``; values may lie a little outside of ``[0, 1]``.
@@ -198,12 +203,15 @@ class ArbitraryStyleNet(Backbone):
         return write_tiles(decode, content, tiling, IMAGE, torch.empty_like(content))
 
     def stylize_whole(self, content: Tensor, targets: StyleTargets, noise: Tensor) -> Tensor:
-        """`stylize` in one piece, differentiable with respect to the decoder's weights.
+        """Stylise in one piece, differentiably with respect to the decoder's weights.
 
         Args:
             content: ``(1, 3, H, W)``.
-            targets: of the styles.
-            noise: of `draw_noise`.
+            targets: statistics and patches of the styles.
+            noise: result of `draw_noise`.
+
+        Returns:
+            ``(1, 3, H, W)``.
         """
         with torch.no_grad():
             features = self(content, _READ)
@@ -212,11 +220,12 @@ class ArbitraryStyleNet(Backbone):
         return self._decode(features, maps, targets.patches, noise)
 
     def draw_noise(self, size: Sequence[int], generator: torch.Generator) -> Tensor:
-        """Noise that varies the choice of patches, so that flat areas show no lattice.
+        """Draw noise that varies the choice of patches, so that flat areas show no lattice.
 
         Args:
             size: pixels of the content along each axis.
-            generator: on the CPU, so that a seed means the same on every device.
+            generator: source of the noise, on the CPU, so that a seed gives the same noise on every
+                device.
 
         Returns:
             ``(1, C, *S)``, one value for each channel and position of the deepest level.
@@ -232,7 +241,7 @@ class ArbitraryStyleNet(Backbone):
         patches: StylePatches,
         noise: Tensor,
     ) -> Tensor:
-        """The picture, from what `forward` gives of a content."""
+        """Compute the picture from the features of a content."""
         matched = {name: maps[name](features[name]) for name in LEVELS}
         nearest = patches.nearest(matched[LEVELS[-1]], noise)
         hidden: list[Tensor] = []
@@ -260,7 +269,7 @@ _DECODER: Mapping[str, Sequence[str]] = {
 
 
 def _convolutions(state: Mapping[str, Tensor], group: str) -> nn.ModuleDict:
-    """The convolutions whose weights are stored as ``group.NAME.weight``."""
+    """Make the convolutions whose weights are stored as ``group.NAME.weight``."""
     modules = nn.ModuleDict()
     for key, weight in state.items():
         start, _, rest = key.partition(".")
@@ -282,7 +291,7 @@ def _convolve(convolution: nn.Module, x: Tensor, *, relu: bool = False) -> Tenso
 
 
 def _maps(content: Mapping[str, Sums], style: Mapping[str, Sums]) -> dict[str, AffineMap]:
-    """The map of the values and of each level."""
+    """Compute the map of the values and of each level."""
     return {
         name: monge_map(
             _COVARIANCE.summary(content[name])[0],
@@ -294,12 +303,12 @@ def _maps(content: Mapping[str, Sums], style: Mapping[str, Sums]) -> dict[str, A
 
 
 def _double(x: Tensor) -> Tensor:
-    """Twice the positions along both axes, by linear interpolation."""
+    """Double the positions along both axes, by linear interpolation."""
     return F.interpolate(x, scale_factor=2, mode="bilinear")
 
 
 def _extend(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Repeat the last row and column until the size is reached, which poolings round down."""
+    """Repeat the last row and column up to a size, since poolings round sizes down."""
     for axis, extent in enumerate(size, 2):
         last = x.narrow(axis, x.shape[axis] - 1, 1)
         x = torch.cat([x, *[last] * (extent - x.shape[axis])], axis)
@@ -307,7 +316,7 @@ def _extend(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _receptive_fields(encoder: Backbone) -> dict[str, ReceptiveField]:
-    """Receptive field and stride of each level and of the image."""
+    """Compute receptive field and stride of each level and of the output."""
     fields = {name: encoder.receptive_fields[name] for name in LEVELS}
     conv = Layer.build("conv", 2, kernel=3, padding=1, channels=1)
     field = fields[LEVELS[-1]]
@@ -321,7 +330,7 @@ def _receptive_fields(encoder: Backbone) -> dict[str, ReceptiveField]:
 
 
 def _doubled(field: ReceptiveField) -> ReceptiveField:
-    """The field after `_double`, whose positions 2k and 2k + 1 lie between k - 1 and k + 1."""
+    """Return the field after `_double`: positions 2k and 2k + 1 lie between k - 1 and k + 1."""
     stride = [int(step) for step in field.stride]
     return ReceptiveField(
         tuple(size + 3 * step // 2 for size, step in zip(field.size, stride, strict=True)),

@@ -1,7 +1,7 @@
-r"""Closed forms that give features of the content the statistics, and then the places, of a style.
+r"""Closed forms that match features of a content to those of a style.
 
-`monge_map` matches mean and covariance; `StylePatches` looks up features at the style's own
-positions.
+`monge_map` matches mean and covariance. `StylePatches` replaces features by the nearest ones of the
+style.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ __all__ = ["AffineMap", "StylePatches", "monge_map"]
 
 @dataclass(frozen=True)
 class AffineMap:
-    """A linear map of channels with an offset.
+    r"""The map :math:`y \mapsto M y + b` of the channels of each position.
 
     Args:
-        matrix: ``(C, C)``.
-        offset: ``(C,)``.
+        matrix: :math:`M`, ``(C, C)``.
+        offset: :math:`b`, ``(C,)``.
     """
 
     matrix: Tensor
     offset: Tensor
 
     def __call__(self, features: Tensor) -> Tensor:
-        """``(1, C, *S)`` to the same shape."""
+        """Map features ``(1, C, *S)`` to features of the same shape."""
         # Channels are innermost, as convolutions read them.
         values = features.movedim(1, -1)
         mapped = F.linear(values, self.matrix.to(features), self.offset.to(features))
@@ -37,7 +37,9 @@ class AffineMap:
 
 
 def monge_map(content: Tensor, style: Tensor, *, ridge: float) -> AffineMap:
-    r"""The map of least mean square change that gives the content the style's mean and covariance.
+    r"""Compute the map that gives a content the mean and covariance of a style.
+
+    Among all such maps it is the one of least mean square change.
 
     For Gaussians it is the optimal transport map (Olkin and Pukelsheim, 1982; for features of
     networks Lu et al., "A closed-form solution to universal style transfer", 2019):
@@ -46,11 +48,15 @@ def monge_map(content: Tensor, style: Tensor, *, ridge: float) -> AffineMap:
         y \mapsto T (y - \mu_C) + \mu_S
 
     Args:
-        content: covariance :math:`C`, and in a last column the mean, ``(c, c + 1)``; see
-            `convnd.stats.CovarianceStatistic`.
-        style: the same of the style.
-        ridge: is added to :math:`C`, times its mean variance. A direction in which the content is
-            constant is amplified by at most the root of 1 / ridge.
+        content: covariance :math:`C` of the content, and in a last column its mean,
+            ``(c, c + 1)``; see `convnd.stats.CovarianceStatistic`.
+        style: covariance and mean of the style, in the same form.
+        ridge: number that is added to the diagonal of :math:`C`, relative to its mean variance. A
+            direction in which the content is constant is amplified by at most the square root of
+            1 / ridge.
+
+    Returns:
+        The map of features.
 
     >>> covariance = torch.tensor([[1.0, 0.0, 5.0], [0.0, 4.0, 5.0]])
     >>> wider = torch.tensor([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]])
@@ -62,7 +68,7 @@ def monge_map(content: Tensor, style: Tensor, *, ridge: float) -> AffineMap:
     """
     covariance, content_mean = content.double()[:, :-1], content.double()[:, -1]
     target, style_mean = style.double()[:, :-1], style.double()[:, -1]
-    # A covariance is the difference of two sums, which float32 rounds at the size of the mean.
+    # A covariance is a difference of sums, whose rounding grows with the square of the mean.
     rounding = torch.finfo(torch.float32).eps * content_mean.square().mean()
     floor = ridge * covariance.diagonal().mean().clamp_min(0) + rounding
     floor = floor.clamp_min(torch.finfo(torch.float32).tiny)
@@ -76,7 +82,7 @@ def monge_map(content: Tensor, style: Tensor, *, ridge: float) -> AffineMap:
 def _powers(
     matrix: Tensor, *exponents: float, least: Tensor | float = torch.finfo(torch.float32).tiny
 ) -> list[Tensor]:
-    """Powers of a symmetric matrix, whose eigenvalues count as ``least`` at least."""
+    """Compute powers of a symmetric matrix; eigenvalues below ``least`` are replaced by it."""
     values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
     values = values.clamp_min(least)
     return [(vectors * values.pow(exponent)) @ vectors.mT for exponent in exponents]
@@ -87,10 +93,10 @@ class StylePatches:
     """Features of a style in blocks, one for each position of its coarsest layer.
 
     Args:
-        coarsest: the layer whose positions are compared.
-        blocks: of each layer ``(K, *B_l, C_l)``: what it holds in the area of each of K positions.
-            In finer layers without the mean over the area, so that blocks of different colour do
-            not show their edges.
+        coarsest: name of the layer whose positions are compared.
+        blocks: features ``(K, *B_l, C_l)`` of each layer in the areas of K positions. In finer
+            layers the mean over the area is subtracted, so that the edges between blocks of
+            different colours do not show.
 
     >>> patches = StylePatches("deep", {"deep": torch.tensor([0.0, 9.0]).view(2, 1, 1)})
     >>> patches.nearest(torch.tensor([[[7.0, 1.0, 8.0]]]))["deep"]
@@ -107,9 +113,9 @@ class StylePatches:
         """Cut features of a style into blocks.
 
         Args:
-            features: of each layer ``(1, C_l, *S_l)``.
-            coarsest: the layer whose positions are compared.
-            extents: of a block of each layer, in positions along each axis; 1 in the coarsest.
+            features: features ``(1, C_l, *S_l)`` of each layer.
+            coarsest: name of the layer whose positions are compared.
+            extents: positions of a block along each axis, for each layer; 1 in the coarsest.
         """
         positions = features[coarsest].shape[2:]
         blocks = {}
@@ -121,28 +127,32 @@ class StylePatches:
         return cls(coarsest, blocks)
 
     def every(self, step: int) -> StylePatches:
-        """The patches of every n-th position; copies, so that the others are freed."""
+        """Copy the patches of every n-th position; the memory of the others can then be freed.
+
+        Args:
+            step: distance in positions.
+        """
         picked = {name: blocks[::step].clone() for name, blocks in self.blocks.items()}
         return StylePatches(self.coarsest, picked)
 
     @classmethod
     def join(cls, parts: Sequence[StylePatches]) -> StylePatches:
-        """The patches of several parts."""
+        """Join the patches of several parts of styles."""
         return cls(
             parts[0].coarsest,
             {name: torch.cat([part.blocks[name] for part in parts]) for name in parts[0].blocks},
         )
 
     def nearest(self, features: Tensor, noise: Tensor | None = None) -> dict[str, Tensor]:
-        """The blocks of the style's positions that resemble those of a content most.
+        """Replace each position of a content by the block of the style's most similar position.
 
         Args:
-            features: of the coarsest layer, ``(1, C, *S)``.
-            noise: of the same shape, in standard deviations of the style; is added to
-                ``features``, so that a flat area does not become one block many times.
+            features: features ``(1, C, *S)`` of the content in the coarsest layer.
+            noise: noise ``(1, C, *S)`` in standard deviations of the style, which is added to
+                ``features``, so that a flat area does not repeat one block; None adds none.
 
         Returns:
-            For each layer ``(1, C_l, *S_l)``, with ``S_l`` the multiple of ``S`` that blocks make.
+            ``(1, C_l, *S_l)`` for each layer; ``S_l`` is ``S`` times the extent of a block.
         """
         keys = self.blocks[self.coarsest].flatten(1)
         queries = features.movedim(1, -1).reshape(-1, features.shape[1])
@@ -160,7 +170,7 @@ class StylePatches:
 
 
 _MOST_DISTANCES = 1 << 24
-"""Distances that are in memory at once."""
+"""Largest number of distances that are in memory at once."""
 
 
 def _blocks(values: Tensor, positions: Sequence[int], extent: int) -> Tensor:
@@ -173,7 +183,7 @@ def _blocks(values: Tensor, positions: Sequence[int], extent: int) -> Tensor:
 
 
 def _assemble(blocks: Tensor, positions: Sequence[int]) -> Tensor:
-    """The reverse of `_blocks`."""
+    """Put blocks together to ``(1, C, *S)``: the reverse of `_blocks`."""
     dims = len(positions)
     extents = blocks.shape[1:-1]
     split = blocks.view(*positions, *blocks.shape[1:])

@@ -56,13 +56,13 @@ def write_network(path: str | os.PathLike[str], trained: StyleNetwork, *, overwr
     """Write a network, whole or not at all.
 
     Args:
-        path: the file.
-        trained: the network.
+        path: path of the file.
+        trained: the network with its styles and its record.
         overwrite: whether an existing file may be replaced.
 
     Raises:
         OutputExistsError: the file exists and may not be replaced.
-        OutputFileError: it cannot be written there.
+        OutputFileError: the file cannot be written there.
     """
     tensors = {
         f"network.{name}": tensor.detach().cpu().contiguous()
@@ -98,7 +98,7 @@ def read_network(path: str | os.PathLike[str]) -> StyleNetwork:
     """Read a network that `write_network` wrote.
 
     Raises:
-        InputFileError: the file is missing, damaged, too large, or no such network.
+        InputFileError: the file is missing, damaged or too large, or holds no such network.
     """
     with _read_errors(path):
         metadata, shape = _read_header(path)
@@ -137,10 +137,10 @@ def read_network(path: str | os.PathLike[str]) -> StyleNetwork:
 
 
 def network_rank(path: str | os.PathLike[str]) -> int:
-    """The number of spatial axes of the network in a file, of which the header alone is read.
+    """Read the number of spatial axes of a network from the header of its file.
 
     Raises:
-        InputFileError: the file is missing, damaged, or no network of `write_network`.
+        InputFileError: the file is missing or damaged, or holds no network of `write_network`.
     """
     with _read_errors(path):
         return _read_header(path)[1].spatial_dims
@@ -166,7 +166,7 @@ def _read_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _read_header(path: str | os.PathLike[str]) -> tuple[Mapping[str, str], NetworkShape]:
-    """The metadata of a file and the shape of its network, before any tensor is read."""
+    """Read the metadata of a file and the shape of its network, without its tensors."""
     check_file(path)
     size = Path(path).stat().st_size
     if size > _LARGEST:
@@ -184,7 +184,7 @@ def _read_header(path: str | os.PathLike[str]) -> tuple[Mapping[str, str], Netwo
 
 
 def _names(file: Any, path: str | os.PathLike[str]) -> list[str]:
-    """The names of the tensors, whose sizes together are at most that of the file."""
+    """Read the names of the tensors, and check that they are no larger than the file."""
     names = list(file.keys())
     most = Path(path).stat().st_size
     if sum(math.prod(file.get_slice(name).get_shape()) for name in names) > most:
@@ -217,7 +217,7 @@ def _styles(
 
 
 def _encode_style(style: Grid) -> Tensor:
-    """The values of a style: 8 bits of a picture, float32 of others."""
+    """Return the stored values of a style: 8 bits for a picture, float32 for other data."""
     values = style.values.detach().cpu().float().contiguous()
     if style.channels == ("R", "G", "B"):
         return (values.clamp(0, 1) * 255).round().to(torch.uint8)
@@ -225,7 +225,7 @@ def _encode_style(style: Grid) -> Tensor:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether an entry of a header is short text, a number, or a list of these."""
+    """Return whether an entry of a header is short text, a number, or a list of these."""
     if isinstance(value, list | tuple):
         return len(value) <= 256 and all(_is_plain(item) for item in value)
     if isinstance(value, str):

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +42,8 @@ class NetworkShape:
         spatial_dims: number of spatial axes.
         channels: channels of the input and of the output.
         width: channels at full resolution; they double with each level.
-        levels: how many times the resolution is halved.
-        blocks: residual blocks at the lowest resolution.
+        levels: number of times that the resolution is halved.
+        blocks: number of residual blocks at the lowest resolution.
 
     Raises:
         UsageError: a number is outside its range.
@@ -64,7 +64,7 @@ class NetworkShape:
 
     @classmethod
     def for_rank(cls, spatial_dims: int, channels: int) -> NetworkShape:
-        """The default shape for a number of axes."""
+        """Return the default shape for a number of spatial axes and of channels."""
         width, levels, blocks = _WIDTHS.get(spatial_dims, (4, 1, 2))
         return cls(
             spatial_dims=spatial_dims, channels=channels, width=width, levels=levels, blocks=blocks
@@ -108,7 +108,7 @@ class NetworkShape:
         return field
 
     def record(self) -> dict[str, int]:
-        """The numbers by name."""
+        """Return the numbers by name."""
         return dataclasses.asdict(self)
 
 
@@ -116,8 +116,8 @@ class FieldStatistics(NamedTuple):
     """Mean and standard deviation of a field over its positions.
 
     Args:
-        mean: ``(B, C)``, in the basis of `TransformNet`.
-        deviation: ``(B, C)``, without the floor.
+        mean: mean ``(B, C)``, in the basis of `TransformNet`.
+        deviation: standard deviation ``(B, C)``, in the same basis.
     """
 
     mean: Tensor
@@ -143,7 +143,7 @@ class TransformNet(nn.Module):
     convolutions replicate the outermost samples.
 
     Args:
-        shape: see `NetworkShape`.
+        shape: the numbers that determine the layers.
 
     >>> net = TransformNet(NetworkShape.for_rank(1, 1))
     >>> tuple(net(torch.zeros(2, 1, 50)).shape)
@@ -161,15 +161,8 @@ class TransformNet(nn.Module):
         rank, end = shape.spatial_dims, shape.end_kernel
 
         def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> ConvNd:
-            return ConvNd(
-                inputs,
-                outputs,
-                kernel,
-                stride,
-                kernel // 2,
-                padding_mode="replicate",
-                spatial_dims=rank,
-            )
+            padding: Any = {"padding": kernel // 2, "padding_mode": "replicate"}
+            return ConvNd(inputs, outputs, kernel, stride, **padding, spatial_dims=rank)
 
         widths = [shape.width * 2**level for level in range(shape.levels + 1)]
         self.first = conv(shape.channels, widths[0], end)
@@ -193,10 +186,10 @@ class TransformNet(nn.Module):
         self.register_buffer("style_deviation", torch.ones(shape.channels))
 
     def initialize(self, seed: int) -> None:
-        """Draw the weights at random; the network then gives its input the style's statistics.
+        """Draw the weights at random; the output then is the input with the style's statistics.
 
         Args:
-            seed: of the weights.
+            seed: seed of the weights.
         """
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -207,17 +200,17 @@ class TransformNet(nn.Module):
                 deviation = math.sqrt(2 / math.prod(weight.shape[1:]))
                 if name.startswith("last"):
                     deviation *= 0.1
-                elif name.startswith("pattern"):  # so that the content, not the place, decides
+                elif name.startswith("pattern"):  # the content should count more than the position
                     deviation *= 0.3
                 elif name.startswith("blocks") and ".2." in name:
                     deviation /= math.sqrt(self.shape.blocks)
                 weight.normal_(0, deviation, generator=generator)
 
     def set_style(self, style: Sequence[Tensor]) -> None:
-        """Take the statistics of values that results get.
+        """Set the mean and the deviation of outputs to those of a style.
 
         Args:
-            style: ``(B, C, *S_i)`` each; all weigh alike.
+            style: ``(B, C, *S_i)`` each; the statistics of all have the same weight.
         """
         statistics = [field_statistics(values, self.basis) for values in style]
         self.style_mean.copy_(torch.cat([one.mean for one in statistics]).mean(0))
@@ -233,8 +226,8 @@ class TransformNet(nn.Module):
 
         Args:
             x: ``(B, C, *S)``, values of about ``[0, 1]``.
-            statistics: of the fields that ``x`` is a part of, see `field_statistics`; None computes
-                those of ``x``.
+            statistics: result of `field_statistics` for the fields that ``x`` is a part of; None
+                computes those of ``x``.
             origin: position of the first sample of ``x`` in that field, a multiple of
                 `NetworkShape.stride` along each axis; empty is 0.
 
@@ -242,7 +235,7 @@ class TransformNet(nn.Module):
             ``(B, C, *S)``.
 
         Raises:
-            ShapeError: another number of axes or channels.
+            ShapeError: ``x`` has another number of axes or channels than the network.
         """
         rank, channels = self.shape.spatial_dims, self.shape.channels
         if x.ndim != rank + 2 or x.shape[1] != channels:
@@ -283,7 +276,9 @@ class TransformNet(nn.Module):
 
 
 def channel_basis(channels: int) -> Tensor:
-    """The orthonormal basis ``(C, C)``: grey and two differences of three channels, else the unit.
+    """Return an orthonormal basis ``(C, C)`` of channels.
+
+    The basis of three channels is grey and two colour differences; others have the unit matrix.
 
     >>> channel_basis(1)
     tensor([[1.]])
@@ -296,11 +291,11 @@ def channel_basis(channels: int) -> Tensor:
 
 
 def field_statistics(x: Tensor, basis: Tensor) -> FieldStatistics:
-    """Mean and deviation over the positions of each field of a batch.
+    """Compute mean and standard deviation over the positions of each field of a batch.
 
     Args:
         x: ``(B, C, *S)``.
-        basis: of the channels, ``(C, C)``.
+        basis: basis ``(C, C)`` of the channels.
     """
     flat = x.flatten(2)
     means = flat.mean(2)
@@ -311,7 +306,7 @@ def field_statistics(x: Tensor, basis: Tensor) -> FieldStatistics:
 
 
 def wave_vectors(spatial_dims: int) -> Tensor:
-    """Wave vectors ``(K, N)`` of plane waves with all directions, in radians per position.
+    """Return wave vectors ``(K, N)`` of plane waves of all directions, in radians per position.
 
     Their wavelengths are spread over 3 to 24 positions of the lowest resolution.
 
@@ -328,12 +323,12 @@ def wave_vectors(spatial_dims: int) -> Tensor:
 
 
 def plane_waves(x: Tensor, waves: Tensor, origin: Sequence[int]) -> Tensor:
-    """Sines and cosines ``(1, 2 K, *S)`` of the positions of a field.
+    """Compute sines and cosines ``(1, 2 K, *S)`` of plane waves at the positions of a field.
 
     Args:
-        x: ``(B, C, *S)``.
-        waves: `wave_vectors`.
-        origin: position of the first sample.
+        x: the field ``(B, C, *S)``.
+        waves: result of `wave_vectors`.
+        origin: position of its first sample along each axis.
     """
     ndim = x.ndim - 2
     phase = x.new_zeros((len(waves), *(1,) * ndim))
