@@ -1,4 +1,4 @@
-"""What several benchmarks use: alternating timings, peak memory, sample pictures and a judge."""
+"""Shared by several benchmarks: alternating timings, peak memory, sample pictures and a judge."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def alternate(
 
 
 def median_ratio(seconds: Sequence[float], baseline: Sequence[float]) -> float:
-    """Median of the ratios turn by turn, which drift of the machine leaves alone."""
+    """Median of the ratios turn by turn, so that a slow drift of the machine does not matter."""
     return statistics.median(a / b for a, b in zip(seconds, baseline, strict=True))
 
 
@@ -53,7 +53,7 @@ def peak_mib() -> float:
     """Largest resident memory of this process so far."""
     status = Path("/proc/self/status")
     if status.exists():
-        # What getrusage tells there includes the process that started this one.
+        # There getrusage includes the process that started this one.
         lines = status.read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -62,12 +62,12 @@ def peak_mib() -> float:
 def draw_ratios(
     rows: Mapping[str, Mapping[str, float]], path: str | Path, *, target: float | None = None
 ) -> None:
-    """A PNG of ratios, a bar each; needs matplotlib.
+    """Draws the ratios as bars into a PNG; needs matplotlib.
 
     Args:
         rows: for every case the ratio of each kind.
-        path: of the file.
-        target: where a dashed line is drawn beside that at 1.
+        path: the PNG.
+        target: ratio to reach; a second dashed line, beside the one at 1.
     """
     kinds = list(dict.fromkeys(kind for row in rows.values() for kind in row))
     thick = 0.8 / len(kinds)
@@ -95,7 +95,7 @@ def draw_ratios(
 
 
 def random_weights(net: VGG, seed: int) -> VGG:
-    """The network with weights drawn anew (He et al., 2015), its taps left out."""
+    """The network with random weights (He et al., 2015) and without projections."""
     plan = dataclasses.replace(net.plan, projections={})
     generator = torch.Generator().manual_seed(seed)
     drawn = VGG(
@@ -118,11 +118,12 @@ def picture(name: str, size: int, *, role: str) -> Tensor:
 
 
 class Judge:
-    """Energies of a result in the space of the original VGG-19, whatever it was made with.
+    """Style and content energy of a result in the feature space of the original VGG-19.
 
-    Both are relative: squared distance divided by the target's own energy; style is the mean
-    over relu1_1 … relu5_1 of Gram matrices per position, content is relu4_2. Results are clamped
-    to ``[0, 1]`` first, since that is what gets saved.
+    The judge does not depend on the network that made the result. Both energies are relative: the
+    squared distance to the target over the target's own energy. Style compares Gram matrices per
+    position, as a mean over relu1_1 … relu5_1; content compares relu4_2. Results are clamped to
+    ``[0, 1]`` first, as they are when saved.
     """
 
     def __init__(self, content: Tensor, style: Tensor) -> None:

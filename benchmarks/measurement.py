@@ -1,8 +1,8 @@
-"""The form in which every benchmark keeps its figures: one JSON file a measurement.
+"""The file format of benchmark results: one JSON file for each measurement.
 
-A file says what was measured (title, tables), how (command), where (machine, conditions) and when
-(date, commit). ``benchmarks/results/`` holds the current ones; ``benchmarks.page`` makes
-``docs/benchmarks.md`` of them.
+A file states what was measured (title, tables), how (command), where (machine, conditions) and when
+(date, commit). ``benchmarks/results/`` holds the current files; ``benchmarks.page`` writes
+``docs/benchmarks.md`` from them.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """Figures of one run, and what is needed to repeat it.
+    """Figures of one run, and everything needed to repeat the run.
 
     Args:
         title: what was measured.
         tables: the figures.
         section: heading under which the page of figures shows them.
-        command: what was typed.
+        command: the command line of the run.
         date: day of the run, as YYYY-MM-DD.
-        commit: of the source tree, with ``+changes`` where it was not clean.
+        commit: commit of the source tree, followed by ``+changes`` if the tree was not clean.
         machine: processor, threads and version of torch.
         conditions: other work on the machine, threads, number of runs.
-        summary: what a reader must know to understand the tables.
-        target: what was aimed at, and whether it is met.
+        summary: everything a reader must know to understand the tables.
+        target: the goal, and whether it is met.
     """
 
     title: str
@@ -77,7 +77,7 @@ class Measurement:
 
 
 def _plain(value: object) -> object:
-    """Numbers of numpy and torch as numbers, everything else as text."""
+    """Converts numbers of NumPy and torch to Python's, and everything else to text."""
     return float(value) if isinstance(value, SupportsFloat) else str(value)
 
 
@@ -125,12 +125,12 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 def write_results(
     path: Path | None, title: str, rows: Sequence[Row] | Sequence[Table], **about: str
 ) -> None:
-    """Writes what a script measured just now; does nothing without a path.
+    """Writes the results of a script as a measurement of today; does nothing without a path.
 
     Args:
-        path: of the JSON file, as ``--json`` gives it.
+        path: the JSON file, from ``--json``.
         title: what was measured.
-        rows: of the one table, or several tables.
+        rows: the rows of one table, or several tables.
         about: further fields of :class:`Measurement`, such as ``summary``.
     """
     if path is None:

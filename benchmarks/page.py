@@ -1,6 +1,6 @@
-"""Makes the page of current figures, ``docs/benchmarks.md``, of ``benchmarks/results/*.json``.
+"""Writes ``docs/benchmarks.md``, the page of current figures, from ``benchmarks/results/*.json``.
 
-Other pages show the tables of some files between the lines ``<!-- results: FILE.json … -->`` and
+Other pages show the tables of single files between the lines ``<!-- results: FILE.json … -->`` and
 ``<!-- end of results -->``.
 
 python -m benchmarks.page            # write the page
@@ -55,7 +55,7 @@ TAIL = """\
 
 
 def cell(value: Any) -> str:
-    """One value as text of a table."""
+    """One value as the text of a table cell."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -108,7 +108,7 @@ def page(measurements: Sequence[Measurement]) -> str:
 
 
 def filled(text: str) -> str:
-    """A page with the tables of the files that it names; files that do not exist are left out."""
+    """Inserts the tables of the files that a page names; skips files that do not exist."""
 
     def tables(match: re.Match[str]) -> str:
         lines = [match[1], ""]
@@ -132,7 +132,7 @@ def pages() -> dict[Path, str]:
 
 
 def main() -> None:
-    """Writes the pages, or compares them."""
+    """Writes the pages, or compares them with the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
     args = parser.parse_args()

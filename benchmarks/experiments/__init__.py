@@ -1,1 +1,1 @@
-"""How a default was chosen, and searches for faults."""
+"""Experiments that chose a default, and searches for faults."""

@@ -80,7 +80,7 @@ def _checkpoint(data: bytes) -> Callable[[Path], Callable[[], object]]:
 
 
 def _record(command: list[str], inputs: Any, **fields: str) -> Callable[[Path], list[str]]:
-    """A table with a record beside it, for ``rerun``."""
+    """A table and its record, for ``rerun``."""
 
     def write(folder: Path) -> list[str]:
         (folder / "a.csv").write_text(
@@ -123,7 +123,7 @@ def _stylize(
 
 
 def _replaced(name: str, new: Callable[[Path], None]) -> Callable[[Path], Callable[[], object]]:
-    """A file that changes again and again while it is read."""
+    """A file that alternates between two contents while it is read."""
 
     def write(folder: Path) -> Callable[[], object]:
         from malformed import WHOLE

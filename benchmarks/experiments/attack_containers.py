@@ -1,4 +1,4 @@
-"""Forged files of formats that pack other things, for `benchmarks.experiments.attacks`.
+"""Forged files of container formats, for `benchmarks.experiments.attacks`.
 
 Animations, HEIC, archives, profiles, enhanced DICOM, MATLAB 7.3 and videos.
 """
@@ -69,7 +69,7 @@ def _whole(name: str) -> bytes:
 
 
 def _box(name: str, kind: bytes, place: int, data: bytes) -> bytes:
-    """A whole video with other bytes in a box, counted from the end of its name."""
+    """A valid video with other bytes in a box; ``place`` counts from the end of the box's name."""
     whole = _whole(name)
     start = whole.index(kind) + 4 + place
     return whole[:start] + data + whole[start + len(data) :]
@@ -80,7 +80,7 @@ def _atom(kind: bytes, data: bytes) -> bytes:
 
 
 def _grown(kind: bytes, extra: bytes) -> bytes:
-    """An MP4 whose ``moov``, at its end, holds a further box within the box ``kind``."""
+    """An MP4 whose ``moov``, at the end of the file, has one more box inside the box ``kind``."""
     whole = _whole("a.mp4")
     data = bytearray(whole)
     place = whole.index(kind) - 4
@@ -153,7 +153,7 @@ def _colored(profile: bytes) -> bytes:
 
 
 def _chain(count: int) -> bytes:
-    """A TIFF of so many directories, one after the other."""
+    """A TIFF with ``count`` directories, one after the other."""
     whole = _saved("TIFF")
     at = len(whole)
     chain = b"".join(_ifd([(256, 4, 1, 1)], at + 18 * (k + 1)) for k in range(count))
@@ -164,7 +164,7 @@ def _chain(count: int) -> bytes:
 
 
 def _same_tiles() -> bytes:
-    """A vast TIFF, all of whose tiles are the same bytes."""
+    """A huge TIFF whose tiles all point to the same bytes."""
     tiles = 60 * 60
     rows = [(256, 4, 1, 15_360), (257, 4, 1, 15_360), (258, 3, 1, 8), (259, 3, 1, 8),
             (262, 3, 1, 1), (277, 3, 1, 1), (322, 4, 1, 256), (323, 4, 1, 256),
@@ -211,7 +211,7 @@ def _overlapping(count: int) -> bytes:
 
 
 def _matlab(build: Callable[[Any, Any], None]) -> Callable[[Path], Path]:
-    """MATLAB 7.3: HDF5 behind 512 bytes of MATLAB's own."""
+    """MATLAB 7.3: HDF5 after a header of 512 bytes."""
 
     def write(folder: Path) -> Path:
         import h5py
@@ -268,7 +268,7 @@ def _deep_item(depth: int) -> Callable[[Any], None]:
 
 
 def _plane(**fields: Any) -> Callable[[Any], None]:
-    """Other values in the plane or the measures of every frame."""
+    """Forged plane or pixel measures in every frame."""
 
     def change(data: Any) -> None:
         for group in (*data.PerFrameFunctionalGroupsSequence, *data.SharedFunctionalGroupsSequence):

@@ -1,4 +1,4 @@
-"""Attacks on jobs: pairs, dry runs, places that change, full disks, reports, DICOM out, weights.
+"""Attacks on jobs: pairs, dry runs, changing paths, full disks, reports, DICOM output, weights.
 
 For `benchmarks.experiments.attacks`.
 """
@@ -107,7 +107,7 @@ def _named(first: str, second: str) -> Callable[[Path], tuple[str, str]]:
 
 
 def _places(folder: Path) -> None:
-    """Files and places of all kinds."""
+    """Paths of all kinds: files, folders, links and a pipe."""
     _picture(folder)
     (folder / "t.csv").write_text(
         "time (s),I\n" + "".join(f"{k / 100},{k % 7}\n" for k in range(90))
@@ -125,7 +125,7 @@ def _places(folder: Path) -> None:
 
 
 def _words(*words: str) -> Callable[[Path], list[str]]:
-    """A command beside all kinds of places."""
+    """A command in a folder with paths of all kinds."""
 
     def attack(folder: Path) -> list[str]:
         _places(folder)
@@ -158,13 +158,13 @@ def _dry(*words: str) -> Callable[[Path], Call]:
 
 
 def _stamp(folder: Path) -> tuple[int, int]:
-    """What changes when the file above the folder does."""
+    """A value that changes when the file in the parent folder does."""
     status = (folder.parent / "secret.txt").stat()
     return status.st_size, status.st_mtime_ns
 
 
 def _kept(folder: Path, *words: str) -> None:
-    """Run a command; the file above the folder stays as it is."""
+    """Run a command, and check that the file in the parent folder does not change."""
     before = _stamp(folder)
     command(*words)
     if before != _stamp(folder):
@@ -174,7 +174,7 @@ def _kept(folder: Path, *words: str) -> None:
 def _during(
     change: Callable[[Path], object], *words: str, delay: float = 0.05
 ) -> Callable[[Path], Call]:
-    """Something that changes again and again while a command runs."""
+    """A command during which another thread keeps changing the files."""
 
     def attack(folder: Path) -> Call:
         _places(folder)
@@ -237,7 +237,7 @@ def _folder_result(folder: Path) -> None:
 
 
 def _limited(kind: int, limit: int, *words: str) -> Callable[[Path], Call]:
-    """A command under a limit of the system; no half result stays."""
+    """A command under a limit of the system, after which no partial result may exist."""
 
     def attack(folder: Path) -> Call:
         _places(folder)
@@ -263,7 +263,7 @@ def _limited(kind: int, limit: int, *words: str) -> Callable[[Path], Call]:
 
 
 def _html(name: str, *options: str) -> Callable[[Path], Call]:
-    """A report of hostile names holds none of their elements."""
+    """A report about files with hostile names must not contain HTML elements from these names."""
 
     def attack(folder: Path) -> Call:
         if name.endswith(".csv"):
@@ -289,7 +289,7 @@ def _html(name: str, *options: str) -> Callable[[Path], Call]:
 
 
 def _json(*words: str) -> Callable[[Path], Call]:
-    """With --json, one object is printed, whatever the names are."""
+    """With --json, a command prints one object, even if file names are hostile."""
 
     def attack(folder: Path) -> Call:
         _places(folder)
@@ -310,7 +310,7 @@ def _json(*words: str) -> Callable[[Path], Call]:
 def _dicom(
     change: Callable[[Any], None], *words: str, output: str = "new"
 ) -> Callable[[Path], Call]:
-    """A series written as a series: nothing appears outside of its folder."""
+    """A DICOM series written as a series; nothing may appear outside of its folder."""
 
     def attack(folder: Path) -> Call:
         import pydicom
@@ -350,7 +350,7 @@ def _set(**fields: Any) -> Callable[[Any], None]:
 
 
 def _resumed(change: Callable[[Path], object], *options: str) -> Callable[[Path], Call]:
-    """A checkpoint that does not belong to what is continued."""
+    """A checkpoint that does not belong to the job that continues from it."""
 
     def attack(folder: Path) -> Call:
         _picture(folder)
@@ -402,7 +402,7 @@ def _pickled(value: object) -> bytes:
 
 
 def _shared(count: int) -> bytes:
-    """Weights of many layers that are one storage of half precision."""
+    """Weights of many layers that share one storage in half precision."""
     import torch
 
     weight, bias = torch.rand(64, 64, 3, 3).half(), torch.zeros(64).half()
@@ -416,7 +416,7 @@ def _shared(count: int) -> bytes:
 
 
 def _packed_archive() -> bytes:
-    """An archive whose storage is packed, behind bytes that hide its directory from Python."""
+    """An archive with a compressed storage, after bytes that hide its directory from Python."""
     import torch
 
     out = io.BytesIO()

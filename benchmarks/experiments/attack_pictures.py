@@ -15,7 +15,7 @@ __all__ = ["attacks", "constant", "content"]
 
 
 def content(name: str, data: Callable[[], bytes]) -> Callable[[Path], Path]:
-    """An attack that is one file."""
+    """An attack with one file, whose bytes ``data`` makes."""
 
     def write(folder: Path) -> Path:
         (folder / name).write_bytes(data())
@@ -25,7 +25,7 @@ def content(name: str, data: Callable[[], bytes]) -> Callable[[Path], Path]:
 
 
 def constant(name: str, data: bytes) -> Callable[[Path], Path]:
-    """An attack that is one file with these bytes."""
+    """An attack with one file of these bytes."""
     return content(name, lambda: data)
 
 

@@ -3,10 +3,15 @@
     python -m benchmarks.experiments.attacks            # all
     python -m benchmarks.experiments.attacks nrrd xlsx  # those whose names contain a word
 
-An attack is held if it ends in a result or in one line with a documented exit code, within 20 s of
-computing (a video: 60) and 96 MiB of memory beyond four times the file (a decoding child: 640 MiB;
-a command: 1 GiB), prints nothing else, leaves no file behind, and opens no file outside its folder.
-The exit code is 1 if one is not.
+An attack has failed ("held") if the program
+
+- ends in a result, or in one line with a documented exit code;
+- needs at most 20 s of processor time (a video: 60);
+- needs at most 96 MiB of memory beyond four times the file (a decoding child: 640 MiB; a command:
+  1 GiB);
+- prints nothing else, leaves no temporary file, and opens no file outside the attack's folder.
+
+The script exits with 1 if any attack succeeds.
 """
 
 from __future__ import annotations
@@ -43,7 +48,7 @@ MODULES = (
     attack_jobs,
 )
 SECONDS, MEBIBYTES, CHILD_MEBIBYTES, COMMAND_MEBIBYTES = 20, 96, 640, 1024
-REVERSALS = set("\x1b\x07\u202e\u2066\u2028")  # what a terminal obeys
+REVERSALS = set("\x1b\x07\u202e\u2066\u2028")  # a terminal acts on these
 CODES = {0, 1, 2, 3, 4, 5, 130, 143}
 
 Attack = Callable[[Path], "Path | list[str] | Callable[[], object]"]
@@ -54,7 +59,9 @@ Attack = Callable[[Path], "Path | list[str] | Callable[[], object]"]
 def main() -> None:
     """Run the attacks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("words", nargs="*", help="run attacks whose names contain one of these")
+    parser.add_argument(
+        "words", nargs="*", help="run attacks with one of these words in their names"
+    )
     parser.add_argument("--verbose", action="store_true", help="print the end of every attack")
     args = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
@@ -99,7 +106,7 @@ def _load() -> None:
 
 
 def judge(attack: Attack) -> tuple[str, str]:
-    """Run an attack; return what was not held, or "", and how it ended."""
+    """Run an attack; return the rule that the program broke, or "", and how the run ended."""
     with tempfile.TemporaryDirectory(prefix="attack-") as place:
         folder = Path(place, "inputs")
         folder.mkdir()

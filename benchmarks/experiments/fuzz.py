@@ -5,11 +5,11 @@ python -m benchmarks.experiments.fuzz a.nii --runs 20000   # one reader
 python -m benchmarks.experiments.fuzz record --seconds 600
 python -m benchmarks.experiments.fuzz --runs 2000          # every one, one process each
 
-The seeds are the whole files and lying headers of `tests/support/malformed.py`. A file that does
-not end in a grid or an `InputFileError`, or takes more than 20 s or 2 GiB, is saved in
-``--findings`` and ends the run with exit code 1. Decoders run in this process instead of a child,
-where coverage sees their lines; inputs have at most a million pixels or samples, since the child's
-limit on memory is missing.
+The seeds are the valid files and forged headers of `tests/support/malformed.py`. Reading must end
+in a grid or an `InputFileError`, within 20 s and 2 GiB. Otherwise the script saves the file in
+``--findings`` and exits with 1. Decoders run in this process instead of a child, so that coverage
+sees their lines. The child's limit on memory is then missing, so inputs have at most a million
+pixels or samples.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ INSTRUMENTED = [
 def main() -> None:
     """Fuzz one reader, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("reader", nargs="?", choices=(*READERS, *PARSERS), help="all if left out")
-    parser.add_argument("--runs", type=int, default=2000, help="inputs to try for each reader")
-    parser.add_argument("--seconds", type=int, default=0, help="end after so long; 0: after --runs")
+    parser.add_argument("reader", nargs="?", choices=(*READERS, *PARSERS), help="default: all")
+    parser.add_argument("--runs", type=int, default=2000, help="number of inputs for each reader")
+    parser.add_argument("--seconds", type=int, default=0, help="time limit; 0: no limit but --runs")
     parser.add_argument("--seed", type=int, default=1, help="seed of the fuzzer")
     parser.add_argument("--findings", type=Path, default=Path("findings"))
     args = parser.parse_args()
@@ -85,10 +85,10 @@ def fuzz(name: str, options: list[str], work: Path, findings: Path) -> None:
     """Fuzz one reader or parser; ends the process.
 
     Args:
-        name: of `READERS` or `PARSERS`.
-        options: for libFuzzer.
+        name: a key of `READERS` or `PARSERS`.
+        options: arguments of libFuzzer.
         work: an empty folder.
-        findings: folder for inputs that are not held.
+        findings: folder for inputs that break a rule.
     """
     import atheris
 
@@ -126,7 +126,7 @@ def fuzz(name: str, options: list[str], work: Path, findings: Path) -> None:
 def _decode_here(
     path: Path, parameters: Mapping[str, Any], **_: object
 ) -> Iterator[Iterator[tuple[dict[str, Any], Any]]]:
-    """Run a decoder in this process, in place of `convnd.io.worker.client.request`."""
+    """Run a decoder in this process; replaces `convnd.io.worker.client.request`."""
     from convnd.io.reading import too_large_error
 
     decoder = importlib.import_module(f"convnd.io.{parameters['decoder']}")
@@ -134,7 +134,7 @@ def _decode_here(
     def messages() -> Iterator[tuple[dict[str, Any], Any]]:
         try:
             for kind, fields, array in decoder.serve(path, parameters, lambda _: None):
-                # As a child sends it: its pixels need not be an array of NumPy.
+                # As a child sends them: pixels need not be an array of NumPy.
                 yield {"kind": kind, **fields}, None if array is None else np.array(array)
         except MemoryError as error:
             raise too_large_error(path) from error
@@ -153,7 +153,7 @@ def _replace_child() -> None:
 
 
 def _reader(reader: str, work: Path, seeds: Path) -> Callable[[bytes], object]:
-    """Make seeds for a reader; returns what reads bytes with it."""
+    """Write seeds for a reader; returns a function that reads bytes with it."""
     from malformed import LIES, PARTS, WHOLE
 
     import convnd.io

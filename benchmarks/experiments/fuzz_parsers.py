@@ -1,6 +1,6 @@
-"""The parsers of what convnd itself has written, for `benchmarks.experiments.fuzz`.
+"""Parsers of convnd's own files, for `benchmarks.experiments.fuzz`.
 
-A parser takes bytes that an attacker may have changed, and ends in an error of ours or in none.
+A parser takes bytes that an attacker may have changed. It may raise only errors of convnd.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MARK = "mark"
 
 
 def record(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
-    """A record beside a result, as far as ``rerun`` reads it before the command runs."""
+    """The record of a result, as far as ``rerun`` reads it before the command runs."""
     from convnd_tasks.commands import rerun
 
     from convnd import io
@@ -45,7 +45,7 @@ def record(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
         words = rerun._fill_places(line, entries, [folder])
         for word in words:
             option, _, value = word.partition("=")
-            # Only a backbone may be code of others; a value that stands alone was not checked.
+            # Only a backbone may name foreign code; a value that stands alone was not checked.
             if option == "--backbone" and (not value or ":" in value):
                 raise AssertionError(words)
 
@@ -53,7 +53,7 @@ def record(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
 
 
 def checkpoint(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
-    """A whole checkpoint, and the run that continues from it."""
+    """A complete checkpoint, and the run that continues from it."""
     transfer, problem, states = _runs()
     from convnd.optimize import load_checkpoint, save_checkpoint
 
@@ -72,7 +72,7 @@ def checkpoint(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
 
 
 def structure(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
-    """The JSON inside a checkpoint whose tensors are right."""
+    """The JSON inside a checkpoint with valid tensors."""
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
 
@@ -92,7 +92,7 @@ def structure(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
 
 
 def frames(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
-    """The list of kept frames of a video."""
+    """The list of a video's stored frames."""
     import torch
     from convnd_tasks.modalities.video.frame_cache import FIRST_PASS, FrameCache
     from convnd_tasks.modalities.video.options import VideoOptions

@@ -1,4 +1,4 @@
-"""Golden results: whether a change leaves what every command computes as it was.
+"""Golden results: check that a change of the code does not change the result of any command.
 
 python -m benchmarks.experiments.golden keep FOLDER       # before the change
 python -m benchmarks.experiments.golden compare FOLDER    # after it, on the same machine
@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: sums depend on how many there are
+os.environ["OMP_NUM_THREADS"] = "1"  # set before torch starts: sums depend on it
 
 import av
 import nibabel
@@ -36,7 +36,7 @@ from convnd import cli
 
 
 class Case(NamedTuple):
-    """Commands that run one after another in the folder of the inputs, and what they write."""
+    """Commands that run one after another in the folder of the inputs, and their output files."""
 
     commands: tuple[str, ...]
     results: tuple[str, ...] = ()
@@ -207,7 +207,7 @@ def _picture(rng: np.random.Generator, height: int, width: int) -> np.ndarray[An
 
 
 def _ecg(period: float, seconds: float) -> np.ndarray[Any, Any]:
-    """Three leads at 200 Hz in millivolts: P, Q, R, S and T waves as bells."""
+    """Three leads at 200 Hz in mV: P, Q, R, S and T waves as bell curves."""
     times = np.arange(0, seconds, 1 / 200)
     phase = times % period - 0.35
     lead = np.zeros_like(times)
@@ -229,7 +229,7 @@ def _save_csv(path: Path, table: np.ndarray[Any, Any]) -> None:
 def _scan(
     rng: np.random.Generator, shape: tuple[int, int, int], noise: float
 ) -> np.ndarray[Any, Any]:
-    """A ball of soft tissue within lung within air, in Hounsfield units."""
+    """A ball of soft tissue inside lung inside air, in HU."""
     axes = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij")
     radius = np.sqrt(sum(axis**2 for axis in axes))
     tissue = np.where(radius < 0.5, 40.0, np.where(radius < 1.2, -820.0, -1000.0))
@@ -245,7 +245,7 @@ def _save_scan(path: Path, voxels: np.ndarray[Any, Any]) -> None:
 
 
 def read_values(path: Path) -> Values:
-    """The arrays in a result, read by the libraries of its format and not by the package."""
+    """The arrays in a result, read by the libraries of its format instead of convnd."""
     name = path.name
     if name.endswith(".npz"):
         with np.load(path) as arrays:
@@ -268,7 +268,7 @@ def read_values(path: Path) -> Values:
 
 
 def read_figures(line: Any, key: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers in a JSON line with their keys, without those that vary from run to run."""
+    """The numbers in a JSON line by key, without those that vary from run to run."""
     if isinstance(line, Mapping):
         for name, value in line.items():
             if not set(name.lower().replace("-", "_").split("_")) & set(VARYING):
@@ -281,7 +281,7 @@ def read_figures(line: Any, key: str = "") -> Iterator[tuple[str, float]]:
 
 
 def type_command(command: str) -> str:
-    """Run one line as typed after `convnd`, in this process; returns its standard output."""
+    """Run one command (the words after `convnd`) in this process; returns its standard output."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     out, err = io.StringIO(), io.StringIO()
     arguments, sys.argv = sys.argv, ["convnd", *command.split()]
@@ -301,7 +301,7 @@ def type_command(command: str) -> str:
 
 
 def run_case(case: Case, results: Path | None = None) -> Values:
-    """Everything that a case computes; its files are copied to `results` where that is given."""
+    """Everything that a case computes; also copies its files to the folder `results`, if given."""
     values: Values = {}
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
         write_inputs(Path(name))
@@ -319,12 +319,12 @@ def run_case(case: Case, results: Path | None = None) -> Values:
 
 
 def compare_values(values: Values, reference: Values) -> tuple[float, str]:
-    """Largest difference relative to an array's range, and the name of that array.
+    """Largest difference as a share of the array's range, and the name of that array.
 
-    One level of an integer array is no difference: it may lie on the edge of rounding.
+    A difference of one level in an integer array does not count: rounding may cause it.
     """
     largest = 0.0, ""
-    for name in reference:  # a command may tell more than it did
+    for name in reference:  # a command may print more keys than before
         if name not in values:
             return np.inf, f"{name} is missing"
         new, old = values[name], reference[name]
@@ -354,12 +354,12 @@ def keep(names: Sequence[str], folder: Path) -> None:
 
 
 def machine() -> dict[str, object]:
-    """What the last bits of a result depend on besides the code."""
+    """The conditions besides the code on which the last bits of a result depend."""
     return {"torch": torch.__version__, "instructions": torch.backends.cpu.get_cpu_capability()}
 
 
 def compare(names: Sequence[str], folder: Path, tolerance: float) -> bool:
-    """Run the cases again and print how far they are from those kept; whether all are near."""
+    """Run the cases again and print their differences; returns whether all are within tolerance."""
     kept_on = json.loads((folder / "machine.json").read_text())
     if kept_on != machine():
         print(f"kept with {kept_on}, compared with {machine()}")
@@ -389,12 +389,16 @@ def _same_bytes(new: np.ndarray[Any, Any], old: np.ndarray[Any, Any]) -> bool:
 
 
 def main() -> None:
-    """Keep the values of the cases, or compare with those kept."""
+    """Keep the values of the cases, or compare the cases with stored values."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("action", choices=("keep", "compare"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--tolerance", type=float, default=1e-5, help="relative to the range")
-    parser.add_argument("--only", action="append", choices=CASES, help="may be given again")
+    parser.add_argument(
+        "--tolerance", type=float, default=1e-5, help="allowed difference over the range"
+    )
+    parser.add_argument(
+        "--only", action="append", choices=CASES, help="run this case; may be repeated"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     names = options.only or list(CASES)

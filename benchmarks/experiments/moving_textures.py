@@ -1,4 +1,4 @@
-"""Two procedural videos to make moving textures of: flames that rise, and eddies that stir.
+"""Two procedural videos as examples of moving textures: rising flames and swirling eddies.
 
 python -m benchmarks.experiments.moving_textures FOLDER
 convnd stylize-video FOLDER/flames.mp4 --mode block --texture
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def flames(count: int, rng: np.random.Generator) -> list[Array]:
-    """Two layers of noise that rise by 2 and 3 pixels a frame, bent by noise that changes."""
+    """Two layers of noise that rise by 2 and 3 pixels a frame, warped by changing noise."""
     slow = _noise(rng, (128, 64), (4, 3))
     fast = _noise(rng, (128, 64), (2, 2))
     bend = _noise(rng, (count, 64, 64), (3, 6, 6))
@@ -66,7 +66,7 @@ def flames(count: int, rng: np.random.Generator) -> list[Array]:
 
 
 def eddies(count: int, rng: np.random.Generator) -> list[Array]:
-    """A noise stirred by four vortices, each turning the faster the nearer to its middle."""
+    """Noise that four vortices stir; each turns faster near its centre."""
     noise = _noise(rng, (64, 64), (2.5, 2.5))
     y, x = np.mgrid[:64, :64].astype(float)
     frames = []

@@ -1,15 +1,20 @@
-"""Which network serves signals and volumes best? Transfers with a known answer.
+"""Which network is best for signals and volumes? Transfers with a known answer.
 
     python -m benchmarks.experiments.networks --dim 1 --data FOLDER --trained NAME=FILE ...
     python -m benchmarks.experiments.networks --dim 3 --data FOLDER --trained NAME=FILE ...
 
-Candidates are the compact network brought to the other rank in every way, the same with random
-weights, its features on slices (3-D), and networks trained by ``train_ranks.py``. All run the same
-job. They are compared at equal content: the first candidate runs with the default weights; for
-every other, the script searches the content weight at which the content error, measured without any
-network, is the same, and interpolates every figure there between the tries. ``networks_1d.py`` and
-``networks_3d.py`` define the errors and figures. The script prints a table in Markdown;
-``--json FILE`` keeps every try.
+Candidates are
+
+- the compact network for pictures, converted to the other rank in every way (`convert`);
+- the compact network with random weights;
+- its features on slices (3-D);
+- networks trained by ``train_ranks.py``.
+
+All run the same job and are compared at equal content error, which is measured without a network.
+The first candidate runs with the default weights. For every other candidate the script searches the
+content weight with the same content error, and interpolates every figure between the tries.
+``networks_1d.py`` and ``networks_3d.py`` define errors and figures. The script prints a table in
+Markdown; ``--json FILE`` stores every try.
 """
 
 from __future__ import annotations
@@ -30,12 +35,12 @@ from convnd.backbones import VGG, Backbone, load
 
 
 def convert(how: str, spatial_dims: int) -> VGG:
-    """The compact network for pictures, brought to another rank.
+    """The compact network for pictures, converted to another rank.
 
     Args:
-        how: upwards "mean", "centre" or "acs"; downwards "sum" (the signal as a picture of
-            stripes), "mean" (averaged kernels), "centre" (their middle rows), or "acs" (every
-            second channel sums the rows, the others the columns).
+        how: for 3-D "mean", "centre" or "acs"; for 1-D "sum" (the signal as a picture of
+            stripes), "mean" (averaged kernels), "centre" (the middle rows of the kernels), or "acs"
+            (every second channel sums the rows, the others the columns).
         spatial_dims: 1 or 3.
     """
     if spatial_dims > 2:
@@ -112,7 +117,7 @@ def match_content(
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Markdown: for each candidate the mean of each figure over all pairs."""
+    """A table in Markdown: for each candidate the mean of each figure over all pairs."""
     names = list(dict.fromkeys(row["candidate"] for row in rows))
     lines = [
         "| candidate | " + " | ".join(columns) + " |",
@@ -134,14 +139,12 @@ def main() -> None:
     add("--dim", type=int, choices=(1, 3), required=True)
     add("--data", type=Path, required=True, help="folder of the recordings or scans")
     add("--trained", action="append", default=[], metavar="NAME=FILE")
-    add("--seeds", default="0,1,2", help="of random weights")
-    add("--only", default="", help="candidates beside the first whose names hold one of these")
-    add("--pairs", default="", help="likewise of pairs")
+    add("--seeds", default="0,1,2", help="seeds of random weights")
+    add("--only", default="", help="words in names of further candidates")
+    add("--pairs", default="", help="words in names of pairs")
     add("--steps", type=int, default=40)
-    add("--tries", type=int, default=3, help="content weights tried")
-    add(
-        "--value-statistics", default="", help="1-D: statistics of the values too, such as spectrum"
-    )
+    add("--tries", type=int, default=3, help="number of content weights to try")
+    add("--value-statistics", default="", help="1-D: also these value statistics")
     add_json_option(parser)
     args = parser.parse_args()
     if args.dim == 1:

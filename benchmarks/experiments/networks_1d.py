@@ -1,9 +1,10 @@
 """The known answers of `networks.py` for signals: real ECGs.
 
-Content error: energy of the change between 1 and 15 Hz, where P, QRS and T are, over that of the
-content. Figures: F1 of the content's R peaks (±50 ms) in the result, and four distances to the
-style, each as the share of the content's own that is left: spectrum (dB, RMS), mean beat (one minus
-its correlation), autocorrelation up to 1 s, amplitudes (Wasserstein-1); their mean is ``left``.
+Content error: energy of the change between 1 and 15 Hz (the band of P, QRS and T) over the energy
+of the content in this band. Figures: F1 of the content's R peaks (±50 ms) in the result, and four
+distances of the result to the style, each over the same distance of the content: spectrum (dB,
+RMS), mean beat (one minus the correlation), autocorrelation up to 1 s, and amplitudes
+(Wasserstein-1). Their mean is ``left``.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def figures(pair: Pair, network: Backbone, weight: float, args: argparse.Namespa
         "acf": measures["acf"] / measures["acf_A"],
         "amp": measures["amp"] / measures["amp_A"],
     }
-    # A result without beats has nothing of the style's beat.
+    # A result without beats has not come closer to the style's beat.
     shares = {key: value if np.isfinite(value) else 2.0 for key, value in shares.items()}
     error = _band(result - pair.content) / _band(pair.content)
     return {

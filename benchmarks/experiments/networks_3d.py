@@ -1,10 +1,10 @@
 """The known answers of `networks.py` for volumes: real CT and MRI, in small boxes.
 
-Content error: mean absolute change of the volume once blurred by 2 mm, over the range of the
-content (0.5th to 99.5th percentile). Figures: style energy in the space of the original VGG-19,
-slice by slice (mean over relu1_1 … relu5_1 of relative Gram distances) for the slices across each
-axis, and the distance of the noise power spectrum where there is flat tissue, each as the share of
-the content's own that is left. ``style`` is the mean over the three planes.
+Content error: mean absolute change of the volume, blurred by 2 mm, over the range of the content
+(0.5th to 99.5th percentile). Figures: the style energy in the feature space of the original VGG-19
+(mean over relu1_1 … relu5_1 of relative Gram distances) of the slices across each axis, and the
+distance of the noise power spectrum where there is flat tissue, each over that of the content.
+``style`` is the mean over the three planes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two boxes in the scan's units, thin slices last, and the mm between samples."""
+    """Two boxes of voxels in the scan's units, slice axis last, and their spacing in mm."""
 
     name: str
     content: Array
@@ -54,10 +54,10 @@ def extra_candidates() -> dict[str, Network]:
 
 
 def pairs(data: Path, words: Sequence[str]) -> Iterator[Pair]:
-    """Scans that pyradiomics carries in its source, as ``NAME.nrrd``.
+    """Pairs from the scans in the source of pyradiomics, as ``NAME.nrrd``.
 
-    CT grain: every second slice, blurred by 1 mm, with the slices between as style. CT look: one
-    patient and scanner in the style of another. MRI look: the same.
+    CT grain: the content is every second slice, blurred by 1 mm; the style is the slices between.
+    CT look and MRI look: one patient and scanner in the style of another.
     """
     lung2, lung1, brain1, brain2 = (
         io.read(data / f"{name}_image.nrrd") for name in ("lung2", "lung1", "brain1", "brain2")
@@ -67,7 +67,7 @@ def pairs(data: Path, words: Sequence[str]) -> Iterator[Pair]:
         values: Array = grid.values[0, 0, i : i + 48, j : j + 48, k].numpy()  # type: ignore[attr-defined]
         return np.ascontiguousarray(values)
 
-    # Units of MRI mean nothing between two scans.
+    # Values of two MRI scans have no common unit.
     first, second = (box(brain, 100, 100, slice(4, 20)) for brain in (brain1, brain2))
     low, high = value_range(torch.from_numpy(first))
     bottom, top = value_range(torch.from_numpy(second))
@@ -143,7 +143,7 @@ class _Judge:
 
     @classmethod
     def of(cls, pair: Pair, content: Tensor, style: Tensor) -> _Judge:
-        """The judge of a pair; the latest one is kept."""
+        """The judge of a pair; the class stores the latest one."""
         if cls.latest is None or cls.latest[0] is not pair:
             cls.latest = (pair, cls(content, style))
         return cls.latest[1]

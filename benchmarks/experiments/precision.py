@@ -1,11 +1,11 @@
-"""Is bfloat16 accurate enough? Pairs of pictures in both precisions, judged in float32.
+"""Is bfloat16 accurate enough? Pairs of pictures in both precisions, evaluated in float32.
 
     python -m benchmarks.experiments.precision --size 256 --json precision.json --plot precision.png
 
-For every pair the script prints the energies that a bfloat16 run leaves over those that a float32
-run leaves: the parts of the objective itself, evaluated in float32, and those in the space of
-VGG-19 (`common.Judge`). As a scale, it prints the same ratio for a float32 run whose content has a
-little noise: a quarter of a grey level by default; ``--noise 1e-6`` shows what is chance.
+For every pair the script prints the remaining energies after a bfloat16 run over those after a
+float32 run: the parts of the objective itself, evaluated in float32, and the energies of
+`common.Judge`. For scale, it prints the same ratio for a float32 run whose content has a little
+noise: a quarter of a grey level by default. ``--noise 1e-6`` shows the effect of chance.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=TransferOptions.steps)
     parser.add_argument("--backbone", default=TransferOptions.backbone)
-    parser.add_argument("--noise", type=float, default=1 / (4 * 255), help="deviation, of [0, 1]")
+    parser.add_argument("--noise", type=float, default=1 / (4 * 255), help="standard deviation")
     parser.add_argument("--pair", nargs=2, action="append", help="files instead of built-in pairs")
-    parser.add_argument("--plot", type=Path, help="a PNG of the ratios")
+    parser.add_argument("--plot", type=Path, help="draw the ratios into this PNG")
     add_json_option(parser)
     args = parser.parse_args()
     exact = TransferOptions(

@@ -1,9 +1,9 @@
-"""bfloat16 against float32 on signals: style and content that are left, judged in float32.
+"""bfloat16 against float32 on signals: remaining style and content energy, in float32.
 
     python -m benchmarks.experiments.precision_signals --mitbih scipy/misc/ecg.dat
 
-Leads of pydicom's recording get the style of MIT-BIH 208 in both precisions and, as a scale, in
-float32 from a content with noise of 1 µV.
+Leads of pydicom's recording get the style of MIT-BIH 208 in both precisions and, for scale, in
+float32 from a content with 1 µV of noise.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from convnd.transfer.style_transfer import StyleTransfer
 
 
 def main() -> None:
-    """Print ratios to float32, for each lead and in all."""
+    """Print ratios to float32, for each lead and over all leads."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--mitbih", type=Path, required=True, help="scipy 1.11.4's ecg.dat")
     parser.add_argument("--leads", default="I,II,V1,V2,V4,V5")

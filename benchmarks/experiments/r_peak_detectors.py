@@ -1,9 +1,10 @@
-"""Which detector of R peaks withstands noise? Chosen without any result of a style transfer.
+"""Which detector of R peaks withstands noise? The choice uses no result of a style transfer.
 
-Only contents are used: 12 leads of one recording (pydicom's), which beat together, and the noise
-of `known_answer_signals`. For each method of neurokit2 the script prints the F1 (±50 ms) of each
-lead's R peaks against those of lead II, and against themselves after noise is added (mean and worst
-lead, each a mean over draws). The method for convnd must reach 0.98 in every lead.
+The data are the 12 simultaneous leads of pydicom's recording and the noise of
+`known_answer_signals`. For each method of neurokit2 the script prints two values of F1 (±50 ms),
+as the mean and worst lead, each a mean over draws: the R peaks of each lead against those of lead
+II, and the R peaks with noise against those without. A method for convnd must reach 0.98 in every
+lead.
 
     python -m benchmarks.experiments.r_peak_detectors
 
@@ -47,7 +48,7 @@ Detector = Callable[[Array], Array]
 
 
 def neurokit_peaks(values: Array, *, method: str, rate: int) -> Array:
-    """R peaks in s by a method of neurokit2, after its own cleaning; none where it fails."""
+    """R peaks in s by a method of neurokit2, after the method's own cleaning; empty if it fails."""
     signal = resample_lead(values, RATE, rate)
     try:
         try:

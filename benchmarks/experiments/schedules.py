@@ -1,10 +1,10 @@
-"""Which networks, sizes and numbers of steps give today's picture for the least work.
+"""Which networks, sizes and numbers of steps give an equally good picture in the least time?
 
-A schedule is a list of phases: a network, the size as a number of halvings, and steps. Each pair
-of pictures is stylised by each schedule. The script appends one line of JSON for each result to a
-file: processor seconds, and the energies that `convnd evaluate` gives, those of VGG-19.
-What the file has already is not made again. The pairs of `CHOOSING` are for looking for a schedule,
-those of `JUDGING` for the decision between few.
+A schedule is a list of phases: a network, the size as a number of halvings, and steps. The script
+stylises each pair of pictures with each schedule. It appends one line of JSON for each result to a
+file: processor seconds, and the energies of `convnd evaluate` with VGG-19. Results that are already
+in the file are not computed again. The pairs of `CHOOSING` serve to search for a schedule, those
+of `JUDGING` to decide between the few best.
 
     python -m benchmarks.experiments.schedules run results.jsonl --pairs choosing --size 256
     python -m benchmarks.experiments.schedules table results.jsonl --pairs judging --json FILE
@@ -80,7 +80,7 @@ class Phase(NamedTuple):
 def phases(schedule: str) -> Iterator[Phase]:
     """The phases of a schedule such as ``c 2:20 1:20 0:30 v 0:20``.
 
-    A word ``w20`` sets the style weight of what follows.
+    A word ``w20`` sets the style weight of the phases after it.
 
     >>> list(phases("c 1:20 0:30 w20 v 0:10"))[-1]
     Phase(network='vgg19', halvings=0, steps=10, style_weight=20.0)
@@ -98,7 +98,7 @@ def phases(schedule: str) -> Iterator[Phase]:
 
 @functools.cache
 def transfer(network: str, style_weight: float) -> StyleTransfer:
-    """A network, ready."""
+    """A style transfer with this network."""
     options = ImageOptions(backbone=network, style_weight=style_weight)
     return StyleTransfer(options, spatial_dims=2, in_channels=3)
 
@@ -118,10 +118,10 @@ def find(name: str) -> str:
 
 
 def stylize(schedule: str, content: Tensor, style: Tensor) -> tuple[Tensor, list[list[float]]]:
-    """The picture of a schedule, and the losses of its phases.
+    """The picture that a schedule makes, and the losses of its phases.
 
-    A ``+`` in a schedule carries the memory of L-BFGS over to the next phase. A ``!`` keeps values
-    within ``[0, 1]``. An ``s`` preconditions L-BFGS, see `Smoothing`. An ``m`` starts from the
+    Marks in a schedule: ``+`` keeps the memory of L-BFGS for the next phase, ``!`` keeps values
+    within ``[0, 1]``, ``s`` preconditions L-BFGS (see `Smoothing`), and ``m`` starts from the
     content in the style's colours.
     """
     carry = "+" in schedule
@@ -154,7 +154,10 @@ def stylize(schedule: str, content: Tensor, style: Tensor) -> tuple[Tensor, list
 
 
 def evaluate_inside(objective: Objective, x: Tensor) -> Evaluation:
-    """The objective of the values that a picture can have; no gradient leads further outside."""
+    """The objective of the values clamped to the range of a picture.
+
+    Outside the range, no gradient leads further away from it.
+    """
     evaluation = evaluate_whole(objective, x.clamp(0, 1))
     outwards = ((x < 0) & (evaluation.gradient > 0)) | ((x > 1) & (evaluation.gradient < 0))
     return dataclasses.replace(
@@ -168,7 +171,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def image_path(path: Path, row: dict[str, Any]) -> Path:
-    """Where the picture of a result is."""
+    """The path of a result's picture."""
     name = re.sub(
         r"[^A-Za-z0-9+]+",
         "-",
@@ -178,7 +181,7 @@ def image_path(path: Path, row: dict[str, Any]) -> Path:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Make what is missing."""
+    """Make the results that are missing."""
     done = {
         (row["content"], row["style"], row["size"], row["schedule"]) for row in read(args.results)
     }
@@ -190,7 +193,7 @@ def run(args: argparse.Namespace) -> None:
             if (*names, args.size, schedule) in done:
                 continue
             content = picture(find(names[0]), args.size, role="content")[:, :3].expand(1, 3, -1, -1)
-            # As large as its file, up to twice the result: the engine resizes it to each size.
+            # At the size of its file, up to twice the result: the engine resizes it to each size.
             style = picture(find(names[1]), args.size, role="style")[:, :3].expand(1, 3, -1, -1)
             for phase in phases(schedule):
                 transfer(phase.network, phase.style_weight)  # loading does not count
@@ -228,7 +231,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def table(args: argparse.Namespace) -> None:
-    """Ratios to the reference, by schedule: median and worst."""
+    """Ratios to the reference for each schedule: median and worst."""
     rows = [r for r in read(args.results) if r["size"] == args.size]
     if args.pairs in PAIRS:
         rows = [r for r in rows if (r["content"], r["style"]) in PAIRS[args.pairs]]
@@ -304,9 +307,11 @@ def main() -> None:
     parser.add_argument("command", choices=("run", "table", "sheet"))
     parser.add_argument("results", type=Path)
     parser.add_argument("out", type=Path, nargs="?")
-    parser.add_argument("--pairs", default="choosing", help="choosing, judging or none")
+    parser.add_argument(
+        "--pairs", default="choosing", help="set of pairs: choosing, judging or none"
+    )
     parser.add_argument("--pair", action="append", default=[], help="CONTENT=STYLE, two files")
-    parser.add_argument("--limit", type=int, help="pairs at most")
+    parser.add_argument("--limit", type=int, help="largest number of pairs")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--schedule", action="append", dest="schedules")
     add_json_option(parser)

@@ -1,1 +1,1 @@
-"""What a release is measured by."""
+"""Measurements that accompany a release."""

@@ -1,4 +1,4 @@
-"""Band-energy matching of volumes, to compare style transfer with."""
+"""Band-energy matching of volumes, a baseline for style transfer."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def match_bands(
 ) -> NDArray[Any]:
     """A volume with the band energies of a reference.
 
-    After Gallardo-Estrella et al. (2016, "Normalizing computed tomography data reconstructed with
-    different filter kernels"): differences of Gaussians are scaled to the standard deviations of
-    the reference's, in several rounds. Bands are octaves in the plane of the two finest axes; the
-    coarsest part does not change.
+    Follows Gallardo-Estrella et al. (2016, "Normalizing computed tomography data reconstructed with
+    different filter kernels"): in several rounds, differences of Gaussians are scaled to the
+    standard deviations of those of the reference. Bands are octaves in the plane of the two finest
+    axes; the coarsest band does not change.
 
     Args:
         volume: three axes, HU.
-        reference: has the same spacing.
+        reference: a volume with the same spacing.
         spacing: mm along each axis.
         bands: number of octaves.
         rounds: number of rounds.

@@ -1,8 +1,8 @@
-"""What a backbone costs in quality: pairs of pictures stylised with each, judged by VGG-19.
+"""Quality of a smaller backbone: its pictures against those of VGG-19, judged by VGG-19.
 
-For every pair VGG-19 stylises with the default weights. The script then searches the content weight
-at which the other backbone's result has the same content energy in VGG-19's space, and compares the
-style energies that are left.
+The script stylises every pair with VGG-19 and the default weights. It then searches the content
+weight at which the other backbone's result has the same content energy in the feature space of
+VGG-19, and compares the remaining style energies.
 
     python -m benchmarks.performance.compact_backbone --size 256 --steps 150 --out pictures/
 """
@@ -61,7 +61,7 @@ def match_content(
     target: float,
     tries: int,
 ) -> tuple[torch.Tensor, float, float, float, float]:
-    """Result, style and content energy, weight and seconds at content energy ``target``."""
+    """Result, style energy, content energy, weight and seconds at content energy ``target``."""
     low, high = math.log(options.content_weight / 8), math.log(options.content_weight * 8)
     best = None
     for _ in range(tries):

@@ -1,11 +1,11 @@
-"""Time of a 4-D convolution over that of ``conv3d`` calls with as many multiply-adds.
+"""Time of a 4-D convolution over the time of ``conv3d`` calls with as many multiply-adds.
 
     python -m benchmarks.performance.conv4d --repeats 7 --json conv4d.json
 
 A kernel of K taps along the folded axis has two references: K calls of ``conv3d``, one for each
-tap, without the additions; and one call with K times the channels, without the gathering. Their
-tensors exist before the clock starts. The ratio is to the faster one. All take turns in one
-process; times are medians.
+tap, without summing their outputs; and one call with K times the channels, without gathering the
+inputs. Their tensors exist before the clock starts. The ratio is to the faster reference. All
+candidates take turns in one process; times are medians.
 """
 
 from __future__ import annotations

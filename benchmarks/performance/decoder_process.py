@@ -1,9 +1,9 @@
-"""Processor time of decoding a video in a child process, for its start and for each frame.
+"""Processor time of decoding a video in a child process: for the start and for each frame.
 
     python -m benchmarks.performance.decoder_process video.mp4
 
-Both ways decode the same frames in turns. Times are user and system, of this process and its
-children. Without a file, the script makes a video of noise.
+The script decodes the same frames in this process and in a child, in turns. Times are user and
+system time of this process and its children. Without a file, the script makes a video of noise.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("clip", nargs="?", type=Path)
-    parser.add_argument("--frames", type=int, default=50, help="of the clip of noise")
-    parser.add_argument("--starts", type=int, default=10, help="how often each way is tried")
+    parser.add_argument("--frames", type=int, default=50, help="frames of the video of noise")
+    parser.add_argument("--starts", type=int, default=10, help="repeats of each measurement")
     add_json_option(parser)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +81,7 @@ def processor_time(work: Callable[[], object]) -> float:
 
 
 def noise(path: Path, frames: int) -> Path:
-    """Writes a video that does not compress."""
+    """Writes a video of noise, which does not compress."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.rand(1, 3, 240, 320, generator=generator)
     info = io.VideoInfo(path=path, size=(240, 320), time_base=Fraction(1, 25), rate=Fraction(25))

@@ -1,8 +1,8 @@
-"""The demos as people start them: time and processor time from Return to prompt.
+"""Wall time and processor time of whole demo commands, from the start to the end of the program.
 
 ``convnd stylize --dim N`` without files takes the built-in samples. ``--picture CONTENT STYLE``
-adds a picture at its default size of 512. With ``--avx2`` every command also runs held to AVX2,
-which torch then uses in float32, as on most desktops and laptops.
+adds a picture at its default size of 512. With ``--avx2`` every command also runs with AVX2 as the
+highest instruction set and in float32, as on most desktops and laptops.
 
     python -m benchmarks.performance.demos --avx2 --json benchmarks/results/demo.json
 """
@@ -24,7 +24,7 @@ _AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
 def run_command(words: list[str], environment: Mapping[str, str]) -> tuple[float, float]:
-    """Run ``convnd`` with these words; return its time, and processor time with its children's."""
+    """Run ``convnd`` with these words; returns wall time, and processor time with children."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         process = subprocess.Popen(
@@ -43,11 +43,11 @@ def run_command(words: list[str], environment: Mapping[str, str]) -> tuple[float
 
 
 def main() -> None:
-    """Run every command once for each machine."""
+    """Run every command once for each instruction set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--dims", type=int, nargs="+", default=[2, 1, 3])
     parser.add_argument("--picture", nargs=2, metavar=("CONTENT", "STYLE"))
-    parser.add_argument("--avx2", action="store_true", help="also held to AVX2")
+    parser.add_argument("--avx2", action="store_true", help="also limited to AVX2")
     add_json_option(parser)
     args = parser.parse_args()
     commands = {f"--dim {dim}": ["stylize", "--dim", str(dim)] for dim in args.dims}

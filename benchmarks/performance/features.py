@@ -1,15 +1,17 @@
-"""Features forward and backward against the bare convolutions of the same layers, at every rank.
+"""Features, forward and backward, against the bare convolutions of the same layers, in each rank.
 
-Bare: the convolutions with ReLU and max-pooling in plain torch, in the same precision and memory
-layout, with frozen weights, and the gradient of the input. convnd: `convnd.backbones.load` with the
-default layers of a transfer; features of style layers are taken before their projection. The
-gradients of the features are dense, as those of a Gram matrix are. Both run in float32 with direct
-convolutions, so that faster ones do not hide the overhead; ``--precision auto`` times the default.
-All take turns in one process.
+- Bare: the convolutions with ReLU and max-pooling in plain torch, in the same precision and memory
+  layout, with frozen weights, and the gradient of the input.
+- convnd: `convnd.backbones.load` with the default layers of a transfer; features of style layers
+  are taken before their projection.
+
+The gradients of the features are dense, like those of a Gram matrix. Both run in float32 with
+direct convolutions, so that faster ones do not hide the overhead; ``--precision auto`` times the
+default. The candidates take turns in one process.
 
 ``--step`` times a whole step of a default transfer instead: features, Gram matrices, losses, the
-gradient, and L-BFGS. Volumes are then seen as planes across three axes, and so are the bare
-convolutions. ``--clock process`` counts the seconds of all threads together.
+gradient, and L-BFGS. Then both the transfer and the bare convolutions read a volume as planes
+across its three axes. ``--clock process`` counts the seconds of all threads together.
 
     python -m benchmarks.performance.features --repeats 7 --json features.json
 """
@@ -112,7 +114,7 @@ def step(backbone: str, x: Tensor, precision: str) -> Callable[[], None]:
 
 
 def bare_planes(backbone: str, x: Tensor, precision: Precision) -> Callable[[], None]:
-    """The convolutions for pictures on the slices across all three axes of a cube."""
+    """The convolutions of a network for pictures, on the slices across all three axes of a cube."""
     run = bare(backbone, x[0].transpose(0, 1).contiguous(), precision)
 
     def thrice() -> None:
@@ -154,13 +156,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--backbones", nargs="+", default=["compact", "vgg19"])
     parser.add_argument("--ranks", nargs="+", type=int, default=list(EXTENTS), choices=EXTENTS)
-    parser.add_argument("--extent", type=int, help="along each axis, instead of the usual ones")
+    parser.add_argument("--extent", type=int, help="samples along each axis")
     parser.add_argument("--precision", default="float32", help="float32, bfloat16 or auto")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--step", action="store_true", help="whole steps of a transfer")
+    parser.add_argument("--step", action="store_true", help="time whole steps of a transfer")
     parser.add_argument("--clock", default="wall", choices=["wall", "process"])
     add_json_option(parser)
-    parser.add_argument("--plot", help="a PNG of the ratios")
+    parser.add_argument("--plot", help="draw the ratios into this PNG")
     args = parser.parse_args(arguments)
     precision = choose_precision(torch.device("cpu"), args.precision)
     about = {**machine(), "precision": str(precision), "repeats": args.repeats}

@@ -1,4 +1,4 @@
-"""Kill -9 at random moments: a job must go on from its checkpoint to the same bytes.
+"""Kill a job at random moments (SIGKILL); it must continue to the same bytes.
 
 python -m benchmarks.performance.kill_and_resume --kills 30
 """
@@ -26,10 +26,10 @@ COMMAND = (
 
 
 def main() -> None:
-    """Kills ``--kills`` times, and compares each finished job with an undisturbed one."""
+    """Kills jobs ``--kills`` times, and compares each finished job with an undisturbed one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--steps", default="400", help="enough to outlast the kills")
+    parser.add_argument("--steps", default="400", help="steps of a job; it must outlast all kills")
     parser.add_argument("--seed", type=int, default=0)
     add_json_option(parser)
     args = parser.parse_args()

@@ -1,7 +1,7 @@
 """Known-answer experiments on real electrocardiograms.
 
 (a) Noise: a clean rhythm A gets the style of a recording B with muscle noise and baseline wander.
-    The result must keep A's R peaks (F1 at least 0.98) and have B's spectrum (80 % nearer).
+    The result must keep A's R peaks (F1 at least 0.98), with a spectrum 80 % closer to B's.
 (b) Morphology: A's mean beat must come closer to B's, at A's R peaks.
 (c) The same with a simulated, clean B.
 
@@ -67,7 +67,7 @@ def clean_rhythm(leads: tuple[str, ...] = ("II", "V2", "V5")) -> dict[str, Array
 
 
 def other_recording(path: Path, first: float, seconds: float) -> Array:
-    """A stretch of MIT-BIH 208 in mV at `RATE` (gain 200, zero at 1024)."""
+    """A section of MIT-BIH 208 in mV at `RATE` (gain 200, zero at 1024)."""
     samples: Array = np.load(path)["ecg"].astype(np.float64)
     start = round(first * RATE)
     return (samples[start : start + round(seconds * RATE)] - 1024) / 200
@@ -105,7 +105,7 @@ def noise(
 
 
 def matched_noise(content: Array, style: Array, rng: np.random.Generator) -> Array:
-    """The baseline: A with noise of random phase that fills its spectrum up to B's."""
+    """The baseline: A plus noise of random phase that raises its spectrum to B's."""
     from scipy.signal import welch
 
     length = round(2 * RATE)
@@ -158,7 +158,7 @@ def figures(content: Array, style: Array, result: Array) -> dict[str, float]:
     beat = mean_beat(style, RATE)
     measures["beat"] = beat_correlation(mean_beat(result, RATE, peaks[""]), beat)
     measures["beat_A"] = beat_correlation(mean_beat(content, RATE, peaks["A"]), beat)
-    # Where A has its R peaks, whatever a detector says of the result.
+    # At the R peaks of A, since a detector may find others in the result.
     measures["beat_there"] = beat_correlation(mean_beat(result, RATE, peaks["A"]), beat)
     for suffix, signal in (("", result), ("_A", content)):
         measures[f"psd{suffix}"] = psd_distance(signal, style, RATE)
@@ -172,7 +172,7 @@ def figures(content: Array, style: Array, result: Array) -> dict[str, float]:
 
 
 def settings(path: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The defaults and each statistic by itself, or the settings in a file."""
+    """The defaults and each statistic alone, or the settings in a file."""
     if path is not None:
         yield from json.loads(path.read_text()).items()
         return
@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--settings", type=Path, help="JSON: name to options of TransferOptions")
     parser.add_argument("--experiments", default="a,b", help="c is b with a clean, simulated B")
     parser.add_argument("--leads", default="II,V2,V5")
-    parser.add_argument("--first", type=float, default=20, help="seconds into the other recording")
+    parser.add_argument("--first", type=float, default=20, help="start of B in its recording, in s")
     parser.add_argument("--no-baselines", action="store_true")
     add_json_option(parser)
     args = parser.parse_args()

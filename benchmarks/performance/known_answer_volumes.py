@@ -1,11 +1,11 @@
 """A known answer for volumes: does a smooth scan get back the noise of its own neighbour?
 
-The slices of a CT are split: every second one is the content, the ones between are the style (same
-patient, scanner and kernel, other noise). The content is blurred in the plane, which removes noise
-and edges as a soft kernel does, and then receives the style. The script prints how far the distance
-of the noise power spectrum to the style's falls in each tissue, the width of the edges, and how far
-the smoothed anatomy moves. Band-energy matching (Gallardo-Estrella et al., 2016) is the baseline;
-the slices before the blur are the ideal.
+The script splits the slices of a CT: every second slice is the content, and the slices between are
+the style (same patient, scanner and kernel, other noise). It blurs the content in the plane, which
+removes noise and edges like a soft kernel, and transfers the style. Then it prints, for each
+tissue, how far the noise power spectrum comes closer to the style's, and also the width of the
+edges and the change of the smoothed anatomy. Band-energy matching (Gallardo-Estrella et al., 2016)
+is the baseline; the slices before the blur are the ideal.
 
     python -m benchmarks.performance.known_answer_volumes scan.nrrd --box 60:252,150:342,12:24
 
@@ -41,11 +41,15 @@ def main() -> None:
     """Run the experiment and print JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scan", nargs="?")
-    parser.add_argument("--box", default="", help="I:I,J:J,K:K of the scan")
+    parser.add_argument("--box", default="", help="part of the scan, I:I,J:J,K:K")
     parser.add_argument("--blur", type=float, default=1.0, help="sigma in mm")
-    parser.add_argument("--size", type=int, default=512, help="of the whole phantom, in the plane")
-    parser.add_argument("--kernel", default="sharp", help="of the phantom")
-    parser.add_argument("--content", default="blur", help="of the phantom: blur, soft or chest")
+    parser.add_argument(
+        "--size", type=int, default=512, help="voxels of the whole phantom in the plane"
+    )
+    parser.add_argument("--kernel", default="sharp", help="kernel of the phantom")
+    parser.add_argument(
+        "--content", default="blur", help="content of the phantom: blur, soft or chest"
+    )
     add_json_option(parser)
     arguments = parser.parse_args()
     print(json.dumps(machine()))
@@ -90,7 +94,7 @@ def main() -> None:
 
 
 def _transfer(content: Grid, style: Grid) -> tuple[Any, list[str]]:
-    """The result of the defaults, also where a limit of the anatomy is broken, and what it said."""
+    """The result with default options, even if it breaks a limit of anatomy, and the message."""
     messages: list[str] = []
     inputs = TransferInputs(content=content, styles=[style], names=["content", "style"])
     transfer = LookTransfer(inputs, VolumeOptions())

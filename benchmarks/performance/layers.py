@@ -1,8 +1,9 @@
-"""A step of VGG-19 layer by layer: torch, Winograd's algorithm in torch, and compiled from C.
+"""Time of each layer of VGG-19: torch, Winograd's algorithm in torch, and the kernels in C.
 
-For every convolution, forwards and backwards to its input, on one thread in float32: processor
-time of torch's direct convolution, of `winograd_conv_nd`, and of `NativeConv`, and the bound: a
-quarter of the multiplications at the rate of a large matrix product on this machine.
+The script times every convolution, forward and backward to its input, on one thread in float32. It
+prints the processor time of torch's direct convolution, of `winograd_conv_nd` and of `NativeConv`,
+and a lower bound: a quarter of the multiplications at the rate of a large matrix product on this
+machine.
 
     ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python -m benchmarks.performance.layers
 """
@@ -24,7 +25,7 @@ _LAYERS = ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"]
 
 
 def fastest(work: Callable[[], object], repeats: int) -> float:
-    """Least processor time of this thread in seconds, after one warm-up."""
+    """Shortest processor time of this thread in seconds, after one warm-up."""
     work()
     seconds = []
     for _ in range(repeats):
@@ -37,14 +38,14 @@ def fastest(work: Callable[[], object], repeats: int) -> float:
 def measure_layer(
     name: str, weight: torch.Tensor, extent: int, peak: float, repeats: int
 ) -> dict[str, object]:
-    """Time one layer forwards and backwards.
+    """Time one layer forward and backward.
 
     Args:
-        name: of the layer.
+        name: name of the layer.
         weight: ``(O, C, 3, 3)``.
-        extent: of the square input in pixels.
+        extent: side of the square input in pixels.
         peak: multiplications per second of a large matrix product.
-        repeats: number of runs, of which the fastest counts.
+        repeats: number of runs; the fastest counts.
     """
     outputs, channels = weight.shape[:2]
     x = channels_last(torch.rand(1, channels, extent, extent))
@@ -52,7 +53,7 @@ def measure_layer(
     gate = gradient > 0.5
     flipped = channels_last(weight.transpose(0, 1).flip(2, 3))
     direct_weight = channels_last(weight)
-    count = 2 * weight.numel() * extent**2  # forwards and backwards
+    count = 2 * weight.numel() * extent**2  # forward and backward
 
     def direct() -> None:
         torch.nn.functional.conv2d(x, direct_weight, padding=1)
@@ -70,7 +71,7 @@ def measure_layer(
         winograd_conv_nd(x, taps)
         winograd_conv_nd(gradient, taps, adjoint=True)
 
-    # Where Winograd's algorithm does not pay in torch, a backbone takes the direct convolution.
+    # A backbone takes the direct convolution where Winograd's algorithm in torch is slower.
     is_used = winograd_is_faster((extent, extent), channels, outputs)
     row["in torch, ms"] = 1e3 * fastest(in_torch if is_used else direct, repeats)
     if native.is_available():

@@ -1,9 +1,9 @@
-"""Equal jobs at once: how much more processor time does each take than alone?
+"""Equal jobs at the same time: how much more processor time does each take than alone?
 
 Every job is a process of the command line. The figure is the processor time of all jobs over that
-of as many single ones. The rows compare the threads of the command line (asleep while they wait,
-one for every core, or one for every free core with ``CONVND_SHARE_CORES=1``) with those that torch
-starts by default (spinning, one for every core).
+of as many jobs alone. The rows compare the threads of the command line (they sleep while they wait;
+one for every core, or one for every free core with ``CONVND_SHARE_CORES=1``) with the threads that
+torch starts by default (they spin; one for every core).
 
     python -m benchmarks.performance.neighbours --json benchmarks/results/neighbours.json
 """
@@ -33,12 +33,12 @@ _SETTINGS: Mapping[str, Mapping[str, str]] = {
 
 
 def run_jobs(count: int, words: list[str], environment: Mapping[str, str]) -> tuple[float, float]:
-    """Run equal jobs at once; return the processor time of all, and the time until the last ends.
+    """Run equal jobs at the same time; returns their processor time, and the time of the slowest.
 
     Args:
         count: number of jobs.
-        words: behind ``convnd``.
-        environment: variables of the jobs beside those of this process.
+        words: the words after ``convnd`` on the command line.
+        environment: variables added to the environment of this process.
     """
     own = {
         name: text

@@ -1,8 +1,8 @@
 """Throughput of the patch search against the bare forward pass of the same layers.
 
-The search sends small inputs through the network in batches. The forward pass is timed both ways:
-one input at a time, and in the same batches. Time is processor time of all threads, so that
-decoding ahead counts, and other programs do not.
+The search sends small inputs through the network in batches. The forward pass is timed with one
+input at a time and with the same batches. Times are processor times of all threads; they include
+decoding in the background, and no other programs.
 
     python -m benchmarks.performance.patch_search --dim 2 --json patch_search.json
 """
@@ -35,7 +35,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dim", type=int, default=2)
-    parser.add_argument("--size", type=int, help=f"longest axis; by --dim {SIZES}")
+    parser.add_argument(
+        "--size", type=int, help=f"samples of the longest axis; default by --dim {SIZES}"
+    )
     parser.add_argument("--inputs", type=int, default=32)
     parser.add_argument("--layer", default="relu3_1")
     parser.add_argument("--repeats", type=int, default=5)

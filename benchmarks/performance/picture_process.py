@@ -1,11 +1,11 @@
-"""Time of decoding a file in a child process: of the first file, of further ones, and without.
+"""Time of decoding files in a child process (first file, further files) and without one.
 
     python -m benchmarks.performance.picture_process                # small files of every kind
     python -m benchmarks.performance.picture_process photo.jpg a.h5
 
-Seconds are medians of wall time and of processor time, which counts this process and its children.
-The first file starts a child; further files go to the child that waits. Both read with
-`convnd.io.read` in an interpreter that has imported NumPy and torch.
+Seconds are medians of wall time, and of processor time of this process and its children. The first
+file starts a child; further files go to the waiting child. Both use `convnd.io.read` in an
+interpreter that has already imported NumPy and torch.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("files", nargs="*", type=Path)
-    parser.add_argument("--turns", type=int, default=9, help="how often each way is tried")
+    parser.add_argument("--turns", type=int, default=9, help="repeats of each measurement")
     add_json_option(parser)
     args = parser.parse_args()
     rows = []
@@ -41,7 +41,7 @@ def main() -> None:
             first = median(lambda path=path: read_first(path), args.turns)  # type: ignore[misc]
             many = median(lambda path=path: read_first(path, 21), 3)  # type: ignore[misc]
             further = [(seconds - start) / 20 for seconds, start in zip(many, first, strict=True)]
-            # Wall times are printed alone, since other programs change them.
+            # Wall times are only printed, not stored, since other programs change them.
             row = {"file": path.name, "first, s": first[1], "further, s": further[1]}
             rows.append(row)
             print(
@@ -62,7 +62,7 @@ def small_files(folder: Path) -> list[Path]:
 
 
 def read_first(path: Path, count: int = 1) -> None:
-    """Read some times with a new child, and end it, so that its time counts."""
+    """Read a file ``count`` times with a new child, and end the child so that its time counts."""
     client._close_all()
     for _ in range(count):
         io.read(path)
@@ -70,7 +70,7 @@ def read_first(path: Path, count: int = 1) -> None:
 
 
 def median(work: Callable[[], None], turns: int) -> tuple[float, float]:
-    """Wall and processor seconds."""
+    """Median wall seconds and processor seconds."""
     walls, spent = [], []
     work()
     for _ in range(turns):

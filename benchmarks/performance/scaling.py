@@ -1,12 +1,12 @@
 """Memory and time of an evaluation against the size of its input, whole and in tiles.
 
 Every row runs in a process of its own: an objective with content, style and smoothness on noise.
-The row is the best of ``--repeats`` evaluations. Time is given per position of the input, by the
-clock and by the processor (user and system).
+A row shows the best of ``--repeats`` evaluations: wall time and processor time (user and system)
+per position of the input.
 
     python -m benchmarks.performance.scaling --sizes 512 1024 --tile 512 off --json scaling.json
 
-``--processes 1 2 4`` repeats each row with so many processes of one thread each, which share the
+``--processes 1 2 4`` repeats each row with 1, 2 and 4 processes of one thread each, which share the
 work; peak memory is then that of the largest process.
 """
 
@@ -121,7 +121,7 @@ def measure(args: argparse.Namespace, size: int, tile: str) -> dict[str, object]
         "threads": torch.get_num_threads(),
     }
     estimate = plan.estimate()
-    # The optimizer's state is planned for, and not allocated here.
+    # The plan includes the optimiser's state, which is not allocated here.
     planned = round((resident + estimate.total) / 2**20)
     row |= {"tiles": estimate.tiles, "work": round(estimate.work, 2), "planned_mib": planned}
     return row
@@ -154,17 +154,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--dim", type=int, default=2)
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024])
-    parser.add_argument("--tile", nargs="+", default=["auto"], help="auto, off or numbers")
+    parser.add_argument("--tile", nargs="+", default=["auto"], help="auto, off or extents")
     parser.add_argument("--memory", default="auto")
     parser.add_argument("--backbone", default="vgg19")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--processes", type=int, nargs="+", default=[1])
-    parser.add_argument("--optimizer", default="adam", help="whose share of memory is kept free")
-    parser.add_argument("--step", action="store_true", help="two evaluations and a step between")
-    parser.add_argument("--only", type=int, help="so many tiles: for memory, where time is short")
+    parser.add_argument("--optimizer", default="adam", help="optimiser; reserve its memory")
+    parser.add_argument(
+        "--step", action="store_true", help="two evaluations with a step between them"
+    )
+    parser.add_argument("--only", type=int, help="evaluate only this many tiles")
     add_json_option(parser)
-    parser.add_argument("--plot", help="a PNG; needs matplotlib")
+    parser.add_argument("--plot", help="draw a PNG; needs matplotlib")
     parser.add_argument("--row", nargs=2, metavar=("SIZE", "TILE"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.row:

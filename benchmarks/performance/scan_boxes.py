@@ -1,10 +1,10 @@
-"""What the transfer of a look does to scans: known answers and harm, box by box.
+"""Effect and harm of the transfer of a look, for known answers on boxes of scans.
 
-Each box (a scan, or a part of one) takes the look of styles whose right answer is known: the
-mirrored box with white noise, with noise of a kernel, with a blur of one voxel, and sharpened; and
-the lower half of its slices with white noise, for the upper half. Then it takes the look of another
-scan, and that of the built-in style. The figures of every run are
-measured by `scan_figures`, without the code that changes scans.
+A box is a scan or a part of one. Each box takes the look of styles for which the correct result is
+known: the mirrored box with white noise, with noise of a kernel, with a blur of one voxel, and
+sharpened. The upper half of its slices also takes the look of the lower half with white noise. Then
+the box takes the look of another scan, and that of the built-in style. `scan_figures` measures
+every run without the code that changes scans.
 
     python -m benchmarks.performance.scan_boxes chest.nii.gz=other.nii.gz head.nii.gz --simulated
 """
@@ -41,14 +41,14 @@ KNOWN = ("white", "coloured", "blur", "sharp", "slices")
 NOISES = ("white", "coloured", "slices")
 STYLES = (*KNOWN, "scan", "built-in")
 
-_NOISE_HU, _NOISE_SHARE = 20.0, 0.025  # of CT; of the spread of other values
+_NOISE_HU, _NOISE_SHARE = 20.0, 0.025  # CT; other scans, of their spread
 _KERNEL, _BLUR, _SHARPENING = 1.2, 1.0, 1.2  # voxels
 _FEWEST_SLICES = 8
 
 
 @dataclass(frozen=True)
 class Box:
-    """A scan, and another one whose look it takes."""
+    """A scan, and another scan whose look it takes."""
 
     name: str
     content: Grid
@@ -62,10 +62,10 @@ def main() -> None:
     parser.add_argument("--styles", default=",".join(STYLES), help="some of " + ", ".join(STYLES))
     parser.add_argument("--simulated", action="store_true", help="also a PET scan and an array")
     parser.add_argument(
-        "--lines", nargs="*", default=[], type=Path, metavar="FILE", help="rows of former runs"
+        "--lines", nargs="*", default=[], type=Path, metavar="FILE", help="add rows of earlier runs"
     )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="write content, style, result")
-    parser.add_argument("--conditions", default="", help="what else the file of figures says")
+    parser.add_argument("--conditions", default="", help="conditions of the measurement, as text")
     add_json_option(parser)
     arguments = parser.parse_args()
     print(json.dumps(machine()))
@@ -104,13 +104,13 @@ def main() -> None:
 
 
 def _former_rows(paths: list[Path]) -> list[dict[str, Any]]:
-    """The rows that former runs printed."""
+    """The rows that earlier runs printed."""
     lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
     return [json.loads(line) for line in lines if line.startswith('{"box"')]
 
 
 def _limits_held(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """How many runs of each style hold each limit."""
+    """The number of runs of each style that stay within each limit."""
 
     def dice(row: Mapping[str, Any], classes: int) -> bool:
         truth = row.get(f"Dice {classes} of truth", 1.0)
@@ -143,7 +143,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _in_short(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the table of all runs."""
+    """The columns of a row that the table of all runs shows."""
     names = (
         *("box", "style", "strength", "sharpness", "spectrum left", "left by another draw"),
         *("edges", "mean", "CNR", "thin", "largest", "LAA-950", "Dice 2", "Dice 2 of truth"),
@@ -169,7 +169,7 @@ def _boxes(names: list[str], *, simulated: bool) -> Iterator[Box]:
 
 
 def run(box: Box, name: str, keep: Path | None = None) -> dict[str, Any]:
-    """The figures of one box with one style; none without such a style."""
+    """The figures of one box with one style; None if the box has no such style."""
     unit = value_unit(box.content)
     content, spacing = _plane_last(*canonical_array(box.content))
     content = np.ascontiguousarray(np.nan_to_num(content, nan=float(np.nanmin(content))))
@@ -203,7 +203,7 @@ def run(box: Box, name: str, keep: Path | None = None) -> dict[str, Any]:
     strength = transfer.record.get("safe_strength", "")
     row |= {"strength": strength, "sharpness": transfer.record.get("sharpness", "")}
     if expected is not None and row["sharpness"] == "unchanged":
-        expected = content  # "edges" tells what is missing; the anatomy has to be that of the scan
+        expected = content  # the anatomy stays the scan's; "edges" measures sharpness
     target, target_spacing = (
         (truth, spacing) if truth is not None else _plane_last(*canonical_array(style))
     )
@@ -219,7 +219,7 @@ def run(box: Box, name: str, keep: Path | None = None) -> dict[str, Any]:
 
 
 def _transfer(content: Grid, style: Grid, label: str) -> tuple[Any, LookTransfer | None, str]:
-    """The result, the transfer that made it, and how it ended."""
+    """The result, the transfer that made it, and the message at its end."""
     outcome, transfer, progress = "done", None, None
     try:
         inputs = TransferInputs(content=content, styles=[style], names=["scan", label])
@@ -279,7 +279,7 @@ def _judge(
     if expected is not None:
         own = figures.tissue_noise(content, labels, spacing)
         known = {n: max(aim.get(n, 0.0), own[n]) for n in first}
-        if name in NOISES:  # the added noise is known, and a filter would hide a part of it
+        if name in NOISES:  # the added noise is known, so no filter has to estimate it
             added = truth - content
             known = {n: float(np.hypot(own[n], added[labels == n].std())) for n in first}
         change = figures.largest_change(result - anatomy, anatomy, spacing, background, unit, known)
@@ -303,14 +303,14 @@ def _judge(
 
 
 def _level(means: Mapping[int, float], number: int, unit: str) -> float:
-    """What a change of a mean is divided by: 1 HU, or 1 % of the tissue's value."""
+    """The unit of a change of a mean: 1 HU, or 1 % of the tissue's value."""
     return (
         1.0 if unit == "HU" else 0.01 * max(abs(means[number]), max(map(abs, means.values())) / 2)
     )
 
 
 def _truth(content: Any, spacing: tuple[float, ...], name: str, unit: str, seed: int = 5) -> Any:
-    """The box with a known change of its look."""
+    """The correct result: the box with a known change of its look."""
     if name in ("blur", "sharp"):
         sigma = _BLUR if name == "blur" else _SHARPENING
         blurred = ndimage.gaussian_filter(content, figures.widths(spacing, sigma))
@@ -322,26 +322,26 @@ def _truth(content: Any, spacing: tuple[float, ...], name: str, unit: str, seed:
         low, high = np.percentile(content, [5, 95])
         deviation = _NOISE_HU if unit == "HU" else _NOISE_SHARE * (high - low)
         truth = content + deviation * noise / noise.std()
-    truth = truth.clip(content.min(), content.max())  # as the scan, whose values were cut there
+    truth = truth.clip(content.min(), content.max())  # like the values of the scan
     return np.where(_background(content), content, truth).astype(np.float32)
 
 
 def _background(content: Any) -> Any:
-    """Constant padding: the voxels of the lowest value, if these are many and lie together."""
+    """Mask of constant padding: the voxels of the lowest value, if these are many and connected."""
     lowest = content == content.min()
     inner = ndimage.minimum_filter(lowest, 3)
     return lowest & (inner.mean() > 1e-3)
 
 
 def _plane_last(values: Any, spacing: tuple[float, ...]) -> tuple[Any, tuple[float, ...]]:
-    """The axes of a scan in an order in which the coarsest comes first."""
+    """A scan with its axes in an order that puts the coarsest first."""
     across = int(np.argmax(np.round(spacing, 3)))
     order = [across, *(axis for axis in range(3) if axis != across)]
     return np.transpose(values, order), tuple(spacing[axis] for axis in order)
 
 
 def _grid(values: Any, spacing: float | tuple[float, ...], unit: str = "") -> Grid:
-    """A volume with axes ``(D, H, W)`` towards head, front and right."""
+    """A grid from values ``(D, H, W)``, whose axes point to head, front and right."""
     steps = (spacing,) * 3 if isinstance(spacing, float) else spacing
     tensor = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 1, 0))).float()
     return Grid(
@@ -353,7 +353,7 @@ def _grid(values: Any, spacing: float | tuple[float, ...], unit: str = "") -> Gr
 
 
 def _pet(seed: int, noise: float) -> Any:
-    """A body in standardised uptake values: smooth, hot spots, noise that grows with the uptake."""
+    """A PET of a body in standardised uptake values: smooth, with hot spots that are noisier."""
     rng = np.random.default_rng(seed)
     shape = (48, 96, 128)
     z, y, x = np.meshgrid(*(np.arange(extent) for extent in shape), indexing="ij", sparse=True)
@@ -371,7 +371,7 @@ def _pet(seed: int, noise: float) -> Any:
 
 
 def _porous(seed: int, noise: float) -> Any:
-    """A porous material of two phases, blurred by the instrument, with noise."""
+    """A porous material of two phases, with the blur and noise of an instrument."""
     rng = np.random.default_rng(seed)
     field = ndimage.gaussian_filter(rng.normal(size=(64, 96, 96)), 3.0)
     values = ndimage.gaussian_filter(np.where(field > 0, 0.8, 0.2), 0.7)

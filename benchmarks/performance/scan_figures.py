@@ -1,6 +1,6 @@
-"""Figures of a changed scan, measured without the code that changes scans.
+"""Figures of a changed scan, independent of the code that changes scans.
 
-Every function reads arrays ``(D, H, W)`` in which the last two axes have the finest voxels.
+Every function takes arrays ``(D, H, W)`` whose last two axes have the finest voxels.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ __all__ = [
 Volume = NDArray[np.float32]
 
 _SIDE = 16  # pixels along a region
-_FEWEST_REGIONS, _REGIONS = 8, 1000  # of a tissue whose spectrum is compared
-_FEWEST = 300  # voxels of a tissue
-_TAIL = 4.5  # 98 % of normal noise are within 3.5 medians of its magnitude
+_FEWEST_REGIONS, _REGIONS = 8, 1000  # per tissue, for a comparison of spectra
+_FEWEST = 300  # voxels per tissue
+_TAIL = 4.5  # 98 % of normal noise lies within 3.5 times the median of its magnitude
 _HU_LIMITS = (-950.0, -500.0, -200.0, 200.0)
 
 
 def widths(spacing: Sequence[float], sigma: float) -> list[float]:
-    """Standard deviations of a Gaussian in voxels, 0 along axes with much coarser voxels."""
+    """Standard deviations of a Gaussian in voxels; 0 along axes with much coarser voxels."""
     finest = min(spacing)
     return [sigma * finest / step if step <= 2.5 * finest else 0.0 for step in spacing]
 
 
 def spectrum_left(content: Volume, truth: Volume, result: Volume, labels: Any) -> dict[int, float]:
-    r"""Share of the distance between the noise spectra of content and truth that the result leaves.
+    r"""Distance of the result's noise spectrum to the truth's, over that of the content.
 
-    Truth and result are the content plus something, so the spectra of what was added are compared,
-    :math:`\sum |P_{result - content} - P_{truth - content}| / \sum P_{truth - content}`: the noise
-    that the content has anyway would only add scatter. The spectra are the mean over the regions of
-    a tissue, after a quadratic surface was subtracted from each, in rings of equal frequency.
-    Tissues in which the scan's range cuts more than 1 % of the truth do not count: what was added
-    there is not the known noise.
+    Truth and result are the content plus noise. The spectra of the added noise are compared,
+    :math:`\sum |P_{result - content} - P_{truth - content}| / \sum P_{truth - content}`, because
+    the noise of the content itself would only add scatter. A spectrum is the mean over the regions
+    of a tissue, in rings of equal frequency; a quadratic surface is first subtracted from each
+    region. Tissues do not count if the range of the scan clips more than 1 % of the truth, because
+    the noise there is not the known one.
 
     Returns:
-        By tissue.
+        The share for each tissue.
     """
     left = {}
     ends = [content.min(), content.max()]
@@ -95,7 +95,7 @@ def _rings(volume: Volume, places: Sequence[tuple[int, int, int]]) -> Any:
 
 
 def tissue_labels(volume: Volume, spacing: Sequence[float], background: Any, unit: str) -> Any:
-    """Number of the tissue of every voxel, -1 in the background and near other tissues."""
+    """Number of the tissue of every voxel; -1 in the background and near other tissues."""
     smooth = ndimage.gaussian_filter(volume, widths(spacing, 1.0))
     limits = _HU_LIMITS if unit == "HU" else _otsu(smooth[~background], 3)
     labels = np.where(background, -1, np.searchsorted(limits, smooth))
@@ -132,7 +132,7 @@ def tissue_noise(volume: Volume, labels: Any, spacing: Sequence[float]) -> dict[
 
 
 def contrast_to_noise(means: dict[int, float], noise: dict[int, float]) -> float:
-    """Largest distance of the means of two tissues, over the noise of both."""
+    """Largest difference between the means of two tissues over the noise of both."""
     numbers = [number for number in means if noise.get(number, 0.0) > 0]
     pairs = [(a, b) for a in numbers for b in numbers if a < b]
     ratios = [abs(means[a] - means[b]) / np.hypot(noise[a], noise[b]) for a, b in pairs]
@@ -159,10 +159,10 @@ def largest_change(
 def thin_contrast(
     expected: Volume, result: Volume, spacing: Sequence[float], background: Any
 ) -> float:
-    """Contrast of thin structures in the result for one unit of contrast in what is expected.
+    """Contrast of thin structures in the result over their contrast in the expected scan.
 
-    These are the strongest 2 % of the ridges away from the background. Where they are no stronger
-    than the ridges of noise, those of all voxels count, at the background too.
+    Thin structures are the strongest 2 % of the ridges away from the background. If these are no
+    stronger than ridges of noise, all voxels count, also near the background.
     """
 
     def ridges(volume: Volume) -> Volume:
@@ -183,7 +183,7 @@ def thin_contrast(
 
 
 def edge_slope(volume: Volume, spacing: Sequence[float], guide: Volume) -> float:
-    """Median slope in the plane at the strongest edges of a guide."""
+    """Median slope in the plane at the strongest edges of the volume ``guide``."""
 
     def slope(values: Volume, sigma: float) -> Any:
         return np.hypot(
@@ -200,7 +200,7 @@ def edge_slope(volume: Volume, spacing: Sequence[float], guide: Volume) -> float
 def dice(
     expected: Volume, result: Volume, spacing: Sequence[float], background: Any, classes: int
 ) -> float:
-    """Dice of Otsu's classes, the mean over classes."""
+    """Mean Dice coefficient of Otsu's classes."""
     first, second = (
         ndimage.gaussian_filter(volume, widths(spacing, 1.5))[~background]
         for volume in (expected, result)

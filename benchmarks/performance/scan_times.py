@@ -1,8 +1,8 @@
-"""Time and memory that scans take: the transfer of a look, its figures, and the augmentation.
+"""Time and memory for scans: the transfer of a look, its figures, and the augmentation.
 
-Each scan takes the look of another in a process of its own, so that its peak is its own. Seconds
-are of the processor; memory is what the process takes beyond its inputs, beside the estimate that
-the transfer checks before its work.
+Each scan takes the look of another in a process of its own, so that peaks of memory are separate.
+Seconds are processor time. Memory is the peak of the process without its inputs; next to it stands
+the estimate that the transfer checks before it starts.
 
     python -m benchmarks.performance.scan_times chest.nii.gz=other.nii.gz head.nii.gz=head2.nii.gz
 """
@@ -33,7 +33,9 @@ def main() -> None:
     """Run the benchmark and print a line of JSON for every scan."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scans", nargs="+", metavar="SCAN=STYLE", help="files of volumes")
-    parser.add_argument("--transfer-only", action="store_true", help="leave the others out")
+    parser.add_argument(
+        "--transfer-only", action="store_true", help="measure no figures and no augmentation"
+    )
     add_json_option(parser)
     arguments = parser.parse_args()
     print(json.dumps(machine()))

@@ -27,7 +27,7 @@ from convnd import cli
 from convnd.errors import ConvndError
 from convnd.grid import Grid
 
-# Each writes into `out`, or prints; the last ones fail.
+# Each command writes into `out`, or prints; the last commands fail.
 JOBS = {
     "picture": "stylize a.png waves --size 48 FAST out/a.png",
     "picture in tiles": "stylize a.png waves --size 64 --tile 32 FAST out/b.png",
@@ -62,7 +62,7 @@ def main() -> None:
         os.chdir(folder)
         make_inputs()
         start = time.monotonic()
-        # Jobs run, resident MiB, open files, threads, after each turn of all kinds.
+        # After each turn of all kinds: number of jobs, resident MiB, open files, threads.
         rows: list[tuple[int, float, int, int]] = []
         for number in range(args.jobs):
             name = names[number % len(names)]

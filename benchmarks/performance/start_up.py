@@ -1,8 +1,8 @@
-"""What a command costs beside its steps: processor time over that of importing torch alone.
+"""Cost of a command without its steps: processor time over that of importing torch alone.
 
-Every command takes no step, on small inputs: what is left is starting, importing, loading the
-network, reading and writing. The processor time of child processes that decode files counts, too.
-``--source FOLDER`` measures another checkout in the same turns.
+Every command runs with zero steps on small inputs. The remaining work is start, imports, loading of
+the network, reading and writing. Child processes that decode files count too. ``--source FOLDER``
+measures another checkout in the same turns.
 
     python -m benchmarks.performance.start_up --json benchmarks/results/start_up.json
 """
@@ -37,7 +37,7 @@ _COMMANDS: Mapping[str, str] = {
 def processor_seconds(words: list[str], folder: Path, source: Path) -> float:
     """Run Python with these words; return the processor time of the process and its children."""
     environment = {**os.environ, "PYTHONPATH": f"{source}{os.pathsep}{source / 'tasks'}"}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages have their bytecode
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as installed packages, which have bytecode
     environment["OMP_NUM_THREADS"] = "1"
     process = subprocess.Popen(
         [sys.executable, *words],
@@ -70,7 +70,7 @@ def write_inputs(folder: Path) -> None:
 
 
 def main() -> None:
-    """Measure every command in turns with the bare import."""
+    """Measure every command and the bare import in turns."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--source", type=Path, help="another checkout to measure as well")
@@ -78,7 +78,7 @@ def main() -> None:
         "--commands",
         type=lambda text: text.split(","),
         default=list(_COMMANDS),
-        help="some of them",
+        help="measure only these commands",
     )
     add_json_option(parser)
     args = parser.parse_args()
@@ -88,7 +88,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_inputs(folder)
-        for turn in range(args.repeats + 1):  # the first writes bytecode
+        for turn in range(args.repeats + 1):  # the first turn writes bytecode
             bare = processor_seconds(["-c", _BARE], folder, ROOT)
             if turn:
                 seconds.setdefault((_BARE, ""), []).append(bare)

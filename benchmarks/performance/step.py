@@ -1,13 +1,14 @@
 """One step of style transfer against the bare network: time and peak memory.
 
 - Baseline: conv1_1 … conv5_1 of VGG-19 with ReLU and max-pooling, forward and backward to the
-  input, float32, contiguous, frozen weights, plain torch. Other projects are measured so.
-- Roofline: the same convolutions in the precision and memory layout that convnd uses.
+  input, float32, contiguous, frozen weights, plain torch. It is the common measure for other
+  projects.
+- Roofline: the same convolutions in the precision and memory layout of convnd.
 - vgg19, compact: features, Gram matrices, both losses, gradient, one L-BFGS update.
-- With "torch": the same without the convolutions compiled from C.
+- With "torch": the same without the kernels in C.
 
-All take turns in one process. Peak memory is measured in a process each. ``--clock process`` counts
-the processor time of all threads together.
+Candidates take turns in one process. The peak memory of each is measured in a process of its own.
+``--clock process`` counts the processor time of all threads together.
 
     python -m benchmarks.performance.step --size 512 --repeats 7 --json step.json
 """
@@ -81,7 +82,7 @@ def convnd_step(size: int, backbone: str) -> Callable[[], None]:
 
 
 def on_torch(run: Callable[[], None]) -> Callable[[], None]:
-    """The same without the convolutions and poolings compiled from C."""
+    """The same run without the convolutions and poolings compiled from C."""
 
     def run_on_torch() -> None:
         with (
@@ -114,13 +115,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--clock", default="wall", choices=["wall", "process"])
-    parser.add_argument("--no-memory", action="store_true", help="leave out the peak memory")
+    parser.add_argument("--no-memory", action="store_true", help="skip the peak memory")
     add_json_option(parser)
-    parser.add_argument("--plot", help="a PNG of the ratios")
+    parser.add_argument("--plot", help="draw the ratios into this PNG")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.memory_of:
-        load("vgg19", layers=["relu1_1"])  # the cache is filled before anything is measured
+        load("vgg19", layers=["relu1_1"])  # fill the cache before the measurement
         run = candidates(args.size)[args.memory_of]()
         is_step = args.memory_of.split(",")[0] in BACKBONES
         for _ in range(22 if is_step else 2):  # fills the optimiser's memory

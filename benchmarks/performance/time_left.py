@@ -1,7 +1,7 @@
-"""How right the time left is: the estimate after each step against the time that it then took.
+"""Accuracy of the remaining time that a run shows: the estimate after each step against the truth.
 
-The clock is the processor time of this process, so that other programs do not count. The error is
-that of the estimates from the tenth step on, while at least a tenth of the whole time is left.
+The clock is the processor time of this process, so that other programs do not count. The estimates
+from the tenth step on count, while at least a tenth of the whole time remains.
 
     python -m benchmarks.performance.time_left --json benchmarks/results/time_left.json
 """
@@ -39,7 +39,7 @@ _SMALLEST_REST = 0.1
 
 
 def errors_of_estimates(task: Mapping[str, Any]) -> tuple[list[float], float]:
-    """Run a task; return the relative errors of the time left, and the processor time."""
+    """Run a task; returns the relative errors of the remaining time, and the processor time."""
     left = TimeLeft()
     estimates: list[tuple[int, float, float | None]] = []
 

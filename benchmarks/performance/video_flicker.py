@@ -1,9 +1,10 @@
-"""Flicker of videos at equal style energy, and the seconds of a frame with their shares.
+"""Flicker of videos at equal style energy, and the time of a frame by activity.
 
-The video is stylised along its motion. Then each frame is stylised by itself until its style
-energy is nearest to that of the same frame along the motion, which may take many more steps. E_warp
-(Lai et al., 2018) is measured on lossless frames, along the flow of the input. Style and content
-energies are also measured in the space of the original VGG-19, which made neither result.
+The script stylises the video along its motion. Then it stylises each frame alone, up to the step at
+which its style energy is closest to that of the same frame along the motion; this may need many
+more steps. E_warp (Lai et al., 2018) is measured on lossless frames, along the flow of the input.
+Style and content energies are also measured in the feature space of the original VGG-19, which made
+neither result.
 
     python -m benchmarks.performance.video_flicker --clip clip.mp4 --frames 6 --json flicker.json
 """
@@ -46,13 +47,13 @@ from convnd.transfer.style_transfer import StyleTransfer
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clip", help="a file; the built-in video if left out")
-    parser.add_argument("--style", default="waves", help="a file or the name of a sample")
-    parser.add_argument("--start", type=Fraction, default=Fraction(0), help="seconds")
+    parser.add_argument("--clip", help="video file (default: the built-in video)")
+    parser.add_argument("--style", default="waves", help="picture file or sample")
+    parser.add_argument("--start", type=Fraction, default=Fraction(0), help="of the video, in s")
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--size", type=int, default=320)
     parser.add_argument("--steps", type=int, default=VideoOptions.steps)
-    parser.add_argument("--most", type=int, default=600, help="steps of an independent frame")
+    parser.add_argument("--most", type=int, default=600, help="most steps of a frame alone")
     parser.add_argument("--passes", type=int, default=1)
     parser.add_argument("--backbone", default=VideoOptions.backbone)
     add_json_option(parser)
@@ -139,7 +140,7 @@ def _finished(items: Iterable[Progress | StylizedFrame]) -> list[StylizedFrame]:
 def _stylize_frame(
     transfer: StyleTransfer, styles: Sequence[Tensor], frame: StylizedFrame
 ) -> tuple[Tensor, float, int]:
-    """One frame by itself, at the style energy nearest to that of the frame along the motion."""
+    """One frame stylised alone, at the style energy closest to that of the frame in the video."""
     target = _style(frame.record)
     nearest: tuple[Tensor, float, int] | None = None
     for progress in transfer.run(TransferProblem(frame.content, styles)):
@@ -177,7 +178,7 @@ def _figures(
 
 
 def picture_at(style: Tensor, size: int) -> Tensor:
-    """A style picture whose longest side is as long as that of the frames."""
+    """The style picture, resized so that its longest side equals that of the frames."""
     from convnd.nn import resize_nd
 
     ratio = size / max(style.shape[2:])
@@ -190,7 +191,7 @@ def _style(record: Mapping[str, Any]) -> float:
 
 
 def _shares(records: Sequence[Mapping[str, Any]], encoding: float) -> dict[str, float]:
-    """Seconds of a frame by activity; flow and decoding run beside the features."""
+    """Seconds of a frame by activity; flow and decoding run at the same time as the features."""
     seconds = {key: mean_of(records, key) for key in ("features", "flow")}
     seconds |= {"decoding": mean_of(records, "codec"), "encoding": encoding}
     total = sum(seconds.values())

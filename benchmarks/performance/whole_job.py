@@ -2,14 +2,14 @@
 
 pastiche (pip install pastiche) runs its own default job: L-BFGS from the content, its layers and
 weights, 1000 steps. convnd runs with the content weight at which its result has the same content
-energy. The script measures the time until convnd's picture has no more style energy and no more
-content energy left than pastiche's last one, both in the space of the original VGG-19
+energy. The script measures the time until convnd's picture has at most the style energy and the
+content energy of pastiche's last picture, both in the feature space of the original VGG-19
 (`common.Judge`). Loading and reading count, judging does not. Only full-size iterates are judged;
-earlier scales count as time.
+the time of earlier scales counts.
 
-The pictures of pastiche's long run stay in the folder ``--out``, and a later run takes them from
-there. The time of pastiche is that of as many steps as it took, at the median of a few of its steps
-right after convnd's run, so that both are measured under the same load.
+The pictures of pastiche's long run stay in the folder ``--out`` for later runs. The time of
+pastiche is its number of steps times the median of a few of its steps right after convnd's run, so
+that both are measured under the same load.
 
     python -m benchmarks.performance.whole_job photo.jpg painting.jpg --size 512 --out whole_job/
 """
@@ -45,7 +45,7 @@ from convnd.transfer.style_transfer import StyleTransfer
 
 @dataclass
 class Point:
-    """One judged picture: seconds of work before it, and the energies it has left."""
+    """One judged picture: seconds of work before it, and its energies."""
 
     seconds: float
     step: int
@@ -104,7 +104,7 @@ def judge_run(run: Iterator[tuple[float, int, Tensor]], judge: Judge) -> tuple[l
 
 
 def plot(summary: Mapping[str, Any], path: Path) -> None:
-    """Draws the energies left against seconds; pastiche's by its seconds a step today."""
+    """Draws the energies against seconds; those of pastiche use its seconds per step of today."""
     figure, (panels,) = new_figure(9, 3.5, columns=2)
     for axes, energy in zip(panels, ("style", "content"), strict=True):
         for name, points in (
@@ -161,7 +161,7 @@ def main() -> None:
         their_points = [Point(**point) for point in json.loads(files[0].read_text())["points"]]
         their_picture = load_file(files[1])["picture"]
         goal = their_points[-1]
-        # Both see the style at the size of its file, at which the judge sees it, too.
+        # Both programs and the judge read the style at the size of its file.
         extents = [math.prod(item.shape[2:]) for item in (style, content)]
         options = TransferOptions(
             steps=args.steps,

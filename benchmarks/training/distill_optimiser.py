@@ -14,17 +14,17 @@ from benchmarks.training.distill_networks import TAPS, Student, parts
 
 
 class WhitenedAdam:
-    """Adam on weights as they act on uncorrelated channels.
+    """Adam on weights, in coordinates in which the input channels are uncorrelated.
 
-    The activations that a layer reads are positive and much alike, so a step of plain Adam moves
-    its outputs mostly along one direction, their mean. With ``A`` the second moments of the
-    channels that a convolution reads, Adam works on ``V`` in ``W = W0 + V A^(-1/2)``, alike for
-    every place in its window.
+    The inputs of a layer are positive and similar, so a step of plain Adam moves the outputs mostly
+    along one direction, their mean. Let ``A`` be the second moments of the input channels of a
+    convolution. Then Adam works on ``V`` in ``W = W0 + V A^(-1/2)``, with the same ``A`` at every
+    place in the kernel's window.
 
     Args:
-        student: its convolutions and taps are moved.
-        crops: batches of pictures from which the moments are taken.
-        ridge: added to ``A``, relative to its mean diagonal.
+        student: the network whose convolutions and taps the steps change.
+        crops: batches of pictures for the moments.
+        ridge: addition to ``A``, relative to its mean diagonal.
     """
 
     def __init__(self, student: Student, crops: Sequence[Tensor], ridge: float = 1e-3) -> None:
@@ -76,13 +76,13 @@ class WhitenedAdam:
         return whitened
 
     def state(self) -> dict[str, Any]:
-        """All that is needed to go on."""
+        """The state that a later run needs to continue."""
         state = {"whiteners": self.whiteners, "begun": self.begun, "adam": self.adam.state_dict()}
         return state | {"moves": self.moves}
 
     @torch.no_grad()
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Continue from a `state`."""
         self.whiteners, self.begun = state["whiteners"], state["begun"]
         for name, move in self.moves.items():
             move.copy_(state["moves"][name])

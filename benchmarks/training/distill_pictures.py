@@ -1,4 +1,4 @@
-"""Pictures to distil from: crops of photographs, procedural ones, and mixtures; all seeded."""
+"""Training pictures: crops of photographs, procedural pictures, and mixtures; all seeded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Image = NDArray[Any]
 
 
 def list_photos(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Files to learn from, and about one in twelve held out, told apart by name."""
+    """Files to train on, and held-out files (about one in twelve, chosen by a hash of the name)."""
     kinds = {".jpg", ".jpeg", ".png", ".webp"}
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in kinds)
     is_held_out = [zlib.crc32(path.name.encode()) % 12 == 0 for path in paths]
@@ -30,7 +30,7 @@ def list_photos(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def read(path: Path, longest: int = 1280) -> NDArray[np.uint8]:
-    """An RGB picture (H, W, 3), made smaller where its longer side exceeds ``longest``."""
+    """An RGB picture (H, W, 3), reduced if its longer side exceeds ``longest`` pixels."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise SystemExit(f"{path}: expected a picture, got something OpenCV cannot read")
@@ -51,7 +51,7 @@ class Pictures:
 
     Args:
         paths: photographs.
-        seed: of every choice made here.
+        seed: seed of all random choices.
         procedural: share of pictures that are no photographs.
     """
 
@@ -61,7 +61,7 @@ class Pictures:
         self.procedural = procedural
 
     def batch(self, count: int, size: int, plain: bool = False) -> Tensor:
-        """Input of ``count`` pictures; ``plain`` leaves out noise, blur and mixtures."""
+        """A batch of ``count`` pictures; with ``plain``, without noise, blur and mixtures."""
         return as_input(np.stack([self.crop(size, plain) for _ in range(count)]))
 
     def crop(self, size: int, plain: bool = False) -> Image:
@@ -85,7 +85,7 @@ class Pictures:
         return np.clip(image, -0.3, 1.3).astype(np.float32)
 
     def disturb(self, image: Image) -> Image:
-        """Now and then a mixture, noise, blur, more contrast than fits, or noise alone."""
+        """Sometimes a mixture, noise, blur, a contrast that exceeds [0, 1], or noise alone."""
         rng, size = self.rng, image.shape[0]
         if rng.random() < 0.12:
             image = image + (self.photo(size) - image) * self.smooth(size, rng.uniform(1, 9))
@@ -100,7 +100,7 @@ class Pictures:
         return image
 
     def photo(self, size: int, zoom: float = 4.0) -> Image:
-        """A crop of a photograph, made up to ``zoom`` times smaller."""
+        """A crop of a photograph, reduced by a factor of up to ``zoom``."""
         image = self.photos[self.rng.integers(len(self.photos))]
         room = min(image.shape[:2]) / size
         side = int(size * min(room, math.exp(self.rng.uniform(0, math.log(zoom)))))
@@ -110,7 +110,7 @@ class Pictures:
         return cv2.resize(crop, (size, size), interpolation=how).astype(np.float32) / 255
 
     def smooth(self, size: int, cells: float, channels: int = 1) -> Image:
-        """Smooth noise in [0, 1] with about ``cells`` bumps along a side."""
+        """Smooth noise in [0, 1] with about ``cells`` maxima along a side."""
         n = max(2, round(cells))
         noise = self.rng.random((n, n, channels)).astype(np.float32)
         large = cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
@@ -172,7 +172,7 @@ class Pictures:
         return image
 
     def drawing(self, size: int) -> Image:
-        """Pen, hatching, letters, dots and outlined shapes, sharp and flat on a plain ground."""
+        """Pen strokes, hatching, letters, dots or outlined shapes on a plain ground."""
         rng = self.rng
         ground, *inks = self.palette(6)
         if rng.random() < 0.6:
@@ -199,7 +199,7 @@ class Pictures:
             cv2.polylines(image, [line], False, inks[rng.integers(len(inks))], width, cv2.LINE_AA)
 
     def hatching(self, image: Image, inks: list[list[float]], ground: list[float]) -> None:  # noqa: ARG002
-        """Parallel lines, crossed or not, in shapes whose borders are not drawn."""
+        """Parallel or crossed lines in shapes without a drawn border."""
         rng, size = self.rng, image.shape[0]
         for _ in range(int(rng.integers(1, 7))):
             turn, gap, width = rng.uniform(0, 7), rng.uniform(3, 20), int(rng.integers(1, 4))
@@ -229,7 +229,7 @@ class Pictures:
             image += (ink - image) * (mask[..., None] / np.float32(255))
 
     def dots(self, image: Image, inks: list[list[float]], ground: list[float]) -> None:  # noqa: ARG002
-        """A grid of discs that follow a smooth field or a photograph, as in print."""
+        """A halftone: a grid of discs whose sizes follow a smooth field or a photograph."""
         rng, size = self.rng, image.shape[0]
         gap, turn = rng.uniform(4, 24), rng.uniform(0, 7)
         tone = self.photo(size).mean(2) if rng.random() < 0.5 else self.smooth(size, 4)[..., 0]

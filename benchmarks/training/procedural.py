@@ -1,9 +1,9 @@
-"""Procedural fields of any rank to learn from, each with the numbers that made it.
+"""Procedural fields of any rank for training, each with the numbers that made it.
 
-Diversity matters more than realism: `FAMILIES` holds processes that are as different as they can
-be (coloured noise, trains of pulses, steps, waves, veins, cells, bursts), the same code for one,
-two or three axes. An example is a mixture: one process for its structure, a weaker one for its
-texture, white noise, then a bend of the values.
+Diversity matters more than realism. `FAMILIES` holds very different processes (coloured noise,
+trains of pulses, steps, waves, veins, cells, bursts), with the same code for one, two or three
+axes. An example is a mixture: one process for its structure, a weaker one for its texture, white
+noise, and finally a nonlinear curve of the values.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ GAIN = 7.0
 
 @dataclass(frozen=True)
 class Example:
-    """One field ``(*S)`` and what it was made of.
+    """One field ``(*S)`` and the numbers that made it.
 
     Args:
-        values: about 0.5, most of them in ``[0, 1]``.
-        structure: the first process alone, in the values' units times `GAIN`.
-        families: numbers of both processes in `FAMILIES`.
-        parameters: theirs, ``(2, PARAMETERS)``.
-        shares: deviation of texture and of white noise over that of the structure.
+        values: ``(*S)`` around 0.5, most of them in ``[0, 1]``.
+        structure: ``(*S)``, the first process alone, in the values' units times `GAIN`.
+        families: indices of both processes in `FAMILIES`.
+        parameters: the parameters of both processes, ``(2, PARAMETERS)``.
+        shares: standard deviations of texture and white noise over that of the structure.
     """
 
     values: Array
@@ -43,7 +43,7 @@ class Example:
 
 
 def _radius(shape: Shape) -> Array:
-    """Cycles per sample, for ``rfftn``."""
+    """Frequency in cycles per sample for each coefficient of ``rfftn``."""
     axes = [np.fft.fftfreq(extent) for extent in shape[:-1]] + [np.fft.rfftfreq(shape[-1])]
     squares = np.meshgrid(*(axis**2 for axis in axes), indexing="ij")
     return np.asarray(np.sqrt(sum(squares)), dtype=np.float32)
@@ -69,7 +69,7 @@ def _between(low: float, high: float, position: float) -> float:
 
 
 def _power(shape: Shape, rng: np.random.Generator, p: Array) -> Array:
-    """Noise of spectrum 1/f^b, rolled off above a frequency."""
+    """Noise with spectrum 1/f^b, attenuated above a frequency."""
     f = np.maximum(_radius(shape), 1 / max(shape))
     top = _between(0.05, 0.5, p[1])
     return _shaped(shape, rng, f ** (-1.8 * p[0]) * np.exp(-((f / top) ** 2) * p[2]))
@@ -84,7 +84,7 @@ def _band(shape: Shape, rng: np.random.Generator, p: Array) -> Array:
 
 
 def _sites(shape: Shape, rng: np.random.Generator, distance: float, jitter: float) -> Array:
-    """Sites on a shaken lattice, ``(n, N)`` in samples."""
+    """Sites on a jittered lattice, ``(n, N)`` in samples."""
     lines = [np.arange(-distance * rng.random(), extent + distance, distance) for extent in shape]
     sites = np.stack(np.meshgrid(*lines, indexing="ij"), -1).reshape(-1, len(shape))
     return np.asarray(
@@ -101,7 +101,7 @@ def _marks(shape: Shape, sites: Array, heights: Array) -> Array:
 
 
 def _pulses(shape: Shape, rng: np.random.Generator, p: Array) -> Array:
-    """Bumps, each of several waves, at more or less regular sites: beats, grains, spots."""
+    """Pulses with several waves at more or less regular sites: beats, grains, spots."""
     distance = _between(6, max(shape) / 2.5, p[0])
     width = _between(0.6, 0.2 * distance, p[1])
     f = _radius(shape)
@@ -131,7 +131,7 @@ def _steps(shape: Shape, rng: np.random.Generator, p: Array) -> Array:
 
 
 def _wave(shape: Shape, rng: np.random.Generator, p: Array) -> Array:
-    """A wave with overtones whose phase wanders."""
+    """A wave with overtones and a slowly varying phase."""
     frequency = _between(1.5 / max(shape), 0.2, p[0])
     way = _unit_vector(len(shape), rng)
     lines = np.meshgrid(*(np.arange(extent) for extent in shape), indexing="ij")
@@ -149,26 +149,26 @@ def _unit_vector(ndim: int, rng: np.random.Generator) -> Array:
 
 
 def _veins(shape: Shape, rng: np.random.Generator, p: Array) -> Array:
-    """Creases where smooth noise changes its sign."""
+    """Lines where smooth noise changes its sign."""
     field = np.abs(_smooth(shape, rng, _between(4, max(shape) / 3, p[0])))
     sharp = np.exp(-field * _between(1, 8, p[1]))
     return np.asarray(sharp + p[2] * field, dtype=np.float32)
 
 
 def _cells(shape: Shape, rng: np.random.Generator, p: Array) -> Array:
-    """Cells around sites, each with a value of its own and a dark wall."""
+    """Voronoi cells, each with a value of its own and a dark wall."""
     from scipy.spatial import cKDTree
 
     sites = _sites(shape, rng, _between(5, max(shape) / 2.5, p[0]), 0.1 + 0.4 * float(p[1]))
     grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, len(shape))
-    index, which = cKDTree(sites).query(grid, k=2)
-    wall = np.exp(-np.maximum(index[:, 1] - index[:, 0], 0) / 1.5)
-    label = rng.standard_normal(len(sites))[which[:, 0]]
+    distances, nearest = cKDTree(sites).query(grid, k=2)
+    wall = np.exp(-np.maximum(distances[:, 1] - distances[:, 0], 0) / 1.5)
+    label = rng.standard_normal(len(sites))[nearest[:, 0]]
     return np.asarray((label * (1 - p[2]) - 2 * p[2] * wall).reshape(shape), dtype=np.float32)
 
 
 def _bursts(shape: Shape, rng: np.random.Generator, p: Array) -> Array:
-    """Noise that comes and goes."""
+    """Noise in bursts."""
     envelope = np.exp(1.6 * float(p[1]) * _smooth(shape, rng, _between(8, max(shape) / 2, p[0])))
     fine = _shaped(shape, rng, np.exp(-((_radius(shape) / _between(0.1, 0.5, p[2])) ** 2)))
     return np.asarray(_unit(fine) * envelope, dtype=np.float32)
@@ -180,11 +180,11 @@ FAMILIES: tuple[Callable[[Shape, np.random.Generator, Array], Array], ...] = (
 
 
 def example(shape: Shape, rng: np.random.Generator) -> Example:
-    """One example.
+    """Draws one example.
 
     Args:
-        shape: extent along each axis.
-        rng: the only source of chance.
+        shape: samples along each axis.
+        rng: the only source of randomness.
 
     >>> example((64,), np.random.default_rng(0)).values.shape
     (64,)

@@ -1,13 +1,14 @@
 """Train the decoder of `convnd.feedforward.ArbitraryStyleNet`, which convnd ships.
 
-Encoder, principal components, matching of statistics and choice of patches are fixed; the decoder
-alone learns. Its loss is what the optimiser minimises, with the network "compact": content energy
-and the mean style energy of five layers, each saturating, so that one odd pair does not decide.
+Encoder, principal components, matching of statistics and choice of patches are fixed; only the
+decoder is trained. Its loss is the objective of the optimiser with the network "compact": content
+energy plus the mean style energy of five layers. Each energy saturates, so that a single unusual
+pair does not dominate.
 
     python -m benchmarks.training.train_instant train  --photos DIR --art DIR --work DIR --steps N
     python -m benchmarks.training.train_instant export --work DIR --out instant2d.safetensors
 
-``train`` keeps a checkpoint every 250 steps and continues from it. ``export`` writes the running
+``train`` writes a checkpoint every 250 steps and continues from it. ``export`` writes the running
 mean of the weights in float16.
 """
 
@@ -49,7 +50,7 @@ def untrained(encoder: VGG, pictures: list[Pictures], size: int) -> dict[str, Te
     for name in LEVELS:
         values, vectors = torch.linalg.eigh(statistic.summary(sums[name])[0][:, :-1])
         count = WIDTHS[name]
-        # One scale for all components of a level: on average they have variance 1.
+        # One scale for all components of a level, so that their mean variance is 1.
         rows = vectors[:, -count:].flip(1).T / values[-count:].mean().sqrt()
         state[f"reduce.{name}.weight"] = rows[:, :, None, None].float()
     inputs = 0
@@ -65,7 +66,7 @@ def untrained(encoder: VGG, pictures: list[Pictures], size: int) -> dict[str, Te
 def add_convolution(
     state: dict[str, Tensor], name: str, inputs: int, outputs: int, gain: float = 1.0
 ) -> None:
-    """Random weights after He et al. (2015)."""
+    """Adds random weights (He et al., 2015) and zero biases to a state."""
     deviation = gain * math.sqrt(2 / (9 * inputs))
     state[f"decode.{name}.weight"] = torch.randn(outputs, inputs, 3, 3) * deviation
     state[f"decode.{name}.bias"] = torch.zeros(outputs)
@@ -109,13 +110,13 @@ def mean_gram(features: Tensor) -> Tensor:
 
 
 def relative(values: Tensor, target: Tensor) -> Tensor:
-    """Squared distance over the target's squares, of each item."""
+    """Squared distance to the target over the target's sum of squares, for each item."""
     axes = tuple(range(1, values.ndim))
     return (values - target).square().sum(axes) / target.square().sum(axes).clamp_min(1e-12)
 
 
 def train(args: argparse.Namespace) -> None:
-    """Take steps until there are as many as asked for."""
+    """Train until the run has ``--steps`` steps."""
     torch.manual_seed(0)
     photos, _ = list_photos(args.photos)
     art, _ = list_photos(args.art)

@@ -1,20 +1,20 @@
-"""Train a backbone of any rank on procedural fields: one recipe, the rank is a number.
+"""Train a backbone of any rank on procedural fields, with one recipe for all ranks.
 
     python -m benchmarks.training.train_ranks train --dim 1 --work W1 --steps 1500
     python -m benchmarks.training.train_ranks train --dim 3 --work W3 --learn slices --steps 600
     python -m benchmarks.training.train_ranks export --work W1 --out compact1d.safetensors
 
-Two things to learn, by throw-away heads on the layers that style transfer reads:
+There are two training tasks. Temporary heads on the layers that style transfer reads predict:
 
-- ``processes``: from mean and deviation of each layer's channels, which two processes made the
-  field and with which numbers (`procedural.FAMILIES`); from relu3_1 and relu4_2, position by
+- ``processes``: from mean and standard deviation of each layer's channels, the two processes that
+  made the field and their parameters (`procedural.FAMILIES`); from relu3_1 and relu4_2, at each
   position, the structure without texture and noise.
-- ``slices``: from each position, the features of the shipped network for pictures in the slices
-  through it along every pair of axes (distillation; two axes or more).
+- ``slices``: at each position, the features of the package's network for pictures in the slices
+  through this position along every pair of axes (distillation; two axes or more).
 
-The plan is that of the compact network for pictures, its widths smaller for more axes. A run is
-one seed; a checkpoint every 100 steps is gone on with. Stored are 8-bit codes with one scale per
-output channel, at most 4 MB.
+The layers are those of the compact network for pictures, with smaller widths for more axes. A run
+has one seed, writes a checkpoint every 100 steps and continues from it. ``export`` writes 8-bit
+codes with one scale per output channel, at most 4 MB.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ DENSE = ("relu3_1", CONTENT_LAYER)
 
 
 def plan_for(spatial_dims: int) -> VGGPlan:
-    """The compact plan, as wide as 4 MB and a small machine allow.
+    """The layers of the compact network, with widths for a file of at most 4 MB.
 
     >>> plan_for(1).widths[-1], plan_for(3).widths[-1]
     ((256,), (128,))
@@ -57,7 +57,7 @@ def plan_for(spatial_dims: int) -> VGGPlan:
 
 
 class Processes(nn.Module):
-    """Heads that name the two processes, their numbers and shares, and draw the structure."""
+    """Heads that predict the two processes, their parameters and shares, and the structure."""
 
     def __init__(self, plan: VGGPlan, spatial_dims: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Processes(nn.Module):
         )
 
     def loss(self, features: dict[str, Tensor], batch: list[Example]) -> dict[str, Tensor]:
-        """Cross entropy, error of numbers and error of structure, each a mean over layers."""
+        """Cross entropy, error of parameters and error of structure, each a mean over layers."""
         families = torch.tensor([item.families for item in batch])  # (B, 2)
         numbers = torch.from_numpy(np.stack([item.parameters for item in batch]))
         shares = torch.from_numpy(np.stack([item.shares for item in batch]))
@@ -114,7 +114,7 @@ def _patches(values: Tensor, stride: int) -> Tensor:
 
 
 class Slices(nn.Module):
-    """Heads that tell the features of a network for pictures in the slices of all pairs of axes."""
+    """Heads that predict features of a network for pictures in the slices of all pairs of axes."""
 
     def __init__(self, plan: VGGPlan, spatial_dims: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class Slices(nn.Module):
         )
 
     def targets(self, values: Tensor) -> dict[str, Tensor]:
-        """Features ``(B, pairs x C, *S_l)``, averaged along the axes that a slice lacks."""
+        """Features ``(B, pairs x C, *S_l)``, averaged along the axes that are not in a slice."""
         features: dict[str, list[Tensor]] = {name: [] for name in LAYERS}
         ndim = values.ndim - 2
         for pair in self.pairs:
@@ -143,7 +143,7 @@ class Slices(nn.Module):
         return {name: torch.cat(parts, 1) for name, parts in features.items()}
 
     def loss(self, features: dict[str, Tensor], batch: list[Example]) -> dict[str, Tensor]:
-        """Squared error over the teacher's variance, per channel, each layer by itself."""
+        """Squared error over the teacher's variance per channel, for each layer separately."""
         values = torch.from_numpy(np.stack([item.values for item in batch]))[:, None]
         with torch.no_grad():
             targets = self.targets(values)
@@ -160,7 +160,7 @@ HEADS: dict[str, type[Processes] | type[Slices]] = {"processes": Processes, "sli
 
 
 def train(args: argparse.Namespace) -> None:
-    """Trains a network, or goes on from its checkpoint."""
+    """Trains a network, or continues from its checkpoint."""
     work: Path = args.work
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
@@ -175,7 +175,7 @@ def train(args: argparse.Namespace) -> None:
     net.get_buffer("mean").fill_(0.5)
     net.get_parameter("convolutions.conv1_1.weight").data.mul_(
         GAIN
-    )  # now activations start at about 1
+    )  # so that activations start at about 1
     heads = HEADS[args.learn](plan, args.dim)
     trained = [*net.parameters(), *(p for p in heads.parameters() if p.requires_grad)]
     optimiser = torch.optim.AdamW(trained, lr=args.lr, weight_decay=1e-4)
@@ -192,7 +192,7 @@ def train(args: argparse.Namespace) -> None:
     running: dict[str, float] = {}
     start = time.monotonic()
     for step in range(first_step + 1, args.steps + 1):
-        # Up over 50 steps, down along a cosine.
+        # The rate rises over 50 steps and falls along a cosine.
         rate = min(1, step / 50) * 0.5 * (1 + np.cos(np.pi * step / args.steps))
         for group in optimiser.param_groups:
             group["lr"] = args.lr * max(rate, 0.01)
@@ -230,7 +230,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """Stores the network with 8 bits a weight."""
+    """Writes the network with 8 bits per weight."""
     state: dict[str, Any] = torch.load(args.work / "checkpoint.pt", weights_only=True)
     tensors: dict[str, Tensor] = {"mean": state["net"]["mean"]}
     for key, value in state["net"].items():
@@ -249,7 +249,7 @@ def export(args: argparse.Namespace) -> None:
 
 
 def trained(path: Path) -> VGG:
-    """A network out of an exported file, for one channel."""
+    """The network of an exported file, for inputs with one channel."""
     from convnd.backbones.weights import dequantize
 
     state = dequantize(load_file(path))
