@@ -1,4 +1,4 @@
-"""A griffe extension: directives of reStructuredText in docstrings become Markdown."""
+"""An extension of griffe that converts reStructuredText in docstrings to Markdown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TABLE = re.compile(r"^( *)(=+(?: +=+)+)\n(.*\n)\1\2\n((?:.*\n)+?)\1\2$", re.MUL
 
 
 def to_markdown(text: str) -> str:
-    """Replaces roles, ``.. math::`` directives, tables and examples.
+    """Converts the roles, ``.. math::`` directives, tables and examples of a docstring.
 
     >>> to_markdown(".. math:: a + b")
     '$$ a + b $$'
@@ -38,8 +38,8 @@ def to_markdown(text: str) -> str:
     def fenced(match: re.Match[str]) -> str:
         return f"{match[1]}```pycon\n{match[0]}\n{match[1]}```"
 
-    text = _TABLE.sub(table, text)  # first: its columns are bar by their positions
-    text = re.sub(r"::(?=\n\n)", ":", text)  # a block of code follows, which is indented here too
+    text = _TABLE.sub(table, text)  # first, since later replacements would shift the columns
+    text = re.sub(r"::(?=\n\n)", ":", text)  # the code block after it is indented in Markdown too
     text = _INLINE_MATH.sub(r"$\1$", _ROLE.sub(r"`\1`", text))
     return _DOCTEST.sub(fenced, _MATH.sub(display, text))
 
@@ -48,7 +48,7 @@ class MarkdownDocstrings(griffe.Extension):
     """Applies `to_markdown` to every docstring."""
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
-        """Rewrites the docstring of a package, which is no member of anything."""
+        """Rewrites the docstring of a package; `on_object` is not called for it."""
         self.on_object(obj=pkg)
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: pages made of code and of files in the root, and formulas as MathML."""
+"""Hooks of MkDocs: they add pages from code and from root files, and formulas as MathML."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.DOTALL)
 
 def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
     """Adds the generated pages."""
-    for path, text in pages.generated().items():
+    for path, text in pages.generated_pages().items():
         files.append(File.generated(config, path, content=text))
     return files
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Turns formulas into MathML, which browsers draw without any script."""
+    """Converts formulas to MathML, which browsers render without JavaScript."""
 
     def draw(match: re.Match[str]) -> str:
         block = match[1] == "div"

@@ -1,4 +1,4 @@
-"""Text of the pages that are made of code: commands, options, API, and files of the root."""
+"""Generates pages from code (commands, options, API) and from files in the root folder."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ ROOT_FILES = {
 }
 
 
-def generated() -> dict[str, str]:
+def generated_pages() -> dict[str, str]:
     """Path and text of every generated page."""
-    made = {f"reference/convnd.{room}.md": api_page(f"convnd.{room}") for room in ROOMS}
-    made["reference/python.md"] = python_page()
-    made["reference/commands.md"] = commands_page()
-    made["reference/options.md"] = options_page()
+    texts = {f"reference/convnd.{room}.md": api_page(f"convnd.{room}") for room in ROOMS}
+    texts["reference/python.md"] = python_page()
+    texts["reference/commands.md"] = commands_page()
+    texts["reference/options.md"] = options_page()
     for name, file in ROOT_FILES.items():
         text = (ROOT / file).read_text(encoding="utf-8")
         for other, target in ROOT_FILES.items():
             text = text.replace(f"]({target})", f"]({other}.md)")
-        made[f"project/{name}.md"] = text
-    return made
+        texts[f"project/{name}.md"] = text
+    return texts
 
 
 def root_command() -> Any:
-    """The command line as an object of click, with every command."""
+    """The command line as a click group with all commands."""
     from convnd import cli
 
     arguments, sys.argv = sys.argv, ["convnd", "stylize", "--help"]
@@ -55,7 +55,7 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "This page is made of the commands' own options; `convnd COMMAND --help` prints the same.",
+        "Generated from the program; `convnd COMMAND --help` prints the same text.",
         "",
         "## convnd",
         "",
@@ -63,16 +63,16 @@ def commands_page() -> str:
     ]
     for name, command in sorted(root.commands.items()):
         children: Mapping[str, Any] = getattr(command, "commands", {})
-        lines += ["", f"## convnd {name}", "", _text(command.help), ""]
+        lines += ["", f"## convnd {name}", "", _help_markdown(command.help), ""]
         lines += _parameters(command, without=root.params)
         for child, inner in children.items():
-            lines += ["", f"### convnd {name} {child}", "", _text(inner.help), ""]
+            lines += ["", f"### convnd {name} {child}", "", _help_markdown(inner.help), ""]
             lines += _parameters(inner, without=root.params)
     return "\n".join(lines) + "\n"
 
 
-def _text(value: str | None) -> str:
-    """Help text as Markdown: lines that show a command become code."""
+def _help_markdown(value: str | None) -> str:
+    """Help text as Markdown; paragraphs of commands become code blocks."""
     paragraphs = inspect.cleandoc(value or "").replace("\b", "").split("\n\n")
     lines = []
     for paragraph in paragraphs:
@@ -132,20 +132,20 @@ def _cell(text: str) -> str:
 
 
 def options_page() -> str:
-    """Options against kinds of data."""
+    """The table of options by kind of data."""
     from convnd_tasks.pipeline.option_table import as_markdown
 
     return f"""# Options and kinds of data
 
-This table is made of the declarations of the options. "yes": the option applies; "–": it has no
-meaning for that kind of data; "no": it would have one and does not apply, for the reason below. The
-command refuses an option that does not apply. [Commands](commands.md) says what each option does.
+Generated from the program. "yes": the option applies. "–": it has no meaning for this kind of data.
+"no": it would have a meaning, but does not apply, for the reason below the table. The command
+refuses an option that does not apply. [Commands](commands.md) describes each option.
 
 {as_markdown()}"""
 
 
 def api_page(module: str) -> str:
-    """The public names of one package, or of its modules where it exports none, by mkdocstrings."""
+    """A page for mkdocstrings: the public names of a package, or of its modules if it has none."""
     package = importlib.import_module(module)
     if hasattr(package, "__all__"):
         return f"# {module}\n\n{_members(package)}"
@@ -162,7 +162,7 @@ def _members(module: ModuleType) -> str:
 
 
 def python_page() -> str:
-    """The names of ``convnd`` itself, and what its functions return."""
+    """The page of the public names of ``convnd``, and of the results of its functions."""
     from convnd_tasks.pipeline.api import StyleResult
 
     import convnd
