@@ -11,7 +11,7 @@ from torch import Tensor
 __all__ = ["AllReduce", "Optimizer", "Precondition", "is_count", "is_number"]
 
 AllReduce = Callable[[Tensor], Tensor]
-"""Adds a number up over the processes that share a field."""
+"""Returns the sum of a number over the processes that share a field."""
 
 Precondition = Callable[[Tensor], Tensor]
 """Applies a symmetric, positive, linear operator to a field, and returns a new one."""
@@ -28,8 +28,8 @@ class Optimizer:
         lr: learning rate, in the optimizer's own units.
 
     Attributes:
-        state: what the optimizer remembers between steps.
-        state_kinds: of each entry of the state: "field" (a tensor shaped as ``x``), "number",
+        state: values that the optimizer keeps between steps, by name.
+        state_kinds: kind of each entry of the state: "field" (a tensor shaped as ``x``), "number",
             "count", or a list of "fields" or "numbers".
         restarts_from_best: whether `restart_from` replaces `step` after the loss has risen.
         follows_gradient_scale: whether a step is as long as the gradient is large, so that a steep

@@ -87,7 +87,7 @@ def load_checkpoint(
 
     Args:
         path: the file.
-        mark: the one that it was written with.
+        mark: `fingerprint` that the file has to be written with.
         group: the processes that continue, however many wrote it. Each receives its slab of the
             fields that they share. None is this process alone.
 

@@ -14,8 +14,9 @@ from convnd.optimize.base import AllReduce, Optimizer, Precondition
 __all__ = ["LBFGS"]
 
 _PAIRS_BEFORE_PRECONDITIONING = 3
-"""Pairs that are learnt first. The factor of the inverse Hessian is the curvature along the last
-move. Along a smooth first move it would be too large for the rest, and the next steps uphill."""
+"""Pairs that are collected before the preconditioner is used. Its factor is the curvature along the
+last move. After a smooth first move this factor would be too large, and the next steps would raise
+the loss."""
 
 
 class LBFGS(Optimizer):
@@ -30,7 +31,7 @@ class LBFGS(Optimizer):
         x: the tensor to optimize. `step` reads its gradient from ``x.grad``.
         lr: length of a step relative to the one that L-BFGS proposes.
         history: number of pairs (step, change of the gradient) that are remembered.
-        all_reduce: adds a sum over this part up over all parts.
+        all_reduce: adds up a number over all parts of the field.
         precondition: the inverse Hessian before any pair is known, up to a factor; the identity in
             the first three steps, and if it is None.
 

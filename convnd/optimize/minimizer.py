@@ -66,9 +66,9 @@ class Minimizer:
         objective: the function to minimize.
         start: ``(1, C, *S)``, not changed. One of several processes gives its part of the field.
         optimizer: one of `OPTIMIZERS`.
-        learning_rate: of the optimizer; None is its default.
+        learning_rate: learning rate of the optimizer; None is its default.
         evaluate: computes the loss of the whole field, and the gradient of ``start``.
-        all_reduce: adds a number up over all processes, see `convnd.optimize.ProcessGroup`.
+        all_reduce: adds up a number over all processes, see `convnd.optimize.ProcessGroup`.
         offload: stores the steps' values and the moments of Adam; None is memory.
         inherit: ``Step.state()["optimizer"]`` of a run of this optimizer that ended at ``start``
             with a similar objective, and 1; or at another size, and the ratio of the numbers of
@@ -247,7 +247,7 @@ class Minimizer:
         """Continue from a stored state.
 
         Args:
-            stored: what `State.to_dict` returned, on any device.
+            stored: a result of `State.to_dict`, with tensors on any device.
 
         Returns:
             The last accepted step.

@@ -42,7 +42,7 @@ class DiskOffload:
 
     @classmethod
     def disabled(cls) -> DiskOffload:
-        """Return one that keeps everything in memory."""
+        """Return an object that allocates in memory instead of in files."""
         offload = cls()
         offload._enabled = False
         return offload

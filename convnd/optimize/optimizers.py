@@ -27,9 +27,9 @@ class OptimizerSpec:
     Attributes:
         make: builds the optimizer from a tensor, a learning rate, `AllReduce`, `DiskOffload` and
             `Precondition`, which only L-BFGS uses.
-        learning_rate: the default one.
-        copies: tensors of the size of the optimized one that `convnd.optimize.minimize` holds
-            while the objective is evaluated, the optimized one included.
+        learning_rate: default learning rate.
+        copies: number of tensors of the size of the optimized one, itself included, that
+            `convnd.optimize.minimize` holds while the objective is evaluated.
     """
 
     make: Callable[[Tensor, float, AllReduce, DiskOffload, Precondition | None], Optimizer]
@@ -52,8 +52,8 @@ def _gradient_descent(x: Tensor, lr: float, *_unused: object) -> Optimizer:
 
 
 OPTIMIZERS: Registry[OptimizerSpec] = Registry("optimizer")
-# Every optimizer comes with x, the step before, the best step and the gradient. L-BFGS adds the
-# gradient before, a direction and its pairs; Adam adds two moments.
+# Four tensors are x, the last step, the best step and the gradient. L-BFGS adds the last gradient,
+# a direction and its pairs; Adam adds two moments.
 OPTIMIZERS.add("lbfgs", OptimizerSpec(_lbfgs, 1.0, 6 + 2 * HISTORY))
 OPTIMIZERS.add("adam", OptimizerSpec(_adam, 0.02, 6))  # for values that span about 1
 OPTIMIZERS.add("gradient-descent", OptimizerSpec(_gradient_descent, 1.0, 4))

@@ -1,4 +1,4 @@
-"""Coarse to fine: the sizes of a pyramid, the steps at each, and the way from one to the next."""
+"""Coarse to fine: the sizes of a pyramid, the steps at each, and the step to the next size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pyramid_sizes(
         scales: number of sizes, at most.
         factor: ratio of consecutive sizes.
         longest: lower bound for the longest axis of the coarsest size, unless ``size`` is smaller.
-        shortest: lower bound for its shortest axis, for the backbone's sake. An axis of length 1
+        shortest: lower bound for its shortest axis, which the backbone needs. An axis of length 1
             stays 1.
 
     Raises:
@@ -50,8 +50,8 @@ def pyramid_sizes(
 def spread_steps(steps: int, scales: int, *, finest: float = 0.4) -> list[int]:
     """Return the number of steps at each size: a share for the finest, the rest evenly.
 
-    Measured at 256 px, one, two and three sizes reach a given loss about equally fast. Coarse steps
-    arrange the large patterns, which the loss hardly measures and the eye sees.
+    At 256 px one, two and three sizes reach a loss about equally fast. Coarse steps arrange large
+    patterns, which are visible although the loss hardly depends on them.
 
     Args:
         steps: steps of all sizes together; each size gets at least one.

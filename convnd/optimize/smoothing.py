@@ -1,8 +1,8 @@
-r"""A preconditioner with which L-BFGS needs fewer steps: it moves low frequencies sooner.
+r"""A preconditioner with which L-BFGS needs fewer steps, since low frequencies change sooner.
 
-The gradient of a loss of features says most about high frequencies, since convolutions and poolings
-of single samples make it rough, and a field's low frequencies then take many steps to change. The
-gradient in a Sobolev space, :math:`(1 - \Delta / (2 \pi f_0)^2)^{-p} \nabla f`, is smoother
+Convolutions and poolings of single samples make the gradient of a loss of features rough. High
+frequencies dominate it, and the low frequencies of a field take many steps to change. The gradient
+in a Sobolev space, :math:`(1 - \Delta / (2 \pi f_0)^2)^{-p} \nabla f`, is smoother
 (Neuberger, *Sobolev gradients and differential equations*, 1997). Here :math:`p = 1/2`.
 """
 

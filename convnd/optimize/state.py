@@ -54,8 +54,8 @@ class State:
         best_gradient: the gradient there, for optimizers that restart from the best step.
         first_loss: the loss at the start.
         recovery: learning rate, number of rejected steps, and whether features are in float32.
-        optimizer: holds ``x`` and its own state.
-        losses: of the last steps, this one included, for `convnd.optimize.has_converged`.
+        optimizer: the optimizer, with ``x`` and its own state.
+        losses: losses of the last steps up to this one, for `convnd.optimize.has_converged`.
     """
 
     step: Step
@@ -124,8 +124,8 @@ def check_state(stored: Mapping[str, Any], x: Tensor) -> None:
     """Check a state of a minimization that was read from a file; the optimizer checks its own.
 
     Args:
-        stored: what `State.to_dict` returned.
-        x: has the shape and type of the variable.
+        stored: a result of `State.to_dict`.
+        x: a tensor with the shape and type of the optimized one.
 
     Raises:
         ValueError: it is no such state. Missing entries raise other errors, see `state_errors`.

@@ -19,8 +19,8 @@ class StepRecovery:
     computed in float32 at the last learning rate that worked, and eight more are tried.
 
     Args:
-        learning_rate: the current one.
-        rejected_steps: steps that were rejected so far.
+        learning_rate: current learning rate.
+        rejected_steps: number of rejected steps so far.
         exact: whether features are computed in float32 because of rejected steps.
     """
 
@@ -40,10 +40,10 @@ class StepRecovery:
         """Reject a step: halve the learning rate, or switch the objective to float32.
 
         Args:
-            objective: whose precision changes.
+            objective: the objective, whose precision may change.
             index: number of the rejected step.
-            loss: its loss.
-            started: False if the start itself diverged, where a smaller step does not help.
+            loss: loss of the rejected step.
+            started: whether a step was accepted before; a smaller step does not help otherwise.
 
         Returns:
             Whether the objective was switched to float32.

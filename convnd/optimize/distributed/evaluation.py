@@ -256,10 +256,10 @@ def all_reduce_sums(
     """Add sums up over processes.
 
     Args:
-        group: the processes; rank 0 has sums.
-        sums: of this process; none counts as zeros.
-        device: where they are.
-        count: how many there are.
+        group: the processes, of which rank 0 has sums.
+        sums: sums of this process; empty counts as zeros.
+        device: device of the sums.
+        count: number of sums of a process that has some.
     """
     # A process without sums does not know their shapes.
     shapes = torch.full((count, _MAX_AXES), -1, dtype=torch.int64, device=device)

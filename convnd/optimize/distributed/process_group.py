@@ -268,7 +268,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _environment(name: str, default: int | None = None) -> int:
-    """A number that torchrun sets."""
+    """Read a number that torchrun sets in the environment."""
     text = os.environ.get(name, "" if default is None else str(default))
     if not is_count(text):
         raise UsageError(

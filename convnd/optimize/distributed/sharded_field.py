@@ -1,4 +1,4 @@
-"""A field cut into slabs, one for each process, and the exchange of regions between them."""
+"""A field cut into slabs, one for each process, and the exchange of regions between processes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Index = tuple[slice, ...]
 
 
 class ShardedField:
-    """How a field lies on several processes: as slabs along its longest axis.
+    """The distribution of a field over processes, as slabs along its longest axis.
 
-    It holds no values; each process keeps its slab as a tensor ``(B, C, *S)``.
+    This object holds no values; each process keeps its slab as a tensor ``(B, C, *S)``.
 
     Args:
         size: extent of the field along each axis.
@@ -81,32 +81,9 @@ class ShardedField:
         """
         if boxes == self.boxes:
             return part
-        rank = self.group.rank
-        region_box = boxes[rank]
-
-        def prepare() -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
-            region = part.new_empty((*part.shape[:2], *_extent(region_box)))
-            sends, receives = {}, {}
-            for other, (slab, requested) in enumerate(zip(self.boxes, boxes, strict=True)):
-                incoming = _intersection(slab, region_box)
-                outgoing = _intersection(self.local_box, requested)
-                if other == rank:
-                    if outgoing is not None:
-                        local = part[_index(outgoing, self.local_box)]
-                        region[_index(outgoing, region_box)] = local
-                    continue
-                if outgoing is not None:
-                    sends[other] = part[_index(outgoing, self.local_box)].contiguous()
-                if incoming is not None:
-                    receives[other] = part.new_empty((*part.shape[:2], *_extent(incoming)))
-            return region, sends, receives
-
-        region, sends, receives = self.group.run_together(prepare)
-        self.group.exchange(sends, receives)
-        for other, values in receives.items():
-            overlap = _intersection(self.boxes[other], region_box)
-            assert overlap is not None
-            region[_index(overlap, region_box)] = values
+        region, overlaps = self._exchange(part, self.boxes, boxes, part.new_empty)
+        for index, values in overlaps:
+            region[index] = values
         return region
 
     def scatter_add(self, values: Tensor, boxes: Sequence[Box]) -> Tensor:
@@ -122,32 +99,59 @@ class ShardedField:
         """
         if boxes == self.boxes:
             return values
-        rank = self.group.rank
-        region_box = boxes[rank]
+        total, overlaps = self._exchange(values, boxes, self.boxes, values.new_zeros)
+        # In the order of ranks, so that rounding does not depend on which process was quicker.
+        for index, part in overlaps:
+            total[index] += part
+        return total
+
+    def _exchange(
+        self,
+        values: Tensor,
+        sources: Sequence[Box],
+        targets: Sequence[Box],
+        allocate: Callable[[tuple[int, ...]], Tensor],
+    ) -> tuple[Tensor, list[tuple[Index, Tensor]]]:
+        """Send the values of one box, and receive those of another from all processes.
+
+        Args:
+            values: values ``(B, C, *S)`` of this process's source box.
+            sources: the box of which each process has the values, by rank.
+            targets: the box of which each process asks for the values, by rank.
+            allocate: makes a tensor of some shape, like ``values``.
+
+        Returns:
+            A tensor for this process's target box, and in the order of ranks the parts of the box
+            that a process has, each as an index into this tensor and values.
+        """
+        rank, lead = self.group.rank, values.shape[:2]
+        source, target = sources[rank], targets[rank]
+        incoming = [_intersection(box, target) for box in sources]
 
         def prepare() -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
-            total = values.new_zeros((*values.shape[:2], *_extent(self.local_box)))
-            sends, receives = {}, {}
-            for other, (slab, region) in enumerate(zip(self.boxes, boxes, strict=True)):
-                outgoing = _intersection(slab, region_box)
-                incoming = _intersection(self.local_box, region)
-                if other == rank:
-                    continue
-                if outgoing is not None:
-                    sends[other] = values[_index(outgoing, region_box)].contiguous()
-                if incoming is not None:
-                    receives[other] = values.new_empty((*values.shape[:2], *_extent(incoming)))
-            return total, sends, receives
+            sends = {
+                other: values[_index(overlap, source)].contiguous()
+                for other, box in enumerate(targets)
+                if other != rank and (overlap := _intersection(source, box)) is not None
+            }
+            receives = {
+                other: values.new_empty((*lead, *_extent(overlap)))
+                for other, overlap in enumerate(incoming)
+                if other != rank and overlap is not None
+            }
+            return allocate((*lead, *_extent(target))), sends, receives
 
-        total, sends, receives = self.group.run_together(prepare)
+        result, sends, receives = self.group.run_together(prepare)
         self.group.exchange(sends, receives)
-        # In the order of ranks, so that rounding does not depend on which process was quicker.
-        for other, region in enumerate(boxes):
-            overlap = _intersection(self.local_box, region)
-            if overlap is not None:
-                local = values[_index(overlap, region_box)] if other == rank else receives[other]
-                total[_index(overlap, self.local_box)] += local
-        return total
+        overlaps = [
+            (
+                _index(overlap, target),
+                values[_index(overlap, source)] if other == rank else receives[other],
+            )
+            for other, overlap in enumerate(incoming)
+            if overlap is not None
+        ]
+        return result, overlaps
 
     def assemble(self, pieces: Sequence[tuple[Box, Callable[[Index], Tensor]]]) -> Tensor:
         """Build this process's slab out of any boxes that cover the field.

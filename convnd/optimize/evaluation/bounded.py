@@ -1,4 +1,4 @@
-"""Fields whose values have a lowest and a highest number, as the colours of a picture."""
+"""Evaluation of fields whose values have bounds, as the colours of a picture."""
 
 from __future__ import annotations
 

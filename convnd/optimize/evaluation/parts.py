@@ -1,4 +1,4 @@
-"""Objectives as sums of parts whose networks have nothing in common."""
+"""Objectives as sums of parts that share no computation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the features of a network stay the same when it is run on tiles, and what tiles need."""
+"""Check that a network has the same features on tiles, and the requirements on its tiles."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ class Tiler:
     """Chooses tiles on which a backbone gives the features of the whole input.
 
     Args:
-        tile: samples of a tile's own along each axis; None chooses the tiles with the least halo
-            among those that ``fits`` accepts.
+        tile: samples of a tile along each axis, without its halo; None chooses the tiles with the
+            least halo among those that ``fits`` accepts.
         fits: see `FitsMemory`; None accepts everything, so that nothing is cut before memory runs
             out.
         spare_bytes: see `SpareBytes`; None is no bytes.

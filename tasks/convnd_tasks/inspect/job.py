@@ -29,6 +29,7 @@ from convnd_tasks.inspect.views import ViewInputs, Views, open_view_inputs
 from convnd_tasks.pipeline.dry_run import ABOVE, BELOW, Estimate
 from convnd_tasks.pipeline.report import Report, check_report
 from convnd_tasks.runtime.checkpoints import save_last_good
+from convnd_tasks.runtime.wording import counted
 
 __all__ = ["PatchResult", "estimate_patches", "run_patches"]
 
@@ -260,7 +261,7 @@ def _write_patches(task: _Task, search: SearchResult, sheets: PatchSheets, folde
 
 
 def _new_report(task: _Task, search: SearchResult) -> Report:
-    inputs = f"{search.inputs} input{'' if search.inputs == 1 else 's'}"
+    inputs = counted(search.inputs, "inputs")
     axes = f"{task.dim} spatial {'axis' if task.dim == 1 else 'axes'}"
     return Report(
         "What the units look for",
