@@ -139,7 +139,7 @@ def stylize(schedule: str, content: Tensor, style: Tensor) -> tuple[Tensor, list
             values = start
         elif start.shape != values.shape:
             values = refine(values, size, (before, start))
-        objective = engine.objective(here, [engine.style_at(style, size)], [1.0, 1.0])
+        objective = engine.objective(here, [engine.resizer.style_at(style, size)], [1.0, 1.0])
         evaluate = evaluate_inside if "!" in schedule else evaluate_whole
         precondition = Smoothing(size) if "s" in schedule.split() else None
         minimizer = Minimizer(objective, values, evaluate=evaluate, precondition=precondition)

@@ -6,7 +6,7 @@ The kinds of data differ in how they are read and written. They share this optim
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -123,7 +123,3 @@ class StyleTransfer(TransferObjective):
             evaluate=evaluate,
             **more,
         )
-
-    def style_at(self, style: Tensor, size: Sequence[int]) -> Tensor:
-        """Resize a style ``(B, C, *S_i)`` to the size at which it is compared with a result."""
-        return self.resizer.style_at(style, size)

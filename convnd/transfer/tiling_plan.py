@@ -176,7 +176,7 @@ def choose_tiling(
     """
     use_disk = _use_disk(model, size, free)
     state = model.state_bytes(size, offload=use_disk)
-    keep_content = _keep_content(model, size, free - state)
+    keep_content = model.content_bytes(size) <= (free - state) // 2
     left = free - state - (model.content_bytes(size) if keep_content else 0)
     cut = _choose_cut(model, size, left) if keep_content else None
     tiler = None
@@ -198,10 +198,6 @@ def _use_disk(model: MemoryModel, size: Sequence[int], free: int) -> bool:
     if not one_process or options.optimizer != "adam" or options.tile == "off":
         return False
     return model.field_bytes(size) * OPTIMIZERS["adam"].copies > free // 2
-
-
-def _keep_content(model: MemoryModel, size: Sequence[int], left: int) -> bool:
-    return model.content_bytes(size) <= left // 2
 
 
 def _choose_cut(model: MemoryModel, size: Sequence[int], left: int) -> _Cut | None:

@@ -194,7 +194,7 @@ class FrameStylizer:
     def _prepare(self, size: Sequence[int]) -> None:
         """Plan the memory, and compute the targets of the style, for frames of this size."""
         transfer, options = self.transfer, self.options
-        styles = [transfer.style_at(style, size) for style in self.styles]
+        styles = [transfer.resizer.style_at(style, size) for style in self.styles]
         model = MemoryModel(options, transfer.backbone, transfer.device)
         budget = MemoryBudget(model, self._on_message)
         budget.check(size, [style.shape[2:] for style in styles])

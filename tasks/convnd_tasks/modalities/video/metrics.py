@@ -150,7 +150,7 @@ class Energies:
         options = VideoOptions(backbone="compact", style_weight=1.0 if styles else 0.0)
         self._transfer = StyleTransfer(options, spatial_dims=2, in_channels=3)
         self._terms = self._transfer.style_terms(
-            [self._transfer.style_at(style, size) for style in styles]
+            [self._transfer.resizer.style_at(style, size) for style in styles]
         )
 
     def __call__(self, content: Tensor, frame: Tensor) -> tuple[float, float, float]:
