@@ -94,12 +94,22 @@ def _rings(volume: Volume, places: Sequence[tuple[int, int, int]]) -> Any:
     return np.bincount(frequency.round().astype(int).ravel(), power.mean(0).ravel())[1:9]
 
 
-def tissue_labels(volume: Volume, spacing: Sequence[float], background: Any, unit: str) -> Any:
-    """Number of the tissue of every voxel; -1 in the background and near other tissues."""
+def tissue_labels(
+    volume: Volume, spacing: Sequence[float], background: Any, unit: str, depth: int = 2
+) -> Any:
+    """Number of the tissue of every voxel, -1 in the background and near other tissues.
+
+    Args:
+        volume: the scan.
+        spacing: mm along each axis.
+        background: mask of the padding.
+        unit: "HU", or "" for others.
+        depth: voxels from other tissues.
+    """
     smooth = ndimage.gaussian_filter(volume, widths(spacing, 1.0))
     limits = _HU_LIMITS if unit == "HU" else _otsu(smooth[~background], 3)
     labels = np.where(background, -1, np.searchsorted(limits, smooth))
-    side = [5 if width else 1 for width in widths(spacing, 1.0)]
+    side = [2 * depth + 1 if width else 1 for width in widths(spacing, 1.0)]
     same = ndimage.maximum_filter(labels, side) == ndimage.minimum_filter(labels, side)
     return np.where(same, labels, -1)
 

@@ -303,10 +303,17 @@ class LookTransfer(Transfer):
             if f"{first:.3g}" == f"{last:.3g}":
                 deviations = f"{first:.3g}{unit}, as before"
             aim = "the aim is" if self._moderate else "the style has"
-            say(f"{prefix}noise of {name}: {deviations}; {aim} {style:.3g}")
+            aim = "that of the style is not known" if math.isnan(style) else f"{aim} {style:.3g}"
+            say(f"{prefix}noise of {name}: {deviations}; {aim}")
             self.record[f"noise_{name.replace(' ', '_')}{suffix}"] = (
                 f"{first:.4g} to {last:.4g}, style {style:.4g}"
             )
+        if any(part.anatomy for part in change.changes.values()):
+            say(
+                f"{prefix}noise: scan or style shows weak anatomy in its place, as an average of "
+                "scans does; so only fine noise is added, and none is removed"
+            )
+            self.record[f"anatomy_in_noise{suffix}"] = "yes"
         sharpness = change.sharpness() or "unchanged"
         say(f"{prefix}sharpness: {sharpness}")
         self.record[f"sharpness{suffix}"] = sharpness

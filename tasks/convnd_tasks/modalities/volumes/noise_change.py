@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from convnd_tasks.modalities.volumes.look import Scan
 from convnd_tasks.modalities.volumes.noise_covariance import (
+    ABOVE_ANATOMY,
     NoiseCovariance,
     fit_spectrum,
     high_pass_power,
@@ -44,6 +45,7 @@ class NoiseChange:
         removed_deviation: standard deviation of the noise that is removed.
         scan: standard deviation of the scan's noise.
         style: standard deviation of the style's noise.
+        anatomy: whether scan or style show weak anatomy in place of noise.
     """
 
     added: Tensor
@@ -51,6 +53,7 @@ class NoiseChange:
     removed_deviation: float
     scan: float
     style: float
+    anatomy: bool = False
 
     def deviation_after(self, sigma: Sequence[float]) -> float:
         """Standard deviation of the added noise after a blur.
@@ -179,17 +182,20 @@ def _noise_change(scan: NoiseCovariance, style: NoiseCovariance, resolution: flo
     own, target = power_spectrum(scan.values), power_spectrum(style.values)
     added = removed = torch.zeros_like(scan.values)
     deviation = 0.0
+    anatomy = scan.is_anatomy(resolution) or style.is_anatomy(resolution)
     if float((target - own).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
         lacking = style.values - scan.values
-        added = _kernel(fit_spectrum(lacking, scan.spacing, resolution).sqrt())
-    if float((own - target).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
+        flat_below = ABOVE_ANATOMY if anatomy else 0.0
+        spectrum = fit_spectrum(lacking, scan.spacing, resolution, flat_below=flat_below)
+        added = _kernel(spectrum.sqrt())
+    if not anatomy and float((own - target).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
         # Of noise that is too much, the share that is left keeps the style's power.
         ratio = target / own.clamp(min=1e-12 * float(own.max()))
         visible = high_pass_power(own.shape, scan.spacing, resolution) > 0.02
         transfer = torch.where(visible, 1 - ratio.clamp(0, 1).sqrt(), 0.0)
         removed = _kernel(transfer)
         deviation = float(_kernel(own.sqrt() * transfer).square().sum().sqrt())
-    return NoiseChange(added, removed, deviation, scan.deviation, style.deviation)
+    return NoiseChange(added, removed, deviation, scan.deviation, style.deviation, anatomy)
 
 
 def _levelled(change: Tensor, scan: Scan, tissues: TissueMap, resolution: float) -> Tensor:
@@ -208,7 +214,7 @@ def _levelled(change: Tensor, scan: Scan, tissues: TissueMap, resolution: float)
             share, total = (
                 gaussian(part, widths, repeat=False) for part in (inner.float(), change * inner)
             )
-            change = torch.where(mask, change - total / share.clamp(min=1e-4), change)
+            change = torch.where(inner, change - total / share.clamp(min=1e-4), change)
     return change
 
 

@@ -25,9 +25,11 @@ from convnd_tasks.modalities.volumes.smoothing import fft_length, gaussian, loca
 from convnd_tasks.modalities.volumes.tissues import TissueMap
 
 __all__ = [
+    "ABOVE_ANATOMY",
     "HIGH_PASS",
     "NoiseCovariance",
     "fit_spectrum",
+    "frequencies",
     "high_pass_power",
     "lag_counts",
     "measure_noise",
@@ -36,13 +38,18 @@ __all__ = [
     "tissue_residual",
 ]
 
+ABOVE_ANATOMY = 5 / 16
+"""Frequency per resolution, above which weak anatomy has little power."""
+
 HIGH_PASS = 4.0
 """Standard deviation, in resolutions, of the Gaussian whose difference is taken, twice."""
 
 _REACH = 8.0  # resolutions; the largest lag
 _LOCAL = 3.0  # resolutions, sigma of the window in which a standard deviation is local
 _SPREAD = (0.15, 0.4)  # relative distance from the most frequent local deviation; limits of it
-_RISES_FROM = 0.25  # share of the power that the high-pass filter passes, below which noise is flat
+_LOWEST = 1 / 16  # per resolution; the high-pass filter hides the power below
+_STEEP = 1.25  # ratio of the power around 1 / 16 to that around 1 / 8, above it is anatomy's
+_FINE = 0.1  # ratio of the power of fine noise to that around 1 / 16, below it is anatomy's
 _FEWEST = 400  # places
 _FLAT = 0.15  # share of a tissue that is flat, below which its noise is not told from anatomy
 
@@ -73,6 +80,24 @@ class NoiseCovariance:
     def deviation(self) -> float:
         """Standard deviation of the noise, in the units of the scan."""
         return math.sqrt(max(0.0, self.variance))
+
+    def is_anatomy(self, resolution: float) -> bool:
+        """Whether what was measured is weak anatomy, and the scan shows no noise of its own.
+
+        The power of anatomy rises towards low frequencies (Burgess 1999). The high-pass filter
+        halves it there, so that the power of noise does not rise, even behind a blur of one voxel.
+        Where fine noise is as strong, it is noise with a little anatomy.
+
+        Args:
+            resolution: see `measure_noise`.
+        """
+        power = power_spectrum(self.values)
+        frequency = frequencies(power.shape, self.spacing, resolution)
+        low = frequency < 1.25 * _LOWEST
+        next_higher = ~low & (frequency < 2.5 * _LOWEST)
+        coarse = float(power[low].mean())
+        rises = coarse > _STEEP * float(power[next_higher].mean())
+        return rises and float(power[frequency > ABOVE_ANATOMY].mean()) < _FINE * coarse
 
     def resampled(self, spacing: Sequence[float], counts: Sequence[int]) -> NoiseCovariance:
         """The covariance at the lags of another grid, between them linear, 0 beyond them.
@@ -177,7 +202,12 @@ def power_spectrum(covariance: Tensor) -> Tensor:
 
 
 def fit_spectrum(
-    covariance: Tensor, spacing: Sequence[float], resolution: float, iterations: int = 40
+    covariance: Tensor,
+    spacing: Sequence[float],
+    resolution: float,
+    *,
+    flat_below: float = 0.0,
+    iterations: int = 40,
 ) -> Tensor:
     r"""The power spectrum of noise that has a covariance once it has passed the high-pass filter.
 
@@ -189,6 +219,8 @@ def fit_spectrum(
         covariance: ``(2 l_0 + 1, ...)``, as `measure_noise` gives it.
         spacing: mm of one lag along each axis.
         resolution: see `measure_noise`.
+        flat_below: per resolution, at least 1 / 16; at lower frequencies the power is at most that
+            just above it.
         iterations: their number.
 
     Returns:
@@ -211,10 +243,27 @@ def fit_spectrum(
         ratio = measured / (smooth(passed * spectrum) + tiny)
         spectrum = spectrum * (smooth(ratio * passed) / norm)
     # Anatomy is coarse. Noise has no more power below the frequencies that the filter passes.
-    hidden = passed < _RISES_FROM
-    shell = ~hidden & (passed < 2 * _RISES_FROM)
+    frequency, flat_below = frequencies(size, spacing, resolution), max(flat_below, _LOWEST)
+    hidden = frequency < flat_below
+    shell = ~hidden & (frequency < 1.25 * flat_below)
     highest = float(spectrum[shell].mean()) if bool(shell.any()) else math.inf
     return torch.where(hidden, spectrum.clamp(max=highest), spectrum)
+
+
+def frequencies(shape: Sequence[int], spacing: Sequence[float], resolution: float) -> Tensor:
+    """Radial frequencies per resolution, over the axes that are filtered.
+
+    Args:
+        shape: their number along each axis, as `torch.fft.fftn` orders them.
+        spacing: mm along each axis.
+        resolution: see `measure_noise`.
+    """
+    widths = sigmas(spacing, resolution, min(spacing))
+    total = torch.zeros(tuple(shape), dtype=torch.float64)
+    for axis, (extent, width) in enumerate(zip(shape, widths, strict=True)):
+        frequency = torch.fft.fftfreq(extent, dtype=torch.float64) * width
+        total += frequency.square().view([-1 if other == axis else 1 for other in range(3)])
+    return total.sqrt()
 
 
 def high_pass_power(shape: Sequence[int], spacing: Sequence[float], resolution: float) -> Tensor:
@@ -225,12 +274,8 @@ def high_pass_power(shape: Sequence[int], spacing: Sequence[float], resolution: 
         spacing: mm along each axis.
         resolution: see `measure_noise`.
     """
-    widths = sigmas(spacing, HIGH_PASS * resolution, min(spacing))
-    exponent = torch.zeros(tuple(shape), dtype=torch.float64)
-    for axis, (extent, width) in enumerate(zip(shape, widths, strict=True)):
-        frequency = torch.fft.fftfreq(extent, dtype=torch.float64) * width
-        exponent += frequency.square().view([-1 if other == axis else 1 for other in range(3)])
-    return (1 - torch.exp(-2 * math.pi**2 * exponent)) ** 4
+    radius = frequencies(shape, spacing, resolution)
+    return (1 - torch.exp(-2 * (math.pi * HIGH_PASS * radius) ** 2)) ** 4
 
 
 def _triangle(shape: Sequence[int]) -> Tensor:

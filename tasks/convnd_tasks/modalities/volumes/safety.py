@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from convnd_tasks.modalities.volumes.look import Scan
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange
-from convnd_tasks.modalities.volumes.smoothing import erode, local_mean, sigmas
+from convnd_tasks.modalities.volumes.smoothing import erode, gaussian, local_mean, sigmas
 from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD, Scheme, TissueMap, otsu_limits
 
 __all__ = ["SafetyFigure", "describe_broken", "measure_safety"]
@@ -102,7 +102,7 @@ def measure_safety(
     tissues = TissueMap(expected, scan.spacing, scan.valid, scheme, resolution)
     structures = _structures(scan, expected, result, resolution)
     return [
-        *_tissue_means(scan, result, tissues, unit),
+        *_tissue_means(scan, result, scheme, resolution, unit),
         *_largest_changes(expected, result, tissues, changes),
         *structures,
         *_segmentation(
@@ -117,25 +117,24 @@ def describe_broken(figures: Sequence[SafetyFigure]) -> str:
     return "; ".join(str(figure) for figure in figures if not figure.holds)
 
 
-def _tissue_means(scan: Scan, result: Tensor, tissues: TissueMap, unit: str) -> list[SafetyFigure]:
-    figures = []
-    # Deep inside, where a change of sharpness mixes nothing.
-    cores = {number: tissues.core(number, _DEEP) for number in range(len(tissues.scheme.names))}
+def _tissue_means(
+    scan: Scan, result: Tensor, scheme: Scheme, resolution: float, unit: str
+) -> list[SafetyFigure]:
+    """The change of the mean of each tissue, where a change of sharpness mixes no tissues."""
+    tissues = TissueMap(scan.values, scan.spacing, scan.valid, scheme, resolution)
+    cores = {number: tissues.core(number, _DEEP) for number in range(len(scheme.names))}
     masks = {number: core for number, core in cores.items() if int(core.sum()) > _FEWEST}
-    # Values around 0 have no level but their own spread.
-    valid = scan.values[scan.valid]
-    valid = valid[:: max(1, valid.numel() // 100_000)]
-    low, high = torch.quantile(valid, valid.new_tensor([0.05, 0.95])).tolist()
-    spread = high - low
-    levels = {number: abs(float(scan.values[mask].mean())) for number, mask in masks.items()}
+    before = {number: float(scan.values[mask].mean()) for number, mask in masks.items()}
+    highest = max((abs(mean) for mean in before.values()), default=0.0)
+    figures = []
     for number, mask in masks.items():
-        change = float((result[mask] - scan.values[mask]).mean())
-        level = max(levels[number], sum(levels.values()) / len(levels), spread)
-        # The trabeculae of bone are structure, whose mean a known blur may move by 1 %.
-        bone = max(_MEAN_HU, _MEAN_SHARE * float(scan.values[mask].mean()))
-        limit = bone if unit == "HU" else _MEAN_SHARE * level
-        name = f"mean change of {tissues.scheme.names[number]}"
-        figures.append(SafetyFigure(name, abs(change), 0.0, limit, unit))
+        change = abs(float((result[mask] - scan.values[mask]).mean()))
+        if unit == "HU":  # bone alone has 1 % of more than 2 HU
+            limit = max(_MEAN_HU, _MEAN_SHARE * before[number])
+        else:  # values near 0, as those of air, have no level of their own
+            limit = _MEAN_SHARE * max(abs(before[number]), highest / 2)
+        name = f"mean change of {scheme.names[number]}"
+        figures.append(SafetyFigure(name, change, 0.0, limit, unit))
     return figures
 
 
@@ -207,15 +206,18 @@ def _segmentation(
     for number, change in changes.items():
         noise[number] += change.deviation_after(widths)
     labels = tissues.labels[scan.valid]
+    # Beside the background fewer voxels are averaged, which leaves more of their noise.
+    near, width = gaussian(weight, widths), [w / math.sqrt(2) for w in widths]
+    fewer = (gaussian(weight, width).sqrt() / near.clamp(min=1e-4))[scan.valid]
     figures = []
     for classes, name in ((2, "two"), (3, "three")):
         limits = (-math.inf, *otsu_limits([first], classes), math.inf)
         # Of each class: its volume before, after and likely with noise, and their overlaps with it.
         sums = torch.zeros(5, classes, dtype=torch.float64)
-        for part, other, numbers in zip(
-            *(field.split(_CHUNK) for field in (first, second, labels)), strict=True
+        for part, other, numbers, factor in zip(
+            *(field.split(_CHUNK) for field in (first, second, labels, fewer)), strict=True
         ):
-            deviation = noise[numbers.long()]
+            deviation = noise[numbers.long()] * factor
             below = torch.zeros_like(part)
             for index, (low, high) in enumerate(itertools.pairwise(limits)):
                 before, after = ((low <= values) & (values < high) for values in (part, other))
