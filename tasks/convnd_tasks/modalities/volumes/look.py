@@ -36,6 +36,7 @@ __all__ = [
     "Look",
     "Scan",
     "blend_noise",
+    "comparable_noise",
     "match_sharpness",
     "moderate_noise",
     "noise_of",
@@ -121,6 +122,13 @@ class Look:
         values = value_quantiles(scan.values, scan.spacing, scan.valid, resolution)
         return cls(noise, edges, strengths, values)
 
+    def without_anatomy(self) -> Look:
+        """The look of a phantom: its noise, and no edges."""
+        noise = {
+            tissue: dataclasses.replace(part, allowance=0.0) for tissue, part in self.noise.items()
+        }
+        return dataclasses.replace(self, noise=noise, edges={})
+
 
 def scheme_of(scan: Scan, unit: str) -> Scheme:
     """The tissues of a scan: by Hounsfield units in CT, three classes of its values elsewhere."""
@@ -129,11 +137,41 @@ def scheme_of(scan: Scan, unit: str) -> Scheme:
     return otsu_scheme([tissue_values(scan.values, scan.spacing, scan.valid)])
 
 
-def noise_of(scan: Scan, scheme: Scheme, resolution: float) -> dict[int, NoiseCovariance]:
-    """The noise of a scan by tissue, see `Look.measure`."""
+def noise_of(
+    scan: Scan, scheme: Scheme, resolution: float, allowances: Mapping[int, float] | None = None
+) -> dict[int, NoiseCovariance]:
+    """The noise of a scan by tissue, see `Look.measure` and `measure_noise`."""
     scan = scan.sample()
     tissues = TissueMap(scan.values, scan.spacing, scan.valid, scheme, resolution)
-    return measure_noise(scan.values, scan.spacing, tissues, resolution)
+    return measure_noise(scan.values, scan.spacing, tissues, resolution, allowances=allowances)
+
+
+def comparable_noise(
+    scan: Scan,
+    noise: Mapping[int, NoiseCovariance],
+    styles: Sequence[Mapping[int, NoiseCovariance]],
+    scheme: Scheme,
+    resolution: float,
+) -> Mapping[int, NoiseCovariance]:
+    """The noise of a scan where it has as much weak anatomy as its styles, see `measure_noise`.
+
+    Weak anatomy passes for a flat place where noise is strong, so it is part of a noisy style's
+    covariance. With as much of it in the scan's, their difference is noise alone.
+
+    Args:
+        scan: the scan.
+        noise: of it, by tissue.
+        styles: noise of the styles, by tissue.
+        scheme: the tissues.
+        resolution: see `Look.measure`.
+    """
+    allowances = {
+        tissue: max((style[tissue].allowance for style in styles if tissue in style), default=0.0)
+        for tissue in noise
+    }
+    if all(noise[tissue].allowance >= allowance for tissue, allowance in allowances.items()):
+        return noise
+    return noise_of(scan, scheme, resolution, allowances)
 
 
 def transferable_noise(

@@ -27,6 +27,7 @@ from convnd_tasks.modalities.volumes.look import (
     Look,
     Scan,
     blend_noise,
+    comparable_noise,
     match_sharpness,
     moderate_noise,
     noise_of,
@@ -156,9 +157,9 @@ class LookTransfer(Transfer):
             Look.measure(style, scheme_of(style, self._units.unit), self._resolution)
             for style in self._styles
         ]
-        # The edges of a phantom are sharper than any anatomy's.
+        # The edges of a phantom are sharper than any anatomy's, and no anatomy passes for noise.
         self._looks = [
-            dataclasses.replace(look, edges={}) if grid.header.get(PHANTOM) else look
+            look.without_anatomy() if grid.header.get(PHANTOM) else look
             for look, grid in zip(looks, self._units.styles, strict=True)
         ]
 
@@ -221,7 +222,8 @@ class LookTransfer(Transfer):
         sharp = scan.with_values(torch.where(scan.valid, filtered, scan.values))
         scheme = scheme_of(scan, self._units.unit)
         before = transferable_noise(noise_of(sharp, scheme, resolution), scheme)
-        targets = blend_noise(before, [look.noise for look in self._looks], self._weights)
+        styles = [look.noise for look in self._looks]
+        targets = blend_noise(before, styles, self._weights)
         if not targets:
             scheme = WHOLE
             before = noise_of(sharp, scheme, resolution)
@@ -229,7 +231,8 @@ class LookTransfer(Transfer):
             targets = blend_noise(before, styles, self._weights)
         if self._moderate:
             targets = moderate_noise(before, targets, self._units.unit)
-        changes = noise_changes(before, targets, resolution, scheme)
+        compared = comparable_noise(sharp, before, styles, scheme, resolution)
+        changes = noise_changes(before, compared, targets, resolution, scheme)
         noise = torch.zeros_like(scan.values)
         return LookChange(scan, sharp.values, filters, noise, changes, scheme, before, targets)
 

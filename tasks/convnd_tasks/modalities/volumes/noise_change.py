@@ -67,6 +67,7 @@ class NoiseChange:
 
 def noise_changes(
     scan: Mapping[int, NoiseCovariance],
+    compared: Mapping[int, NoiseCovariance],
     targets: Mapping[int, NoiseCovariance],
     resolution: float,
     scheme: Scheme,
@@ -77,6 +78,7 @@ def noise_changes(
 
     Args:
         scan: noise of the scan by tissue.
+        compared: the same with as much weak anatomy as the targets have, see `comparable_noise`.
         targets: see `blend_noise`.
         resolution: see `Look.measure`.
         scheme: the tissues.
@@ -87,7 +89,7 @@ def noise_changes(
     if not targets:
         return {}
     known = {
-        tissue: _noise_change(scan[tissue], target, resolution)
+        tissue: _noise_change(scan[tissue], compared[tissue], target, resolution)
         for tissue, target in targets.items()
     }
     # A denser tissue first: the noise of air is that outside the body, or cut.
@@ -178,13 +180,15 @@ def filter_spectrum(
     return result[tuple(slice(0, extent) for extent in shape)]
 
 
-def _noise_change(scan: NoiseCovariance, style: NoiseCovariance, resolution: float) -> NoiseChange:
+def _noise_change(
+    scan: NoiseCovariance, compared: NoiseCovariance, style: NoiseCovariance, resolution: float
+) -> NoiseChange:
     own, target = power_spectrum(scan.values), power_spectrum(style.values)
     added = removed = torch.zeros_like(scan.values)
     deviation = 0.0
     anatomy = scan.is_anatomy(resolution) or style.is_anatomy(resolution)
     if float((target - own).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
-        lacking = style.values - scan.values
+        lacking = style.values - compared.values
         flat_below = ABOVE_ANATOMY if anatomy else 0.0
         spectrum = fit_spectrum(lacking, scan.spacing, resolution, flat_below=flat_below)
         added = _kernel(spectrum.sqrt())

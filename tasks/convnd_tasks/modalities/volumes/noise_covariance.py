@@ -50,6 +50,7 @@ _SPREAD = (0.15, 0.4)  # relative distance from the most frequent local deviatio
 _LOWEST = 1 / 16  # per resolution; the high-pass filter hides the power below
 _STEEP = 1.25  # ratio of the power around 1 / 16 to that around 1 / 8, above it is anatomy's
 _FINE = 0.1  # ratio of the power of fine noise to that around 1 / 16, below it is anatomy's
+_ANATOMY = 0.75  # share of that distance that weak anatomy takes; the rest is scatter of noise
 _FEWEST = 400  # places
 _FLAT = 0.15  # share of a tissue that is flat, below which its noise is not told from anatomy
 
@@ -63,12 +64,14 @@ class NoiseCovariance:
         spacing: mm of one lag along each axis.
         tissue: number of the tissue that it was measured in.
         places: indices ``(n, 3)`` of the voxels that it was measured at.
+        allowance: variance that anatomy may add at those places.
     """
 
     values: Tensor
     spacing: tuple[float, ...]
     tissue: int
     places: Tensor
+    allowance: float = 0.0
 
     @property
     def variance(self) -> float:
@@ -144,6 +147,7 @@ def measure_noise(
     tissues: TissueMap,
     resolution: float,
     counts: Sequence[int] | None = None,
+    allowances: Mapping[int, float] | None = None,
 ) -> dict[int, NoiseCovariance]:
     """The noise of each tissue that has enough flat places.
 
@@ -153,6 +157,8 @@ def measure_noise(
         tissues: of these values.
         resolution: mm, of the coarser of the scans that are compared.
         counts: largest lag along each axis; None for `lag_counts`, zeros for the variance alone.
+        allowances: by tissue, variance that anatomy may add at a place, where it is more than the
+            scan's own. Two scans whose noises are compared have the same.
     """
     counts = lag_counts(values.shape, spacing, resolution) if counts is None else counts
     measured = {}
@@ -162,11 +168,14 @@ def measure_noise(
         if inner is None or int(inner.sum()) < (_FEWEST if strict else 2):
             continue
         residual = tissue_residual(values, inner, spacing, resolution)
-        places = _flat_places(residual, inner, spacing, resolution, strict=strict)
+        allowance = (allowances or {}).get(tissue, 0.0)
+        places, allowance = _flat_places(
+            residual, inner, spacing, resolution, allowance, strict=strict
+        )
         if places is None:
             continue
         covariance = _covariance(residual, inner, places, counts)
-        measured[tissue] = NoiseCovariance(covariance, tuple(spacing), tissue, places)
+        measured[tissue] = NoiseCovariance(covariance, tuple(spacing), tissue, places, allowance)
     return _of_all_tissues(measured, tissues)
 
 
@@ -320,9 +329,19 @@ def tissue_residual(
 
 
 def _flat_places(
-    residual: Tensor, inner: Tensor, spacing: Sequence[float], resolution: float, *, strict: bool
-) -> Tensor | None:
-    """Indices ``(n, 3)`` of places whose local deviation is about the most frequent one."""
+    residual: Tensor,
+    inner: Tensor,
+    spacing: Sequence[float],
+    resolution: float,
+    allowance: float,
+    *,
+    strict: bool,
+) -> tuple[Tensor | None, float]:
+    """Indices ``(n, 3)`` of places whose local deviation is about the most frequent one.
+
+    Returns:
+        The places, None where they are too few; and the variance that anatomy may add there.
+    """
     widths = sigmas(spacing, _LOCAL * resolution, min(spacing))
     weight = inner.float()
     whole = inner & (gaussian(weight, widths) > 0.5)
@@ -332,7 +351,7 @@ def _flat_places(
     deviations = local[whole]
     top = float(deviations.kthvalue(max(1, int(0.9 * deviations.numel()))).values)
     if top <= 0:
-        return whole.nonzero()  # no noise at all
+        return whole.nonzero(), 0.0  # no noise at all
     bins = 128
     # Bins of equal width: density by deviation favours quiet places, where anatomy is not.
     counts = torch.histc(deviations, bins, 0.0, top)
@@ -342,11 +361,15 @@ def _flat_places(
     # Anatomy only adds to a deviation, so the left flank tells how much those of noise scatter.
     half = int((smooth[:peak] < smooth[peak] / 2).sum())
     spread = min(max(3 * (peak - half) / (peak + 0.5), _SPREAD[0]), _SPREAD[1])
-    flat = whole & (local > (1 - spread) * mode) & (local < (1 + spread) * mode)
+    own = ((1 + _ANATOMY * spread) ** 2 - 1) * mode**2
+    allowance = max(allowance, ((1 + spread) ** 2 - 1) * mode**2)
+    highest = math.sqrt(mode**2 + allowance)
+    flat = whole & (local > (1 - spread) * mode) & (local < highest)
     places = flat.nonzero()
     if not strict:
-        return places if len(places) else whole.nonzero()
-    return places if len(places) >= max(_FEWEST, _FLAT * int(whole.sum())) else None
+        return places if len(places) else whole.nonzero(), own
+    enough = len(places) >= max(_FEWEST, _FLAT * int(whole.sum()))
+    return places if enough else None, own
 
 
 def _covariance(residual: Tensor, inner: Tensor, places: Tensor, counts: Sequence[int]) -> Tensor:

@@ -223,7 +223,7 @@ class ScanLook:
                 tissue: dataclasses.replace(noise, values=torch.zeros_like(noise.values))
                 for tissue, noise in targets.items()
             }
-            self._changes[key] = noise_changes(none, targets, resolution, scheme)
+            self._changes[key] = noise_changes(none, none, targets, resolution, scheme)
         return self._changes[key]
 
     def _noise(self, style: int, resolution: float) -> dict[int, NoiseCovariance]:
