@@ -115,6 +115,49 @@ def test_known_noise_comes_over_and_nothing_else(kernel: float) -> None:
     assert np.abs(smooth).max() < 8 * lacking * left
 
 
+def waves(seed: int, deviation: float) -> Array:
+    """Weak anatomy: structures of some voxels, without an edge and without noise."""
+    field = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=SHAPE), 2.5)
+    return np.asarray(deviation * field / field.std())
+
+
+def coarse_part(change: Array, inside: NDArray[np.bool_], deviation: float) -> float:
+    """The deviation of the coarse part of a change, over that of white noise's coarse part."""
+    sigma = 3.0
+    smooth = ndimage.gaussian_filter(change, sigma)[inside]
+    return float(smooth.std() / (deviation * (4 * math.pi * sigma**2) ** -0.75))
+
+
+def test_weak_anatomy_of_another_scan_is_no_noise() -> None:
+    """An average of scans has no noise; its style has other waves, twice as strong, and noise."""
+    noise = 2.0 * np.random.default_rng(5).normal(size=SHAPE)
+    content, style = 100 + waves(1, 3), 100 + waves(2, 6) + noise
+    change = stylise(content, style, unit="") - content
+    assert change.std() == pytest.approx(2.0, rel=0.1)
+    assert coarse_part(change, np.ones(SHAPE, dtype=bool), 2.0) < 1.5
+
+
+def test_weak_anatomy_passes_for_noise_in_both_scans_alike() -> None:
+    rng, part = np.random.default_rng(6), (np.arange(24) > 16)[:, None, None]
+    clean = chest(0, 1) + part * waves(3, 12)  # half of the style's noise, twice the scan's
+    content = clean + 5 * rng.normal(size=SHAPE)
+    style = clean[:, :, ::-1] + 30 * rng.normal(size=SHAPE)
+    change = stylise(content, style) - content
+    assert coarse_part(change, core(), math.sqrt(30**2 - 5**2)) < 1.2
+
+
+def test_small_tissues_get_no_more_noise_than_others() -> None:
+    z, y, x = (np.arange(extent) % 12 - 6 for extent in SHAPE)
+    inside = z[:, None, None] ** 2 + y[:, None] ** 2 + x**2 < 4.5**2  # its core: few voxels
+    content = np.where(inside, 40.0, -820.0)
+    content[:, :36] = 40.0
+    content += 5 * np.random.default_rng(7).normal(size=SHAPE)
+    change = stylise(content, chest(30, 2)) - content
+    smooth = ndimage.gaussian_filter(change, 1.5)
+    small = smooth[4:-4, 42:-6, 6:-6][inside[4:-4, 42:-6, 6:-6]]
+    assert small.std() < 1.2 * smooth[4:-4, 6:24, 6:-6].std()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.8, 1.2])
 def test_known_blur_comes_over(sigma: float) -> None:
