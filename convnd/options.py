@@ -121,9 +121,9 @@ def check_range(
     """Check one number; None passes.
 
     Args:
-        name: of the option.
-        value: the number.
-        allowed: its range.
+        name: name of the option.
+        value: the number, or None.
+        allowed: range of the option.
         default: the number that the message proposes; None proposes to leave the option out.
 
     Raises:

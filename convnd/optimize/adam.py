@@ -27,7 +27,7 @@ class Adam(Optimizer):
         x: the tensor to optimize, contiguous. `step` reads its gradient from ``x.grad``.
         lr: learning rate; about the change of each value per step.
         betas: decay rates of the two moments.
-        offload: where the moments are stored; None is memory.
+        offload: stores the moments; None stores them in memory.
 
     >>> x = torch.tensor([3.0, 1.0])
     >>> optimizer = Adam(x, 0.5)

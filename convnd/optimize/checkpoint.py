@@ -54,7 +54,7 @@ def save_checkpoint(
         path: the file, replaced if it exists.
         state: tensors, numbers, strings and None in nested dicts and lists.
         mark: `fingerprint` of everything that the work depends on.
-        shards: how the fields in ``state`` lie on several processes, one for each size. All
+        shards: distribution of the fields in ``state`` over processes, one for each size. All
             processes must call this function; rank 0 writes.
 
     Raises:

@@ -73,7 +73,7 @@ class Minimizer:
         inherit: ``Step.state()["optimizer"]`` of a run of this optimizer that ended at ``start``
             with a similar objective, and 1; or at another size, and the ratio of the numbers of
             samples. See `Optimizer.inherit`.
-        precondition: see `LBFGS`; other optimizers ignore it.
+        precondition: preconditioner of `LBFGS`; other optimizers ignore it.
 
     Raises:
         UnknownNameError: no such optimizer.

@@ -26,7 +26,7 @@ class DiskOffload:
     leave it with `release_pages`.
 
     Args:
-        folder: where the files are; None is ``TMPDIR`` or ``/var/tmp``, which, unlike ``/tmp``, is
+        folder: folder of the files; None is ``TMPDIR`` or ``/var/tmp``, which, unlike ``/tmp``, is
             on a disk everywhere.
 
     >>> offload = DiskOffload()

@@ -97,7 +97,7 @@ def state_errors(expected: str = "a checkpoint that this job has written") -> It
     """Turn any error of the block, which reads a stored state, into one about the checkpoint.
 
     Args:
-        expected: what the checkpoint should be.
+        expected: description of the right checkpoint, for the error.
 
     Raises:
         InputFileError: the block raised an error of any class but ours.

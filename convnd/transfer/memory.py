@@ -135,7 +135,7 @@ def usable_bytes(memory: str, device: torch.device, group: ProcessGroup) -> int:
     """Return the bytes that a transfer may use, the same in all processes of its group.
 
     Args:
-        memory: see `convnd.transfer.options.TransferOptions`.
+        memory: amount of memory as text, or "auto", see `convnd.transfer.byte_size.parse_memory`.
         device: device of the transfer.
         group: the processes that share the work.
 

@@ -27,7 +27,7 @@ class MemoryModel:
     """Bytes that the parts of one transfer take in each process.
 
     Args:
-        options: see `convnd.transfer.options.TransferOptions`.
+        options: options of the transfer.
         backbone: the network.
         device: device of the network.
         batch: number of fields that are optimized together.

@@ -69,7 +69,8 @@ def load_network(
         options: options of the transfer.
         spatial_dims: number of spatial axes of the data.
         in_channels: channels of the data.
-        planes: see `convnd.backbones.MultiPlanar`.
+        planes: planes that a network for pictures sees of data of more axes, see
+            `convnd.backbones.MultiPlanar`.
 
     Raises:
         UsageError: an option names something that does not exist, see `convnd.backbones.load`.

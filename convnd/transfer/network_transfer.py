@@ -142,7 +142,7 @@ def apply_network(
     Args:
         network: the network, on ``device``.
         content: ``(B, C, *S)``, on any device.
-        tiling: of the content, see `convnd.shapes.Tiling`.
+        tiling: tiles of the content.
         device: computes; None is the content's.
 
     Returns:

@@ -74,13 +74,13 @@ class TransferOptions:
         value_statistics: further statistics that are compared, of the values themselves, see
             `convnd.stats.STATISTICS`.
         value_statistics_weight: weight of each of the ``value_statistics``.
-        normalization: how distances become losses, see `convnd.losses.NORMALIZATIONS`.
+        normalization: scale of the losses, see `convnd.losses.NORMALIZATIONS`.
         style_weights: one weight for each style; empty gives all the same weight.
         style_scale: size of the style's patterns relative to their size in its file.
         pooling: "max", as trained, or "avg".
-        padding: what the network's first layer reads beyond the border: "zeros", as trained, or
-            "replicate", the outermost samples again. A user's network is run as it is.
-        inflation: how a network for pictures sees more axes: "multiplanar" (2.5-D: on slices
+        padding: values that the network's first layer reads beyond the border: "zeros", as trained,
+            or "replicate", the outermost samples. A user's network keeps its own padding.
+        inflation: use of a network for pictures for more axes: "multiplanar" (2.5-D: on slices
             across every axis, see `convnd.backbones.MultiPlanar`; "auto" is the same), or with
             kernels that gain axes, see `convnd.backbones.change_rank`.
         size: samples along the longest axis of the result; 0 keeps the content's.
@@ -88,7 +88,7 @@ class TransferOptions:
         steps: optimisation steps of all networks and scales together, at most, see ``tolerance``.
         tolerance: relative decrease of the loss over ten steps below which a scale ends before its
             steps are taken; 0 takes all.
-        optimizer: see `convnd.optimize.OPTIMIZERS`.
+        optimizer: name of the optimizer, see `convnd.optimize.OPTIMIZERS`.
         learning_rate: learning rate of the optimizer; None is its default.
         init: starting point of the optimisation, one of `INITS`. A texture has no content, and
             starts from noise with the spectrum of the styles instead, see

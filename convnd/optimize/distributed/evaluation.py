@@ -44,7 +44,7 @@ class ShardedEvaluation:
 
     Args:
         tiler: chooses the tiles, at least one for each process as far as strides allow.
-        shards: how the field lies on the processes.
+        shards: distribution of the field over the processes.
     """
 
     def __init__(self, tiler: Tiler, shards: ShardedField) -> None:
@@ -184,11 +184,11 @@ class ShardedContent(RecomputedContent):
     """Features of the content in the windows that this process's tiles ask for.
 
     Args:
-        features: see `Features`.
+        features: computes the features of a crop, see `Features`.
         content: ``(B, C, *S)``, whole.
-        tiling: its tiles for the layer.
-        layer: the layer.
-        shards: how a field of the content's size is distributed over the processes.
+        tiling: tiles of the content for the layer.
+        layer: name of the layer.
+        shards: distribution of a field of the content's size over the processes.
         tiler: the tiler of the evaluations. When memory runs out its tiles change; features kept in
             the windows of earlier tiles are then dropped, and recomputed for every tile.
         keep: whether features are kept at all.

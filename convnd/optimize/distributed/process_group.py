@@ -150,8 +150,8 @@ class ProcessGroup:
         """Send tensors to other processes, and receive theirs into given tensors.
 
         Args:
-            sends: by rank; contiguous.
-            receives: by rank, of the shape and type that is sent; overwritten.
+            sends: tensors to send, contiguous, by rank.
+            receives: tensors of the shape and type that is sent, by rank; they are overwritten.
         """
         buffers = {rank: _on_backend_device(values) for rank, values in receives.items()}
         sent = [_on_backend_device(values) for values in sends.values()]
@@ -221,8 +221,8 @@ class ProcessGroup:
 
         Args:
             message: why this process fails.
-            code: its exit code.
-            error: its exception.
+            code: exit code of this process.
+            error: exception of this process.
 
         Returns:
             The line to print ("" in all processes but one) and the exit code.

@@ -122,7 +122,7 @@ class SplitObjective:
         """Return a context in which ``front`` includes the gradient of the deep part.
 
         Args:
-            gradient: of the deep part, with respect to the features at the cut.
+            gradient: gradient of the deep part with respect to the features at the cut.
             origin: position of its first value in the layer; None is the start of the layer.
         """
         self._cut_loss.gradient, self._cut_loss.origin = gradient, origin

@@ -25,10 +25,10 @@ class RecomputedContent:
     Every evaluation then costs one forward pass of the content up to the layer more.
 
     Args:
-        features: see `Features`.
+        features: computes the features of a crop, see `Features`.
         content: ``(B, C, *S)``.
-        tiling: its tiles for the layer.
-        layer: the layer.
+        tiling: tiles of the content for the layer.
+        layer: name of the layer.
         tiles: the tiles whose energy is summed; None is all.
 
     Attributes:
@@ -78,7 +78,7 @@ def tiled_sums(
     """Compute statistics of layers tile by tile.
 
     Args:
-        features: see `Features`.
+        features: computes the features of a crop, see `Features`.
         x: ``(B, C, *S)``.
         tiling: tiles of ``x``, with the statistics' overlaps in their layers.
         statistics: the statistic of each layer.
@@ -115,7 +115,7 @@ def tiled_features(
     """Compute the features of whole layers tile by tile.
 
     Args:
-        features: see `Features`.
+        features: computes the features of a crop, see `Features`.
         x: ``(B, C, *S)``.
         tiling: tiles of ``x``.
         layers: the layers.

@@ -33,9 +33,9 @@ class Tiler:
     Args:
         tile: samples of a tile along each axis, without its halo; None chooses the tiles with the
             least halo among those that ``fits`` accepts.
-        fits: see `FitsMemory`; None accepts everything, so that nothing is cut before memory runs
-            out.
-        spare_bytes: see `SpareBytes`; None is no bytes.
+        fits: tells whether a crop fits in memory, see `FitsMemory`. None accepts every crop, so
+            that nothing is cut before memory runs out.
+        spare_bytes: memory that a crop leaves free, see `SpareBytes`; None is no bytes.
         on_shrink: is called with the tiles that did not fit when memory ran out.
         workers: number of processes that share the work: there are as many tiles along an axis
             without halo, or else along the longest axis, as far as strides allow.
@@ -43,7 +43,7 @@ class Tiler:
             `convnd.optimize.evaluation.split`; None does not split it.
 
     Attributes:
-        shrunk: how many times memory ran out.
+        shrunk: number of times that memory ran out.
 
     Raises:
         UsageError: ``tile`` is less than 1.

@@ -73,7 +73,7 @@ def write_tiles(
             first sample in ``x``.
         x: ``(B, C, *S)``.
         tiles: tiles of ``x`` for the layer.
-        layer: its name in the tiles.
+        layer: name of the layer in the tiles.
         out: receives the layer, ``(B, C_l, *S)``.
 
     Returns:

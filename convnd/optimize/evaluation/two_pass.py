@@ -162,7 +162,7 @@ def backward_pass(
         objective: as for `forward_pass`.
         x: as for `forward_pass`.
         tiles: as for `forward_pass`.
-        first_pass: its result; the saved tiles are removed one by one.
+        first_pass: result of `forward_pass`; the saved tiles are removed one by one.
         sum_grads: result of `grad_wrt_sums`.
 
     Returns:
@@ -210,8 +210,8 @@ def add_sums(totals: Sequence[Sums], sums: Sequence[Sums]) -> list[Sums]:
     """Add a tile's sums to the totals, in float64: there may be many thousands of tiles.
 
     Args:
-        totals: of the tiles so far; empty before the first one.
-        sums: of the next tile, one for each term.
+        totals: sums of the tiles so far; empty before the first one.
+        sums: sums of the next tile, one for each term.
     """
     wide = [Sums(_to_float64(term.total), term.count) for term in sums]
     if not totals:

@@ -75,7 +75,7 @@ def make_evaluation(
     Args:
         objective: names the shares.
         loss: scalar.
-        shares: one for each term of the objective.
+        shares: weighted value of each term of the objective.
         gradient: ``(B, C, *S)``.
         x: the field, whose memory layout the gradient gets.
     """

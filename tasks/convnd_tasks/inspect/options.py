@@ -26,16 +26,16 @@ class PatchOptions:
         suppress: one of `convnd_tasks.inspect.search.SUPPRESSION`.
         backbone: name of the network, see `convnd_tasks.inspect.load_network`.
         size: samples along the longest axis that inputs are resized to; 0 keeps their own size.
-        rescale: map values that are not RGB to about ``[0, 1]``.
-        optimal: also compute the input that each unit responds to most.
+        rescale: whether values that are not RGB are mapped to about ``[0, 1]``.
+        optimal: whether the input that each unit responds to most is computed as well.
         steps: optimization steps of these inputs.
         explain: one of `convnd_tasks.inspect.saliency.METHODS`, or "" for no attribution.
         channel_maps: name of an input to draw the activation of each unit in, or "".
         gram: names of content, style and result of a transfer, or an empty tuple.
-        batch: number of inputs of one size to process together; 0 chooses.
+        batch: number of inputs of one size to process together; 0 chooses it.
         seed: seed of everything random.
         device: "auto", "cpu", "cuda" or "mps".
-        deterministic: use only deterministic algorithms, see
+        deterministic: whether only deterministic algorithms are used, see
             `convnd.transfer.deterministic`.
 
     Raises:

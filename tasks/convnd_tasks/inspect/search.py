@@ -96,9 +96,9 @@ class SearchResult:
     Args:
         receptive_fields: receptive field of each layer.
         inputs: number of inputs that were read, including failed ones.
-        errors: by name, the inputs that could not be searched.
-        entries: for each layer and unit its strongest activations, with key and position.
-        shapes: by name, the shapes of the inputs that the entries refer to.
+        errors: errors of the inputs that could not be searched, by name.
+        entries: strongest activations of each layer and unit, with key and position.
+        shapes: shapes of the inputs that the entries refer to, by name.
     """
 
     receptive_fields: Mapping[str, ReceptiveField]
@@ -165,7 +165,7 @@ def find_patches(
         network: the backbone, see `convnd_tasks.inspect.load_network`.
         inputs: any number of inputs, read in turn. An input with as many channels as the network
             is searched as a whole; for a network of one channel, each channel separately.
-        units: for each layer the channels to search; an empty sequence selects all.
+        units: channels of each layer to search; an empty sequence selects all.
         top: patches for each unit.
         suppress: one of `SUPPRESSION`. Patches overlap if their receptive fields share more than
             half of their length along every axis.

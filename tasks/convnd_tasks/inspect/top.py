@@ -42,7 +42,7 @@ class TopActivations:
     Args:
         units: number of units.
         count: entries for each unit.
-        min_distance: for each axis the distance in samples of the feature map below which two
+        min_distance: distance along each axis, in samples of the feature map, below which two
             positions are neighbours; neighbours are close along all axes. Of neighbours in one map
             only the stronger remains, or, if equal, the first in memory order. Zeros disable this.
         one_per_input: keep only the strongest entry of each input.

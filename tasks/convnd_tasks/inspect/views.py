@@ -44,7 +44,7 @@ class ViewInputs:
 
     Args:
         mapped: input of the channel maps, or None.
-        gram: by title, content, style and result of a transfer, or an empty dict.
+        gram: content, style and result of a transfer by title, or an empty dict.
     """
 
     mapped: Input | None = None

@@ -137,7 +137,7 @@ class DownloadBar(_BarDisplay):
         """Update the bar; the signature is that of `convnd.backbones.weights.Progress`.
 
         Args:
-            action: what is done at present, for example "downloading".
+            action: the present action, for example "downloading".
             done: bytes so far.
             total: bytes in all, or None.
         """

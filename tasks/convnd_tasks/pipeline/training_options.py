@@ -26,7 +26,7 @@ class TrainingOptions:
         size: samples along the longest axis of the contents that crops are taken from; 0 keeps
             their own.
         width: channels of the network at full resolution.
-        levels: how many times the network halves the resolution.
+        levels: number of times that the network halves the resolution.
         blocks: residual blocks of the network.
         steps: updates of the weights, at most.
         minutes: minutes after which the training ends; 0 is no limit.

@@ -141,7 +141,7 @@ def loss_curve(losses: Mapping[str, Sequence[float]], *, ylabel: str = "loss") -
     """Plot losses over steps; the scale is logarithmic if all values are positive.
 
     Args:
-        losses: by name, the values of each curve at every step.
+        losses: values of each curve at every step, by name.
         ylabel: label of the vertical axis.
 
     Returns:

@@ -49,8 +49,8 @@ class JobSettings:
         dtype: type of a scan's voxels: "float32", or "input" for the scan's own integers.
         codec: codec of a video, one of `convnd.io.video.codecs.CODECS`; "auto" is the container's.
         crf: constant rate factor of a video's encoder; None is the codec's default.
-        preset: how much time a video's encoder takes, by its own names; "auto" is its default.
-        bits: of each colour of a video, 8 or 10; None is 8, or 10 where the codec has no 8.
+        preset: speed of a video's encoder, by its own names; "auto" is its default.
+        bits: bits of each colour of a video, 8 or 10; None is 8, or 10 if the codec has no 8.
         audio: copy the sound of a video.
         save_every: steps from one numbered result to the next; 0 writes none.
         dry_run: take only the first steps, write nothing, and say how long the job takes, how much
@@ -229,8 +229,8 @@ class JobSettings:
     preset: Annotated[
         str,
         Flag(
-            "How much time the encoder takes: ultrafast to veryslow of h264 and hevc, 8 to 0 of "
-            "vp9, 13 to 0 of av1.",
+            "Speed of the encoder: ultrafast to veryslow of h264 and hevc, 8 to 0 of vp9, 13 to 0 "
+            "of av1.",
             OUTPUT,
             modalities=("videos",),
         ),
