@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from convnd.stats import transport_matrix
+
 __all__ = ["AffineMap", "StylePatches", "monge_map"]
 
 
@@ -41,11 +43,10 @@ def monge_map(content: Tensor, style: Tensor, *, ridge: float) -> AffineMap:
 
     Among all such maps it is the one of least mean square change.
 
-    For Gaussians it is the optimal transport map (Olkin and Pukelsheim, 1982; for features of
-    networks Lu et al., "A closed-form solution to universal style transfer", 2019):
+    .. math:: y \mapsto T (y - \mu_C) + \mu_S
 
-    .. math:: T = C^{-1/2} (C^{1/2} S\, C^{1/2})^{1/2} C^{-1/2}, \qquad
-        y \mapsto T (y - \mu_C) + \mu_S
+    with the matrix :math:`T` of `convnd.stats.transport_matrix`; for features of networks see Lu et
+    al., "A closed-form solution to universal style transfer", 2019.
 
     Args:
         content: covariance :math:`C` of the content, and in a last column its mean,
@@ -73,19 +74,8 @@ def monge_map(content: Tensor, style: Tensor, *, ridge: float) -> AffineMap:
     floor = ridge * covariance.diagonal().mean().clamp_min(0) + rounding
     floor = floor.clamp_min(torch.finfo(torch.float32).tiny)
     covariance = covariance + floor * torch.eye(len(covariance)).to(covariance)
-    root, inverse_root = _powers(covariance, 0.5, -0.5, least=floor)
-    (middle,) = _powers(root @ target @ root, 0.5)
-    matrix = inverse_root @ middle @ inverse_root
+    matrix = transport_matrix(covariance, target, least=floor)
     return AffineMap(matrix, style_mean - matrix @ content_mean)
-
-
-def _powers(
-    matrix: Tensor, *exponents: float, least: Tensor | float = torch.finfo(torch.float32).tiny
-) -> list[Tensor]:
-    """Compute powers of a symmetric matrix; eigenvalues below ``least`` are replaced by it."""
-    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
-    values = values.clamp_min(least)
-    return [(vectors * values.pow(exponent)) @ vectors.mT for exponent in exponents]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 __all__ = ["AllReduce", "Optimizer", "Precondition", "is_count", "is_number"]
 
 AllReduce = Callable[[Tensor], Tensor]
-"""Returns the sum of a number over the processes that share a field."""
+"""Returns the sums of numbers over the processes that share a field."""
 
 Precondition = Callable[[Tensor], Tensor]
 """Applies a symmetric, positive, linear operator to a field, and returns a new one."""
@@ -29,8 +29,8 @@ class Optimizer:
 
     Attributes:
         state: values that the optimizer keeps between steps, by name.
-        state_kinds: kind of each entry of the state: "field" (a tensor shaped as ``x``), "number",
-            "count", or a list of "fields" or "numbers".
+        state_kinds: kind of each entry of the state: "field" (a tensor shaped as ``x``), "matrix"
+            (of channels, in float64), "number", "count", or a list of "fields" or "numbers".
         restarts_from_best: whether `restart_from` replaces `step` after the loss has risen.
         follows_gradient_scale: whether a step is as long as the gradient is large, so that a steep
             objective needs a small learning rate.
@@ -90,6 +90,13 @@ class Optimizer:
                 isinstance(value, Tensor)
                 and value.shape == self.x.shape
                 and value.dtype == self.x.dtype
+            )
+        if kind == "matrix":
+            return (
+                isinstance(value, Tensor)
+                and value.dtype == torch.float64
+                and value.shape == (self.x.shape[1],) * 2
+                and bool(value.isfinite().all())
             )
         if kind == "count":
             return is_count(value)

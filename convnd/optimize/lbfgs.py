@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from convnd.optimize.base import AllReduce, Optimizer, Precondition
+from convnd.stats import transport_matrix
 
 __all__ = ["LBFGS"]
 
@@ -17,6 +18,16 @@ _PAIRS_BEFORE_PRECONDITIONING = 3
 """Pairs that are collected before the preconditioner is used. Its factor is the curvature along the
 last move. After a smooth first move this factor would be too large, and the next steps would raise
 the loss."""
+
+_REMEMBERED = 0.9
+"""Share of the second moments of channels that stays with each pair."""
+
+_RIDGE = 0.01
+"""Is added to second moments of channels, relative to their trace. Without it a direction of colour
+in which nothing moves for some steps would get ever shorter moves."""
+
+_CHUNK = 1 << 22
+"""Samples whose channels are mixed at a time, which limits the memory for it."""
 
 
 class LBFGS(Optimizer):
@@ -27,13 +38,19 @@ class LBFGS(Optimizer):
     ``x``, which may be one process's part of a field, and every scalar product passes through
     ``all_reduce``.
 
+    With a preconditioner :math:`P`, the inverse Hessian before any pair is known is a multiple of
+    :math:`T P`, in which the matrix :math:`T` mixes channels. Moves :math:`s` and changes
+    :math:`P y` of the gradient have second moments over positions; :math:`T` turns those of the
+    changes into those of the moves, see `convnd.stats.transport_matrix`. So a direction of colour
+    with a large curvature moves less. One channel has no such matrix.
+
     Args:
         x: the tensor to optimize. `step` reads its gradient from ``x.grad``.
         lr: length of a step relative to the one that L-BFGS proposes.
         history: number of pairs (step, change of the gradient) that are remembered.
-        all_reduce: adds up a number over all parts of the field.
-        precondition: the inverse Hessian before any pair is known, up to a factor; the identity in
-            the first three steps, and if it is None.
+        all_reduce: adds up numbers over all parts of the field.
+        precondition: :math:`P`, which returns a new tensor; the identity in the first three steps,
+            and if it is None.
 
     >>> x = torch.tensor([3.0, 1.0])
     >>> optimizer = LBFGS(x, 1.0, history=5, all_reduce=lambda number: number)
@@ -49,6 +66,7 @@ class LBFGS(Optimizer):
         "inverses": "numbers",
         **dict.fromkeys(("curvature", "length", "reach"), "number"),
         **dict.fromkeys(("direction", "gradient"), "field"),
+        **dict.fromkeys(("move_moments", "change_moments"), "matrix"),
         "restarts": "count",
     }
     restarts_from_best = True
@@ -65,6 +83,7 @@ class LBFGS(Optimizer):
         super().__init__(x, lr)
         self._precondition = precondition
         self._history = history
+        self._channels = x.shape[1] if x.ndim > 2 else 1
         self._all_reduce = all_reduce
 
     @torch.no_grad()
@@ -79,6 +98,8 @@ class LBFGS(Optimizer):
             return
         if not state:
             state.update(changes=[], moves=[], inverses=[], curvature=1, reach=0.0)
+            nothing = torch.zeros((self._channels,) * 2, dtype=torch.float64, device=x.device)
+            state.update(move_moments=nothing, change_moments=nothing)
             direction = gradient.neg()
             length = min(1.0, 1.0 / absolute_sum) * length
         else:
@@ -133,6 +154,8 @@ class LBFGS(Optimizer):
                 # The first pairs are not preconditioned, and neither is this curvature.
                 "curvature": ratio / (inverse * self._dot(change, change)),
                 "reach": math.sqrt(longest * ratio),
+                "move_moments": state["move_moments"],
+                "change_moments": state["change_moments"],
             }
         nothing = torch.zeros_like(self.x)  # a move by 0, which teaches no curvature
         last = {"direction": nothing, "gradient": nothing, "length": 0.0, "restarts": 0}
@@ -162,8 +185,39 @@ class LBFGS(Optimizer):
             state["changes"].append(change)
             state["moves"].append(move)
             state["inverses"].append(1.0 / product)
-            smooth_change = self._preconditioned(change, len(state["changes"]))
-            state["curvature"] = product / self._dot(change, smooth_change)
+            smooth_change = self._smooth(state, change)
+            if smooth_change is not None:
+                self._learn_scales(state, move, smooth_change, product)
+                change = self._mix_channels(state, smooth_change)
+            state["curvature"] = product / self._dot(state["changes"][-1], change)
+
+    def _smooth(self, state: dict[str, Any], values: Tensor) -> Tensor | None:
+        """Apply the preconditioner, or return None if there is none or it is too early."""
+        early = len(state["changes"]) < _PAIRS_BEFORE_PRECONDITIONING
+        return None if self._precondition is None or early else self._precondition(values)
+
+    def _learn_scales(
+        self, state: dict[str, Any], move: Tensor, change: Tensor, product: Tensor
+    ) -> None:
+        """Add a pair to the second moments of channels."""
+        if self._channels == 1:
+            return
+        for name, values in (("move_moments", move), ("change_moments", change)):
+            moments = torch.einsum("bc...,bd...->cd", values, values).double()
+            share = self._all_reduce(moments) / product.double()
+            state[name] = _REMEMBERED * state[name] + share
+
+    def _mix_channels(self, state: dict[str, Any], values: Tensor) -> Tensor:
+        """Multiply channels, in place, by the matrix that the pairs have taught."""
+        moments = state["change_moments"], state["move_moments"]
+        if not all(float(part.trace()) > 0 for part in moments):
+            return values
+        ridge = _RIDGE * torch.eye(self._channels).to(moments[0])
+        matrix = transport_matrix(*(part / part.trace() + ridge for part in moments)).to(values)
+        count = max(1, _CHUNK * values.shape[2] // values.numel())
+        for part in values.split(count, 2):
+            part.copy_(torch.einsum("cd,bd...->bc...", matrix, part))
+        return values
 
     def _direction(self, state: dict[str, Any], gradient: Tensor) -> Tensor:
         """Multiply the gradient by the approximate inverse Hessian (two-loop recursion)."""
@@ -173,15 +227,13 @@ class LBFGS(Optimizer):
         for change, move, inverse in reversed(pairs):
             weights.append(self._dot(move, direction) * inverse)
             direction.add_(change, alpha=-float(weights[-1]))
-        direction = self._preconditioned(direction, len(pairs)).mul_(state["curvature"])
+        smooth = self._smooth(state, direction)
+        if smooth is not None:
+            direction = self._mix_channels(state, smooth)
+        direction.mul_(state["curvature"])
         for (change, move, inverse), weight in zip(pairs, reversed(weights), strict=True):
             direction.add_(move, alpha=float(weight - self._dot(change, direction) * inverse))
         return direction
-
-    def _preconditioned(self, values: Tensor, pairs: int) -> Tensor:
-        if self._precondition is None or pairs < _PAIRS_BEFORE_PRECONDITIONING:
-            return values
-        return self._precondition(values)
 
     def _dot(self, a: Tensor, b: Tensor) -> Tensor:
         return self._all_reduce(a.reshape(-1).dot(b.reshape(-1)))

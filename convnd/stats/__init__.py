@@ -21,6 +21,7 @@ from convnd.stats.base import (
 from convnd.stats.gram import GramStatistic, gram_matrix
 from convnd.stats.moments import CovarianceStatistic, DistributionStatistic, MomentStatistic
 from convnd.stats.projected import LinearlyMappable, ProjectedStatistic
+from convnd.stats.transport import transport_matrix
 
 __all__ = [
     "STATISTICS",
@@ -42,6 +43,7 @@ __all__ = [
     "overlap_of",
     "peak_bytes_of",
     "tile_sums",
+    "transport_matrix",
 ]
 
 STATISTICS: Registry[Statistic] = Registry("statistic")

@@ -46,8 +46,8 @@ class ImageOptions(TransferOptions):
     """
 
     backbone: str = "compact+vgg19"
-    style_weight: float = 23.0
-    steps: int = 115
+    style_weight: float = 20.0
+    steps: int = 70
     colors: Annotated[
         str,
         Flag(
