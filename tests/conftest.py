@@ -9,6 +9,10 @@ import sys
 
 import pytest
 
+# Threads of NumPy's linear algebra spin while they wait for each other: beside other processes,
+# the detection of beats took up to ten times as much processor time with two of them.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Modules and items live to the end: the collector of cycles need not look at them again and again.
 gc.disable()
 
