@@ -321,7 +321,7 @@ BAD = {
     "unknown output": (2, ["photo.png", "painting.png", "-o", "out.xyz"], "out.xyz"),
     "too large": (
         4,
-        ["photo.png", "painting.png", "--size", "1000000"],
+        ["photo.png", "painting.png", "--size", "200000"],
         "which is free, got a job",
     ),
 }

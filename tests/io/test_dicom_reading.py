@@ -28,7 +28,7 @@ def real(name: str) -> Path:
 
 
 @pytest.mark.parametrize(("count", "digits"), [(40, 2), (42, 2), (41, 1), (33, 3)])
-@pytest.mark.parametrize("step", [0.625, 1.25])
+@pytest.mark.parametrize("step", [0.625, pytest.param(1.25, marks=pytest.mark.slow)])
 def test_rounded_positions_are_no_gaps(
     tmp_path: Path, count: int, digits: int, step: float
 ) -> None:

@@ -54,7 +54,10 @@ def test_an_error_of_a_part_is_raised() -> None:
         parallel_map(work, [0, 1])
 
 
-@pytest.mark.parametrize("delay", [0.001, 0.01, 0.02, 0.5])
+@pytest.mark.parametrize(
+    "delay",
+    [0.001, *(pytest.param(delay, marks=pytest.mark.slow) for delay in (0.01, 0.02)), 0.5],
+)
 def test_who_is_stopped_takes_the_processes_along(delay: float) -> None:
     class EnoughError(Exception):
         pass

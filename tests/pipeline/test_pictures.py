@@ -85,7 +85,11 @@ def stylize(run: Run, content: str, style: str, out: str, *arguments: str) -> ND
             for role in ("content", "style", "init")
             for icc, colors in ((P3, "style"), (P3, "luminance"))
         ),
-        *((role, SWAPPED, "match") for role in ("content", "style", "init")),
+        ("content", SWAPPED, "match"),
+        *(
+            pytest.param(role, SWAPPED, "match", marks=pytest.mark.slow)
+            for role in ("style", "init")
+        ),
     ],
 )
 def test_the_colour_space_of_an_input_changes_nothing(
@@ -179,7 +183,7 @@ def alpha() -> Codes:
     return opacity
 
 
-@pytest.mark.parametrize("role", ["content", "style", "init"])
+@pytest.mark.parametrize("role", ["content", "style", pytest.param("init", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -228,7 +232,14 @@ def test_hidden_colours_of_a_mask_have_no_influence(
     assert np.abs(results[0] - content).max() > 10
 
 
-@pytest.mark.parametrize("kind", ["palette", "transparent colour", "16 bits", "premultiplied"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("palette", "transparent colour")),
+        "16 bits",
+        "premultiplied",
+    ],
+)
 def test_every_kind_of_transparency(
     run: Run, content: Codes, style: Codes, alpha: Codes, kind: str
 ) -> None:

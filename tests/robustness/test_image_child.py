@@ -69,7 +69,19 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("statement", CASES)
+QUICK = ("string_at", "reserve_memory", "leak", "complex")
+"""Of each way to end, one: by a signal, for its memory, against a limit, out of the protocol."""
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        statement
+        if any(word in statement for word in QUICK)
+        else pytest.param(statement, marks=pytest.mark.slow)
+        for statement in CASES
+    ],
+)
 def test_a_decoder_gone_wrong_is_one_line(
     path: Path, monkeypatch: pytest.MonkeyPatch, statement: Any
 ) -> None:

@@ -30,7 +30,7 @@ from convnd.transfer.byte_size import parse_memory
 from convnd.transfer.options import TransferOptions
 
 # The same cases each time; no time is measured.
-SETTINGS = settings(max_examples=25, derandomize=True, deadline=None, database=None)
+SETTINGS = settings(max_examples=12, derandomize=True, deadline=None, database=None)
 
 HEADERS = {  # of one file of each format: bytes in which it says what follows
     "a.png": 60, "a.jpg": 200, "a.webp": 40, "a.bmp": 54, "a.gif": 40, "a.avif": 300, "a.tif": 8,

@@ -77,7 +77,7 @@ def fragile(good: int, inner: Evaluator = evaluate_whole) -> tuple[Objective, Te
     return objective, goal, evaluate
 
 
-@pytest.mark.parametrize("tile", [None, 4])
+@pytest.mark.parametrize("tile", [None, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("good", [0, 12])
 def test_float32_follows_where_bfloat16_fails(optimizer: str, tile: int | None, good: int) -> None:

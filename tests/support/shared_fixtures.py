@@ -66,19 +66,20 @@ def _keep_defaults(make: Callable[..., Grid]) -> Callable[..., Grid]:
     return make_or_copy
 
 
-@cache
-def _render_once(shape: tuple[int, int, int], render: Any = video.render_video) -> Any:
-    return render(shape, 0)
+def _keep_first_seed(render: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the built-in video be rendered once a size; its town takes 0.2 s at every size."""
+    render_first = cache(lambda shape: render(shape, 0))
+
+    @functools.wraps(render)
+    def render_or_copy(shape: tuple[int, int, int], seed: int) -> Any:
+        if seed != 0:
+            return render(shape, seed)
+        return tuple(values.copy() for values in render_first(tuple(shape)))
+
+    return render_or_copy
 
 
-def _render_or_copy(shape: Any, seed: int, render: Any = video.render_video) -> Any:
-    if seed != 0:
-        return render(shape, seed)
-    return tuple(values.copy() for values in _render_once(tuple(shape)))
-
-
-# The town of the built-in video takes 0.2 s at every size.
-video.render_video = _render_or_copy
+video.render_video = _keep_first_seed(video.render_video)
 samples.content = _keep_defaults(samples.content)
 samples.style = _keep_defaults(samples.style)
 

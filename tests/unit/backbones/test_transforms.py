@@ -24,7 +24,9 @@ pytestmark = [
 
 PLAN = VGGPlan(widths=((4, 3), (5,)), projections={"relu2_1": 2}, ranks={"conv1_2": (2, 2)})
 ASKED = (["relu2_1"], ["conv1_1", "relu1_2", "pool1", "relu2_1", "pool2"], ["relu1_1", "conv2_1"])
-every_rank = pytest.mark.parametrize("ndim", [1, 2, 3, 4])
+every_rank = pytest.mark.parametrize(
+    "ndim", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow), 4]
+)
 
 
 def network(ndim: int, generator: torch.Generator, **options: Any) -> VGG:

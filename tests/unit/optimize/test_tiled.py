@@ -51,7 +51,7 @@ from convnd.stats import STATISTICS, Sums
         pytest.param((9, 10, 8, 11), 4, 54, marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("pooling", ["max", "avg"])
+@pytest.mark.parametrize("pooling", ["max", pytest.param("avg", marks=pytest.mark.slow)])
 def test_vgg(
     size: tuple[int, ...], tile: int, pieces: int, pooling: str, generator: torch.Generator
 ) -> None:
@@ -219,7 +219,8 @@ def test_statistics_that_look_further_than_their_tile(
 
 
 @pytest.mark.parametrize(
-    ("size", "tile", "pieces"), [((133,), 16, 9), ((133, 20), 16, 18), ((5, 90), 16, 6)]
+    ("size", "tile", "pieces"),
+    [((133,), 16, 9), pytest.param((133, 20), 16, 18, marks=pytest.mark.slow), ((5, 90), 16, 6)],
 )
 @pytest.mark.parametrize("statistic", ["autocorrelation", "spectrum"])
 def test_features_that_look_further_than_their_tile(
