@@ -47,7 +47,11 @@ def inputs(tmp_path: Path, rng: np.random.Generator) -> Path:
             ["stylized.csv"],
             marks=pytest.mark.slow,
         ),
-        (("stylize-volume", "scan.nii", "--no-figures"), ["scan_stylized.nii.gz"]),
+        pytest.param(
+            ("stylize-volume", "scan.nii", "--no-figures"),
+            ["scan_stylized.nii.gz"],
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             ("stylize-volume", "scan.nii", "--transfer", "paint", *SMALL, "--no-figures"),
             ["scan_stylized.nii.gz"],

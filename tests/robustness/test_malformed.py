@@ -77,6 +77,14 @@ worker.main()
 """
 
 
+CHILDLESS = [
+    pytest.param(name, marks=pytest.mark.slow)
+    if Path(name).suffix in (".avi", ".mkv", ".mov", ".mp4", ".webm")
+    else name
+    for name in WHOLE
+]
+"""One file of each kind; those whose reading starts a child are slow."""
+
 CASES = [
     pytest.param(name, marks=pytest.mark.slow)
     if name in ("a.avi", "a.mkv", "a.mov", "a.webm")
@@ -129,10 +137,7 @@ def _loaded(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 # The headers of videos are changed in `test_properties`, which starts no child for each reading.
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow) if name == "a.mp4" else name for name in CASES],
-)
+@pytest.mark.parametrize("name", CHILDLESS)
 def test_damage_is_read_or_refused(
     folder: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
@@ -284,7 +289,7 @@ def test_limits_that_are_none_are_usage_errors(
     check_error(err, expected="at most 63 pixels", got="8 × 8 = 64")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CHILDLESS)
 def test_paths_that_vanish_are_refused(
     folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -313,7 +318,7 @@ def test_paths_that_vanish_are_refused(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CHILDLESS)
 @pytest.mark.parametrize(
     "stem",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -39,9 +40,8 @@ SPACING = (1.0, 1.0, 1.0)
 SHAPE = (24, 72, 72)
 
 
-def chest(noise: float, seed: int, kernel: float = 0.0, *, mirrored: bool = False) -> Array:
-    """Balls of soft tissue in lung, each with a rim of bone, edges of one voxel, and noise."""
-    rng = np.random.default_rng(seed)
+@functools.cache
+def _balls() -> Array:
     z, y, x = np.meshgrid(*(np.arange(extent) for extent in SHAPE), indexing="ij")
     data = np.full(SHAPE, -820.0)
     data[:, :6] = -1000.0
@@ -50,10 +50,15 @@ def chest(noise: float, seed: int, kernel: float = 0.0, *, mirrored: bool = Fals
         inside = np.clip(radius - distance + 0.5, 0, 1)
         rim = inside * np.clip(distance - radius + 2.5, 0, 1)
         data += inside * (860 - 0) + rim * 260
-    data = ndimage.gaussian_filter(data, 0.6)
+    return np.asarray(ndimage.gaussian_filter(data, 0.6))
+
+
+def chest(noise: float, seed: int, kernel: float = 0.0, *, mirrored: bool = False) -> Array:
+    """Balls of soft tissue in lung, each with a rim of bone, edges of one voxel, and noise."""
+    rng = np.random.default_rng(seed)
     white = rng.normal(size=SHAPE)
     grain = ndimage.gaussian_filter(white, kernel) if kernel else white
-    data += noise * grain / grain.std()
+    data = _balls() + noise * grain / grain.std()
     return np.asarray(data[:, :, ::-1].copy() if mirrored else data)
 
 

@@ -90,7 +90,7 @@ def test_what_is_spilled_is_not_alive(optimizer: str) -> None:
     assert (bowl.most - before) / field == pytest.approx(2, abs=0.1)
 
 
-@pytest.mark.parametrize("scales", [1, 2])
+@pytest.mark.parametrize("scales", [pytest.param(1, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("size", [(2**15,), pytest.param((32, 32, 32), marks=pytest.mark.slow)])
 def test_a_transfer_holds_what_is_planned(

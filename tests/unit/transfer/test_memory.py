@@ -39,7 +39,7 @@ def replaced(**changes: Any) -> TransferOptions:
     return dataclasses.replace(QUICK, optimizer="gradient-descent", **changes)
 
 
-@pytest.mark.parametrize("size", [(150,), (40, 48)])
+@pytest.mark.parametrize("size", [pytest.param((150,), marks=pytest.mark.slow), (40, 48)])
 def test_tiles_change_nothing(size: tuple[int, ...]) -> None:
     said: list[str] = []
     whole = transferred(replaced(tile="off"), size, said)
@@ -49,7 +49,7 @@ def test_tiles_change_nothing(size: tuple[int, ...]) -> None:
     torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(200,), (72, 66)])
+@pytest.mark.parametrize("size", [pytest.param((200,), marks=pytest.mark.slow), (72, 66)])
 def test_statistics_that_look_further_work_in_tiles(
     size: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
