@@ -128,10 +128,7 @@ class PhaseRunner:
             problem.size,
             scales=self._options.scales,
             steps=self._options.steps,
-            costs=[
-                step_cost(network.backbone, network.options.layers, network.precision.dtype)
-                for network in networks
-            ],
+            costs=[step_cost(network.backbone, network.options.layers) for network in networks],
             fixed_axes=resizer.fixed_axes,
             shortest=resizer.shortest,
         )

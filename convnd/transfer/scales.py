@@ -15,7 +15,7 @@ FINISHING_SHARE = 0.13
 """Share of the steps for each network but the first, see `plan_phases`."""
 
 
-SETUP_STEPS = 1.7
+SETUP_STEPS = 2.2
 """Work of a phase before its first step, in units of a step: two forward passes for the features of
 style and content, and the evaluation of the start."""
 
