@@ -42,11 +42,11 @@ from convnd.io.silence import silence_stderr
 
 SECONDS = 20
 MEBIBYTES = 96
-"""What reading may take beside its result."""
+"""Memory that reading may need in addition to its result."""
 PER_VALUE = 40
-"""Bytes for each value that is read: float32, 8-byte ones on the way, copies, a mask."""
+"""Bytes for each value of a result: float32, an intermediate of 8 bytes, copies, a mask."""
 CEILING = 2**32
-"""Bytes of address space beside what is held; reached only by what goes wrong."""
+"""Bytes of address space that a process may add; only a fault reaches the limit."""
 SERIES = "series"
 USUAL = (".png", ".nii", ".dcm", SERIES)
 SOURCES = {".py", ".pyi", ".pyc", ".rst", ".md", ".txt", ".m", ".ini"}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["BLOCK_DEMO", "DEMO", "content_fingerprint", "is_sample", "open_video"]
 
 DEMO = (12, 120, 184)  # frames, height, width: half a minute on two cores
-BLOCK_DEMO = (16, 64, 96)  # the smallest video that a moving texture can be made of
+BLOCK_DEMO = (16, 64, 96)  # the smallest style for a moving texture
 
 
 def is_sample(name: str) -> bool:
