@@ -89,9 +89,10 @@ class ModuleBackbone(Backbone):
         calls = self._calls.get(key, Counter())
         run = _Run(layers, calls if all(calls[name] for name in layers) else None)
         modules = dict(self.module.named_modules())
-        hooked = layers if run.calls else self.layers
+        hooked_layers = layers if run.calls else self.layers
         handles = [
-            modules[name].register_forward_hook(run.hook(name)) for name in dict.fromkeys(hooked)
+            modules[name].register_forward_hook(run.hook(name))
+            for name in dict.fromkeys(hooked_layers)
         ]
         try:
             self.module(x)
@@ -117,10 +118,10 @@ class ModuleBackbone(Backbone):
     @property
     def order(self) -> tuple[str, ...]:
         """The layers in the order in which they first ran; empty before the first run."""
-        longest: Sequence[str] = ()
+        longest_calls: Sequence[str] = ()
         for calls in self._calls.values():
-            longest = list(calls) if len(calls) > len(longest) else longest
-        return tuple(longest)
+            longest_calls = list(calls) if len(calls) > len(longest_calls) else longest_calls
+        return tuple(longest_calls)
 
 
 class _StopForward(BaseException):
@@ -142,7 +143,7 @@ class _Run:
         self.calls = calls
         self.counts: Counter[str] = Counter()
         self.features: dict[str, Tensor] = {}
-        self._missing = set(layers)
+        self._missing_layers = set(layers)
         self._layers = frozenset(layers)
 
     def hook(self, name: str) -> Any:
@@ -162,8 +163,8 @@ class _Run:
             if self.calls is None:
                 self.features[name] = output.clone()  # the next layer may work in place
             elif self.counts[name] == self.calls[name]:
-                self._missing.discard(name)
-                if not self._missing:
+                self._missing_layers.discard(name)
+                if not self._missing_layers:
                     self.features[name] = output
                     raise _StopForward
                 self.features[name] = output.clone()
@@ -209,9 +210,9 @@ def from_module(
         rank, channels = _first_convolution(module)
         spatial_dims = rank if spatial_dims is None else spatial_dims
         in_channels = channels if in_channels is None else in_channels
-    frozen = copy_module(module, "from_module").requires_grad_(False)
+    frozen_module = copy_module(module, "from_module").requires_grad_(False)
     network = ModuleBackbone(
-        frozen,
+        frozen_module,
         layers,
         spatial_dims=spatial_dims,
         in_channels=in_channels,

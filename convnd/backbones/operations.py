@@ -160,7 +160,7 @@ class Convolve(Operation):
         constant_axes: axes along which the input is constant, see `Convolution.forward`.
         dtype: number format of the result.
         options: ReLU and memory.
-        replicated: spatial axes along which the outermost samples are repeated beyond the border;
+        replicated_axes: spatial axes along which the outermost samples repeat beyond the border;
             along the others, zeros lie there.
     """
 
@@ -168,13 +168,13 @@ class Convolve(Operation):
     constant_axes: tuple[int, ...]
     dtype: torch.dtype
     options: ConvOptions
-    replicated: tuple[int, ...] = ()
+    replicated_axes: tuple[int, ...] = ()
 
     def __call__(self, x: Tensor, features: dict[str, Tensor]) -> Tensor:
         """Convolve, see `Operation.__call__`."""
-        margins = [self.convolution.weight.shape[axis + 2] // 2 for axis in self.replicated]
+        margins = [self.convolution.weight.shape[axis + 2] // 2 for axis in self.replicated_axes]
         # The zero padding lies beyond the repeated samples; results that it reaches are cut off.
-        for axis, margin in zip(self.replicated, margins, strict=True):
+        for axis, margin in zip(self.replicated_axes, margins, strict=True):
             x = _replicate(x, axis + 2, margin)
         x, values = self.convolution(x, self.constant_axes, self.dtype, self.options)
         if any(margins):
@@ -184,7 +184,7 @@ class Convolve(Operation):
 
     def _cut(self, values: Tensor, margins: Sequence[int]) -> Tensor:
         keep_layout = is_channels_last(values)
-        for axis, margin in zip(self.replicated, margins, strict=True):
+        for axis, margin in zip(self.replicated_axes, margins, strict=True):
             values = values.narrow(axis + 2, margin, values.shape[axis + 2] - 2 * margin)
         return channels_last(values) if keep_layout else values.contiguous()
 

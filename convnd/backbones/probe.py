@@ -166,10 +166,10 @@ class _Trials:
                 device=parameter.device,
             )
             x.narrow(self._axis + 2, begin, end - begin).fill_(torch.nan)
-            self._results[begin, end] = self._affected(x)
+            self._results[begin, end] = self._find_affected(x)
         return self._results[begin, end]
 
-    def _affected(self, x: Tensor) -> list[bool]:
+    def _find_affected(self, x: Tensor) -> list[bool]:
         """Run the network, and find the positions along the axis with a feature that is NaN."""
         # oneDNN may choose Winograd's algorithm, which spreads NaN to neighbouring positions.
         with (
@@ -185,10 +185,10 @@ class _Trials:
                 got=f"shape {tuple(features.shape)}",
                 remedy="choose another layer",
             )
-        affected: list[bool] = (
+        is_affected: list[bool] = (
             features.isnan().movedim(self._axis + 2, 0).flatten(1).any(1).tolist()
         )
-        return affected
+        return is_affected
 
     def confirm(self, window: _Window) -> bool:
         """Whether all trials, and further ones at the ends of windows, agree with these windows."""

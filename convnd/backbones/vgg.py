@@ -30,8 +30,8 @@ class _Block(NamedTuple):
         convolution: name of the layer.
         relu: name of the layer, or "" if it is not needed.
         pool: name of the layer, or "" if it is not needed.
-        fused: whether the convolution ends with the ReLU; it does not if the caller asked for the
-            values before the ReLU.
+        has_fused_relu: whether the convolution ends with the ReLU; it does not if the caller asked
+            for the values before the ReLU.
         masked_by_pool: whether the max pooling masks the gradient of the ReLU, whose output nothing
             else reads, so that no signs need to be saved.
     """
@@ -39,7 +39,7 @@ class _Block(NamedTuple):
     convolution: str
     relu: str
     pool: str
-    fused: bool
+    has_fused_relu: bool
     masked_by_pool: bool
 
 
@@ -134,7 +134,7 @@ class VGG(Backbone):
         # Set by `split_at`: the layer whose features are the input, and the constant axes.
         self._input_layer = ""
         self._constant_axes: tuple[int, ...] = ()
-        self._compiled: dict[Any, tuple[Operation, ...]] = {}
+        self._operation_cache: dict[Any, tuple[Operation, ...]] = {}
 
     def forward(
         self, x: Tensor, layers: Sequence[str], *, raw: Collection[str] = ()
@@ -157,27 +157,29 @@ class VGG(Backbone):
         self, layers: Sequence[str], raw: Collection[str], constant_axes: tuple[int, ...]
     ) -> tuple[Operation, ...]:
         """Return the operations that lead to ``layers``, compiled once for each combination."""
-        trained = next(self.convolutions.parameters()).requires_grad
-        projected = frozenset(self.projections).difference(raw)
+        is_trained = next(self.convolutions.parameters()).requires_grad
+        projected_layers = frozenset(self.projections).difference(raw)
         key = (
-            *(tuple(layers), projected, constant_axes, trained),
+            *(tuple(layers), projected_layers, constant_axes, is_trained),
             *(self.dtype, self.winograd, self.padding),
         )
-        if key not in self._compiled:
-            compiled = self._compile(frozenset(layers), projected, constant_axes, trained)
-            self._compiled[key] = tuple(compiled)
-        return self._compiled[key]
+        if key not in self._operation_cache:
+            operations = self._compile(
+                frozenset(layers), projected_layers, constant_axes, is_trained
+            )
+            self._operation_cache[key] = tuple(operations)
+        return self._operation_cache[key]
 
     def _compile(
         self,
         layers: frozenset[str],
-        projected: frozenset[str],
+        projected_layers: frozenset[str],
         constant_axes: tuple[int, ...],
-        trained: bool,
+        is_trained: bool,
     ) -> Iterator[Operation]:
         """Yield the operations that lead to ``layers``."""
-        for block in self._blocks(layers, trained):
-            yield from self._convolve(block, layers, projected, constant_axes)
+        for block in self._blocks(layers, is_trained):
+            yield from self._convolve(block, layers, projected_layers, constant_axes)
             if block.pool:
                 yield Pool(
                     name=block.pool if block.pool in layers else "",
@@ -191,7 +193,7 @@ class VGG(Backbone):
                     layer=block.pool,
                 )
 
-    def _blocks(self, layers: frozenset[str], trained: bool) -> Iterator[_Block]:
+    def _blocks(self, layers: frozenset[str], is_trained: bool) -> Iterator[_Block]:
         """Yield convolutions with the layers after them, down to the deepest of ``layers``."""
         depth = {name: index for index, name in enumerate(self.layers)}
         deepest = max(depth[name] for name in layers)
@@ -202,21 +204,21 @@ class VGG(Backbone):
             next_layer = self.layers[depth[relu] + 1]
             has_relu = depth[relu] <= deepest
             has_pool = next_layer.startswith("pool") and depth[next_layer] <= deepest
-            fused = has_relu and name not in layers
-            read_by_pool_alone = fused and has_pool and relu not in layers
+            has_fused_relu = has_relu and name not in layers
+            is_only_pooled = has_fused_relu and has_pool and relu not in layers
             yield _Block(
                 convolution=name,
                 relu=relu if has_relu else "",
                 pool=next_layer if has_pool else "",
-                fused=fused,
-                masked_by_pool=read_by_pool_alone and not trained and self.pooling == "max",
+                has_fused_relu=has_fused_relu,
+                masked_by_pool=is_only_pooled and not is_trained and self.pooling == "max",
             )
 
     def _convolve(
         self,
         block: _Block,
         layers: frozenset[str],
-        projected: frozenset[str],
+        projected_layers: frozenset[str],
         constant_axes: tuple[int, ...],
     ) -> Iterator[Operation]:
         """Yield the convolutions and the ReLU of a block."""
@@ -226,28 +228,28 @@ class VGG(Backbone):
             for group in (self.reductions, self.convolutions, self.expansions)
             if name in group
         ]
-        replicated: tuple[int, ...] = ()
+        replicated_axes: tuple[int, ...] = ()
         if self.padding == "replicate" and self.layers[0] == name and not self._input_layer:
             axes = range(self.spatial_dims)
-            replicated = tuple(axis for axis in axes if axis not in constant_axes)
+            replicated_axes = tuple(axis for axis in axes if axis not in constant_axes)
         convolve = partial(
-            Convolve, constant_axes=constant_axes, dtype=self.dtype, replicated=replicated
+            Convolve, constant_axes=constant_axes, dtype=self.dtype, replicated_axes=replicated_axes
         )
         options = ConvOptions(winograd=self.winograd, inplace_grad=True)
         for convolution in reductions:
             yield convolve(convolution=convolution, options=options)
         options = ConvOptions(
-            relu=block.fused,
-            save_output=relu in layers and relu not in projected,
+            relu=block.has_fused_relu,
+            save_output=relu in layers and relu not in projected_layers,
             mask_grad=not block.masked_by_pool,
             winograd=self.winograd,
-            inplace_grad=block.fused
+            inplace_grad=block.has_fused_relu
             and self.spatial_dims < 4
             and not (block.pool and self.pooling != "max"),
         )
         relu_name = relu if relu in layers else ""
-        projection = self._module(self.projections, relu) if relu in projected else None
-        if block.fused:
+        projection = self._module(self.projections, relu) if relu in projected_layers else None
+        if block.has_fused_relu:
             yield convolve(convolution=last, options=options, name=relu_name, projection=projection)
         else:
             yield convolve(convolution=last, options=options, name=name)
@@ -309,13 +311,13 @@ class VGG(Backbone):
         deepest = max((self.layers.index(name) for name in layers), default=-1)
         saved_bytes, largest, channels = 0, 0, 0
         widths = dict(zip(self.plan.convolutions, itertools.chain(*self.plan.widths), strict=True))
-        for name, after in itertools.pairwise((*self.layers[: deepest + 1], "")):
+        for name, following in itertools.pairwise((*self.layers[: deepest + 1], "")):
             positions = self._positions(size, name)
             if name.startswith("conv"):
                 channels = widths[name]
                 largest = max(largest, positions * channels * itemsize)
             value_bytes = {"pool": 3, "relu": 1}.get(name[:4], 0)
-            if after.startswith("pool") and self.pooling == "max":
+            if following.startswith("pool") and self.pooling == "max":
                 value_bytes = 0
             if name in layers:
                 value_bytes = itemsize + 3 * name.startswith("pool")
@@ -326,12 +328,12 @@ class VGG(Backbone):
         """Count the bytes of `NativeConv`'s kernels for both directions, down to a layer index."""
         if not self.winograd:
             return 0
-        needed = self.layers[: deepest + 1]
+        needed_layers = self.layers[: deepest + 1]
         return sum(
             2 * kernel_bytes(convolution.get_parameter("weight"))
             for group in (self.reductions, self.convolutions, self.expansions)
             for name, convolution in group.items()
-            if name in needed
+            if name in needed_layers
         )
 
     def activation_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:
@@ -358,7 +360,7 @@ class VGG(Backbone):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_compiled": {}}
+        return {**self.__dict__, "_operation_cache": {}}
 
 
 def _constant_axes(size: Sequence[int]) -> tuple[int, ...]:

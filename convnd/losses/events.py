@@ -77,8 +77,8 @@ class EventLoss:
         """Return the loss, a scalar."""
         mean = _subtract_mean(sums.total / len(self.positions))
         target = expand_target("EventLoss", self.target, mean.shape, self.layer)
-        squared = (mean - target).square().sum()
-        return squared / (self._energy * (len(mean) / len(self.target)))
+        squared_distance = (mean - target).square().sum()
+        return squared_distance / (self._energy * (len(mean) / len(self.target)))
 
 
 def _check_windows(positions: Tensor, width: tuple[int, ...], size: tuple[int, ...]) -> None:
@@ -95,13 +95,13 @@ def _check_windows(positions: Tensor, width: tuple[int, ...], size: tuple[int, .
         raise ShapeError(
             "EventLoss", expected="at least one window", got="none", remedy="give its position"
         )
-    outside = ((positions < 0) | (positions + torch.tensor(width) > torch.tensor(size))).any(1)
-    if bool(outside.any()):
-        first = int(outside.nonzero()[0])
+    is_outside = ((positions < 0) | (positions + torch.tensor(width) > torch.tensor(size))).any(1)
+    if bool(is_outside.any()):
+        first = int(is_outside.nonzero()[0])
         raise ShapeError(
             "EventLoss",
             expected=f"windows {width} inside the field {size}",
-            got=f"{int(outside.sum())} of {len(positions)} outside, the first at "
+            got=f"{int(is_outside.sum())} of {len(positions)} outside, the first at "
             f"{tuple(positions[first].tolist())}",
             remedy="leave those out",
         )

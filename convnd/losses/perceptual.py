@@ -143,11 +143,11 @@ class PerceptualLoss(nn.Module):
     def _distance(self, values: Tensor, target: Tensor, batch: int) -> Tensor:
         """The distance of every example ``(B,)``."""
         values, target = accumulable(values), accumulable(target)
-        squared = (values - target).square().reshape(batch, -1)
+        squared_errors = (values - target).square().reshape(batch, -1)
         if self.normalization == "mean":
-            return squared.mean(1)
+            return squared_errors.mean(1)
         energy = target.detach().square().reshape(batch, -1).sum(1)
-        return squared.sum(1) / energy.where(energy > 0, 1.0)
+        return squared_errors.sum(1) / energy.where(energy > 0, 1.0)
 
     def extra_repr(self) -> str:
         """The arguments, for ``print``."""

@@ -115,23 +115,23 @@ class StyleLoss:
         with full_precision(sums.total):
             summary = self.statistic.summary(sums)
         target = expand_target("StyleLoss", self.target, summary.shape, self.layer)
-        squared = _squared_distance(summary, target)
+        squared_distance = _squared_distance(summary, target)
         if self.normalization == "balanced":
-            return squared / (self._energy * (len(summary) / len(self.target)))
+            return squared_distance / (self._energy * (len(summary) / len(self.target)))
         if self.normalization == "mean":
-            return squared / summary.numel()
+            return squared_distance / summary.numel()
         channels = self.target.shape[1]
         # D is a sum over positions, the difference here a mean: the square brings P² back.
         if self.normalization == "lecture":
-            return squared * sums.count / (2 * channels)
-        return squared / (4 * channels**2)
+            return squared_distance * sums.count / (2 * channels)
+        return squared_distance / (4 * channels**2)
 
 
 def _squared_distance(summary: Tensor, target: Tensor) -> Tensor:
     if is_transformed():
         return (summary - target).square().sum()
-    squared: Tensor = apply_function(_SquaredDistance, summary, target)
-    return squared
+    squared_distance: Tensor = apply_function(_SquaredDistance, summary, target)
+    return squared_distance
 
 
 class _SquaredDistance(torch.autograd.Function):
@@ -160,5 +160,5 @@ def _difference(summary: Tensor, target: Tensor) -> Tensor:
     """``summary - target``. With two number formats torch would convert value by value."""
     if summary.dtype == target.dtype:
         return summary - target
-    wide = torch.promote_types(summary.dtype, target.dtype)
-    return summary.to(wide, copy=True).sub_(target.to(wide))
+    common_dtype = torch.promote_types(summary.dtype, target.dtype)
+    return summary.to(common_dtype, copy=True).sub_(target.to(common_dtype))

@@ -140,14 +140,14 @@ def apply_separably(
     ndim = x.ndim - 2
     if ndim <= max_rank:
         return apply(x, tuple(range(ndim)))
-    before = ndim - max_rank
-    lead, last = x.shape[2 : 2 + before], tuple(range(before, ndim))
+    lead_rank = ndim - max_rank
+    lead, last = x.shape[2 : 2 + lead_rank], tuple(range(lead_rank, ndim))
     channels = x.shape[1]
-    x = apply(x.flatten(1, 1 + before), last)
+    x = apply(x.flatten(1, 1 + lead_rank), last)
     x = x.reshape(x.shape[0], channels, *lead, *x.shape[2:])
-    for axis in reversed(range(before)):
+    for axis in reversed(range(lead_rank)):
         shape = x.shape
-        folded = x.flatten(3 + axis).flatten(1, 1 + axis)  # (B, C·before, S_axis, after)
-        x = apply(folded, (axis, None))
+        folded_x = x.flatten(3 + axis).flatten(1, 1 + axis)  # (B, C·lead, S_axis, trail)
+        x = apply(folded_x, (axis, None))
         x = x.reshape(*shape[: 2 + axis], x.shape[2], *shape[3 + axis :])
     return x

@@ -36,18 +36,18 @@ def max_with_indices(x: Tensor, layer: Layer, sizes: Sequence[int]) -> tuple[Ten
         layer: the pooling.
         sizes: number of windows along each axis.
     """
-    padded = pad_lowest(x, layer, sizes)
+    padded_x = pad_lowest(x, layer, sizes)
 
     def pool(part: Tensor, axis: int) -> tuple[Tensor, Tensor]:
         return NATIVE[2].max_pool_with_indices(
             part, (layer.kernel[axis], 1), (layer.stride[axis], 1), 0, (layer.dilation[axis], 1)
         )
 
-    values, indices = pool_axes_with_indices(padded, pool)
+    values, indices = pool_axes_with_indices(padded_x, pool)
     positions = torch.zeros_like(indices)
     # From positions in the padded field to those in the field.
     for axis, (low, _) in enumerate(layer.padding):
-        coordinate = indices // math.prod(padded.shape[3 + axis :]) % padded.shape[2 + axis]
+        coordinate = indices // math.prod(padded_x.shape[3 + axis :]) % padded_x.shape[2 + axis]
         positions += (coordinate - low) * math.prod(x.shape[3 + axis :])
     return values, positions
 
@@ -71,9 +71,9 @@ def pool_axes_with_indices(
     indices = positions.view(x.shape[2:]).expand(x.shape)
     for axis in reversed(range(x.ndim - 2)):
         shape = x.shape
-        folded = x.reshape(1, math.prod(shape[: 2 + axis]), shape[2 + axis], -1)
-        x, places = pool(folded, axis)
+        folded_x = x.reshape(1, math.prod(shape[: 2 + axis]), shape[2 + axis], -1)
+        x, places = pool(folded_x, axis)
         size = (*shape[: 2 + axis], x.shape[2], *shape[3 + axis :])
-        indices = indices.reshape(folded.shape).flatten(2).gather(2, places.flatten(2))
+        indices = indices.reshape(folded_x.shape).flatten(2).gather(2, places.flatten(2))
         x, indices = x.reshape(size), indices.reshape(size)
     return x, indices

@@ -142,7 +142,7 @@ def script_conv_transpose(
         reach = (weight.shape[2 + axis] - 1) * dilation[axis]
         sizes.append((x.shape[2 + axis] - 1) * stride[axis] + reach + 1 + output_padding[axis])
     result = torch.zeros(sizes, dtype=x.dtype, device=x.device)
-    grouped = x.reshape([x.shape[0], groups, x.shape[1] // groups, -1])
+    channel_groups = x.reshape([x.shape[0], groups, x.shape[1] // groups, -1])
     for tap in range(taps):
         kernel, target, remaining_tap = weight, result, tap
         for axis in range(ndim):
@@ -153,7 +153,7 @@ def script_conv_transpose(
             stop = start + (x.shape[2 + axis] - 1) * stride[axis] + 1
             target = torch.ops.aten.slice(target, 2 + axis, start, stop, stride[axis])
         matrix = kernel.reshape([groups, x.shape[1] // groups, weight.shape[1]]).transpose(1, 2)
-        target.add_((matrix @ grouped).reshape(target.shape))
+        target.add_((matrix @ channel_groups).reshape(target.shape))
     for axis in range(ndim):
         low, high = padding[2 * axis], padding[2 * axis + 1]
         result = result.narrow(2 + axis, low, result.shape[2 + axis] - low - high)
@@ -218,8 +218,10 @@ def script_max_pool(
         x = x.movedim(2 + axis, -1)
         shape = x.shape
         reach = (kernel[axis] - 1) * dilation[axis]
-        missing = _missing_samples(shape[-1], low, high, reach, stride[axis], ceil_mode)
-        rows = F.pad(x.reshape(1, -1, shape[-1]), [low, high + missing], "constant", float("-inf"))
+        missing_samples = _missing_samples(shape[-1], low, high, reach, stride[axis], ceil_mode)
+        rows = F.pad(
+            x.reshape(1, -1, shape[-1]), [low, high + missing_samples], "constant", float("-inf")
+        )
         rows = F.max_pool1d(rows, kernel[axis], stride[axis], 0, dilation[axis])
         x = rows.reshape(list(shape[:-1]) + [rows.shape[-1]]).movedim(-1, 2 + axis)
     return x
@@ -239,8 +241,10 @@ def script_avg_pool(
         low, high = padding[2 * axis], padding[2 * axis + 1]
         x = x.movedim(2 + axis, -1)
         shape = x.shape
-        missing = _missing_samples(shape[-1], low, high, kernel[axis] - 1, stride[axis], ceil_mode)
-        rows = F.pad(x.reshape(1, -1, shape[-1]), [low, high + missing])
+        missing_samples = _missing_samples(
+            shape[-1], low, high, kernel[axis] - 1, stride[axis], ceil_mode
+        )
+        rows = F.pad(x.reshape(1, -1, shape[-1]), [low, high + missing_samples])
         rows = F.avg_pool1d(rows, kernel[axis], stride[axis]) * kernel[axis]
         if divisor == 0:
             starts = stride[axis] * torch.arange(rows.shape[-1], device=x.device) - low

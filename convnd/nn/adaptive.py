@@ -95,11 +95,11 @@ def _sizes(operation: str, extents: tuple[int, ...], output_size: Sizes) -> tupl
         check_batched(operation, torch.empty((1, 1), device="meta"), 1)
     if output_size is None or isinstance(output_size, int):
         output_size = (output_size,) * len(extents)
-    filled: list[Any] = [
+    full_size: list[Any] = [
         extents[axis] if count is None and axis < len(extents) else count
         for axis, count in enumerate(output_size)
     ]
-    return ntuple(filled, len(extents), f"{operation} output_size")
+    return ntuple(full_size, len(extents), f"{operation} output_size")
 
 
 class _AdaptivePoolNd(nn.Module):

@@ -71,14 +71,14 @@ def conv_nd(
             conv_nd, (x, weight), x, weight, bias, *options, padding_mode=padding_mode
         )
         return result
-    layer, unpadded = _geometry(
+    layer, unpadded_layer = _geometry(
         tuple(weight.shape[2:]), stride, padding, dilation, weight.shape[0], groups, padding_mode
     )
     if x.ndim != weight.ndim or x.shape[1] != weight.shape[1] * groups:
         check_batched("conv", x, layer.ndim, channels=weight.shape[1] * groups)
     try:
         if padding_mode != "zeros":
-            x, layer = pad_by_pairs(x, layer.padding, padding_mode), unpadded
+            x, layer = pad_by_pairs(x, layer.padding, padding_mode), unpadded_layer
         return _conv(x, weight, bias, layer)
     except RuntimeError:
         output_size(x.shape[2:], layer)  # raises an error that says what to do

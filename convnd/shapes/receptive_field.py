@@ -90,9 +90,9 @@ class ReceptiveField:
                 inner = Fraction(1, step), Fraction(low - reach, step), Fraction(reach, step)
             else:
                 inner = Fraction(step), Fraction(-low), Fraction(reach)
-            sizes.append(_whole(size + stride * inner[2]))
-            strides.append(_whole(stride * inner[0]))
-            offsets.append(_whole(offset + stride * inner[1]))
+            sizes.append(_simplify(size + stride * inner[2]))
+            strides.append(_simplify(stride * inner[0]))
+            offsets.append(_simplify(offset + stride * inner[1]))
         return ReceptiveField(tuple(sizes), tuple(strides), tuple(offsets))
 
     def window(self, index: Sequence[int | range]) -> tuple[range, ...]:
@@ -152,6 +152,6 @@ class ReceptiveField:
         )
 
 
-def _whole(value: int | Fraction) -> int | Fraction:
+def _simplify(value: int | Fraction) -> int | Fraction:
     """An int if the value is whole, so that ordinary stacks have no fractions."""
     return int(value) if value == int(value) else value

@@ -70,13 +70,13 @@ class AutocorrelationStatistic:
         dtype = torch.float32 if features.device.type == "mps" else torch.float64
         whole = features.to(dtype)
         extents = tuple(whole.shape[2:]) if tile_shape is None else tuple(tile_shape)
-        tile = _first(whole, extents)
+        tile = _crop(whole, extents)
         rows = [tile.flatten(2).sum(2)[:, None]]
         for axis, extent in enumerate(extents):
             # Along this axis, the second position of a pair may lie after the tile.
             reach = list(extents)
             reach[axis] = min(whole.shape[axis + 2], extent + self.overlap)
-            line = _first(whole, reach).movedim(axis + 2, -1)
+            line = _crop(whole, reach).movedim(axis + 2, -1)
             weight = self._weight(
                 reach[axis], extent, 0 if tile_offset is None else tile_offset[axis]
             ).to(whole)
@@ -176,15 +176,15 @@ class AutocorrelationStatistic:
         tables = total[:, 1:].reshape(len(total), -1, 2, self.lags + 1, total.shape[-1])
         products, pairs = tables.unbind(2)
         # Axes with pairs, decided on the sums of the whole field; a tile may be 1 wide.
-        long = (pairs[:, :, 1:] > 0).flatten(2).any(2).any(0)
-        long[0] |= not bool(long.any())
-        products, pairs = products[:, long], pairs[:, long]
+        is_long = (pairs[:, :, 1:] > 0).flatten(2).any(2).any(0)
+        is_long[0] |= not bool(is_long.any())
+        products, pairs = products[:, is_long], pairs[:, is_long]
         has_pairs = pairs > 0
         covariances: Tensor = (products / pairs.where(has_pairs, 1.0) - mean.square()) * has_pairs
         return covariances
 
 
-def _first(values: Tensor, extents: Sequence[int]) -> Tensor:
+def _crop(values: Tensor, extents: Sequence[int]) -> Tensor:
     """The first ``extents`` positions along each spatial axis."""
     for axis, extent in enumerate(extents):
         values = values.narrow(axis + 2, 0, min(extent, values.shape[axis + 2]))

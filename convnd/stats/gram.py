@@ -115,11 +115,11 @@ class _Gram(torch.autograd.Function):
             rows = rows.float()
             return rows.mT @ rows
         size = max(_MIN_CHUNK, math.ceil(count / _CHUNKS))
-        chunked = count // size * size
-        parts = rows[:, :chunked].reshape(-1, size, channels)
+        chunked_count = count // size * size
+        parts = rows[:, :chunked_count].reshape(-1, size, channels)
         total = (parts.mT @ parts).view(batch, -1, channels, channels).sum(1, dtype=torch.float32)
-        if chunked < count:
-            last_columns = rows[:, chunked:].float()
+        if chunked_count < count:
+            last_columns = rows[:, chunked_count:].float()
             total += last_columns.mT @ last_columns
         return total
 
@@ -131,7 +131,7 @@ class _Gram(torch.autograd.Function):
         symmetric = half + half.mT
         if features.stride(1) == 1:
             order = _memory_order(features)
-            permuted = features.permute(order)
-            product = (permuted.flatten(1, -2) @ symmetric).view(permuted.shape)
+            permuted_features = features.permute(order)
+            product = (permuted_features.flatten(1, -2) @ symmetric).view(permuted_features.shape)
             return product.permute([order.index(axis) for axis in range(len(order))])
         return (symmetric @ features.flatten(2)).view(features.shape)

@@ -68,14 +68,14 @@ class FrozenWeights:
     ) -> None:
         self.weight, self.bias = weight, bias
         self.dtype = weight.dtype if dtype is None else dtype
-        self._squeezed: dict[tuple[int, ...], FrozenWeights] = {}
+        self._squeezed_weights: dict[tuple[int, ...], FrozenWeights] = {}
 
     def squeeze(self, axes: tuple[int, ...]) -> FrozenWeights:
         """Drop spatial axes along which the kernel is 1 wide."""
-        if axes not in self._squeezed:
+        if axes not in self._squeezed_weights:
             weight = self.weight.squeeze([axis + 2 for axis in axes])
-            self._squeezed[axes] = FrozenWeights(weight, self.bias, self.dtype)
-        return self._squeezed[axes]
+            self._squeezed_weights[axes] = FrozenWeights(weight, self.bias, self.dtype)
+        return self._squeezed_weights[axes]
 
     def forward(self, x: Tensor, *, relu: bool = False) -> Tensor:
         """Convolve ``(B, C, *S)`` to ``(B, O, *S)``."""
@@ -104,9 +104,9 @@ class FrozenWeights:
 
     def differentiable_backward(self, gradient: Tensor) -> Tensor:
         """`backward` by torch's own operators, which give a graph for second derivatives."""
-        flipped = self.cast_weight.transpose(0, 1).flip(tuple(range(2, self.weight.ndim)))
+        flipped_weight = self.cast_weight.transpose(0, 1).flip(tuple(range(2, self.weight.ndim)))
         padding = [width // 2 for width in self.weight.shape[2:]]
-        return conv_nd(gradient.to(flipped.dtype), flipped, padding=padding)
+        return conv_nd(gradient.to(flipped_weight.dtype), flipped_weight, padding=padding)
 
     @cached_property
     def cast_weight(self) -> Tensor:
@@ -190,13 +190,13 @@ class _FrozenConv(torch.autograd.Function):
         ctx: Any, output_grad: Tensor | None, features_grad: Tensor | None
     ) -> tuple[Tensor | None, None, None]:
         tensors = ctx.saved_tensors  # read once, as activation checkpointing asks for
-        saved = tensors[0] if tensors else None
+        relu_gate = tensors[0] if tensors else None
         if torch.is_grad_enabled():  # second derivatives need the graph of this pass
             parts = [part for part in (output_grad, features_grad) if part is not None]
             if not parts:
                 return None, None, None
             total = sum(parts[1:], start=parts[0])
-            total = total if saved is None else total * (saved > 0)
+            total = total if relu_gate is None else total * (relu_gate > 0)
             return ctx.weights.differentiable_backward(total).to(ctx.dtype), None, None
         inplace = ctx.inplace_grad and output_grad is not None
         gradient = features_grad if output_grad is None else output_grad
@@ -205,13 +205,15 @@ class _FrozenConv(torch.autograd.Function):
         if output_grad is not None and features_grad is not None:
             gradient = output_grad.add_(features_grad) if inplace else output_grad + features_grad
         if ctx.native:
-            return ctx.weights.native_backward(gradient, gate=saved), None, None
-        if saved is not None and not (ctx.winograd and saved.dtype == torch.bool):
+            return ctx.weights.native_backward(gradient, gate=relu_gate), None, None
+        if relu_gate is not None and not (ctx.winograd and relu_gate.dtype == torch.bool):
             # The buffer has the layout of the features; a gradient from outside may have another.
-            buffer = gradient if inplace else torch.empty_like(saved, dtype=gradient.dtype)
-            gradient, saved = mask_gradient(gradient, saved, buffer), None
+            buffer = gradient if inplace else torch.empty_like(relu_gate, dtype=gradient.dtype)
+            gradient, relu_gate = mask_gradient(gradient, relu_gate, buffer), None
         if ctx.winograd:
-            x_grad = winograd_conv_nd(gradient, ctx.weights.cast_weight, adjoint=True, mask=saved)
+            x_grad = winograd_conv_nd(
+                gradient, ctx.weights.cast_weight, adjoint=True, mask=relu_gate
+            )
         else:
             x_grad = ctx.weights.backward(gradient).to(ctx.dtype)
         return x_grad, None, None

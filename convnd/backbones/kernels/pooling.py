@@ -35,8 +35,8 @@ def frozen_max_pool(x: Tensor, kernel: Sequence[int], *, mask_grad: bool = False
     tensor([[[2., 4.]]])
     """
     if is_transformed():
-        pooled: Tensor = max_pool_nd(x, tuple(kernel))
-        return pooled
+        window_maxima: Tensor = max_pool_nd(x, tuple(kernel))
+        return window_maxima
     if can_pool(x, kernel):
         maxima: Tensor = apply_function(_NativeMaxPool, x, tuple(kernel), mask_grad)
         return maxima
@@ -183,10 +183,10 @@ def _plane_strides(x: Tensor) -> list[int]:
     return [math.prod(x.shape[axis + 1 :]) for axis in range(2, x.ndim)]
 
 
-def _window_starts(x: Tensor, pooled: Tensor, kernel: Sequence[int]) -> Tensor:
+def _window_starts(x: Tensor, window_maxima: Tensor, kernel: Sequence[int]) -> Tensor:
     """Torch's index of the first sample of each window, ``(*S)``."""
     starts = torch.zeros((), dtype=torch.int64, device=x.device)
-    for extent, width, step in zip(pooled.shape[2:], kernel, _plane_strides(x), strict=True):
+    for extent, width, step in zip(window_maxima.shape[2:], kernel, _plane_strides(x), strict=True):
         starts = starts.unsqueeze(-1) + torch.arange(extent, device=x.device) * (width * step)
     return starts
 

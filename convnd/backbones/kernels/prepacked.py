@@ -35,7 +35,7 @@ class PrepackedConv:
         self.weight, self.bias = weight, bias
         self._padding = [width // 2 for width in weight.shape[2:]]
         self._packed_for: Any = None  # shape of the input and number of threads
-        self._packed: Any = None
+        self._kernel: Any = None
 
     def __call__(self, x: Tensor, *, relu: bool = False) -> Tensor:
         """Convolve ``(B, C, *S)`` to ``(B, O, *S)``; not differentiable.
@@ -54,10 +54,10 @@ class PrepackedConv:
         key = x.shape, torch.get_num_threads()
         if self._packed_for != key:
             weight = (self.weight.unsqueeze(2) if is_1d else self.weight).to_mkldnn()
-            self._packed = _packer(x.ndim - 2)(weight, padding, ones, ones, 1, x.shape)
+            self._kernel = _packer(x.ndim - 2)(weight, padding, ones, ones, 1, x.shape)
             self._packed_for = key
         y = torch.ops.mkldnn._convolution_pointwise(
-            x, self._packed, self.bias, padding, ones, ones, 1, "relu" if relu else "none", [], ""
+            x, self._kernel, self.bias, padding, ones, ones, 1, "relu" if relu else "none", [], ""
         )
         return y.squeeze(2) if is_1d else y
 

@@ -268,8 +268,8 @@ class _BlockedConvolution:
             strides = (self.step * line, line, _TILE * sample, sample, last)
             target.as_strided(tiles.shape, strides, target.storage_offset()).copy_(tiles)
         else:
-            whole = tiles.reshape(high, wide, channels)
-            target.copy_(whole[: target.shape[0], : target.shape[1]])
+            image = tiles.reshape(high, wide, channels)
+            target.copy_(image[: target.shape[0], : target.shape[1]])
 
 
 class _Scratch(threading.local):

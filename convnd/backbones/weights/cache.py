@@ -236,15 +236,15 @@ def load_intact(path: Path) -> State:
         InputFileError: the file is missing or damaged, records no sha256, or holds values that
             are not finite.
     """
-    recorded = read_metadata(path).get("sha256", "none")
+    recorded_sha256 = read_metadata(path).get("sha256", "none")
     try:
         state = load_file(path)
     except Exception as error:  # safetensors has its own errors, and torch may lack a type
         raise damaged_error(path, error_text(error)) from error
     sha256 = tensors_sha256(state)
-    if sha256 != recorded:
+    if sha256 != recorded_sha256:
         raise damaged_error(
-            path, f"tensors of sha256 {sha256[:12]}… where {recorded[:12]} is recorded"
+            path, f"tensors of sha256 {sha256[:12]}… where {recorded_sha256[:12]} is recorded"
         )
     check_finite(path, state)
     return state

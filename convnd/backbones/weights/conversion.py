@@ -163,13 +163,13 @@ def load_shipped(path: Path) -> State:
     return {"mean": torch.tensor(_CAFFE_MEAN) / 255, **dequantize(read_tensors(path))}
 
 
-def dequantize(quantized: Mapping[str, Tensor]) -> State:
+def dequantize(stored_tensors: Mapping[str, Tensor]) -> State:
     """Convert integer weights with one scale per output channel to float32.
 
     ``X.weight`` is multiplied by ``X.scale`` ``(out,)``, if there is one.
 
     Args:
-        quantized: tensors by name.
+        stored_tensors: tensors by name.
 
     >>> codes = torch.tensor([[2], [4]], dtype=torch.int8)
     >>> state = dequantize({"c.weight": codes, "c.scale": torch.tensor([0.5, 0.25])})
@@ -177,10 +177,10 @@ def dequantize(quantized: Mapping[str, Tensor]) -> State:
     ([1.0, 1.0], ['c.weight'])
     """
     state: State = {}
-    for key, value in quantized.items():
+    for key, value in stored_tensors.items():
         if key.endswith(".scale"):
             continue
-        scale = quantized.get(key.removesuffix(".weight") + ".scale")
+        scale = stored_tensors.get(key.removesuffix(".weight") + ".scale")
         value = value.float()
         if key.endswith(".weight") and scale is not None:
             value = value * scale.float().view(-1, *[1] * (value.ndim - 1))

@@ -118,12 +118,12 @@ def download_file(url: str, path: Path, sha256: str, *, progress: Progress = no_
         )
     part = path.with_name(path.name + ".part")
     while True:
-        resumed = _receive(url, part, progress)
+        is_resumed = _receive(url, part, progress)
         try:
             check_hash(part, sha256)
         except InputFileError:
             part.unlink(missing_ok=True)
-            if not resumed:
+            if not is_resumed:
                 raise
             # The old part may belong to another version of the file: start again.
             continue
@@ -134,7 +134,7 @@ def download_file(url: str, path: Path, sha256: str, *, progress: Progress = no_
 
 def _receive(url: str, part: Path, progress: Progress) -> bool:
     """Complete a partial file, and return whether some of it comes from an earlier run."""
-    resumed = _size(part) > 0
+    is_resumed = _size(part) > 0
     for attempt in range(1, _TRIES + 1):
         try:
             _transfer(url, part, progress)
@@ -147,7 +147,7 @@ def _receive(url: str, part: Path, progress: Progress) -> bool:
             raise
         else:
             break
-    return resumed
+    return is_resumed
 
 
 def _transfer(url: str, part: Path, progress: Progress) -> None:

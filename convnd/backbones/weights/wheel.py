@@ -123,8 +123,8 @@ class PackagedFile:
         errors = [line for line in process.stderr.splitlines() if line.startswith("ERROR: ")]
         got = errors[0].removeprefix("ERROR: ") if errors else f"exit code {process.returncode}"
         # If pip reaches no index, its error only claims that there is no such version.
-        broken = re.search(r"connection broken by '(\w+)", process.stderr)
-        got = got if broken is None else f"{broken[1]}: {got}"
+        broken_connection = re.search(r"connection broken by '(\w+)", process.stderr)
+        got = got if broken_connection is None else f"{broken_connection[1]}: {got}"
         raise InputFileError(
             f"weights {name}",
             expected=f"pip to download {requirement}",

@@ -85,10 +85,10 @@ class GridTransfer(Transfer):
 
     def result(self, progress: Progress) -> Grid | None:
         """Decode the values, and mix them with the content, see `Transfer.result`."""
-        whole = progress.whole()
-        if whole is None:
+        whole_values = progress.whole()
+        if whole_values is None:
             return None
-        values = whole.cpu()
+        values = whole_values.cpu()
         if tuple(values.shape[2:]) != self.prepared.size:  # stopped at a coarse scale
             values = resize_nd(values, self.prepared.size, mode="cubic")
         result, content = self.prepared.decode(values), self.inputs.content
@@ -122,9 +122,9 @@ class GridModality(Modality):
     def open(self, name: str, role: str, content: Grid | None = None) -> Any:
         """Read one input, see `Modality.open`; of a trained network, the style that it learnt."""
         if role == "style" and is_network(name):
-            trained = open_network(name, self.name, self.spatial_dims)
-            self._network = NetworkTransfer(trained.network, self.options)
-            return trained.styles[0]
+            style_network = open_network(name, self.name, self.spatial_dims)
+            self._network = NetworkTransfer(style_network.network, self.options)
+            return style_network.styles[0]
         return super().open(name, role, content)
 
     def prepare(self, inputs: TransferInputs) -> Transfer:
@@ -189,9 +189,11 @@ def mix_with_content(
         content_values = resize_nd(
             torch.nan_to_num(content_values), result.shape, mode="linear", antialias=True
         )
-    mixed = content_values + weight * (values - content_values)
-    mixed = torch.where(weight == 0, content_values, torch.where(weight == 1, values, mixed))
-    return result.with_values(mixed)
+    mixed_values = content_values + weight * (values - content_values)
+    mixed_values = torch.where(
+        weight == 0, content_values, torch.where(weight == 1, values, mixed_values)
+    )
+    return result.with_values(mixed_values)
 
 
 def _is_picture(mask: Grid) -> bool:

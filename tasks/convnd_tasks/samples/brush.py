@@ -110,8 +110,8 @@ class Canvas:
         strokes: Strokes,
     ) -> None:
         """Colour the samples by their topmost paint point; −1 stands for none."""
-        painted = np.flatnonzero(top >= 0)
-        stroke, point = np.divmod(top[painted], steps * len(offsets))
+        pixels = np.flatnonzero(top >= 0)
+        stroke, point = np.divmod(top[pixels], steps * len(offsets))
         step, across = np.divmod(point, len(offsets))
         # Bristles: stripes along the stroke that fade in and out, different for each stroke.
         stripes = rng.standard_normal((_KINDS, 1, len(offsets)), dtype=np.float32)
@@ -124,14 +124,14 @@ class Canvas:
         u = np.linspace(0, 0.2, steps, dtype=np.float32) if steps > 1 else np.zeros(1, np.float32)
         height = self.height.reshape(-1)
         profile = 0.9 - 0.35 * edge[across] + u[step] + 0.16 * bristle
-        height[painted] = 0.35 * height[painted] + np.float32(strokes.strength) * profile
+        height[pixels] = 0.35 * height[pixels] + np.float32(strokes.strength) * profile
 
         tone = self.tone[self._motif(seeds)] + strokes.spread * rng.standard_normal(len(seeds))
         tone = np.where(rng.random(len(seeds)) < strokes.accents, 1 - tone, tone)
         paint = ramp(self.palette, tone.astype(np.float32))
         tint = 1 + np.float32(0.07) * bristle
         for channel, pigment in zip(self.color, paint, strict=True):
-            channel.reshape(-1)[painted] = pigment[stroke] * tint
+            channel.reshape(-1)[pixels] = pigment[stroke] * tint
 
     def _motif(self, positions: Array) -> tuple[NDArray[np.int64], ...]:
         """Convert positions ``(n, N)`` on the canvas to indices of the motif."""

@@ -102,12 +102,12 @@ def _facade(
 ) -> None:
     """Paint the timber frame, the windows and the door of a house, see `paint_house`."""
     top = base - h
-    framed = rng.random() < 0.4
+    has_frame = rng.random() < 0.4
     floor = 0.062 * (0.75 if haze else 1.0)
     floors = max(1, int(h / floor))
     columns = max(2, int(w / (0.036 if haze == 0 else 0.026)))
     shutter = _fog(rgb(str(rng.choice(_SHUTTERS))), haze) if rng.random() < 0.5 else None
-    if framed and floor > easel.pixel:
+    if has_frame and floor > easel.pixel:
         _timbering(easel, x, w, top, h, floors, columns, timber)
     for row in range(floors):
         y = top + (row + 0.24) * h / floors

@@ -101,8 +101,8 @@ class Easel:
             color = color[:, None, None]
         part = self.picture[:, *box]
         part += mask * (color - part)
-        hidden = self.cover[box]
-        hidden += mask * (1 - hidden)
+        hidden_share = self.cover[box]
+        hidden_share += mask * (1 - hidden_share)
 
     def polygon(self, points: Sequence[tuple[float, float]], color: Array, rough: float) -> None:
         """Paint a convex polygon of a material; ``rough`` scales its grain and stains."""
@@ -165,12 +165,12 @@ class Easel:
         """Paint the sky above ``y = line``: a gradient, and cumulus clouds in perspective."""
         t = np.clip(self.y / line, 0, 1) ** 1.4
         sky = zenith[:, None, None] * (1 - t) + horizon[:, None, None] * t
-        wide = max(self.aspect, 1.0)
+        extent = max(self.aspect, 1.0)
         # The clouds form a ceiling in perspective: rows near the horizon are far away.
         depth = 0.22 / np.maximum(line * 1.12 - self.y, 0.03)
         field = self.lattice.fbm("clouds", 0.30, 6, 0.5)
         rows = np.clip(depth * 0.55, 0, 0.98) * (self.lattice.shape[0] - 1)
-        columns = (self.x - wide / 2) * np.clip(depth, 0.4, 2.2) * 0.5 + wide / 2
+        columns = (self.x - extent / 2) * np.clip(depth, 0.4, 2.2) * 0.5 + extent / 2
         columns = columns / self.pixel
         rows, columns = np.broadcast_arrays(rows, columns)
         density, lit = (

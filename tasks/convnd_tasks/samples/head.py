@@ -99,11 +99,11 @@ def _scan(shape: tuple[int, ...], spacing: Sequence[float], seed: int) -> Grid:
     rng = Lattice(shape, seed).rng("receiver")
     frequencies = [np.fft.fftfreq(extent).astype(np.float32) for extent in shape]
     square = sum(f**2 for f in np.meshgrid(*frequencies, indexing="ij", sparse=True))
-    passed = np.exp(-2 * (np.pi * _INTERPOLATION) ** 2 * square)
+    transmission = np.exp(-2 * (np.pi * _INTERPOLATION) ** 2 * square)
     parts = []
     for _ in range(2):  # real and imaginary part
         white = np.fft.fftn(rng.standard_normal(shape, dtype=np.float32))
-        noise = np.fft.ifftn(white * passed).real.astype(np.float32)
+        noise = np.fft.ifftn(white * transmission).real.astype(np.float32)
         parts.append(noise * np.float32(_NOISE / float(noise.std())))
     magnitude = np.hypot(signal + parts[0], parts[1])
     return as_grid(magnitude[None].astype(np.float32), spacing=tuple(spacing), channels=("MR",))

@@ -15,7 +15,7 @@ _HAZE = rgb("c9d3dc")
 def paint_landscape(easel: Easel) -> None:
     """Paint three ranges with snow, woods, a lake with reflections, and a meadow with a hut."""
     rng = easel.lattice.rng("landscape")
-    wide = easel.aspect
+    width = easel.aspect
     easel.sky(rgb("3f7cc0"), rgb("f3dcc0"), 0.50, cover=0.05)
     shore = 0.60
     _range(easel, "far", 0.27, 0.110, shore, rgb("7d8797"), 0.60, snow=0.30)
@@ -25,10 +25,10 @@ def paint_landscape(easel: Easel) -> None:
     _wood(easel, rng, 0.016, 0.075, shore, 0.10)
     easel.water(shore, rgb("24464c"), 0.55)
     _meadow(easel, 0.83)
-    _hut(easel, wide * 0.68, 0.885, 0.20)
-    for _ in range(round(5 * wide)):
+    _hut(easel, width * 0.68, 0.885, 0.20)
+    for _ in range(round(5 * width)):
         side = rng.random() < 0.5
-        x = float(rng.uniform(-0.02, 0.24)) if side else wide - float(rng.uniform(-0.02, 0.12))
+        x = float(rng.uniform(-0.02, 0.24)) if side else width - float(rng.uniform(-0.02, 0.12))
         _conifer(easel, x, float(rng.uniform(0.85, 0.93)), float(rng.uniform(0.30, 0.52)), 0.0, rng)
 
 

@@ -149,7 +149,7 @@ def weave(lattice: Lattice, palette: Array) -> Array:
     thread = [np.floor(x).astype(np.int64) for x in position]
     inside = [(x - np.floor(x)).astype(np.float32) for x in position]
     # A 2/2 twill at any rank: the family of threads on top alternates along the diagonal.
-    crossing = np.mod(sum(thread), 2 * n) // 2
+    crossing_number = np.mod(sum(thread), 2 * n) // 2
     fibre = lattice.fbm("fibre", max(0.006, 2 * lattice.step), 2, 0.8)
     stripes = _tartan(lattice, len(palette))
     color = np.zeros((palette.shape[1], *lattice.shape), dtype=np.float32)
@@ -165,7 +165,7 @@ def weave(lattice: Lattice, palette: Array) -> Array:
         twist = np.sin(2 * np.pi * (1.5 * inside[family] + 1.2 * inside[across[0]]) * 2)
         light = (0.25 + 0.85 * round_) * bulge * (1 + 0.10 * twist + 0.10 * fibre)
         layer = np.moveaxis(dye, -1, 0) * light
-        color = np.where(crossing == family, layer, color).astype(np.float32)
+        color = np.where(crossing_number == family, layer, color).astype(np.float32)
     fold = 1 + 0.10 * lattice.fbm("fold", 0.45, 3, 0.5)
     return _clip_colors(color * fold)
 
@@ -228,7 +228,7 @@ def ink(lattice: Lattice, palette: Array) -> Array:
     other = other + 0.30 * lattice.fbm("cross", 0.6, 2, 0.4)
     nib = 0.10 * lattice.fbm("nib", 0.02, 4, 0.7)
     pitch = max(0.021, 6 * lattice.step)
-    covered = np.zeros(lattice.shape, dtype=np.float32)
+    covered_share = np.zeros(lattice.shape, dtype=np.float32)
     for field, floor, scale in ((hill, 0.0, 1.0), (other, 0.48, 0.8)):
         phase = np.asarray(field, dtype=np.float32) / np.float32(pitch * scale)
         wave = np.abs(2 * (phase - np.floor(phase)) - 1)  # 0 in the middle of each line
@@ -237,9 +237,9 @@ def ink(lattice: Lattice, palette: Array) -> Array:
         slope = np.maximum(
             sum(np.abs(np.gradient(phase, axis=a)) for a in range(n) if lattice.shape[a] > 1), 1e-3
         )
-        covered = np.maximum(covered, np.clip((dark - wave) / (2 * slope) + 0.5, 0, 1))
+        covered_share = np.maximum(covered_share, np.clip((dark - wave) / (2 * slope) + 0.5, 0, 1))
     black = palette[0][(slice(None), *[None] * n)]
-    return _clip_colors(paper + covered * (black - paper))
+    return _clip_colors(paper + covered_share * (black - paper))
 
 
 def _stops(*codes: str) -> Array:

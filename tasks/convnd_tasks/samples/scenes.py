@@ -22,24 +22,24 @@ __all__ = ["CONTENTS", "paint_punt", "paint_town"]
 def paint_town(easel: Easel, *, boat: bool = True) -> None:
     """Paint gabled houses, a church and trees along a river with a punt."""
     rng = easel.lattice.rng("town")
-    wide = easel.aspect
+    width = easel.aspect
     easel.sky(rgb("4f86c6"), rgb("dfe3dc"), 0.56, cover=0.15)
     _hill(easel, 0.40, 0.07, rgb("8ea3a8"), "far hill")
     _hill(easel, 0.47, 0.05, rgb("6f8a6c"), "near hill")
     # Back row, smaller and paler.
     x = -0.05
-    while x < wide:
+    while x < width:
         w = float(rng.uniform(0.07, 0.11))
         paint_house(easel, rng, x, w, 0.60, float(rng.uniform(0.11, 0.17)), 0.35)
         x += w * float(rng.uniform(0.9, 1.2))
-    paint_church(easel, wide * 0.63, 0.60)
-    for k in range(round(9 * wide)):
+    paint_church(easel, width * 0.63, 0.60)
+    for k in range(round(9 * width)):
         x = (k + float(rng.uniform(0, 1))) / 9
         r = float(rng.uniform(0.03, 0.05))
         easel.foliage(x, 0.585 - r * 0.3, r, r, rgb("39502f"), rgb("9bb06a"))
     # Front row along the quay.
     x = -0.03
-    while x < wide:
+    while x < width:
         w = float(rng.uniform(0.115, 0.185))
         if rng.random() < 0.14:  # a gap with a garden
             _tree(easel, rng, x + w / 2, 0.70, 0.06)
@@ -48,13 +48,13 @@ def paint_town(easel: Easel, *, boat: bool = True) -> None:
         paint_house(easel, rng, x, w, 0.70, float(rng.uniform(0.17, 0.27)), 0.0)
         x += w
     _quay(easel, 0.695, 0.755)
-    for k in range(round(4 * wide)):
+    for k in range(round(4 * width)):
         if rng.random() < 0.75:
             x = (k + float(rng.uniform(0, 1))) / 4
             _tree(easel, rng, x, 0.705, float(rng.uniform(0.03, 0.055)))
     easel.water(0.755, rgb("3b4a3c"), 0.8)
     if boat:
-        paint_punt(easel, wide * 0.36, 0.88, 0.34)
+        paint_punt(easel, width * 0.36, 0.88, 0.34)
 
 
 def _hill(easel: Easel, line: float, rise: float, color: Array, tag: str) -> None:

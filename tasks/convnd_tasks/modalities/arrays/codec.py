@@ -48,7 +48,7 @@ def prepare(inputs: TransferInputs, options: TransferOptions) -> PreparedInputs:
 
     low, high = value_range(template.values)
     gaps = ~torch.isfinite(template.values)
-    filled = template.values.masked_fill(gaps, (low + high) / 2)
+    filled_values = template.values.masked_fill(gaps, (low + high) / 2)
 
     def decode(values: Tensor) -> Grid:
         values = values.movedim(0, 1) * (high - low) + low
@@ -60,7 +60,7 @@ def prepare(inputs: TransferInputs, options: TransferOptions) -> PreparedInputs:
         return template.with_values(values)
 
     return PreparedInputs(
-        content=None if inputs.content is None else scale(filled, low, high),
+        content=None if inputs.content is None else scale(filled_values, low, high),
         styles=[scale(style.values, *value_range(style.values)) for style in inputs.styles],
         init=None if inputs.init is None else scale(inputs.init.values, low, high),
         size=size,
@@ -121,9 +121,9 @@ def same_units(first: tuple[float, float], second: tuple[float, float]) -> bool:
     >>> same_units((-1000, 1000), (-160, 240)), same_units((-1000, 1000), (751, 13014))
     (True, False)
     """
-    narrow, wide = sorted((first[1] - first[0], second[1] - second[0]))
+    narrow_range, wide_range = sorted((first[1] - first[0], second[1] - second[0]))
     overlap = min(first[1], second[1]) - max(first[0], second[0])
-    return narrow > wide / 20 and overlap > narrow / 4
+    return narrow_range > wide_range / 20 and overlap > narrow_range / 4
 
 
 def value_range(values: Tensor) -> tuple[float, float]:

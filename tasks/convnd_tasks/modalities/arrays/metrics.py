@@ -47,10 +47,10 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
     _check(content, result, styles)
     result_values = result.values[0].detach().cpu().double()
     content_values = content.values[0].detach().cpu().double()
-    resized = ""
+    resize_note = ""
     if content.shape != result.shape:
         content_values = _resize(content_values, result.shape)
-        resized = "; the content is resized to " + "x".join(map(str, result.shape))
+        resize_note = "; the content is resized to " + "x".join(map(str, result.shape))
     common = content_values.isfinite() & result_values.isfinite()
     names = result.channels
     errors, correlations = {}, {}
@@ -63,7 +63,7 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
             finite_mean(errors.values()),
             better="lower",
             against="content",
-            meaning="root mean square of result - content" + resized,
+            meaning="root mean square of result - content" + resize_note,
             parts=errors,
         ),
         Measure(
@@ -71,7 +71,7 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
             finite_mean(correlations.values()),
             better="higher",
             against="content",
-            meaning="Pearson correlation of the result with the content" + resized,
+            meaning="Pearson correlation of the result with the content" + resize_note,
             parts=correlations,
         ),
     ]
@@ -190,11 +190,11 @@ def _axis_spectrum(values: Tensor, axis: int, bins: int) -> Tensor:
 def _quantiles(values: Tensor) -> Tensor:
     if values.numel() == 0:
         return torch.full((_QUANTILES,), math.nan, dtype=torch.float64)
-    ordered = values.double().sort().values
-    ranks = torch.linspace(0, len(ordered) - 1, _QUANTILES, dtype=torch.float64)
+    sorted_values = values.double().sort().values
+    ranks = torch.linspace(0, len(sorted_values) - 1, _QUANTILES, dtype=torch.float64)
     low = ranks.long()
-    high = (low + 1).clamp_max(len(ordered) - 1)
-    return ordered[low].lerp(ordered[high], ranks - low)
+    high = (low + 1).clamp_max(len(sorted_values) - 1)
+    return sorted_values[low].lerp(sorted_values[high], ranks - low)
 
 
 def _correlation(one: Tensor, other: Tensor) -> float:
@@ -212,9 +212,9 @@ def _resize(values: Tensor, size: Sequence[int]) -> Tensor:
     gaps = ~values.isfinite()
     if not bool(gaps.any()):
         return resize_nd(values[None], size, mode="linear")[0]
-    filled = values.masked_fill(gaps, values[~gaps].mean())
+    filled_values = values.masked_fill(gaps, values[~gaps].mean())
     shrunk = resize_nd(gaps[None].float(), size, mode="nearest")[0] > 0
-    return resize_nd(filled[None], size, mode="linear")[0].masked_fill(shrunk, math.nan)
+    return resize_nd(filled_values[None], size, mode="linear")[0].masked_fill(shrunk, math.nan)
 
 
 def _check(content: Grid, result: Grid, styles: Sequence[Grid]) -> None:

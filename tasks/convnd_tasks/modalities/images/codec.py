@@ -183,8 +183,8 @@ def match_colors(picture: Tensor, reference: Moments, moments: Moments | None = 
     moments = color_moments(picture) if moments is None else moments
     change = power(reference.covariance, 0.5) @ power(moments.covariance, -0.5)
     flat = picture[0].flatten(1).double()
-    matched = change @ (flat - moments.mean) + reference.mean
-    return matched.view(picture.shape).clamp(0, 1).to(picture.dtype)
+    matched_values = change @ (flat - moments.mean) + reference.mean
+    return matched_values.view(picture.shape).clamp(0, 1).to(picture.dtype)
 
 
 def keep_luminance_only(values: Tensor, reference: Tensor) -> Tensor:

@@ -100,16 +100,16 @@ def _sums(pictures: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
 
     def features(values: Tensor) -> dict[str, Tensor]:
         values = values.to(device)
-        weighted = {}
+        weighted_features = {}
         for name, layer in network(values[:, :3], layers).items():
             stride = [int(step) for step in network.receptive_fields[name].stride]
             root = F.avg_pool2d(values[:, 3:], stride).sqrt()
             if name == CONTENT_LAYER:
                 norms = [part.norm(dim=0, keepdim=True) for part in (layer[0] - layer[1], layer[1])]
-                weighted[name] = torch.stack(norms, 1) * root[:1]
+                weighted_features[name] = torch.stack(norms, 1) * root[:1]
             else:
-                weighted[name] = torch.cat([layer * root, root], 1)
-        return weighted
+                weighted_features[name] = torch.cat([layer * root, root], 1)
+        return weighted_features
 
     tiler = Tiler(fits=lambda crop, _: math.prod(crop) <= _MAX_CROP)
     tiling = tiler.make_tiling(network, layers, pictures.shape[2:])

@@ -40,25 +40,25 @@ def fill_hidden_pixels(grid: Grid, label: str) -> Grid:
     Raises:
         InputFileError: no pixel is visible.
     """
-    hidden = _hidden_pixels(grid)
-    if hidden is None:
+    hidden_mask = _hidden_pixels(grid)
+    if hidden_mask is None:
         return grid
-    if bool(hidden.all()):
+    if bool(hidden_mask.all()):
         raise InputFileError(
             label,
             expected="visible pixels",
             got="a picture that is transparent everywhere",
             remedy="give another picture",
         )
-    return dataclasses.replace(grid, values=fill_hidden(grid.values, hidden))
+    return dataclasses.replace(grid, values=fill_hidden(grid.values, hidden_mask))
 
 
-def fill_hidden(values: Tensor, hidden: NDArray[Any]) -> Tensor:
+def fill_hidden(values: Tensor, hidden_mask: NDArray[Any]) -> Tensor:
     """Replace the values of hidden pixels by mirror images of visible ones.
 
     Args:
         values: ``(1, C, H, W)``.
-        hidden: mask of the hidden pixels ``(H, W)``, not true everywhere.
+        hidden_mask: mask of the hidden pixels ``(H, W)``, not true everywhere.
 
     >>> import numpy as np, torch
     >>> row = torch.tensor([[[[1.0, 2.0, 3.0, 9.0, 9.0]]]])
@@ -67,9 +67,9 @@ def fill_hidden(values: Tensor, hidden: NDArray[Any]) -> Tensor:
     """
     import torch
 
-    if not hidden.any():
+    if not hidden_mask.any():
         return values
-    return values.flatten(2)[..., torch.from_numpy(_sources(hidden))].view(values.shape)
+    return values.flatten(2)[..., torch.from_numpy(_sources(hidden_mask))].view(values.shape)
 
 
 def visible_weight(grid: Grid) -> Tensor | None:
@@ -94,17 +94,17 @@ def _hidden_pixels(grid: Grid) -> NDArray[Any] | None:
     alpha = visible_weight(grid)
     if alpha is None:
         return None
-    hidden: NDArray[Any] = (alpha[0, 0] < _MIN_OPACITY).numpy()
-    return hidden if hidden.any() else None
+    hidden_mask: NDArray[Any] = (alpha[0, 0] < _MIN_OPACITY).numpy()
+    return hidden_mask if hidden_mask.any() else None
 
 
-def _sources(hidden: NDArray[Any]) -> NDArray[Any]:
+def _sources(hidden_mask: NDArray[Any]) -> NDArray[Any]:
     """Find the visible pixel that each pixel gets its colour from; indices ``(H · W,)``."""
     import numpy as np
 
-    height, width = hidden.shape
+    height, width = hidden_mask.shape
     sources = np.arange(height * width, dtype=np.int32)
-    unknown = hidden.copy()
+    unknown = hidden_mask.copy()
     for _ in range(_MAX_ROUNDS):
         pixels = np.flatnonzero(unknown).astype(np.int32)
         if pixels.size == 0:

@@ -55,10 +55,10 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
     """
     result_picture = _to_picture(result, "result")
     content_picture = _to_picture(content, "content")
-    resized = ""
+    resize_note = ""
     if content.shape != result.shape:
         content_picture = _resize(content_picture, result.shape)
-        resized = "; the content is resized to {1}x{0}".format(*result.shape)
+        resize_note = "; the content is resized to {1}x{0}".format(*result.shape)
     visible = torch.minimum(content_picture.opacity, result_picture.opacity)
     if not bool((visible > 0).any()):
         raise InputFileError(
@@ -82,9 +82,9 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
             better="lower",
             against="content",
             meaning="squared change of VGG-19's features (relu4_2), relative to the content's"
-            + resized,
+            + resize_note,
         ),
-        *_content_measures(content_picture, result_picture, resized),
+        *_content_measures(content_picture, result_picture, resize_note),
     ]
     if references:
         measures.insert(0, _style_energy(grams, references, result.shape))
@@ -92,7 +92,7 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
     return measures
 
 
-def _content_measures(content: _Picture, result: _Picture, resized: str) -> list[Measure]:
+def _content_measures(content: _Picture, result: _Picture, resize_note: str) -> list[Measure]:
     """Compare a result with its content; ``resized`` is appended to the explanations."""
     pictures = content.values, result.values, result.opacity
     border = similarity.border_change(*pictures)
@@ -119,7 +119,9 @@ def _content_measures(content: _Picture, result: _Picture, resized: str) -> list
         ),
     ]
     return [
-        dataclasses.replace(measure, better=better, against="content", meaning=meaning + resized)
+        dataclasses.replace(
+            measure, better=better, against="content", meaning=meaning + resize_note
+        )
         for measure, better, meaning in measures
     ]
 
@@ -149,7 +151,7 @@ def _style_energy(
 
 
 def _color_distribution(content: _Picture, result: _Picture, styles: Sequence[_Picture]) -> Measure:
-    value, untouched = (
+    value, content_value = (
         sum(
             similarity.color_distribution_distance(
                 picture.values, style.values, picture.opacity, style.opacity
@@ -162,7 +164,7 @@ def _color_distribution(content: _Picture, result: _Picture, styles: Sequence[_P
     return Measure(
         "color_distribution",
         value,
-        before=untouched,
+        before=content_value,
         unit="ΔE",
         better="lower",
         against="style",

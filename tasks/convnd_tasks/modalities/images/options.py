@@ -79,13 +79,13 @@ class ImageOptions(TransferOptions):
     def _make_instant(self) -> None:
         """Set the options that `instant` stands for."""
         for name, value in (("init", "instant"), ("steps", 0)):
-            typed = getattr(self, name)
-            if typed not in (value, type(self).__dataclass_fields__[name].default):
+            given_value = getattr(self, name)
+            if given_value not in (value, type(self).__dataclass_fields__[name].default):
                 raise UsageError(
                     "instant",
                     expected=f"no other {name}",
-                    got=typed,
-                    remedy=f"leave --instant out, and give --init instant for {name} {typed}"
+                    got=given_value,
+                    remedy=f"leave --instant out, and give --init instant for {name} {given_value}"
                     if name == "steps"
                     else "leave one of them out",
                 )

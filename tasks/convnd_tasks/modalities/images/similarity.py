@@ -162,9 +162,9 @@ def edge_correlation(one: Tensor, other: Tensor, opacity: Tensor) -> float:
         From -1 to 1, where 1 means that edges are in the same places and equally strong relative
         to each other; NaN if one of the pictures has no edges.
     """
-    smooth = torch.tensor([1.0, 2.0, 1.0]).view(1, 1, 3, 1) / 4
+    smoothing = torch.tensor([1.0, 2.0, 1.0]).view(1, 1, 3, 1) / 4
     slope = torch.tensor([-0.5, 0.0, 0.5]).view(1, 1, 1, 3)
-    kernel = smooth * slope
+    kernel = smoothing * slope
 
     def magnitude(values: Tensor) -> Tensor:
         slopes = F.conv2d(_luma(values), torch.cat([kernel, kernel.mT]))

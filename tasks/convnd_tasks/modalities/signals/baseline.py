@@ -53,11 +53,11 @@ def match_baseline(
 
     pooled, pooled_rate = _pool(content, rate)
     spectrum, frequencies = _transform(pooled, pooled_rate)
-    inside = np.flatnonzero((frequencies > 0) & (frequencies < WANDER_LIMIT))
+    in_band = np.flatnonzero((frequencies > 0) & (frequencies < WANDER_LIMIT))
     style_transforms = [_transform(*_pool(style, rate)) for style in styles]
     shares = np.array(weights or (1.0,) * len(styles)) / sum(weights or (1.0,) * len(styles))
     gains = np.ones(len(spectrum))
-    for band in _bands(inside):
+    for band in _bands(in_band):
         low, high = frequencies[band[0] - 1], frequencies[band[-1]]
         powers = [_power(*other, low, high) for other in style_transforms]
         power = _power(spectrum, frequencies, low, high)
@@ -86,9 +86,9 @@ def baseline_rms(signal: NDArray[np.float64], rate: float) -> float:
     import numpy as np
 
     spectrum, frequencies = _transform(*_pool(interpolate_gaps(signal), rate))
-    inside = (frequencies > 0) & (frequencies < WANDER_LIMIT)
+    in_band = (frequencies > 0) & (frequencies < WANDER_LIMIT)
     count = 2 * (len(spectrum) - 1)
-    return float(np.sqrt(2 * np.square(np.abs(spectrum[inside])).sum()) / count)
+    return float(np.sqrt(2 * np.square(np.abs(spectrum[in_band])).sum()) / count)
 
 
 def _pool(signal: NDArray[np.float64], rate: float) -> tuple[NDArray[np.float64], float]:
@@ -107,20 +107,20 @@ def _transform(
     """Compute the spectrum of a signal that is mirrored at its end, so that it has no jump."""
     import numpy as np
 
-    mirrored = np.concatenate([signal, signal[::-1]])
-    frequencies = np.fft.rfftfreq(len(mirrored), 1 / rate).astype(np.float64)
-    return np.fft.rfft(mirrored), frequencies
+    mirrored_signal = np.concatenate([signal, signal[::-1]])
+    frequencies = np.fft.rfftfreq(len(mirrored_signal), 1 / rate).astype(np.float64)
+    return np.fft.rfft(mirrored_signal), frequencies
 
 
-def _bands(inside: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def _bands(in_band: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Divide coefficients into octaves of at least `_MIN_COEFFICIENTS`."""
-    if len(inside) < _MIN_COEFFICIENTS:
+    if len(in_band) < _MIN_COEFFICIENTS:
         return []
     bands = []
-    end = len(inside)
+    end = len(in_band)
     while end:
         start = end // 2 if end // 2 >= _MIN_COEFFICIENTS else 0
-        bands.append(inside[start:end])
+        bands.append(in_band[start:end])
         end = start
     return bands
 
@@ -131,8 +131,8 @@ def _power(
     """Compute the power per Hz between two frequencies; NaN if the recording is too short."""
     import numpy as np
 
-    inside = (frequencies > low) & (frequencies <= high) & (frequencies > 0)
-    if not inside.any():
+    in_band = (frequencies > low) & (frequencies <= high) & (frequencies > 0)
+    if not in_band.any():
         return float("nan")
     count = 2 * (len(spectrum) - 1)
-    return float(np.square(np.abs(spectrum[inside])).mean() * 2 / count**2 / frequencies[1])
+    return float(np.square(np.abs(spectrum[in_band])).mean() * 2 / count**2 / frequencies[1])

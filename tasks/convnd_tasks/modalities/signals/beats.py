@@ -94,11 +94,11 @@ class BeatTemplate:
         fade[: len(edge)] = (1 - edge.cos()) / 2
         fade[-len(edge) :] = (1 + edge.cos()) / 2
         difference = (difference - difference.median(2, keepdim=True).values) * fade
-        changed = values.clone()
+        result = values.clone()
         for start in starts.tolist():
             begin, end = max(start, 0), min(start + width, extent)
-            changed[..., begin:end] += difference[..., begin - start : end - start].to(changed)
-        return changed
+            result[..., begin:end] += difference[..., begin - start : end - start].to(result)
+        return result
 
     def _windows(self, extent: int) -> tuple[Tensor, Tensor]:
         """Scale the first samples of the beats ``(E,)`` and the mean beat ``(B, C, W)``."""
@@ -120,15 +120,15 @@ def _whole_windows(starts: Tensor, width: int, extent: int) -> Tensor:
 
 def _check_windows(starts: Tensor, width: int, extent: int) -> Tensor:
     """Select the windows that lie in a recording, and check that there are some."""
-    inside = _whole_windows(starts, width, extent)
-    if not len(inside):
+    inner_starts = _whole_windows(starts, width, extent)
+    if not len(inner_starts):
         raise InputFileError(
             "beats",
             expected="a whole beat in the content",
             got=f"none in {extent} samples",
             remedy="use a longer recording or --beat-weight 0",
         )
-    return inside
+    return inner_starts
 
 
 def _average_beats(
@@ -205,14 +205,14 @@ def extract_beats(
             return None, f"{message}: only its statistics are transferred"
         beats.append(style_beats(style_label, style, style_peaks, peaks, rate))
     target = weighted_mean([beat.mean for beat in beats], weights)
-    warped = [beat.values for beat in beats]
+    warped_beats = [beat.values for beat in beats]
     before = round(BEAT[0] * rate)
-    _exclude_other_leads(names, content, styles, peaks, before, target, warped)
+    _exclude_other_leads(names, content, styles, peaks, before, target, warped_beats)
     if not required and _has_mean_beat(content, peaks, target, before):
         return None, f"lead {names[lead]}: the mean beats of content and style are equal"
     weight = WEIGHT if weight is None else weight
     positions = torch.from_numpy(peaks)
-    template = BeatTemplate(positions, content.shape[2], target, before, warped, weight)
+    template = BeatTemplate(positions, content.shape[2], target, before, warped_beats, weight)
     counts = ", ".join(str(beat.beats) for beat in beats)
     return template, (
         f"R peaks by lead {names[lead]}: {len(peaks)} in the content, {counts} in the style, which "
@@ -225,8 +225,8 @@ def weighted_mean(beats: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     import torch
 
     shares = weights or (1.0,) * len(beats)
-    weighted = [beat * share for beat, share in zip(beats, shares, strict=True)]
-    return torch.stack(weighted).sum(0) / sum(shares)
+    weighted_beats = [beat * share for beat, share in zip(beats, shares, strict=True)]
+    return torch.stack(weighted_beats).sum(0) / sum(shares)
 
 
 def style_beats(
@@ -266,7 +266,7 @@ def _exclude_other_leads(
     peaks: NDArray[np.int64],
     before: int,
     target: Tensor,
-    warped: Sequence[Tensor],
+    warped_beats: Sequence[Tensor],
 ) -> None:
     """Exclude leads that are not of an electrocardiogram from the beats, in place.
 
@@ -280,7 +280,7 @@ def _exclude_other_leads(
     mean = _average_beats(content, peaks, before, target.shape[2])
     if mean is not None:
         target[rows] = mean.to(target)[rows]
-    for style, values in zip(styles, warped, strict=True):
+    for style, values in zip(styles, warped_beats, strict=True):
         length = style.shape[2]
         positions = torch.arange(values.shape[2]) % max(1, 2 * length - 2)
         positions = torch.minimum(positions, (2 * length - 2 - positions).clamp(min=0))

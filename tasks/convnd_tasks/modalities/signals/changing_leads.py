@@ -54,10 +54,10 @@ def choose_leads(
     names = [channels[index] for index in leads]
     for style in styles:
         grid = matching_grid(style.grid, names, pairs)
-        unchanging = _constant_leads(grid)
+        constant_rows = _constant_leads(grid)
         rows = match_leads(style.label, names, grid, pairs)
         for index, row in zip(leads, rows, strict=True):
-            if row in unchanging:
+            if row in constant_rows:
                 constant.setdefault(index, style.label)
     changing = [index for index in leads if index not in constant]
     if not changing:
@@ -90,15 +90,15 @@ def _requested_leads(
     if not pairs:
         return _leads_with_values(content, leads)
     choose_rate(content.grid, list(pairs), content.label)
-    chosen = [index for index in leads if lead_key(channels[index]) in pairs]
-    if not chosen:
+    chosen_leads = [index for index in leads if lead_key(channels[index]) in pairs]
+    if not chosen_leads:
         raise UsageError(
             f"--leads: {content.label}",
             expected="I or II",
             got=f"{', '.join(pairs)}, which follow from them",
             remedy="choose I, II or both",
         )
-    return chosen, []
+    return chosen_leads, []
 
 
 def _leads_with_values(content: LabelledGrid, leads: list[int]) -> tuple[list[int], list[str]]:

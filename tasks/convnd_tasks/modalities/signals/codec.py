@@ -152,12 +152,12 @@ class LeadCodec:
         label, grid = recording.label, matching_grid(recording.grid, self.names, self._pairs)
         rows = match_leads(label, self.names, grid, self._pairs)
         values, message = longest_stretch(label, grid, rows)
-        resampled, note = resample_to_content(label, values[:, rows], grid, self.template)
+        resampled_values, note = resample_to_content(label, values[:, rows], grid, self.template)
         self.messages += [text for text in (message, note) if text]
         factors = unit_factors(self.template, self.names, grid, rows)
         if factors is None:
-            return _Recording(resampled, known_units=False)
-        return _Recording(resampled * factors[:, None], known_units=True)
+            return _Recording(resampled_values, known_units=False)
+        return _Recording(resampled_values * factors[:, None], known_units=True)
 
     def _center(self, style: LabelledGrid, spread: Tensor) -> tuple[Tensor, Tensor]:
         """Subtract the medians of a style's leads; returns ``(1, K, T')`` and spreads ``(K,)``.
@@ -184,9 +184,9 @@ class LeadCodec:
             if is_ecg_lead(name, units[index]) and not is_other_lead(name, self.names):
                 lead = self.content[row, 0].double().numpy()
                 styles = [style[row, 0].double().numpy() for style in self.styles]
-                matched = match_baseline(lead, styles, rate, weights)
-                if matched is not lead:
-                    self.content[row, 0] = torch.from_numpy(matched).to(self.content)
+                matched_lead = match_baseline(lead, styles, rate, weights)
+                if matched_lead is not lead:
+                    self.content[row, 0] = torch.from_numpy(matched_lead).to(self.content)
 
     def _encode(self, values: Tensor) -> Tensor:
         return (values / self._scale + 0.5).movedim(1, 0)  # (K, 1, T)
@@ -225,8 +225,8 @@ class LeadCodec:
         if self._unchanged:
             # Leads that follow from I and II change only if one of these does.
             changing = {lead_key(name) for name in self.names}
-            derived = set(range(len(channels))) - set(independent(channels))
-            unchanged_leads = [*self._unchanged, *(() if changing & {"i", "ii"} else derived)]
+            derived_leads = set(range(len(channels))) - set(independent(channels))
+            unchanged_leads = [*self._unchanged, *(() if changing & {"i", "ii"} else derived_leads)]
             content = resize_nd(self._gapless, [length], mode="linear")
             unchanged = {index: content[:, index] for index in unchanged_leads}
         rows = dict(zip(self._leads, leads.unbind(1), strict=True)) | unchanged

@@ -45,10 +45,10 @@ def psd_distance(
     for values in (signal, reference):
         frequencies, power = welch(interpolate_gaps(values), rate, nperseg=length)
         spectra.append(10 * np.log10(power + 1e-12))
-    inside = (frequencies >= band[0]) & (frequencies <= min(band[1], PASSBAND * rate))
-    if not inside.any():
+    in_band = (frequencies >= band[0]) & (frequencies <= min(band[1], PASSBAND * rate))
+    if not in_band.any():
         return float("nan")
-    return float(np.sqrt(np.mean((spectra[0] - spectra[1])[inside] ** 2)))
+    return float(np.sqrt(np.mean((spectra[0] - spectra[1])[in_band] ** 2)))
 
 
 def autocorrelation_distance(
@@ -64,8 +64,8 @@ def autocorrelation_distance(
     lags = min(round(rate), len(signal) - 1, len(reference) - 1)
     curves = []
     for values in (signal, reference):
-        centred = interpolate_gaps(values) - np.nanmean(values)
-        power = np.abs(np.fft.rfft(centred, 2 * len(centred))) ** 2
+        centred_values = interpolate_gaps(values) - np.nanmean(values)
+        power = np.abs(np.fft.rfft(centred_values, 2 * len(centred_values))) ** 2
         curve = np.fft.irfft(power)[: lags + 1]
         curves.append(curve / curve[0] if curve[0] > 0 else curve)
     return float(np.sqrt(np.mean((curves[0] - curves[1]) ** 2)))

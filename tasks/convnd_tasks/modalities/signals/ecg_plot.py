@@ -45,14 +45,15 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
     """
     matplotlib_figure = import_optional("matplotlib.figure", "paper")
     import_optional("matplotlib.backends.backend_agg", "paper")
-    timed = result.units == ("s",)
-    paper = timed and per_millivolt(result) is not None
+    has_rate = result.units == ("s",)
+    paper = has_rate and per_millivolt(result) is not None
     leads = leads_with_values(result)[:_MAX_LEADS]
     rows = [(lead, lines_of(lead, content, style, result)) for lead in leads]
     seconds = max(_seconds(result), 1e-9)
     width = ((min(_MAX_SECONDS, seconds) + _MARGIN_SECONDS) * _SPEED if paper else 200.0) / _INCH
     traces = [
-        [(role, (_cut(*line, timed=timed), line[1])) for role, line in lines] for _, lines in rows
+        [(role, (_cut(*line, has_rate=has_rate), line[1])) for role, line in lines]
+        for _, lines in rows
     ]
     heights = [_height(lines) if paper else 30.0 * len(lines) for lines in traces]
     left, right, top, bottom = 0.75, 0.35, 0.6, 0.55  # margins in inches
@@ -65,7 +66,7 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
         floor -= inches
         last = number == len(rows) - 1
         axes = _add_axes(drawing, left, floor, width, inches)
-        _draw_traces(axes, lead, traces[number], height, paper=paper, timed=timed, last=last)
+        _draw_traces(axes, lead, traces[number], height, paper=paper, has_rate=has_rate, last=last)
         axes = _add_axes(drawing, left + width + gap, floor + 0.12, spectrum_width, inches - 0.24)
         _draw_spectra(axes, lines, result, last=last, first=number == 0)
     scale = " · 25 mm/s, 10 mm/mV" if paper else ""
@@ -113,9 +114,9 @@ def _seconds(grid: Grid) -> float:
     return grid.shape[0] * grid.spacing[0]
 
 
-def _cut(values: NDArray[Any], rate: float, *, timed: bool) -> NDArray[Any]:
+def _cut(values: NDArray[Any], rate: float, *, has_rate: bool) -> NDArray[Any]:
     """Cut a trace to the length of a sheet."""
-    return values[: max(2, round(_MAX_SECONDS * rate)) if timed else _MAX_SAMPLES]
+    return values[: max(2, round(_MAX_SECONDS * rate)) if has_rate else _MAX_SAMPLES]
 
 
 def _reach(line: tuple[NDArray[Any], float]) -> tuple[float, float, float]:
@@ -132,8 +133,8 @@ def _reach(line: tuple[NDArray[Any], float]) -> tuple[float, float, float]:
 
 def _height(lines: list[tuple[str, tuple[NDArray[Any], float]]]) -> float:
     """Compute the millimetres of paper for the traces of a lead, in whole large squares."""
-    need = sum(sum(_reach(line)[1:]) * _GAIN + 4 for _, line in lines)
-    return float(min(max(math.ceil(need / 5) * 5, 20), 150))
+    total_reach = sum(sum(_reach(line)[1:]) * _GAIN + 4 for _, line in lines)
+    return float(min(max(math.ceil(total_reach / 5) * 5, 20), 150))
 
 
 def _draw_traces(
@@ -143,7 +144,7 @@ def _draw_traces(
     height: float,
     *,
     paper: bool,
-    timed: bool,
+    has_rate: bool,
     last: bool,
 ) -> None:
     """Draw the traces of a lead below each other.
@@ -154,24 +155,24 @@ def _draw_traces(
         lines: role, values and sampling rate of each trace.
         height: of the axes, in mm.
         paper: whether to draw ECG paper.
-        timed: whether the sampling rate is known.
+        has_rate: whether the sampling rate is known.
         last: whether this is the lowest lead, which gets the labels of the time axis.
     """
     import numpy as np
 
     reaches = [_reach(line) for _, line in lines]
-    need = sum(low + high for _, low, high in reaches)
-    room = height / _GAIN if paper else need * 1.15 or 1.0  # on paper in mV
-    gap = (room - need) / len(lines)
+    total_reach = sum(low + high for _, low, high in reaches)
+    room = height / _GAIN if paper else total_reach * 1.15 or 1.0  # on paper in mV
+    gap = (room - total_reach) / len(lines)
     top = room
     end = 0.0
     for (role, (values, rate)), (middle, low, high) in zip(lines, reaches, strict=True):
         times = np.arange(len(values)) / rate
         end = end if role == "style" and end else max(end, times[-1] + 1 / rate)
         base = top - gap / 2 - high
-        inside = times <= (end or times[-1])
+        is_shown = times <= (end or times[-1])
         axes.plot(
-            times[inside], (values - middle + base)[inside], color=_COLORS[role], linewidth=0.7
+            times[is_shown], (values - middle + base)[is_shown], color=_COLORS[role], linewidth=0.7
         )
         axes.annotate(
             role,
@@ -193,7 +194,7 @@ def _draw_traces(
         _draw_paper(axes, end, room)
     axes.tick_params(labelsize=7, labelbottom=last)
     if last:
-        axes.set_xlabel("s" if timed else "sample", fontsize=8)
+        axes.set_xlabel("s" if has_rate else "sample", fontsize=8)
 
 
 def _draw_paper(axes: Any, end: float, room: float) -> None:
@@ -236,10 +237,10 @@ def _draw_spectra(
     """
     import numpy as np
 
-    timed = result.units == ("s",)
+    has_rate = result.units == ("s",)
     for role, (values, rate) in lines:
         finite = values[np.isfinite(values)]
-        window_length = max(16, round(2 * rate)) if timed else _MAX_WINDOW // 4
+        window_length = max(16, round(2 * rate)) if has_rate else _MAX_WINDOW // 4
         length = min(len(finite), _MAX_WINDOW, window_length)
         if length < 16:
             continue
@@ -265,9 +266,9 @@ def _draw_spectra(
     axes.tick_params(labelsize=7, labelbottom=last)
     unit = next(iter(dict.fromkeys(value_units(result))), "")
     unit = "mV" if per_millivolt(result) is not None else unit or "units"
-    axes.set_ylabel(f"dB ({unit}²/Hz)" if timed else f"dB ({unit}²)", fontsize=7)
+    axes.set_ylabel(f"dB ({unit}²/Hz)" if has_rate else f"dB ({unit}²)", fontsize=7)
     if first:
         axes.legend(fontsize=7, frameon=False, loc="upper right")
         axes.set_title("power spectrum", fontsize=9)
     if last:
-        axes.set_xlabel("Hz" if timed else "cycles per sample", fontsize=8)
+        axes.set_xlabel("Hz" if has_rate else "cycles per sample", fontsize=8)

@@ -127,8 +127,8 @@ def derive_leads(values: Tensor, names: Sequence[str]) -> Tensor:
     for index, name in enumerate(names):
         if index not in rows:
             one, two = DERIVED[lead_key(name)]
-            derived = one * by_key["i"].double() + two * by_key["ii"].double()
-            rows[index] = derived.to(values.dtype)
+            derived_lead = one * by_key["i"].double() + two * by_key["ii"].double()
+            rows[index] = derived_lead.to(values.dtype)
     return torch.stack([rows[index] for index in range(len(names))], 1)
 
 
@@ -254,10 +254,10 @@ def resample(values: Tensor, rate: float, new_rate: float) -> Tensor:
     if ratio == 1 or ratio == 0:
         return values
     signal = import_optional("scipy.signal", "resample")
-    resampled = signal.resample_poly(
+    resampled_values = signal.resample_poly(
         values.double().numpy(), ratio.numerator, ratio.denominator, axis=-1, padtype="line"
     )
-    return torch.from_numpy(resampled).to(values.dtype)
+    return torch.from_numpy(resampled_values).to(values.dtype)
 
 
 def band_limit(values: Tensor, rate: float, low_rate: float) -> Tensor:
@@ -283,8 +283,8 @@ def resample_lead(signal: NDArray[np.float64], rate: float, new_rate: float) -> 
 
     if rate == new_rate:
         return signal
-    bridged = torch.from_numpy(interpolate_gaps(signal))[None, None]
-    return resample(bridged, rate, new_rate)[0, 0].numpy()
+    gapless_signal = torch.from_numpy(interpolate_gaps(signal))[None, None]
+    return resample(gapless_signal, rate, new_rate)[0, 0].numpy()
 
 
 def interpolate_gaps(values: NDArray[np.float64]) -> NDArray[np.float64]:

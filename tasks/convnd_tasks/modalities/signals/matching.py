@@ -42,21 +42,21 @@ def match_leads(
     if len(keys) == 1:
         return [0] * len(names)
     targets = {name: (pairs or {}).get(lead_key(name), lead_key(name)) for name in names}
-    missing = [name for name, key in targets.items() if key not in keys]
+    missing_leads = [name for name, key in targets.items() if key not in keys]
     # Leads of a file without names are called "0", "1" …, and are matched by their order.
-    unnamed = all(key == str(index) for index, key in enumerate(keys)) or all(
+    has_no_names = all(key == str(index) for index, key in enumerate(keys)) or all(
         name == str(index) for index, name in enumerate(names)
     )
-    if missing and unnamed and len(keys) == len(names):
+    if missing_leads and has_no_names and len(keys) == len(names):
         return list(range(len(keys)))
-    if missing:
-        common = [name for name in names if name not in missing]
-        pair = f"{missing[0]}={grid.channels[0]}"
+    if missing_leads:
+        common = [name for name in names if name not in missing_leads]
+        pair = f"{missing_leads[0]}={grid.channels[0]}"
         remedy = f"--leads {','.join(common)} takes what both have; " if common else ""
         raise InputFileError(
             label,
             expected=f"leads {', '.join(names)}, or a single one for all",
-            got=f"{', '.join(grid.channels)} without {', '.join(missing)}",
+            got=f"{', '.join(grid.channels)} without {', '.join(missing_leads)}",
             remedy=f"{remedy}--leads {pair} pairs leads of different names",
         )
     return [keys.index(targets[name]) for name in names]
@@ -114,10 +114,10 @@ def resample_to_content(
         InputFileError: only one of the two rates is known, or too few samples remain.
         DependencyError: scipy is missing.
     """
-    timed = [recording.units == ("s",) for recording in (grid, content)]
-    if not any(timed):
+    have_rates = [recording.units == ("s",) for recording in (grid, content)]
+    if not any(have_rates):
         return values, ""
-    if not all(timed):
+    if not all(have_rates):
         raise InputFileError(
             label,
             expected="a sampling rate in this file and in the content, or in neither",
@@ -127,15 +127,15 @@ def resample_to_content(
     rate, new_rate = sampling_rate(grid), sampling_rate(content)
     if abs(rate - new_rate) <= 1e-6 * new_rate:
         return values, ""
-    resampled = resample(values, rate, new_rate)
-    if resampled.shape[2] < MIN_EXTENT:
+    resampled_values = resample(values, rate, new_rate)
+    if resampled_values.shape[2] < MIN_EXTENT:
         raise InputFileError(
             label,
             expected=f"at least {MIN_EXTENT} samples at {new_rate:g} Hz",
-            got=resampled.shape[2],
+            got=resampled_values.shape[2],
             remedy="use a longer recording",
         )
-    return resampled, f"{label} resampled from {rate:g} to {new_rate:g} Hz"
+    return resampled_values, f"{label} resampled from {rate:g} to {new_rate:g} Hz"
 
 
 def unit_factors(

@@ -298,8 +298,8 @@ def _wander_comparison(
 def _style_leads(style: Grid, leads: Mapping[str, str]) -> dict[str, str]:
     """Find the style's lead for each lead: that of its key, or the only one."""
     names = {lead_key(name): name for name in style.channels}
-    only = style.channels[0] if len(style.channels) == 1 else None
-    candidates = {lead: names.get(key, only) for lead, key in leads.items()}
+    only_lead = style.channels[0] if len(style.channels) == 1 else None
+    candidates = {lead: names.get(key, only_lead) for lead, key in leads.items()}
     pairs = {lead: name for lead, name in candidates.items() if name is not None}
     if not pairs:
         raise InputFileError(

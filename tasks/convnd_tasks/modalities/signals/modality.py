@@ -130,8 +130,8 @@ def set_rate(grid: Grid, rate: float, name: str) -> Grid:
             remedy="leave it out",
         )
     if grid.units == ("px",) or signal_of(grid).rate_assumed:
-        timed = dataclasses.replace(grid, spacing=(1 / rate,), units=("s",), axes=("t",))
-        return describe(timed, rate_assumed=False)
+        timed_grid = dataclasses.replace(grid, spacing=(1 / rate,), units=("s",), axes=("t",))
+        return describe(timed_grid, rate_assumed=False)
     known = 1 / grid.spacing[0]
     if not math.isclose(known, rate, rel_tol=1e-6):
         raise UsageError(

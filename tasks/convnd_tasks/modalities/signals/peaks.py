@@ -61,8 +61,8 @@ def r_peaks(signal: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
             return np.zeros(0, np.int64)
         peaks = _detect(resample_lead(piece, rate, _RATE)) * (rate / _RATE)
         positions = np.minimum(first + np.rint(peaks).astype(np.int64), len(signal) - 1)
-        inside: NDArray[np.int64] = positions[(positions >= start) & (positions < start + block)]
-        return inside
+        in_block: NDArray[np.int64] = positions[(positions >= start) & (positions < start + block)]
+        return in_block
 
     blocks = parallel_map(peaks_of_block, range(0, len(signal), block))
     result: NDArray[np.int64] = np.unique(np.concatenate([np.zeros(0, np.int64), *blocks]))
@@ -72,8 +72,8 @@ def r_peaks(signal: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
 def _is_straight(signal: NDArray[np.float64]) -> bool:
     import numpy as np
 
-    detrended = import_optional("scipy.signal", "R peaks").detrend(signal)
-    return bool(np.ptp(detrended) <= _FLATNESS * np.abs(signal).max())
+    detrended_signal = import_optional("scipy.signal", "R peaks").detrend(signal)
+    return bool(np.ptp(detrended_signal) <= _FLATNESS * np.abs(signal).max())
 
 
 def _detect(signal: NDArray[np.float64]) -> NDArray[np.float64]:

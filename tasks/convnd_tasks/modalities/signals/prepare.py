@@ -65,15 +65,15 @@ def _beats(
         The template or None, and a message or "".
     """
     weight, template, names = options.beat_weight, inputs.template, codec.names
-    timed = template.units == ("s",)
-    can_have_beats = timed and sampling_rate(template) >= MIN_RATE
+    has_rate = template.units == ("s",)
+    can_have_beats = has_rate and sampling_rate(template) >= MIN_RATE
     if weight is not None and not can_have_beats:
         raise UsageError(
             "--beat-weight",
             expected=f"a {'style' if inputs.content is None else 'content'} with a sampling rate"
-            + (f" of at least {MIN_RATE:g} Hz" if timed else ""),
-            got=f"{sampling_rate(template):g} Hz" if timed else "one without",
-            remedy="leave --beat-weight out" if timed else "add --rate, or leave --beat-weight out",
+            + (f" of at least {MIN_RATE:g} Hz" if has_rate else ""),
+            got=f"{sampling_rate(template):g} Hz" if has_rate else "one without",
+            remedy=("" if has_rate else "add --rate, or ") + "leave --beat-weight out",
         )
     if not can_have_beats:
         return None, ""

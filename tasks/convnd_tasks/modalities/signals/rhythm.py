@@ -67,10 +67,10 @@ def are_beats(signal: NDArray[np.float64], peaks: NDArray[np.int64], rate: float
     """
     import numpy as np
 
-    bridged = interpolate_gaps(signal)
+    gapless_signal = interpolate_gaps(signal)
     width = max(1, round(_SMOOTHING * rate))
-    smooth = np.convolve(bridged, np.full(width, 1 / width), "same")
-    beats = _windows(smooth, peaks, round(_QRS * rate), round(_QRS * rate))
+    smooth_signal = np.convolve(gapless_signal, np.full(width, 1 / width), "same")
+    beats = _windows(smooth_signal, peaks, round(_QRS * rate), round(_QRS * rate))
     if len(beats) < _MIN_BEATS:
         return False
     beats -= beats.mean(1, keepdims=True)
@@ -78,7 +78,7 @@ def are_beats(signal: NDArray[np.float64], peaks: NDArray[np.int64], rate: float
     count = len(beats)
     correlation = np.square(beats.sum(0)).sum() - count  # sum over all pairs of beats
     are_similar = bool(correlation >= _MIN_CORRELATION * count * (count - 1))
-    return are_similar and _is_sharp(bridged, peaks, rate)
+    return are_similar and _is_sharp(gapless_signal, peaks, rate)
 
 
 def _is_sharp(signal: NDArray[np.float64], peaks: NDArray[np.int64], rate: float) -> bool:
@@ -89,8 +89,8 @@ def _is_sharp(signal: NDArray[np.float64], peaks: NDArray[np.int64], rate: float
     if not len(beats):
         return False
     mean = beats.mean(0)
-    windowed = (mean - mean.mean()) * np.hanning(len(mean))
-    power = np.abs(np.fft.rfft(windowed, 4 * len(mean))) ** 2
+    windowed_mean = (mean - mean.mean()) * np.hanning(len(mean))
+    power = np.abs(np.fft.rfft(windowed_mean, 4 * len(mean))) ** 2
     frequencies = np.fft.rfftfreq(4 * len(mean), 1 / rate)
     total = power[frequencies > _MIN_FREQUENCY].sum()
     return bool(power[frequencies > _QRS_FREQUENCY].sum() >= _MIN_SHARE * total)
@@ -152,9 +152,9 @@ def _windows(
     """Cut out windows ``(E, W)`` around peaks; those beyond an end of the signal are left out."""
     import numpy as np
 
-    inside = peaks[(peaks >= before) & (peaks + after <= len(signal))]
+    inner_peaks = peaks[(peaks >= before) & (peaks + after <= len(signal))]
     windows: NDArray[np.float64] = interpolate_gaps(signal)[
-        inside[:, None] + np.arange(-before, after)
+        inner_peaks[:, None] + np.arange(-before, after)
     ]
     return windows
 

@@ -76,5 +76,5 @@ def _stretch(beat: NDArray[np.float32], length: int, rate: float) -> NDArray[np.
     right = (extent - 1 - np.minimum(back, period - back)) % extent
     centre = (len(positions) - 1) / 2
     fade = np.clip((positions - centre) / max(1.0, _FADE * rate) + 0.5, 0, 1)
-    faded = (middle[..., left] * (1 - fade) + middle[..., right] * fade).astype(beat.dtype)
-    return np.concatenate([beat[..., :head], faded, beat[..., count - tail :]], -1)
+    faded_middle = (middle[..., left] * (1 - fade) + middle[..., right] * fade).astype(beat.dtype)
+    return np.concatenate([beat[..., :head], faded_middle, beat[..., count - tail :]], -1)

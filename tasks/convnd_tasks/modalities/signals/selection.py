@@ -58,9 +58,9 @@ def choose_rate(grid: Grid, keys: Sequence[str], label: str) -> Grid:
     """
     if has_leads(grid, keys):
         return grid
-    chosen = with_leads(grid, keys)
-    if chosen is not None:
-        return chosen
+    chosen_grid = with_leads(grid, keys)
+    if chosen_grid is not None:
+        return chosen_grid
     rates = {lead_key(name): sampling_rate(grid) for name in grid.channels}
     rates |= {lead_key(other.name): other.rate for other in signal_of(grid).others}
     names = [*grid.channels, *(other.name for other in signal_of(grid).others)]
@@ -96,7 +96,7 @@ def with_leads(grid: Grid, keys: Sequence[str]) -> Grid | None:
     if len(rates) != 1 or not set(keys) <= {lead_key(other.name) for other in members}:
         return None
     other_leads = [other for other in signal.others if other.rate not in rates]
-    changed = dataclasses.replace(
+    new_grid = dataclasses.replace(
         grid,
         values=torch.from_numpy(np.stack([other.values for other in members]).astype("f"))[None],
         spacing=(1 / rates.pop(),),
@@ -104,7 +104,7 @@ def with_leads(grid: Grid, keys: Sequence[str]) -> Grid | None:
     )
     steps = tuple(other.step for other in members)
     return describe(
-        changed,
+        new_grid,
         units=tuple(other.unit for other in members),
         steps=steps if all(steps) else (),
         zeros=tuple(other.zero for other in members),

@@ -41,14 +41,14 @@ def spectrograms(content: Grid | None, style: Grid, result: Grid) -> bytes:
     leads = leads_with_values(result)
     lead = next((name for name in leads if lead_key(name) == "ii"), leads[0])
     lines = lines_of(lead, content, style, result)
-    timed = result.units == ("s",)
+    has_rate = result.units == ("s",)
     maps = []
     for role, (values, rate) in lines:
-        part = values[: round(MAX_SECONDS * rate)] if timed else values
+        part = values[: round(MAX_SECONDS * rate)] if has_rate else values
         if not np.isfinite(part).any():
             continue
         part = interpolate_gaps(part)
-        length = min(len(part), max(16, min(512, round(rate / 2)) if timed else 128))
+        length = min(len(part), max(16, min(512, round(rate / 2)) if has_rate else 128))
         frequencies, times, power = signal.spectrogram(
             part, rate, window="hann", nperseg=length, noverlap=length * 3 // 4, detrend="constant"
         )
@@ -63,8 +63,8 @@ def spectrograms(content: Grid | None, style: Grid, result: Grid) -> bytes:
         axis.set_title(f"{role}, lead {lead}", fontsize=9)
         axis.set_xlim(0, end)
         axis.set_ylim(0, float(maps[-1][2][-1]))
-        axis.set_ylabel("Hz" if timed else "cycles per sample")
-    axes[-1, 0].set_xlabel("s" if timed else "sample")
+        axis.set_ylabel("Hz" if has_rate else "cycles per sample")
+    axes[-1, 0].set_xlabel("s" if has_rate else "sample")
     unit = "mV" if per_millivolt(result) is not None else "units"
     drawing.colorbar(mesh, ax=axes[:, 0].tolist(), shrink=0.7, label=f"dB ({unit}²/Hz)")
     return plots.encode(drawing, dpi=110)

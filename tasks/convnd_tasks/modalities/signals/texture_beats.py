@@ -137,10 +137,10 @@ def _shuffled_rhythm(peaks: NDArray[np.int64], size: int, seed: int) -> NDArray[
 def _residue(style: Tensor, starts: NDArray[np.int64], target: Tensor) -> Tensor:
     """Compute the share of a style's amplitudes ``(B, C, 1)`` that is left without its beats."""
     width = target.shape[2]
-    rest = style - style.median(2, keepdim=True).values
-    total = rest.std(2, keepdim=True)
+    residual = style - style.median(2, keepdim=True).values
+    total = residual.std(2, keepdim=True)
     beat = target - target.median(2, keepdim=True).values
     for start in starts.tolist():
         begin, end = max(start, 0), min(start + width, style.shape[2])
-        rest[..., begin:end] -= beat[..., begin - start : end - start]
-    return (rest.std(2, keepdim=True) / total.clamp(min=1e-12)).clamp(max=1)
+        residual[..., begin:end] -= beat[..., begin - start : end - start]
+    return (residual.std(2, keepdim=True) / total.clamp(min=1e-12)).clamp(max=1)

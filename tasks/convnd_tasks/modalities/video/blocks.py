@@ -135,8 +135,10 @@ class BlockStylizer:
         self.styles = [style[:, :, None] if style.ndim == 4 else style for style in styles]
         self.transfer = make_block_transfer(options) if transfer is None else transfer
         self._margin = 0 if options.inflation == "auto" else _MARGIN
-        moving = next((list(style.unbind(2)) for style in self.styles if style.shape[2] > 1), [])
-        self._style_flows = [estimate_flow(*pair) for pair in itertools.pairwise(moving)]
+        style_frames = next(
+            (list(style.unbind(2)) for style in self.styles if style.shape[2] > 1), []
+        )
+        self._style_flows = [estimate_flow(*pair) for pair in itertools.pairwise(style_frames)]
         self._on_message = on_message
 
     def run(self, source: VideoSource, cache: FrameCache) -> Iterator[Progress | StylizedFrame]:
@@ -144,49 +146,52 @@ class BlockStylizer:
         options = self.options
         total = source.count()
         previous: StylizedFrame | None = None
-        pending: list[tuple[FrameContext, Tensor, dict[str, Any]]] = []  # shared with the next one
+        # Frames that the last window shares with the next one.
+        shared_frames: list[tuple[FrameContext, Tensor, dict[str, Any]]] = []
         contexts = prefetch(lambda: iter_frames(options, source, cache.records))
         for window, overlap in iter_windows(contexts, options.block_frames, options.block_overlap):
             if not overlap:  # a new scene
-                for context, values, record in pending:
+                for context, values, record in shared_frames:
                     previous = self._finish(cache, context, values, record, previous)
                     yield previous
-                pending = []
+                shared_frames = []
             may_continue = len(window) == options.block_frames  # another window may follow
             count = len(window) - options.block_overlap if may_continue else len(window)
-            cached = load_window(window, count, cache)
-            if cached is None:
+            cached_window = load_window(window, count, cache)
+            if cached_window is None:
                 to_progress = step_callback(window[0].number + overlap, total)
-                frames, record = yield from self._stylize(window, pending, overlap, to_progress)
+                frames, record = yield from self._stylize(
+                    window, shared_frames, overlap, to_progress
+                )
                 for context, values in zip(window[count:], frames[count:], strict=True):
                     cache.save(SHARED, context.number, values, record)
-                for index, (_, values, _) in enumerate(pending):
+                for index, (_, values, _) in enumerate(shared_frames):
                     share = (index + 1) / (overlap + 1)
                     frames[index] = quantize(values * (1 - share) + frames[index] * share)
             else:
-                frames, record = cached
+                frames, record = cached_window
             for context, values in zip(window[:count], frames[:count], strict=True):
                 previous = self._finish(cache, context, values, record, previous)
                 record = {**record, "rejected_steps": 0}  # those of the window count once
                 yield previous
-            pending = [
+            shared_frames = [
                 (context, values, record)
                 for context, values in zip(window[count:], frames[count:], strict=True)
             ]
-        for context, values, record in pending:
+        for context, values, record in shared_frames:
             previous = self._finish(cache, context, values, record, previous)
             yield previous
 
     def _stylize(
         self,
         window: Sequence[FrameContext],
-        pending: Sequence[tuple[FrameContext, Tensor, dict[str, Any]]],
+        shared_frames: Sequence[tuple[FrameContext, Tensor, dict[str, Any]]],
         overlap: int,
         to_progress: StepCallback,
     ) -> Generator[Progress, None, tuple[list[Tensor], dict[str, Any]]]:
         """Stylise a window; returns its frames, and the entries that their records share."""
         began = time.perf_counter()
-        earlier = [values for _, values, _ in pending]
+        earlier = [values for _, values, _ in shared_frames]
         outcome = yield from self._optimize(window, earlier, to_progress)
         frames = list(outcome.values[:, :, self._margin :].unbind(2))[: len(window)]
         seconds = (time.perf_counter() - began) / (len(window) - overlap)
@@ -243,11 +248,11 @@ class BlockStylizer:
         if self._style_flows and not self.texture:
             count = len(self._style_flows)
             style_flows = [self._style_flows[context.number % count] for context in window[:-1]]
-            composed = [
+            composed_flows = [
                 pair.compose(style.resized(size, options.style_scale))
                 for pair, style in zip(flows, style_flows, strict=True)
             ]
-            parts = [(1 - options.style_motion, flows), (options.style_motion, composed)]
+            parts = [(1 - options.style_motion, flows), (options.style_motion, composed_flows)]
         zero = torch.zeros(2, *size)
         return [
             (
@@ -271,12 +276,12 @@ class BlockStylizer:
         """Save a frame with its record in the cache, unless it is there."""
         record: Any = cache.records.get((FIRST_PASS, context.number))
         if record is None:
-            before = None
+            frame_before = None
             # A texture moves as the style does, and not along the flow of any frames.
             if previous is not None and not context.cut and not self.texture:
-                before = previous.content, previous.values
+                frame_before = previous.content, previous.values
             entries = {name: outcome[name] for name in _OUTCOME_KEYS}
-            record = context.record(entries, values, before)
+            record = context.record(entries, values, frame_before)
             cache.save(FIRST_PASS, context.number, values, record)
         return StylizedFrame(
             number=context.number, content=context.content, values=values, record=record

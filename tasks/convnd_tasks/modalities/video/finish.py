@@ -58,8 +58,8 @@ class FrameFinisher:
     def changes_frames(self) -> bool:
         """Whether finished frames differ from stylised ones."""
         options = self.options
-        changed = options.colors == "luminance" or options.strength < 1
-        return changed or self.mask is not None or self.palette is not None
+        changes_colors = options.colors == "luminance" or options.strength < 1
+        return changes_colors or self.mask is not None or self.palette is not None
 
     def fingerprint(self) -> object:
         """Compute a value that identifies the mask, and changes with it."""
@@ -129,10 +129,10 @@ class FrameFinisher:
     def _finish(self, content: Tensor, values: Tensor, mask: Grid | None) -> Tensor:
         if self.options.colors == "luminance":
             values = keep_luminance_only(values, content).clamp(0, 1)
-        mixed = mix_with_content(
+        mixed_grid = mix_with_content(
             Grid(values=values), Grid(values=content), mask, self.options.strength
         )
-        return quantize(mixed.values)
+        return quantize(mixed_grid.values)
 
     def _masks(self, size: tuple[int, int]) -> Iterator[Grid]:
         """Yield the mask of each frame at the size of the result."""

@@ -175,12 +175,12 @@ def consistency_mask(flow: Tensor, reverse: Tensor, *, keep_boundaries: bool = F
     """
     height, width = flow.shape[1:]
     y, x = _positions(flow)
-    inside = (y >= 0) & (y <= height - 1) & (x >= 0) & (x <= width - 1)
-    returned = warp(reverse[None], flow)[0]
+    is_inside = (y >= 0) & (y <= height - 1) & (x >= 0) & (x <= width - 1)
+    returned_flow = warp(reverse[None], flow)[0]
     length = flow.square().sum(0)
-    gap = (flow + returned).square().sum(0)
-    occluded = gap >= 0.01 * (length + returned.square().sum(0)) + 0.5
-    valid = inside & ~occluded
+    gap = (flow + returned_flow).square().sum(0)
+    is_occluded = gap >= 0.01 * (length + returned_flow.square().sum(0)) + 0.5
+    valid = is_inside & ~is_occluded
     if not keep_boundaries:
         down, right = torch.gradient(flow, dim=(1, 2))
         valid &= down.square().sum(0) + right.square().sum(0) <= 0.01 * length + 0.002
@@ -239,10 +239,10 @@ def warping_error(first: Tensor, second: Tensor, flows: FlowPair) -> float:
         NaN if no pixel is valid.
     """
     mask = flows.valid_forward
-    warped = warp(second, flows.forward)
-    squared = (first - warped).square().sum(1, keepdim=True)
+    warped_frame = warp(second, flows.forward)
+    squared_error = (first - warped_frame).square().sum(1, keepdim=True)
     count = float(mask.sum())
-    return float((mask * squared).sum()) / count if count else float("nan")
+    return float((mask * squared_error).sum()) / count if count else float("nan")
 
 
 def _positions(flow: Tensor) -> tuple[Tensor, Tensor]:

@@ -239,8 +239,8 @@ class FrameCache(Checkpointer):
             return ""
         message = f"{self.finished_frames} finished frames are kept in {self.path}"
         # The same input would fail at the same frame again.
-        ending = "" if isinstance(error, InputFileError) else "; the same command with --resume"
-        return message + (f"{ending} continues from them" if ending else "")
+        hint = "" if isinstance(error, InputFileError) else "; the same command with --resume"
+        return message + (f"{hint} continues from them" if hint else "")
 
     @property
     def finished_frames(self) -> int:
@@ -315,8 +315,10 @@ def _is_entry(entry: Any) -> bool:
     keys = {name for name in entry if name not in ("pass", "number")}
     if pass_index == CONTENT and not keys:
         return True
-    required = {"parts", "features", "loss", *_COUNTS} if pass_index == SHARED else {*_REQUIRED}
-    return required <= keys and all(_is_valid(name, entry[name]) for name in keys)
+    required_keys = (
+        {"parts", "features", "loss", *_COUNTS} if pass_index == SHARED else {*_REQUIRED}
+    )
+    return required_keys <= keys and all(_is_valid(name, entry[name]) for name in keys)
 
 
 def _is_valid(name: str, value: Any) -> bool:

@@ -211,14 +211,14 @@ class FrameStylizer:
         if history.values and self.options.mode == "flow":
             target, mask = _warped_references(context.flows, history.values)
             # Pixels without a valid reference start from the input, in the colours of the result.
-            uncovered = match_colors(context.content, color_moments(history.values[-1]))
-            start = torch.where(mask > 0, target, uncovered)
+            recolored_content = match_colors(context.content, color_moments(history.values[-1]))
+            start = torch.where(mask > 0, target, recolored_content)
             outcome = yield from self._optimize(context.content, start, target, mask, to_progress)
         else:
             outcome = yield from self._first_frame(context.content, to_progress)
         entries = {**outcome.record(), "features": time.perf_counter() - began}
-        before = (history.contents[-1], history.values[-1]) if history.values else None
-        return outcome.values, context.record(entries, outcome.values, before)
+        frame_before = (history.contents[-1], history.values[-1]) if history.values else None
+        return outcome.values, context.record(entries, outcome.values, frame_before)
 
     def _first_frame(
         self, content: Tensor, to_progress: StepCallback

@@ -129,15 +129,15 @@ class FrameContext:
     seconds: Mapping[str, float]
 
     def record(
-        self, outcome: Mapping[str, Any], values: Tensor, before: tuple[Tensor, Tensor] | None
+        self, outcome: Mapping[str, Any], values: Tensor, frame_before: tuple[Tensor, Tensor] | None
     ) -> dict[str, Any]:
         """Make the record of the finished frame, see `StylizedFrame`.
 
         Args:
             outcome: entries about the optimisation.
             values: the finished frame.
-            before: content and result of the frame before, for the warping errors; None measures
-                none.
+            frame_before: content and result of the frame before, for the warping errors; None
+                measures none.
         """
         record = {
             "pts": self.pts,
@@ -150,9 +150,9 @@ class FrameContext:
             "codec": self.seconds["codec"],
             "flow": self.seconds["flow"],
         }
-        if before is not None:
-            record["e_warp"] = warping_error(before[1], values, self.flows[1])
-            record["input_e_warp"] = warping_error(before[0], self.content, self.flows[1])
+        if frame_before is not None:
+            record["e_warp"] = warping_error(frame_before[1], values, self.flows[1])
+            record["input_e_warp"] = warping_error(frame_before[0], self.content, self.flows[1])
         return record
 
 
@@ -226,9 +226,9 @@ def iter_frames(
     """
     contents: deque[Tensor] = deque(maxlen=options.references[-1])
     earlier = 0  # frames of this scene before the current one
-    began = time.perf_counter()
+    began_at = time.perf_counter()
     for number, (frame, content) in enumerate(source.frames()):
-        decoded = time.perf_counter()
+        decoded_at = time.perf_counter()
         flows: dict[int, FlowPair] = {}
         record = records.get((FIRST_PASS, number))
         cut = number == 0
@@ -252,7 +252,7 @@ def iter_frames(
             content=content,
             cut=cut,
             flows=flows,
-            seconds={"codec": decoded - began, "flow": time.perf_counter() - decoded},
+            seconds={"codec": decoded_at - began_at, "flow": time.perf_counter() - decoded_at},
         )
         contents.append(content)
-        began = time.perf_counter()
+        began_at = time.perf_counter()

@@ -189,11 +189,11 @@ def _pairs(
         if content_frame is None and result_frame is None:
             break
         if content_frame is None or result_frame is None:
-            short, long = (content, result) if content_frame is None else (result, content)
+            shorter, longer = (content, result) if content_frame is None else (result, content)
             raise InputFileError(
                 "evaluate",
                 expected="videos with equal numbers of frames",
-                got=(f"{count} in {short.info.path.name} and more in {long.info.path.name}"),
+                got=f"{count} in {shorter.info.path.name} and more in {longer.info.path.name}",
                 remedy="give the video and the result of all of its frames",
             )
         count += 1

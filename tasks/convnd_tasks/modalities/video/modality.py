@@ -69,7 +69,7 @@ class Videos(Modality):
         "init": "each frame starts from the frame before, moved along the flow"
     }
     options: VideoOptions
-    _trained: NetworkTransfer | None = None
+    _style_transfer: NetworkTransfer | None = None
 
     def check(self) -> None:
         """Check the options, see `Modality.check`."""
@@ -95,9 +95,9 @@ class Videos(Modality):
         if role == "mask":
             return open_video(name) if io.is_video(name) else mask_by_opacity(io.read(name))
         if role == "style" and is_network(name):
-            trained = open_network(name, self.name, 2)
-            self._trained = NetworkTransfer(trained.network, self.options)
-            return trained.styles[0]
+            style_network = open_network(name, self.name, 2)
+            self._style_transfer = NetworkTransfer(style_network.network, self.options)
+            return style_network.styles[0]
         is_video = io.is_video(name)
         if role == "content" or (self.settings.texture and (is_video or is_sample(name))):
             rate = self.settings.rate
@@ -149,7 +149,7 @@ class Videos(Modality):
             finisher,
             lambda: self._network,
             messages,
-            self._trained,
+            self._style_transfer,
         )
 
     def checkpointer(self, output: Path | None, group: ProcessGroup | None) -> FrameCache:
@@ -249,16 +249,16 @@ class Videos(Modality):
 
     def describe(self, result: VideoResult) -> tuple[str, dict[str, Any]]:
         """Describe a result, see `Modality.describe`."""
-        count, new = len(result.records), result.new_frames
+        count, new_count = len(result.records), result.new_frames
         text = f"{result.size[1]}x{result.size[0]}, {count} frame{'' if count == 1 else 's'}"
         text += f", {result.scenes} scenes" if result.scenes > 1 else ""
         if not math.isnan(result.e_warp):
             text += f", E_warp {result.e_warp:.3g} (input {result.input_e_warp:.3g})"
-        text += f", {result.seconds / new:.1f} s per frame" if new else ""
+        text += f", {result.seconds / new_count:.1f} s per frame" if new_count else ""
         return text, {
             "shape": list(result.size),
             "frames": count,
-            "frames_kept_before": count - new,
+            "frames_kept_before": count - new_count,
             "scenes": result.scenes,
             "steps": result.total("steps"),
             "rejected_steps": result.total("rejected_steps"),

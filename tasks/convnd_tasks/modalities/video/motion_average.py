@@ -127,10 +127,10 @@ class MotionCompensatedMean:
         backward, forward = self._flows
         valid_backward, valid_forward = self._masks
         for index in range(1, len(frames)):
-            warped = warp(earlier[-1], backward[index - 1]) * valid_backward[index - 1]
-            earlier.append(frames[index] + self._decay * warped)
-            warped = warp(later[-1], forward[-index]) * valid_forward[-index]
-            later.append(frames[-1 - index] + self._decay * warped)
+            warped_sum = warp(earlier[-1], backward[index - 1]) * valid_backward[index - 1]
+            earlier.append(frames[index] + self._decay * warped_sum)
+            warped_sum = warp(later[-1], forward[-index]) * valid_forward[-index]
+            later.append(frames[-1 - index] + self._decay * warped_sum)
         return torch.stack(earlier, 2) + torch.stack(later[::-1], 2) - values
 
 

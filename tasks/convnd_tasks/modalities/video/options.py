@@ -178,8 +178,8 @@ class VideoOptions(ImageOptions):
                         got=f"--mode {self.mode}",
                         remedy=f"add it, or leave {flag_name(name)} out",
                     )
-        rising = tuple(sorted(set(self.references)))
-        if not rising or rising != self.references or rising[0] != 1 or rising[-1] > 64:
+        distances = tuple(sorted(set(self.references)))
+        if not distances or distances != self.references or distances[0] != 1 or distances[-1] > 64:
             raise UsageError(
                 "references",
                 expected="rising numbers from 1 to 64 that begin with 1",

@@ -143,9 +143,9 @@ class VideoTransfer(Transfer):
         """Run all passes and the finisher, and make the result."""
         options, source = self.options, self.source
         cache.size = source.size
-        resumed = cache.count(options.passes)
-        if resumed and on_message is not None:
-            on_message(f"continuing after {resumed} frames of an earlier run")
+        resumed_count = cache.count(options.passes)
+        if resumed_count and on_message is not None:
+            on_message(f"continuing after {resumed_count} frames of an earlier run")
         began = time.monotonic()
         previews, count = PreviewCollector(), 0
         stylizer = self._stylizer(on_message)
@@ -191,7 +191,7 @@ class VideoTransfer(Transfer):
             records=records,
             pass_index=pass_index,
             damage=damage,
-            new_frames=count - resumed,
+            new_frames=count - resumed_count,
             seconds=time.monotonic() - began,
             cache=cache,
             previews=previews,

@@ -48,18 +48,18 @@ def iter_windows(
         overlap: number of frames that windows of a scene share.
     """
     window: list[FrameContext] = []
-    shared = 0
+    shared_count = 0
     for context in contexts:
         if context.cut:
-            if len(window) > shared:
-                yield window, shared
-            window, shared = [], 0
+            if len(window) > shared_count:
+                yield window, shared_count
+            window, shared_count = [], 0
         window.append(context)
         if len(window) == length:
-            yield window, shared
-            window, shared = window[length - overlap :], overlap
-    if len(window) > shared:
-        yield window, shared
+            yield window, shared_count
+            window, shared_count = window[length - overlap :], overlap
+    if len(window) > shared_count:
+        yield window, shared_count
 
 
 def mirrored_order(count: int, length: int, margin: int) -> list[int]:
@@ -87,11 +87,11 @@ def reorder_flows(flows: Sequence[FlowPair], order: Sequence[int], zero: Tensor)
         zero: flow of a frame to itself, ``(2, H, W)``.
     """
 
-    def between(first: int, second: int) -> FlowPair:
+    def compose_flows(first: int, second: int) -> FlowPair:
         if first == second:  # a single frame
             return FlowPair(zero, zero)
         if first < second:
             return flows[first]
         return FlowPair(flows[second].backward, flows[second].forward)
 
-    return [between(first, second) for first, second in itertools.pairwise(order)]
+    return [compose_flows(first, second) for first, second in itertools.pairwise(order)]
