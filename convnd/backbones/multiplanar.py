@@ -122,7 +122,8 @@ class MultiPlanar(Backbone):
             inverse = [0, 1 + len(other_axes)] + [0] * self.spatial_dims
             for place, axis in enumerate((*other_axes, *axes)):
                 inverse[2 + axis] = 1 + place + (place >= len(other_axes))
-            slices = _match_layout(x, planes.flatten(0, len(other_axes)))
+            slices = planes.flatten(0, len(other_axes))
+            slices = channels_last(slices) if is_channels_last(x) else slices.contiguous()
             for name, values in self.net(slices, names, raw=raw_names).items():
                 features[f"{name}@{orientation}"] = values.unflatten(0, lead).permute(inverse)
         return {name: features[name] for name in layers}
@@ -191,8 +192,3 @@ def _embed(field: ReceptiveField, axes: Sequence[int], ndim: int) -> ReceptiveFi
         size[axis], stride[axis] = field.size[place], field.stride[place]
         offset[axis] = field.offset[place]
     return ReceptiveField(tuple(size), tuple(stride), tuple(offset))
-
-
-def _match_layout(x: Tensor, planes: Tensor) -> Tensor:
-    """Bring ``planes`` into the memory layout of ``x``."""
-    return channels_last(planes) if is_channels_last(x) else planes.contiguous()

@@ -44,7 +44,9 @@ class PrepackedConv:
             x: the input, in the number format of the weights.
             relu: whether the result is ``max(0, y)``.
         """
-        if not (self._can_pack and _can_read(x) and x.dtype == self.weight.dtype and x.numel()):
+        # Channels have to be innermost, or cheap to bring there, as with one axis.
+        can_read = x.ndim == 3 or is_channels_last(x)
+        if not (self._can_pack and can_read and x.dtype == self.weight.dtype and x.numel()):
             y: Tensor = conv_nd(x, self.weight, self.bias, padding=self._padding)
             return y.relu_() if relu else y
         is_1d = x.ndim == 3  # computed as a picture of one row
@@ -72,11 +74,6 @@ class PrepackedConv:
             and torch._C._get_mkldnn_enabled()
             and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         )
-
-
-def _can_read(x: Tensor) -> bool:
-    """Whether channels are innermost, or cheap to bring there, as in data of one axis."""
-    return x.ndim == 3 or is_channels_last(x)
 
 
 def _packer(ndim: int) -> Any:

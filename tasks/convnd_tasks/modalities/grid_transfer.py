@@ -182,7 +182,7 @@ def mix_with_content(
     weight = torch.full((1,) * values.ndim, strength, dtype=values.dtype)
     if mask is not None:
         share = torch.nan_to_num(mask.values).clamp(0, 1).to(values)
-        if share.shape[1] not in (1, values.shape[1]) or _is_picture(mask):
+        if share.shape[1] not in (1, values.shape[1]) or mask.channels == ("R", "G", "B"):
             share = share.mean(1, keepdim=True)
         weight = weight * (share if same_size else resize_nd(share, result.shape, mode="linear"))
     if not same_size:
@@ -194,10 +194,6 @@ def mix_with_content(
         weight == 0, content_values, torch.where(weight == 1, values, mixed_values)
     )
     return result.with_values(mixed_values)
-
-
-def _is_picture(mask: Grid) -> bool:
-    return mask.channels == ("R", "G", "B")
 
 
 def _check_mask(inputs: TransferInputs) -> None:

@@ -390,7 +390,7 @@ def test_nothing_to_measure_is_said(tmp_path: Path, run: Run, rng: np.random.Gen
     np.savez(tmp_path / "a.npz", values=rng.normal(size=(1, 300)), spacing=[0.004], units=["s"])
     code, out, err = run("evaluate", "a.npz", "a.npz", "--dim", "1")
     assert (code, out) == (0, "")
-    assert err == "nothing to measure without beats or a style; add --style\n"
+    assert err == "nothing is measured without a style; add --style\n"
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
     names = result.channels
     errors, correlations = {}, {}
     for name, one, other, finite in zip(names, content_values, result_values, common, strict=True):
-        errors[name] = _rms(other[finite] - one[finite])
+        errors[name] = (other[finite] - one[finite]).square().mean().sqrt().item()  # may be NaN
         correlations[name] = _correlation(one[finite], other[finite])
     measures = [
         Measure(
@@ -201,10 +201,6 @@ def _correlation(one: Tensor, other: Tensor) -> float:
     one, other = one - one.mean(), other - other.mean()
     power = (one.square().sum() * other.square().sum()).sqrt()
     return ((one * other).sum() / power).clamp(-1, 1).item() if power > 0 else math.nan
-
-
-def _rms(values: Tensor) -> float:
-    return values.square().mean().sqrt().item()  # NaN of no values
 
 
 def _resize(values: Tensor, size: Sequence[int]) -> Tensor:

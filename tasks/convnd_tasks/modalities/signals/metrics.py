@@ -95,10 +95,11 @@ def measure_all(
         )
     rhythm = _Rhythm.of(content, result, leads)
     measures = [] if rhythm is None else rhythm.measures()
+    style_keys = {lead: pairs.get(lead_key(lead), lead_key(lead)) for lead in leads}
     distances = [
         measure
         for style in styles
-        for measure in _style_measures(content, result, style, _style_keys(leads, pairs), rhythm)
+        for measure in _style_measures(content, result, style, style_keys, rhythm)
     ]
     for name in dict.fromkeys(measure.name for measure in distances):
         measures.append(_average([measure for measure in distances if measure.name == name]))
@@ -204,11 +205,6 @@ class _Comparison(NamedTuple):
             meaning=self.meaning,
             parts=parts["result"],
         )
-
-
-def _style_keys(leads: Sequence[str], pairs: Mapping[str, str]) -> dict[str, str]:
-    """The key of the style's lead for each lead."""
-    return {lead: pairs.get(lead_key(lead), lead_key(lead)) for lead in leads}
 
 
 def _style_measures(

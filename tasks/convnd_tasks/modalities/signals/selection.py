@@ -14,7 +14,7 @@ from convnd_tasks.modalities.signals.leads import lead_key
 if TYPE_CHECKING:
     from convnd.io.signals.signal import Signal
 
-__all__ = ["choose_rate", "describe_others", "has_leads", "lead_pairs", "with_leads"]
+__all__ = ["choose_rate", "describe_others", "lead_pairs", "with_leads"]
 
 
 def lead_pairs(leads: Sequence[str]) -> Mapping[str, str]:
@@ -40,11 +40,6 @@ def lead_pairs(leads: Sequence[str]) -> Mapping[str, str]:
     return pairs
 
 
-def has_leads(grid: Grid, keys: Sequence[str]) -> bool:
-    """Whether a grid has leads with all of these keys, see `lead_key`."""
-    return set(keys) <= {lead_key(name) for name in grid.channels}
-
-
 def choose_rate(grid: Grid, keys: Sequence[str], label: str) -> Grid:
     """Bring the leads with these keys into the grid of a recording.
 
@@ -56,7 +51,7 @@ def choose_rate(grid: Grid, keys: Sequence[str], label: str) -> Grid:
     Raises:
         UsageError: there is no such lead, or the leads have several sampling rates.
     """
-    if has_leads(grid, keys):
+    if set(keys) <= {lead_key(name) for name in grid.channels}:
         return grid
     chosen_grid = with_leads(grid, keys)
     if chosen_grid is not None:

@@ -176,9 +176,10 @@ class FrameStylizer:
                 if later is not None and flows is not None and not later.record["cut"]:
                     began = time.perf_counter()
                     to_progress = step_callback(2 * count - 1 - number, count, 2)
-                    outcome = yield from self._blend_backward(
-                        content, values, warp(later.values, flows.forward), flows, to_progress
-                    )
+                    # Optimise the frame again, close to the warped frame after it.
+                    target, mask = warp(later.values, flows.forward), flows.valid_forward
+                    start = torch.where(mask > 0, (values + target) / 2, values)
+                    outcome = yield from self._optimize(content, start, target, mask, to_progress)
                     values = outcome.values
                     record |= {
                         **outcome.record(),
@@ -239,19 +240,6 @@ class FrameStylizer:
                     f"{VideoOptions.steps})"
                 )
         return outcome
-
-    def _blend_backward(
-        self,
-        content: Tensor,
-        values: Tensor,
-        target: Tensor,
-        flows: FlowPair,
-        to_progress: StepCallback,
-    ) -> Generator[Progress, None, TransferOutcome]:
-        """Optimise a frame of the first pass again, close to the warped frame after it."""
-        mask = flows.valid_forward
-        start = torch.where(mask > 0, (values + target) / 2, values)
-        return (yield from self._optimize(content, start, target, mask, to_progress))
 
     def _optimize(
         self,
