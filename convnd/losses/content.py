@@ -41,7 +41,7 @@ class ContentLoss:
     ``"lecture"``      :math:`\tfrac12 d`                     lecture notes, no. 4
     ``"gatys"``      :math:`\tfrac12 d`                     Gatys et al. (2016), eq. 1
     ``"mean"``       :math:`d / (P n_c)`                    mean squared error
-    ``"balanced"``   :math:`d / \lVert a(C) \rVert^2`       ours: the same weight at any size
+    ``"balanced"``   :math:`d / \lVert a(C) \rVert^2`       this package; one weight fits all sizes
     ================ ====================================== =================================
 
     The first two are summed over a batch, the others averaged.

@@ -27,9 +27,9 @@ class PerceptualLoss(nn.Module):
               + \sum_l v_l \frac{\lVert G_l(x) - G_l(y) \rVert^2}{\lVert G_l(y) \rVert^2}
 
     with the features :math:`a_l` of the layers of ``content``, the statistics :math:`G_l` of the
-    layers of ``style``, and their weights :math:`w_l, v_l` (Johnson et al., 2016; the quotients are
-    ours, so that one weight serves every layer, size and number of axes). With
-    ``normalization="mean"``, squared differences are averaged instead.
+    layers of ``style``, and their weights :math:`w_l, v_l`. Johnson et al. (2016) do not divide by
+    the energies of ``y``; the quotients let one weight serve every layer, size and number of axes.
+    With ``normalization="mean"``, squared differences are averaged instead.
 
     The network is a frozen part of the module: `to` moves it, and it stays in evaluation mode. It
     reads values of about 0 to 1. If it takes another number of channels than the batches have, each

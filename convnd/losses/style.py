@@ -35,7 +35,7 @@ class StyleLoss:
     ``"lecture"``  :math:`\lVert D\rVert_F^2 / (2 P n_c)`         lecture notes, no. 5
     ``"gatys"``    :math:`\lVert D\rVert_F^2 / (4 P^2 n_c^2)`     Gatys et al. (2016), eq. 4
     ``"mean"``     mean of :math:`(D/P)^2` over its entries       mean squared error
-    ``"balanced"`` :math:`\lVert D/P\rVert^2 / \lVert G(S)/P_S\rVert^2`  ours
+    ``"balanced"`` :math:`\lVert D/P\rVert^2 / \lVert G(S)/P_S\rVert^2`  this package
     ============== ============================================== ===============================
 
     A style of another size than the result counts as if it had as many positions: its sums are

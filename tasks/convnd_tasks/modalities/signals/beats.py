@@ -205,14 +205,14 @@ def extract_beats(
             return None, f"{message}: only its statistics are transferred"
         beats.append(style_beats(style_label, style, style_peaks, peaks, rate))
     target = weighted_mean([beat.mean for beat in beats], weights)
-    warped_beats = [beat.values for beat in beats]
+    warped_styles = [beat.values for beat in beats]
     before = round(BEAT[0] * rate)
-    _exclude_other_leads(names, content, styles, peaks, before, target, warped_beats)
+    _exclude_other_leads(names, content, styles, peaks, before, target, warped_styles)
     if not required and _has_mean_beat(content, peaks, target, before):
         return None, f"lead {names[lead]}: the mean beats of content and style are equal"
     weight = WEIGHT if weight is None else weight
     positions = torch.from_numpy(peaks)
-    template = BeatTemplate(positions, content.shape[2], target, before, warped_beats, weight)
+    template = BeatTemplate(positions, content.shape[2], target, before, warped_styles, weight)
     counts = ", ".join(str(beat.beats) for beat in beats)
     return template, (
         f"R peaks by lead {names[lead]}: {len(peaks)} in the content, {counts} in the style, which "
@@ -266,7 +266,7 @@ def _exclude_other_leads(
     peaks: NDArray[np.int64],
     before: int,
     target: Tensor,
-    warped_beats: Sequence[Tensor],
+    warped_styles: Sequence[Tensor],
 ) -> None:
     """Exclude leads that are not of an electrocardiogram from the beats, in place.
 
@@ -280,7 +280,7 @@ def _exclude_other_leads(
     mean = _average_beats(content, peaks, before, target.shape[2])
     if mean is not None:
         target[rows] = mean.to(target)[rows]
-    for style, values in zip(styles, warped_beats, strict=True):
+    for style, values in zip(styles, warped_styles, strict=True):
         length = style.shape[2]
         positions = torch.arange(values.shape[2]) % max(1, 2 * length - 2)
         positions = torch.minimum(positions, (2 * length - 2 - positions).clamp(min=0))

@@ -71,12 +71,12 @@ its zero padding it sees little, and frames would stay at the starting point."""
 _OUTCOME_KEYS = ("steps", "rejected_steps", "loss", "parts", "features")
 
 
-def read_style_video(video: Video, longest: int) -> Tensor:
+def read_style_video(video: Video, max_side: int) -> Tensor:
     """Read the first frames of a video as a style.
 
     Args:
         video: a video of at least 16 frames, of which at most 48 are read.
-        longest: longest side of the frames in pixels, see `fit_even`.
+        max_side: longest side of the frames in pixels, see `fit_even`.
 
     Returns:
         ``(1, 3, T, H, W)``.
@@ -84,7 +84,7 @@ def read_style_video(video: Video, longest: int) -> Tensor:
     Raises:
         InputFileError: it has fewer frames.
     """
-    size = fit_even(video.info.size, longest)
+    size = fit_even(video.info.size, max_side)
     frames = [
         resize_frame(frame.values, size)
         for frame in itertools.islice(video.frames(), _MAX_STYLE_FRAMES)

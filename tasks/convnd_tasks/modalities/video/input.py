@@ -176,29 +176,29 @@ class StylizedFrame:
     record: Mapping[str, Any]
 
 
-def fit_even(size: Sequence[int], longest: int) -> tuple[int, int]:
+def fit_even(size: Sequence[int], max_side: int) -> tuple[int, int]:
     """Compute the size of a result: at most that of the video, with even sides if it is reduced.
 
     Args:
         size: height and width of the video.
-        longest: largest number of pixels along the longest side; 0 keeps the size.
+        max_side: largest number of pixels along the longest side; 0 keeps the size.
 
     >>> fit_even((720, 1280), 512), fit_even((144, 176), 512), fit_even((33, 47), 0)
     ((288, 512), (144, 176), (33, 47))
     """
-    if longest == 0 or max(size) <= longest:
+    if max_side == 0 or max(size) <= max_side:
         return size[0], size[1]
-    height, width = (max(2, 2 * round(side * longest / max(size) / 2)) for side in size)
+    height, width = (max(2, 2 * round(side * max_side / max(size) / 2)) for side in size)
     return height, width
 
 
-def working_size(video: Video, longest: int) -> tuple[int, int]:
+def working_size(video: Video, max_side: int) -> tuple[int, int]:
     """Compute the size of the result of a video by `fit_even`.
 
     Raises:
         InputFileError: the size is too small for the networks.
     """
-    size = fit_even(video.info.size, longest)
+    size = fit_even(video.info.size, max_side)
     if min(size) < MIN_EXTENT:
         raise InputFileError(
             str(video.info.path),
