@@ -56,5 +56,4 @@ def evaluate(
     if not measures:
         echo("nothing is measured without a style; add --style", err=True)
         return
-    for line in as_table(measures):
-        echo(line)
+    echo(*as_table(measures))

@@ -186,8 +186,8 @@ def estimate_patches(
     return Estimate(
         outputs=[*outputs, *([] if report is None else [str(report)])],
         seconds=seconds,
-        low=BELOW * seconds,
-        high=ABOVE * seconds,
+        seconds_low=BELOW * seconds,
+        seconds_high=ABOVE * seconds,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,8 +44,8 @@ class Estimate:
     Args:
         outputs: paths of the files.
         seconds: likely duration in seconds; None if it is not known.
-        low: shortest likely duration in seconds, or None.
-        high: longest likely duration in seconds, or None.
+        seconds_low: shortest likely duration in seconds, or None.
+        seconds_high: longest likely duration in seconds, or None.
         seconds_per_step: measured duration of a step, or None.
         memory: bytes in addition to those of the program, or None.
         memory_free: bytes that the job may use, or None.
@@ -53,8 +54,8 @@ class Estimate:
 
     outputs: list[str]
     seconds: float | None = None
-    low: float | None = None
-    high: float | None = None
+    seconds_low: float | None = None
+    seconds_high: float | None = None
     seconds_per_step: float | None = None
     memory: int | None = None
     memory_free: int | None = None
@@ -63,10 +64,14 @@ class Estimate:
     def lines(self) -> list[str]:
         """Return the estimate as lines of text."""
         text = "time: not known"
-        if self.seconds is not None and self.low is not None and self.high is not None:
+        if (
+            self.seconds is not None
+            and self.seconds_low is not None
+            and self.seconds_high is not None
+        ):
             text = f"time: about {duration(self.seconds)}"
-            if self.low < self.high:
-                span = f"{duration(self.low)} to {duration(self.high)}"
+            if self.seconds_low < self.seconds_high:
+                span = f"{duration(self.seconds_low)} to {duration(self.seconds_high)}"
                 text += f" ({span}, as busy as the machine is)"
         elif self.seconds_per_step is not None:
             text += f"; a step takes {self.seconds_per_step:.2g} s"
@@ -81,17 +86,7 @@ class Estimate:
         Args:
             files: number of files that the estimate is for.
         """
-        return {
-            "files": files,
-            "seconds": self.seconds,
-            "seconds_low": self.low,
-            "seconds_high": self.high,
-            "seconds_per_step": self.seconds_per_step,
-            "memory": self.memory,
-            "memory_free": self.memory_free,
-            "outputs": self.outputs,
-            "messages": self.messages,
-        }
+        return {"files": files, **dataclasses.asdict(self)}
 
 
 def run_dry(job: Job, command_output: CommandOutput) -> None:
@@ -187,40 +182,32 @@ def _measure(transfer: Transfer, messages: list[str], started: float) -> dict[st
             break
     getattr(steps, "close", lambda: None)()
     now = time.monotonic()
+    total = now - started
     if finished or not moments:
-        return {"seconds": now - started, "low": now - started, "high": now - started}
+        return {"seconds": total, "seconds_low": total, "seconds_high": total}
     step = (moments[-1] - moments[0]) / (len(moments) - 1)
     setup, counts, seconds = moments[0] - started, transfer.count_steps(), left.seconds(now)
     if counts is not None:
         fewest, most = (setup + count * step for count in counts)
         likely = fewest + _SETTLED * (most - fewest)
-        return {
-            "seconds": likely,
-            "low": BELOW * fewest,
-            "high": ABOVE * most,
-            "seconds_per_step": step,
-        }
-    if seconds is None:
+    elif seconds is not None:
+        fewest = most = likely = total + seconds
+    else:
         return {"seconds_per_step": step}
-    total = now - started + seconds
-    return {"seconds": total, "low": BELOW * total, "high": ABOVE * total, "seconds_per_step": step}
+    return {
+        "seconds": likely,
+        "seconds_low": BELOW * fewest,
+        "seconds_high": ABOVE * most,
+        "seconds_per_step": step,
+    }
 
 
 def _times(measured: Estimate, count: int, outputs: list[str]) -> Estimate:
     """Multiply the estimate of one transfer by the number of transfers."""
-
-    def times(seconds: float | None) -> float | None:
-        return None if seconds is None else round(seconds * count, 2)
-
-    return Estimate(
-        outputs=outputs,
-        seconds=times(measured.seconds),
-        low=times(measured.low),
-        high=times(measured.high),
-        seconds_per_step=measured.seconds_per_step,
-        memory=measured.memory,
-        memory_free=measured.memory_free,
-        messages=measured.messages,
+    seconds = measured.seconds, measured.seconds_low, measured.seconds_high
+    total, low, high = (None if time is None else round(time * count, 2) for time in seconds)
+    return dataclasses.replace(
+        measured, outputs=outputs, seconds=total, seconds_low=low, seconds_high=high
     )
 
 

@@ -132,9 +132,14 @@ class Job:
     ) -> Transfer:
         """Encode the inputs, and check before the optimisation that the result can be written."""
         transfer = self.modality.prepare(inputs)
-        notes.add(*self._first_messages(), *transfer.messages)
+        if self.spec.message and not self._announced:  # before the first transfer only
+            notes.add(self.spec.message)
+        self._announced = True
+        notes.add(*transfer.messages)
         if output is not None:
-            notes.add(*self._lost_metadata(output.path, inputs))
+            lost = self.modality.lost_metadata(output.path, inputs)
+            if lost:
+                notes.add(f"{output.path.name} has no place for: {', '.join(lost)}")
             self.modality.check_output(output.path, inputs, overwrite=output.overwrite)
             transfer.check_writable(output.path)
             if self.settings.metadata and not output.record:
@@ -227,15 +232,6 @@ class Job:
         """
         processes = 1 if self.group is None else self.group.size
         return job_parameters(self.spec, content, self.options, self.settings, processes=processes)
-
-    def _first_messages(self) -> list[str]:
-        """Return the message about the typed files the first time, and nothing later."""
-        announced, self._announced = self._announced, True
-        return [self.spec.message] if self.spec.message and not announced else []
-
-    def _lost_metadata(self, target: Path, inputs: TransferInputs) -> list[str]:
-        lost = self.modality.lost_metadata(target, inputs)
-        return [f"{target.name} has no place for: {', '.join(lost)}"] if lost else []
 
     def _optimise(
         self,

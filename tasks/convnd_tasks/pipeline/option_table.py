@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from convnd.options import Flag, flag_name, flags_of
 from convnd_tasks.modalities import MODALITIES, modality_class, options_class
+from convnd_tasks.pipeline.flags import applicable_modalities
 from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = ["OptionRow", "as_markdown", "option_table"]
@@ -36,24 +37,18 @@ def option_table() -> list[OptionRow]:
     >>> rows["--steps"].applies["signals"], rows["--crf"].applies["pictures"]
     (True, False)
     """
-    rows: dict[str, OptionRow] = {}
-    for kind in MODALITIES:
-        for name, (_, flag) in flags_of(options_class(kind)).items():
-            rows.setdefault(name, _row(name, flag)).applies[kind] = True
-    for name, (_, flag) in flags_of(JobSettings).items():
-        row = rows.setdefault(name, _row(name, flag))
-        row.applies.update(dict.fromkeys(flag.modalities or MODALITIES, True))
-    for kind in MODALITIES:
-        for name, reason in modality_class(kind).unsupported.items():
-            rows[name].applies[kind] = False
-            rows[name].reasons[kind] = reason
-    return sorted(rows.values(), key=lambda row: row.panel)
-
-
-def _row(name: str, flag: Flag) -> OptionRow:
-    return OptionRow(
-        flag_name(name, flag), flag.panel or "", flag.help, dict.fromkeys(MODALITIES, False), {}
-    )
+    flags: dict[str, Flag] = {}
+    for options in (*map(options_class, MODALITIES), JobSettings):
+        for name, (_, flag) in flags_of(options).items():
+            flags.setdefault(name, flag)
+    rows = []
+    for name, flag in flags.items():
+        unsupported = {kind: modality_class(kind).unsupported.get(name) for kind in MODALITIES}
+        reasons = {kind: reason for kind, reason in unsupported.items() if reason is not None}
+        kinds = applicable_modalities(name) - reasons.keys()
+        applies = {kind: kind in kinds for kind in MODALITIES}
+        rows.append(OptionRow(flag_name(name, flag), flag.panel or "", flag.help, applies, reasons))
+    return sorted(rows, key=lambda row: row.panel)
 
 
 def as_markdown() -> str:

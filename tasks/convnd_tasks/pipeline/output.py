@@ -100,16 +100,11 @@ class CommandOutput:
                 echo(f"{seconds:.1f} s{memory}", err=True)
             sys.stdout = self._out
             if self.json:
-                entries = {**self._entries, **self._shared(seconds, peak)}
-                echo(_json_text(entries))
-
-    def _shared(self, seconds: float, peak: int | None) -> dict[str, Any]:
-        return {
-            **({"settings": self.settings} if self.settings else {}),
-            "convnd": __version__,
-            "seconds": round(seconds, 3),
-            "peak_memory": peak,
-        }
+                if self.settings:
+                    self.add(settings=self.settings)
+                seconds = round(seconds, 3)
+                self.add(convnd=__version__, seconds=seconds, peak_memory=peak)
+                echo(_json_text(self._entries))
 
     def on_log(self, record: logging.LogRecord) -> None:
         """Collect the figures of a log message, and print the message with ``-v``."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnd.errors import DependencyError, InputFileError
 from convnd_tasks.modalities.metrics import finite_or_none
+from convnd_tasks.pipeline.provenance import settings_record
 from convnd_tasks.pipeline.report import Report
 from convnd_tasks.runtime import plots
 
@@ -52,22 +53,18 @@ def write_report(
     page.section("Pictures")
     for figure in figures:
         page.figure(figure.png, figure.caption)
-    _losses(page, outcome.losses, modality.loss_caption)
+    if outcome.losses:
+        page.section("Loss")
+        page.figure(plots.loss_curve(outcome.losses), modality.loss_caption)
     _measures(page, modality, inputs, outcome)
     for table in modality.tables(inputs, outcome):
         page.section(table.title)
         page.table(table.header, table.rows)
     page.section("How it was made", "\n\n".join(outcome.messages))
-    options = [*modality.options.record().items(), *_settings(modality, spec).items()]
-    page.table(["option", "value"], [[name, value] for name, value in options])
+    options = {**modality.options.record(), **settings_record(modality.settings, spec)}
+    rows = [[name.removeprefix("convnd:"), value] for name, value in options.items()]
+    page.table(["option", "value"], rows)
     page.write(path, overwrite=overwrite)
-
-
-def _losses(page: Report, losses: Mapping[str, Sequence[float]], caption: str) -> None:
-    if not losses:
-        return
-    page.section("Loss")
-    page.figure(plots.loss_curve(losses), caption)
 
 
 def _measures(page: Report, modality: Modality, inputs: TransferInputs, outcome: JobResult) -> None:
@@ -90,12 +87,3 @@ def _measures(page: Report, modality: Modality, inputs: TransferInputs, outcome:
     page.section("Measures", text)
     if rows:
         page.table(["measure", "result", "content", "unit", "what it is"], rows)
-
-
-def _settings(modality: Modality, spec: JobSpec) -> dict[str, str]:
-    from convnd_tasks.pipeline.provenance import settings_record
-
-    return {
-        name.removeprefix("convnd:"): value
-        for name, value in settings_record(modality.settings, spec).items()
-    }
