@@ -32,18 +32,19 @@ SECTIONS = (
 HEAD = """\
 # Benchmarks
 
-`python -m benchmarks.page` makes this page of the files in `benchmarks/results/`. Do not edit it.
+`python -m benchmarks.page` generates this page from the files in `benchmarks/results/`. Do not edit
+it.
 
-Each table holds the latest figures of one measurement, on the machine that its line names. Ratios
-are taken turn by turn, so that other work on the machine moves them little; seconds are only worth
-something on the machine that they were measured on. Where a run did not record its machine or its
-commit, the page says "not stated". The [notes](notes/index.md) say what was tried and rejected.
+Each table shows the latest figures of one measurement, on the machine that its line names. Ratios
+are taken turn by turn, so that other work on the machine changes them little; seconds are valid
+only for the machine of the measurement. If a run did not record its machine or its commit, the page
+says "not stated". The [notes](notes/index.md) describe what was tried and rejected.
 
 The scripts are in three folders: `benchmarks/performance` measures a release,
 `benchmarks/experiments` compares choices for a default and searches for faults, and
-`benchmarks/training` makes the weights that the package contains. Every script runs from the root
-of the repository as `python -m benchmarks.FOLDER.NAME`; `--help` lists its options, and
-`--json FILE` writes its figures in the form of `benchmarks/results/`.
+`benchmarks/training` trains the weights in the package. Every script runs from the root of the
+repository as `python -m benchmarks.FOLDER.NAME`; `--help` lists its options, and `--json FILE`
+writes its figures in the format of `benchmarks/results/`.
 """
 TAIL = """\
 ## Not measured yet

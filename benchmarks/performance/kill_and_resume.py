@@ -68,7 +68,7 @@ def main() -> None:
                 result.unlink()
         print(f"{killed} kills, {jobs} jobs done in spite of them, all with the same bytes")
     row = {"kills": killed, "jobs finished with the same bytes": jobs}
-    write_results(args.json, "Kill -9 at random moments", [row])
+    write_results(args.json, "SIGKILL at random moments", [row])
 
 
 if __name__ == "__main__":

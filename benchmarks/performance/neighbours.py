@@ -107,7 +107,8 @@ def main() -> None:
         rows,
         section="Speed",
         conditions=f"load {min(loads):.0f} to {max(loads):.0f} before the jobs",
-        target="four jobs at once take at most 1.15 times the processor time of four single ones.",
+        target="Four jobs at the same time take at most 1.15 times the processor time of four "
+        "single jobs.",
     )
 
 

@@ -87,17 +87,18 @@ def main() -> None:
         section="Volumes",
         conditions=arguments.conditions,
         summary=(
-            "spectrum left: % of the noise that the truth has more than the content, by frequency; "
-            "edges: % by which the slope of edges misses the truth; mean: largest change of the "
-            "mean of a tissue from the scan's, in HU or % of its value, where sharpness changes 4 "
-            "voxels away from other tissues, else 2; bone: the same of bone in CT, in %; to truth: "
+            "spectrum left: distance of the noise spectrum to the truth's, in % of the content's "
+            "distance; edges: % by which the slope of edges misses the truth; mean: largest "
+            "change of the mean of a tissue from the scan's, in HU or % of its value, where "
+            "sharpness changes 4 voxels away from other tissues, else 2; bone: the same of bone in "
+            "CT, in %; to truth: "
             "2 voxels away from other tissues, from the truth's; of truth: how far the known "
-            "change itself moves them from the scan's; CNR: contrast to noise over that of the "
-            "truth; thin: contrast of thin structures over that expected; largest: change of a "
-            "voxel in deviations of the noise of its tissue; LAA-950: % of the lungs in content, "
-            "truth and result; Dice: of Otsu's two and three classes, mean over classes, and that "
-            "of the truth, whose noise moves voxels as well; background, range: voxels that "
-            "changed or left the range of the scan."
+            "change itself moves them from the scan's; CNR: contrast-to-noise ratio over that of "
+            "the truth; thin: contrast of thin structures over the expected one; largest: change "
+            "of a voxel in standard deviations of the noise of its tissue; LAA-950: % of the lungs "
+            "in content, truth and result; Dice: mean over Otsu's two and three classes, and that "
+            "of the truth, whose noise changes classes too; background, range: voxels that changed "
+            "or left the range of the scan."
         ),
         target=(
             "spectrum left at most 20, edges within 15, mean at most 2 HU or 1 %, bone 1 %, "

@@ -49,7 +49,7 @@ def main() -> None:
         "Time and memory of a scan",
         rows,
         section="Volumes",
-        summary="The look of a scan takes no network. Memory is that beyond the inputs.",
+        summary="The transfer of a look uses no network. Memory does not include the inputs.",
         target="512 x 512 x 60 within 4 minutes on two cores; a peak within the estimate",
     )
 

@@ -83,8 +83,9 @@ def main() -> None:
         "The time left",
         rows,
         section="Speed",
-        summary="Errors of the time left from the tenth step on, while a tenth of it is to come.",
-        target="within 20 % from the tenth step on.",
+        summary="Errors of the displayed remaining time from the tenth step on, while at least a "
+        "tenth of the whole time remains.",
+        target="Within 20 % from the tenth step on.",
     )
 
 
