@@ -60,7 +60,7 @@ def test_a_tree_after_bids_becomes_such_a_tree(run: Run, tmp_path: Path) -> None
         for path in (tmp_path / "bids_stylized").rglob("*.nii.gz")
     )
     assert results == [f"sub-{n}/anat/sub-{n}_desc-stylized_T1w.nii.gz" for n in ("01", "02")]
-    assert "left out: .json 1, .tsv 1" in err
+    assert "not stylised: .json (1), .tsv (1)" in err
     code, out, err = run(*typed, "--skip-existing")
     assert (code, out.count("made with the same parameters")) == (0, 2), err
 
@@ -80,7 +80,7 @@ def test_series_in_folders_below_are_contents(tmp_path: Path) -> None:
     ]
     spec = resolve([str(patient)], modality="volumes")
     assert [Path(content or "").name for content in spec.contents] == ["mr.nii", "pet.hdr"]
-    assert spec.left_out == "left out: folders 2 (--recursive takes them)"
+    assert spec.left_out == "not stylised: folders (2); --recursive searches folders"
 
 
 def test_one_of_several_series_is_chosen(run: Run, tmp_path: Path) -> None:

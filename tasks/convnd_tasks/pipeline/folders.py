@@ -120,9 +120,9 @@ def list_contents(folder: Path, kind: str, dim: int, *, recursive: bool = False)
             got="none",
             remedy="give another folder",
         )
-    listed = ", ".join(f"{what} {count}" for what, count in sorted(left_out.items()))
-    listed += " (--recursive takes them)" if "folders" in left_out else ""
-    return Listing(files, f"left out: {listed}" if listed else "")
+    listed = ", ".join(f"{what} ({count})" for what, count in sorted(left_out.items()))
+    listed += "; --recursive searches folders" if "folders" in left_out else ""
+    return Listing(files, f"not stylised: {listed}" if listed else "")
 
 
 def listed_suffixes() -> list[str]:
