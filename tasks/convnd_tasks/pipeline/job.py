@@ -16,8 +16,7 @@ from convnd_tasks.modalities.base import Transfer, TransferInputs
 from convnd_tasks.modalities.results import Figure, JobResult
 from convnd_tasks.pipeline.provenance import job_parameters
 from convnd_tasks.pipeline.result_files import Output, ResultWriter, Skipped, check_outputs
-from convnd_tasks.runtime.checkpoints import Checkpointer
-from convnd_tasks.runtime.run_log import RunLog
+from convnd_tasks.runtime.checkpoints import Checkpointer, RunLog
 
 if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup

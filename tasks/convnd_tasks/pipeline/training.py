@@ -25,8 +25,7 @@ from convnd_tasks.pipeline.kinds import infer_kind
 from convnd_tasks.pipeline.provenance import input_entry, versions
 from convnd_tasks.pipeline.training_contents import ContentPool, list_data
 from convnd_tasks.pipeline.training_options import TrainingOptions
-from convnd_tasks.runtime.checkpoints import Checkpointer
-from convnd_tasks.runtime.run_log import RunLog
+from convnd_tasks.runtime.checkpoints import Checkpointer, RunLog
 from convnd_tasks.runtime.settings import JobSettings
 
 if TYPE_CHECKING:
