@@ -69,7 +69,7 @@ TASKS = {
 QUICK = ("constant", "with a gap", "all NaN", "one sample")
 
 
-@pytest.mark.parametrize("where", ["content", "style"])
+@pytest.mark.parametrize("where", ["content", pytest.param("style", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "kind",
     [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in VALUES],

@@ -226,7 +226,7 @@ def test_no_mix_of_two_writers_stays(
         true(*arguments, **named)
         if threading.current_thread() is threading.main_thread() and other.ident is None:
             other.start()
-            other.join(0.3)
+            other.join(0.1)
 
     monkeypatch.setattr(atomic, "_move_into_place", place)
     jobs[0](target)

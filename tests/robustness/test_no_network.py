@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from command_line import Run
 
+from convnd.backbones.weights import download
+
 COMMANDS = [
     ["--version"],
     ["samples"],
@@ -24,7 +26,7 @@ COMMANDS = [
     ["stylize-video", "--size", "32", "--to", "0.1", "--steps", "1", "--frame-steps", "1"],
     ["patches", "--dim", "2", "--layer", "relu1_1", "--units", "0-1"],
 ]
-SLOW = COMMANDS[-1], COMMANDS[7], COMMANDS[5]  # a whole set of pictures; a long signal; a volume
+SLOW = COMMANDS[10], COMMANDS[7], COMMANDS[8]  # a whole set of pictures; a long signal; a volume
 
 
 @pytest.fixture
@@ -83,6 +85,7 @@ def test_a_download_that_was_asked_for_does(
     run: Run, no_network: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     monkeypatch.setenv("CONVND_HOME", str(tmp_path / "empty"))
+    monkeypatch.setattr(download, "_PAUSE", 0.0)
     code, _, err = run("weights", "get", "vgg16-torchvision")
     assert no_network
     assert code != 0

@@ -23,9 +23,9 @@ def network(ndim: int, generator: torch.Generator, pooling: str = "max") -> VGG:
     ("size", "tile", "deep", "pooling"),
     [
         ((131,), 4, None, "max"),
-        ((130,), 32, 6, "avg"),
+        pytest.param((130,), 32, 6, "avg", marks=pytest.mark.slow),
         ((37, 45), 16, None, "max"),
-        ((37, 45), 8, 4, "avg"),
+        pytest.param((37, 45), 8, 4, "avg", marks=pytest.mark.slow),
         ((64, 1), 20, 8, "max"),
         ((21, 18, 17), 8, 4, "max"),
         ((20, 1, 17), 8, 2, "avg"),
