@@ -55,7 +55,7 @@ def test_a_walk_goes_on_bit_by_bit(
 
 def test_a_transfer_goes_on_bit_by_bit(tmp_path: Path) -> None:
     options = TransferOptions(
-        backbone="compact", precision="float32", steps=6, scales=2, size=0, init="random"
+        backbone="compact", precision="float32", steps=4, scales=2, size=0, init="random"
     )
     content, style = torch.rand(2, 1, 1, 300, generator=torch.Generator().manual_seed(1))
     transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)

@@ -42,15 +42,22 @@ def child(bad: str) -> tuple[str, ...]:
     return (sys.executable, "-I", "-c", f"{START}{bad}\nworker.main()")
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    with av.open(str(tmp_path / "a.mp4"), "w") as out:
+@pytest.fixture(scope="module")
+def _clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    clip = tmp_path_factory.mktemp("clip") / "a.mp4"
+    with av.open(str(clip), "w") as out:
         stream = out.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
         for seed in range(5):
             pixels = np.random.default_rng(seed).integers(0, 255, (240, 320, 3), np.uint8)
             out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         out.mux(stream.encode(None))
+    return clip.read_bytes()
+
+
+@pytest.fixture
+def path(tmp_path: Path, _clip: bytes) -> Path:
+    (tmp_path / "a.mp4").write_bytes(_clip)
     return tmp_path / "a.mp4"
 
 
