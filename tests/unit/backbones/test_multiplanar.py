@@ -166,6 +166,7 @@ def test_a_transfer_uses_them_in_three_axes(generator: torch.Generator) -> None:
     assert last.loss < 0.8 * first.loss
 
 
+@pytest.mark.slow  # that of planes; `test_precision.py` has the quick ones
 def test_bfloat16_is_near_float32(generator: torch.Generator) -> None:
     content, style, x = torch.rand(3, 1, 1, 16, 17, 16, generator=generator)
     evaluations = []
