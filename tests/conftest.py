@@ -25,10 +25,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(os.cpu_count() or 1, 4) if everything else 0
 
 
-def pytest_configure(config: pytest.Config) -> None:
+@pytest.hookimpl(trylast=True)  # what is imported counts as covered
+def pytest_sessionstart(session: pytest.Session) -> None:
     """Load the fixtures; a process that only distributes the tests does without torch."""
-    if "PYTEST_XDIST_WORKER" in os.environ or config.getoption("dist", "no") == "no":
-        config.pluginmanager.import_plugin("shared_fixtures")
+    if "PYTEST_XDIST_WORKER" in os.environ or session.config.getoption("dist", "no") == "no":
+        session.config.pluginmanager.import_plugin("shared_fixtures")
 
 
 def pytest_collection_finish() -> None:
