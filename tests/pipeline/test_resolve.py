@@ -103,8 +103,9 @@ def test_shares_of_a_folder_are_disjoint_and_complete(tmp_path: Path) -> None:
     assert [len(share.contents) for share in shares] == [3, 2, 2]
 
 
-SCANS = ["stylize-volume", "scans", "--style", "style.nii", "--backbone", "compact"]
-SCANS += ["--steps", "1", "--scales", "1", "--style-layers", "relu1_1", "--no-figures", "-q"]
+SCANS = ["stylize-volume", "scans", "--style", "style.nii", "--transfer", "paint"]
+SCANS += ["--backbone", "compact", "--style-layers", "relu1_1"]
+SCANS += ["--steps", "1", "--scales", "1", "--no-figures", "-q"]
 
 
 @pytest.fixture
