@@ -218,10 +218,7 @@ def script_max_pool(
         x = x.movedim(2 + axis, -1)
         shape = x.shape
         reach = (kernel[axis] - 1) * dilation[axis]
-        missing_samples = _missing_samples(shape[-1], low, high, reach, stride[axis], ceil_mode)
-        rows = F.pad(
-            x.reshape(1, -1, shape[-1]), [low, high + missing_samples], "constant", float("-inf")
-        )
+        rows = _pad_rows(x, low, high, reach, stride[axis], ceil_mode, float("-inf"))
         rows = F.max_pool1d(rows, kernel[axis], stride[axis], 0, dilation[axis])
         x = rows.reshape(list(shape[:-1]) + [rows.shape[-1]]).movedim(-1, 2 + axis)
     return x
@@ -241,10 +238,7 @@ def script_avg_pool(
         low, high = padding[2 * axis], padding[2 * axis + 1]
         x = x.movedim(2 + axis, -1)
         shape = x.shape
-        missing_samples = _missing_samples(
-            shape[-1], low, high, kernel[axis] - 1, stride[axis], ceil_mode
-        )
-        rows = F.pad(x.reshape(1, -1, shape[-1]), [low, high + missing_samples])
+        rows = _pad_rows(x, low, high, kernel[axis] - 1, stride[axis], ceil_mode, 0.0)
         rows = F.avg_pool1d(rows, kernel[axis], stride[axis]) * kernel[axis]
         if divisor == 0:
             starts = stride[axis] * torch.arange(rows.shape[-1], device=x.device) - low
@@ -256,12 +250,12 @@ def script_avg_pool(
     return x / divisor if divisor != 0 else x
 
 
-def _missing_samples(
-    samples: int, low: int, high: int, reach: int, step: int, ceil_mode: bool
-) -> int:
-    """Count the samples that the last window of ``ceil_mode`` lacks after the padding."""
+def _pad_rows(
+    x: Tensor, low: int, high: int, reach: int, step: int, ceil_mode: bool, value: float
+) -> Tensor:
+    """Pad the last axis, also for the last window of ``ceil_mode``; returns rows ``(1, N, S)``."""
+    samples = x.shape[-1]
     remainder = samples + low + high - reach - 1
-    count = remainder // step + 1
-    if ceil_mode and remainder % step != 0 and count * step < samples + low:
-        return step - remainder % step
-    return 0
+    if ceil_mode and remainder % step != 0 and (remainder // step + 1) * step < samples + low:
+        high += step - remainder % step
+    return F.pad(x.reshape(1, -1, samples), [low, high], "constant", value)

@@ -93,7 +93,7 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
 
 
 def _content_measures(content: _Picture, result: _Picture, resize_note: str) -> list[Measure]:
-    """Compare a result with its content; ``resized`` is appended to the explanations."""
+    """Compare a result with its content; ``resize_note`` is appended to the explanations."""
     pictures = content.values, result.values, result.opacity
     border = similarity.border_change(*pictures)
     measures = [

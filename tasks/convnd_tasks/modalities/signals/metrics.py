@@ -58,7 +58,7 @@ _TOLERANCE = 0.05  # s around an R peak of the content: ±50 ms
 def measure_all(
     content: Grid, result: Grid, styles: Sequence[Grid], pairs: Mapping[str, str] | None = None
 ) -> list[Measure]:
-    """Measure how near a result is to its content and to its styles.
+    """Measure the distances of a result from its content and from its styles.
 
     Args:
         content: ``(1, C, T)`` with a sampling rate.
