@@ -10,6 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from command_line import Run
+from convnd_tasks.pipeline import dry_run
+from convnd_tasks.pipeline.dry_run import Estimate
 from error_fields import check_error
 from PIL import Image
 
@@ -86,6 +88,22 @@ def test_of_a_folder_the_first_stands_for_all(run: Run, inputs: Path) -> None:
     assert entry["files"] == 3
     assert entry["outputs"] == [f"photos_stylized/{name}_stylized.png" for name in "abc"]
     assert not (inputs / "photos_stylized").exists()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_first_step_is_timed_again_for_a_folder(
+    run: Run, inputs: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """The second time needs no network: of ten seconds to the first step, nine are saved."""
+    monkeypatch.setattr(dry_run, "_setup_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(
+        dry_run,
+        "_estimate",
+        lambda *_: (Estimate(outputs=[], seconds=20.0, seconds_low=20.0, seconds_high=20.0), 10.0),
+    )
+    content = "photos" if count == 3 else "photo.png"
+    entry = _dry_run(run, "stylize", content, "cells", *SMALL, *SIZE)
+    assert entry["seconds"] == pytest.approx({1: 20.0, 3: 20.0 + 2 * 11.0}[count])
 
 
 def test_what_would_fail_fails_dry(run: Run, inputs: Path) -> None:

@@ -92,7 +92,8 @@ class Estimate:
 def run_dry(job: Job, command_output: CommandOutput) -> None:
     """Estimate all transfers of a job together, and print the estimate.
 
-    Of a folder the first content is measured, and the others count the same.
+    Of a folder the first content is measured, and the others count the same. They do not load the
+    networks again, so that their first step comes sooner.
 
     Args:
         job: the job.
@@ -110,6 +111,7 @@ def run_dry(job: Job, command_output: CommandOutput) -> None:
     if spec.batch:
         job.open_shared()
     measured: Estimate | None = None
+    first, setup = None, 0.0  # the content that is measured, and the time to its first step
     outputs: list[str] = []
     count = failed = 0
     for content, target in zip(spec.contents, spec.outputs, strict=True):
@@ -118,7 +120,7 @@ def run_dry(job: Job, command_output: CommandOutput) -> None:
                 command_output.append("skipped", {"output": str(target)})
                 continue
             if measured is None:
-                measured = _estimate(job, content, target, command_output)
+                first, (measured, setup) = content, _estimate(job, content, target, command_output)
         except ConvndError as error:
             if not spec.batch or isinstance(error, UsageError):
                 raise
@@ -128,7 +130,10 @@ def run_dry(job: Job, command_output: CommandOutput) -> None:
             continue
         count += 1
         outputs += map(str, list_outputs(target, job.modality, spec))
-    total = Estimate(outputs=outputs) if measured is None else _times(measured, count, outputs)
+    total = Estimate(outputs=outputs)
+    if measured is not None:
+        saved = setup - _setup_seconds(job, first) if count > 1 else 0.0
+        total = _times(measured, count, outputs, max(0.0, saved))
     if spec.left_out:
         echo(spec.left_out, err=True)
     echo(*total.messages, err=True)
@@ -142,7 +147,7 @@ def run_dry(job: Job, command_output: CommandOutput) -> None:
 
 def _estimate(
     job: Job, content: str | None, target: Path, command_output: CommandOutput
-) -> Estimate:
+) -> tuple[Estimate, float]:
     """Take the first steps of a transfer, and estimate what all of it takes; writes nothing.
 
     Args:
@@ -150,6 +155,9 @@ def _estimate(
         content: path or sample name; None is a texture.
         target: path of the result.
         command_output: holds the amounts of memory that the transfer logs.
+
+    Returns:
+        The estimate, and the seconds to the first step.
 
     Raises:
         ConvndError: the transfer cannot be done.
@@ -159,18 +167,31 @@ def _estimate(
     transfer = job.modality.prepare(inputs)
     transfer.check_writable(target)
     messages = [*([job.spec.message] if job.spec.message else []), *transfer.messages]
-    times = _measure(transfer, messages, started)
-    return Estimate(
+    times, setup = _measure(transfer, messages, started)
+    estimate = Estimate(
         outputs=[],
         memory=command_output.settings.get("memory_needed"),
         memory_free=command_output.settings.get("memory_free"),
         messages=messages,
         **times,
     )
+    return estimate, setup
 
 
-def _measure(transfer: Transfer, messages: list[str], started: float) -> dict[str, float | None]:
-    """Take the first steps; return the fields of `Estimate` about time."""
+def _setup_seconds(job: Job, content: str | None) -> float:
+    """Measure the time to the first step of a transfer after another one."""
+    started = time.monotonic()
+    transfer = job.modality.prepare(job.open(content))
+    steps = transfer.run(state=None, group=None, on_message=None)
+    next(steps, None)
+    getattr(steps, "close", lambda: None)()
+    return time.monotonic() - started
+
+
+def _measure(
+    transfer: Transfer, messages: list[str], started: float
+) -> tuple[dict[str, float | None], float]:
+    """Take the first steps; return the times of an `Estimate`, and the time to the first step."""
     left, moments = TimeLeft(), []
     finished = True
     steps = transfer.run(state=None, group=None, on_message=messages.append)
@@ -183,29 +204,36 @@ def _measure(transfer: Transfer, messages: list[str], started: float) -> dict[st
     getattr(steps, "close", lambda: None)()
     now = time.monotonic()
     total = now - started
+    setup = moments[0] - started if moments else total
     if finished or not moments:
-        return {"seconds": total, "seconds_low": total, "seconds_high": total}
+        return {"seconds": total, "seconds_low": total, "seconds_high": total}, setup
     step = (moments[-1] - moments[0]) / (len(moments) - 1)
-    setup, counts, seconds = moments[0] - started, transfer.count_steps(), left.seconds(now)
+    counts, seconds = transfer.count_steps(), left.seconds(now)
     if counts is not None:
         fewest, most = (setup + count * step for count in counts)
         likely = fewest + _SETTLED * (most - fewest)
     elif seconds is not None:
         fewest = most = likely = total + seconds
     else:
-        return {"seconds_per_step": step}
-    return {
-        "seconds": likely,
-        "seconds_low": BELOW * fewest,
-        "seconds_high": ABOVE * most,
-        "seconds_per_step": step,
-    }
+        return {"seconds_per_step": step}, setup
+    times = {"seconds": likely, "seconds_low": BELOW * fewest, "seconds_high": ABOVE * most}
+    return {**times, "seconds_per_step": step}, setup
 
 
-def _times(measured: Estimate, count: int, outputs: list[str]) -> Estimate:
-    """Multiply the estimate of one transfer by the number of transfers."""
+def _times(measured: Estimate, count: int, outputs: list[str], saved: float) -> Estimate:
+    """Multiply the estimate of one transfer by the number of transfers.
+
+    Args:
+        measured: estimate of the first transfer.
+        count: number of transfers.
+        outputs: paths of the files of all transfers.
+        saved: seconds by which each further transfer is shorter than the first.
+    """
+    factor = float(count)
+    if measured.seconds:
+        factor -= (count - 1) * min(1.0, saved / measured.seconds)
     seconds = measured.seconds, measured.seconds_low, measured.seconds_high
-    total, low, high = (None if time is None else round(time * count, 2) for time in seconds)
+    total, low, high = (None if time is None else round(time * factor, 2) for time in seconds)
     return dataclasses.replace(
         measured, outputs=outputs, seconds=total, seconds_low=low, seconds_high=high
     )
