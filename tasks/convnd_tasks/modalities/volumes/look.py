@@ -125,7 +125,8 @@ class Look:
     def without_anatomy(self) -> Look:
         """The look of a phantom: its noise, and no edges."""
         noise = {
-            tissue: dataclasses.replace(part, allowance=0.0) for tissue, part in self.noise.items()
+            tissue: dataclasses.replace(part, allowance=0.0, anatomy=False)
+            for tissue, part in self.noise.items()
         }
         return dataclasses.replace(self, noise=noise, edges={})
 
@@ -231,10 +232,11 @@ def blend_noise(
             for style, weight in zip(styles, weights, strict=True)
             if tissue in style
         ]
+        anatomy = any(style[tissue].anatomy for style in styles if tissue in style)
         if pairs:
             total = sum(weight for _, weight in pairs)
             blended = torch.stack([values * (weight / total) for values, weight in pairs]).sum(0)
-            targets[tissue] = dataclasses.replace(own, values=blended)
+            targets[tissue] = dataclasses.replace(own, values=blended, anatomy=anatomy)
     return targets
 
 

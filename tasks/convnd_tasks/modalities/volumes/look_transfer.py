@@ -43,7 +43,7 @@ from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken, measure_safety
 from convnd_tasks.modalities.volumes.sharpness import Filter, apply_filters
 from convnd_tasks.modalities.volumes.tissues import WHOLE, TissueMap
-from convnd_tasks.modalities.volumes.units import StyleUnits
+from convnd_tasks.modalities.volumes.units import StyleUnits, scan_unit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -204,10 +204,12 @@ class LookTransfer(Transfer):
         messages = []
         if self._moderate:
             name = default_style(self._scan, self._options.modality)
-            messages.append(
-                f"style: built-in {name}, of the scan's modality; noise changes at most as half or "
-                "twice the dose would change it"
+            amount = (
+                "changes at most as half or twice the dose would change it"
+                if scan_unit(self._scan, self._options.modality)
+                else "becomes that of a usual scan, about 3 % of the signal"
             )
+            messages.append(f"style: built-in {name}, of the scan's modality; noise {amount}")
         ignored = self._options.ignored_by_look()
         if ignored:
             names = ", ".join("--" + name.replace("_", "-") for name in ignored)

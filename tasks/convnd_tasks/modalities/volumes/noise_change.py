@@ -186,7 +186,7 @@ def _noise_change(
     own, target = power_spectrum(scan.values), power_spectrum(style.values)
     added = removed = torch.zeros_like(scan.values)
     deviation = 0.0
-    anatomy = scan.is_anatomy(resolution) or style.is_anatomy(resolution)
+    anatomy = scan.anatomy or style.anatomy
     if float((target - own).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
         lacking = style.values - compared.values
         flat_below = ABOVE_ANATOMY if anatomy else 0.0

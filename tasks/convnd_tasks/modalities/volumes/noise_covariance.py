@@ -65,6 +65,7 @@ class NoiseCovariance:
         tissue: number of the tissue that it was measured in.
         places: indices ``(n, 3)`` of the voxels that it was measured at.
         allowance: variance that anatomy may add at those places.
+        anatomy: whether it is weak anatomy, and the scan shows no noise of its own.
     """
 
     values: Tensor
@@ -72,6 +73,7 @@ class NoiseCovariance:
     tissue: int
     places: Tensor
     allowance: float = 0.0
+    anatomy: bool = False
 
     @property
     def variance(self) -> float:
@@ -83,24 +85,6 @@ class NoiseCovariance:
     def deviation(self) -> float:
         """Standard deviation of the noise, in the units of the scan."""
         return math.sqrt(max(0.0, self.variance))
-
-    def is_anatomy(self, resolution: float) -> bool:
-        """Whether what was measured is weak anatomy, and the scan shows no noise of its own.
-
-        The power of anatomy rises towards low frequencies (Burgess 1999). The high-pass filter
-        halves it there, so that the power of noise does not rise, even behind a blur of one voxel.
-        Where fine noise is as strong, it is noise with a little anatomy.
-
-        Args:
-            resolution: see `measure_noise`.
-        """
-        power = power_spectrum(self.values)
-        frequency = frequencies(power.shape, self.spacing, resolution)
-        low = frequency < 1.25 * _LOWEST
-        next_higher = ~low & (frequency < 2.5 * _LOWEST)
-        coarse = float(power[low].mean())
-        rises = coarse > _STEEP * float(power[next_higher].mean())
-        return rises and float(power[frequency > ABOVE_ANATOMY].mean()) < _FINE * coarse
 
     def resampled(self, spacing: Sequence[float], counts: Sequence[int]) -> NoiseCovariance:
         """The covariance at the lags of another grid, between them linear, 0 beyond them.
@@ -175,7 +159,10 @@ def measure_noise(
         if places is None:
             continue
         covariance = _covariance(residual, inner, places, counts)
-        measured[tissue] = NoiseCovariance(covariance, tuple(spacing), tissue, places, allowance)
+        anatomy = _is_anatomy(covariance, spacing, resolution)
+        measured[tissue] = NoiseCovariance(
+            covariance, tuple(spacing), tissue, places, allowance, anatomy
+        )
     return _of_all_tissues(measured, tissues)
 
 
@@ -285,6 +272,24 @@ def high_pass_power(shape: Sequence[int], spacing: Sequence[float], resolution: 
     """
     radius = frequencies(shape, spacing, resolution)
     return (1 - torch.exp(-2 * (math.pi * HIGH_PASS * radius) ** 2)) ** 4
+
+
+def _is_anatomy(covariance: Tensor, spacing: Sequence[float], resolution: float) -> bool:
+    """Whether a covariance is that of weak anatomy rather than of noise.
+
+    The power of anatomy rises towards low frequencies (Burgess 1999). The high-pass filter halves
+    it there, so that the power of noise does not rise, even behind a blur of one voxel. Where fine
+    noise is as strong, it is noise with a little anatomy.
+    """
+    power = power_spectrum(covariance)
+    frequency = frequencies(power.shape, spacing, resolution)
+    low, fine = frequency < 1.25 * _LOWEST, frequency > ABOVE_ANATOMY
+    next_higher = ~low & (frequency < 2.5 * _LOWEST)
+    if not bool(next_higher.any()) or not bool(fine.any()):
+        return False  # the variance alone, or too few lags
+    coarse = float(power[low].mean())
+    rises = coarse > _STEEP * float(power[next_higher].mean())
+    return rises and float(power[fine].mean()) < _FINE * coarse
 
 
 def _triangle(shape: Sequence[int]) -> Tensor:
