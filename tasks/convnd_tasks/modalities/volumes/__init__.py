@@ -1,1 +1,1 @@
-"""Scans: given the look of others and handed back to their owners; `convnd stylize-volume`."""
+"""Scans of three axes: reading, the transfer of a look, its safety figures, and metrics."""

@@ -94,7 +94,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Look:
-    """What is transferred from one scan to another.
+    """The noise and sharpness of a scan, and quantiles that tell whether anatomies are alike.
 
     Args:
         noise: covariance of the noise by number of the tissue; not of every tissue.

@@ -1,4 +1,4 @@
-"""What is to be changed in a frame of a scan, and how to say it."""
+"""The planned change of one frame of a scan, and its description for users."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ __all__ = ["LookChange"]
 
 @dataclass(frozen=True)
 class LookChange:
-    """What is to be changed in a frame.
+    """The planned change of one frame.
 
     Args:
         scan: the frame.
-        expected: its values after its sharpness was changed.
-        filters: of the sharpness, by axis.
-        noise: change of the values' noise.
-        changes: what the noise was made of.
+        expected: values ``(D, H, W)`` of the frame with its new sharpness and its own noise.
+        filters: filters that change the sharpness, by axis.
+        noise: values ``(D, H, W)`` to add to ``expected``, which change its noise.
+        changes: filters that change the noise, by tissue.
         scheme: tissues of the scan.
-        before: noise of the frame with its new sharpness, by tissue.
-        targets: noise that it is to have, by tissue.
+        before: measured noise of ``expected``, by tissue.
+        targets: noise that the result should have, by tissue.
     """
 
     scan: Scan
@@ -44,7 +44,7 @@ class LookChange:
     targets: Mapping[int, NoiseCovariance]
 
     def distance(self, noise: Mapping[int, NoiseCovariance]) -> float:
-        """How far noise is from the targets: the share of its power in the wrong place."""
+        """The share of the noise power that is at another frequency than that of the targets."""
         distances = []
         for tissue, covariance in self.targets.items():
             own, target = power_spectrum(noise[tissue].values), power_spectrum(covariance.values)
@@ -68,7 +68,7 @@ class LookChange:
         return rows
 
     def sharpness(self) -> str:
-        """The change of the sharpness in words."""
+        """The change of the sharpness in words, "" where no filter changes it."""
         axes: dict[str, list[str]] = {}
         for axis, along in sorted(self.filters.items()):
             words = f"{'blurred' if along.amount < 0 else 'sharpened'} by {abs(along.amount):.2g}"

@@ -1,4 +1,4 @@
-"""The change of a scan's noise: what is added to each tissue, and what is removed."""
+"""The change of a scan's noise: noise that each tissue gains or loses."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _LEVEL = 8.0  # resolutions, sigma of the window whose mean stays
 
 @dataclass(frozen=True)
 class NoiseChange:
-    """The change of a tissue's noise, as filters of the size of the covariance.
+    """The filters that change a tissue's noise; they have the size of its covariance.
 
     Args:
         added: filter that turns white noise into the noise that is added.
-        removed: filter that takes the noise that is removed out of the scan.
-        removed_deviation: standard deviation of the noise that is removed.
+        removed: filter that turns the scan's residual into the noise that is subtracted.
+        removed_deviation: standard deviation of the noise that is subtracted.
         scan: standard deviation of the scan's noise.
         style: standard deviation of the style's noise.
         anatomy: whether scan or style show weak anatomy in place of noise.
@@ -92,12 +92,12 @@ def noise_changes(
         tissue: _noise_change(scan[tissue], compared[tissue], target, resolution)
         for tissue, target in targets.items()
     }
-    # A denser tissue first: the noise of air is that outside the body, or cut.
+    # A denser tissue first: in air the range of values cuts noise.
     nearest = {
         tissue: min(known, key=lambda other: (other < tissue, abs(other - tissue)))
         for tissue in range(len(scheme.names))
     }
-    # What looks like noise in a tissue without flat places may be anatomy, and stays.
+    # A tissue without flat places loses no noise, since its residual may be anatomy.
     return {
         tissue: known[other]
         if tissue == other and scheme.strict
@@ -193,7 +193,7 @@ def _noise_change(
         spectrum = fit_spectrum(lacking, scan.spacing, resolution, flat_below=flat_below)
         added = _kernel(spectrum.sqrt())
     if not anatomy and float((own - target).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
-        # Of noise that is too much, the share that is left keeps the style's power.
+        # The filter leaves noise with the style's power.
         ratio = target / own.clamp(min=1e-12 * float(own.max()))
         visible = high_pass_power(own.shape, scan.spacing, resolution) > 0.02
         transfer = torch.where(visible, 1 - ratio.clamp(0, 1).sqrt(), 0.0)
@@ -229,7 +229,7 @@ def _kernel(transfer: Tensor) -> Tensor:
 
 
 def _noise_like(fine: Tensor, deviation: float, scan: Scan, resolution: float) -> Tensor:
-    """The part of a fine component that is noise: all where it is as strong as noise alone."""
+    """The share of a fine component that is noise: all of it where its energy is that of noise."""
     widths = sigmas(scan.spacing, _ENERGY * resolution, min(scan.spacing))
     energy = gaussian(fine.square(), widths)
     share = (_STRUCTURE - energy / max(deviation**2, 1e-30)) / (_STRUCTURE - 1)

@@ -191,9 +191,9 @@ def _segmentation(
 ) -> list[SafetyFigure]:
     """Dice (1945) of the classes between Otsu's thresholds, the mean over two and three classes.
 
-    Noise that is added moves voxels across a threshold that lies within a tissue, whatever adds it.
-    Where it explains less overlap than the limit, what it explains is the limit. Noise that is
-    removed explains nothing: it may be anatomy.
+    Added noise moves voxels across a threshold that lies within a tissue. Where the overlap that
+    noise of this strength leads to is below the limit, it is the limit. Noise that is removed
+    lowers no limit, since it may be anatomy.
     """
     weight = scan.valid.float()
     widths = sigmas(scan.spacing, _SEGMENT_SIGMA * resolution, min(scan.spacing))
@@ -249,7 +249,7 @@ def _dark_lung(
     tissues: TissueMap,
     changes: Mapping[int, NoiseChange],
 ) -> list[SafetyFigure]:
-    """The share of the lungs below -950 HU, against what the added noise alone does to it."""
+    """The share of the lungs below -950 HU, less the share that added noise alone explains."""
     lung = HOUNSFIELD.names.index("lung")
     mask = tissues.mask(lung)
     if int(mask.sum()) < 20 * _FEWEST or lung not in changes:

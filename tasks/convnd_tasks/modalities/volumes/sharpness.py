@@ -88,8 +88,8 @@ class Filter:
     """A filter along one axis.
 
     Args:
-        amount: below 0 a blur by a Gaussian of ``-amount`` resolutions; above 0 the share of what
-            a Gaussian of one resolution removes that is added.
+        amount: if below 0, a Gaussian of ``-amount`` resolutions blurs the values; if above 0, the
+            filter adds ``amount`` times the difference from a Gaussian of one resolution.
         unit: samples of one resolution.
     """
 
@@ -108,7 +108,7 @@ class Filter:
     def matrix(self, extent: int) -> Tensor:
         """The filter along one axis as a matrix, float64; it repeats the outermost samples."""
         identity = torch.eye(extent, dtype=torch.float64)
-        # The columns of a filter are what it makes of unit impulses.
+        # The columns of its matrix are the filtered unit impulses.
         return self.mix(identity, gaussian(identity[None], (0.0, self.sigma, 0.0))[0])
 
 
@@ -227,7 +227,7 @@ def differs(scan: EdgeProfiles, style: EdgeProfiles, least: float = 0.0) -> bool
 
 
 def apply_filters(values: Tensor, filters: Mapping[int, Filter], valid: Tensor) -> Tensor:
-    """Filter a volume along some axes; what is not valid has no influence on what is."""
+    """Filter a volume along some axes; voxels that are not valid have no influence on others."""
     if not filters:
         return values
     weight = valid.float()
