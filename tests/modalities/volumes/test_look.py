@@ -142,6 +142,12 @@ def test_weak_anatomy_of_another_scan_is_no_noise() -> None:
     assert coarse_part(change, np.ones(SHAPE, dtype=bool), 2.0) < 1.5
 
 
+def test_coarse_noise_of_ct_is_noise() -> None:
+    """A smooth kernel leaves noise without fine parts, as weak anatomy is in magnitudes."""
+    change = stylise(chest(5, 1, 2.0), chest(30, 2, 2.0, mirrored=True)) - chest(5, 1, 2.0)
+    assert change[core()].std() > 15
+
+
 def test_weak_anatomy_passes_for_noise_in_both_scans_alike() -> None:
     rng, part = np.random.default_rng(6), (np.arange(24) > 16)[:, None, None]
     clean = chest(0, 1) + part * waves(3, 12)  # half of the style's noise, twice the scan's

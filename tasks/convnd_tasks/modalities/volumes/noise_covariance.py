@@ -159,7 +159,8 @@ def measure_noise(
         if places is None:
             continue
         covariance = _covariance(residual, inner, places, counts)
-        anatomy = _is_anatomy(covariance, spacing, resolution)
+        # Only magnitudes: their noise is white, while kernels of CT give noise any spectrum.
+        anatomy = tissues.scheme.uniform and _is_anatomy(covariance, spacing, resolution)
         measured[tissue] = NoiseCovariance(
             covariance, tuple(spacing), tissue, places, allowance, anatomy
         )
