@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,33 @@ def test_a_video_has_the_encoding_that_was_chosen(
     if suffix in (".mp4", ".mov"):  # the index comes first
         content = path.read_bytes()
         assert content.find(b"moov") < content.find(b"mdat")
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library")
+@pytest.mark.parametrize("codec", ["h264", "hevc", "vp9", "av1"])
+def test_memory_of_earlier_work_does_not_change_the_bytes(codec: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    far = torch.from_numpy(random.random((1, 3, 62, 140), dtype=np.float32))
+    near = far[..., :11, :24]
+    near = torch.nn.functional.interpolate(near, size=(62, 140), mode="bilinear")
+    frames = [
+        io.VideoFrame(n, 0.3 * far[..., n : n + 96] + 0.7 * near[..., 3 * n : 3 * n + 96])
+        for n in range(12)
+    ]
+    files = []
+    try:
+        for fill in (1, 165):  # glibc writes these into memory that it gives out
+            ctypes.CDLL(None).mallopt(-6, fill)
+            path = tmp_path / f"{fill}.mkv"
+            info = io.VideoInfo(path=path, size=(62, 96), time_base=Fraction(1, 25))
+            encoding = io.Encoding(codec=codec, preset="12" if codec == "av1" else "auto")
+            io.write_video(path, info, frames, encoding=encoding, audio=False)
+            files.append(path)
+    finally:
+        ctypes.CDLL(None).mallopt(-6, 0)
+    with av.open(str(files[0])) as first, av.open(str(files[1])) as second:
+        packets = [[bytes(packet) for packet in one.demux(video=0)] for one in (first, second)]
+    assert packets[0] == packets[1]
 
 
 def test_ten_bits_keep_what_eight_round(tmp_path: Path) -> None:

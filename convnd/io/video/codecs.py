@@ -189,11 +189,21 @@ class Encoding:
         """Options of the encoder of a file."""
         codec = self.codec_of(path)
         options = dict(codec.options)
+        if codec.encoder == "libx264" and _has_avx2():
+            # x264's code for AVX-512 reads memory that nothing has written, in pictures of some
+            # widths, so that the same frames become other bytes from run to run.
+            options["x264-params"] = "asm=AVX2"
         if codec.crf is not None:
             options["crf"] = str(codec.crf if self.crf is None else self.crf)
         if self.preset != "auto":
             options[codec.preset_option] = self.preset
         return options
+
+
+def _has_avx2() -> bool:
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
 
 def _container(path: Path) -> _Container:
