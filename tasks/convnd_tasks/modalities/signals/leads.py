@@ -41,35 +41,13 @@ _LEADS |= {f"{kind}{number}" for kind in ("v", "mcl", "mv") for number in range(
 
 _MARKS = {"status", "trigger", "trig", "sti", "stim", "marker", "markers", "event", "events"}
 _OTHER_WORDS = {
-    *(
-        "ppg",
-        "spo",
-        "sao",
-        "resp",
-        "rsp",
-        "eeg",
-        "emg",
-        "eog",
-        "ecog",
-        "ieeg",
-        "seeg",
-        "meg",
-        "eda",
-    ),
-    *("gsr", "scr", "scl", "abp", "art", "bp", "nibp", "pap", "cvp", "icp", "acc", "gyro", "mag"),
+    *("ppg", "spo", "sao", "resp", "rsp", "eeg", "emg", "eog", "ecog", "ieeg", "seeg", "meg"),
+    *("eda", "gsr", "scr", "scl", "abp", "art", "bp", "nibp", "pap", "cvp", "icp", "acc", "gyro"),
     *("co", "etco", "pulse", "hr", "pr", "imu", "light", "sound", "audio", "mic", "snore", "flow"),
-    *("thor", "abdo", "abd", "nasal", "effort", "chin", "gait", "force", "angle"),
+    *("mag", "thor", "abdo", "abd", "nasal", "effort", "chin", "gait", "force", "angle"),
 }
 _OTHER_STEMS = (
-    "pleth",
-    "photopleth",
-    "respir",
-    "breath",
-    "airflow",
-    "temp",
-    "press",
-    "accel",
-    "oxy",
+    *("pleth", "photopleth", "respir", "breath", "airflow", "temp", "press", "accel", "oxy"),
 )
 _SCALP = re.compile("(fp|af|f|fc|ft|c|cp|t|tp|p|po|o|a|m)([0-9]{1,2}|z)")
 

@@ -54,13 +54,7 @@ _COUNTS = ("steps", "rejected_steps")
 _NUMBERS = ("loss", "codec", "flow", "features")
 _OPTIONAL_NUMBERS = ("e_warp", "input_e_warp", "later_e_warp")
 _REQUIRED = (
-    "pts",
-    "duration",
-    "name",
-    "cut",
-    "parts",
-    "e_warp",
-    "input_e_warp",
+    *("pts", "duration", "name", "cut", "parts", "e_warp", "input_e_warp"),
     *_COUNTS,
     *_NUMBERS,
 )
