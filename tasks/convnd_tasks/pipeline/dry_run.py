@@ -72,12 +72,12 @@ class Estimate:
             text = f"time: about {duration(self.seconds)}"
             if self.seconds_low < self.seconds_high:
                 span = f"{duration(self.seconds_low)} to {duration(self.seconds_high)}"
-                text += f" ({span}, as busy as the machine is)"
+                text += f" ({span}, depending on other programs)"
         elif self.seconds_per_step is not None:
             text += f"; a step takes {self.seconds_per_step:.2g} s"
         memory = "memory: not known"
         if self.memory is not None and self.memory_free is not None:
-            memory = f"memory: about {gib(self.memory)} of {gib(self.memory_free)} that are free"
+            memory = f"memory: about {gib(self.memory)} of {gib(self.memory_free)} that may be used"
         return [text, memory, *(f"would write {path}" for path in self.outputs)]
 
     def record(self, files: int) -> dict[str, object]:
@@ -138,7 +138,7 @@ def run_dry(job: Job, command_output: CommandOutput) -> None:
         echo(spec.left_out, err=True)
     echo(*total.messages, err=True)
     if count > 1:
-        echo(f"{count} files, if all are like the first")
+        echo(f"{count} files, estimated from the first")
     echo(*total.lines())
     command_output.add(dry_run=total.record(count))
     if failed:
