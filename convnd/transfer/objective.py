@@ -100,10 +100,9 @@ class TransferObjective:
             return
         size = (2,) * self.backbone.spatial_dims if size is None else tuple(size)
         frame = (1,) * self.fixed_axes + size[self.fixed_axes :]
-        named = self._requested_options.inflation == "multiplanar"
-        self.options = _on_planes(
-            self._requested_options, self.backbone, content=frame, style=size if named else frame
-        )
+        requested = self._requested_options
+        style = size if requested.inflation == "multiplanar" else frame
+        self.options = _on_planes(requested, self.backbone, content=frame, style=style)
 
     def objective(
         self,

@@ -248,7 +248,7 @@ class PhaseRunner:
         """Yield the steps of one phase."""
         network, last = self._networks[phase.network], self._phases[-1]
         work = last.work_before + last.work
-        before = handover.steps, handover.rejected_steps
+        steps, rejected_steps = counts = handover.steps, handover.rejected_steps
         samples = self._problem.styles[0].shape[0] * phase.samples
         share_fixed = fixed_share_of_step(
             network.backbone, network.precision, samples, _count_statistics(objective)
@@ -266,16 +266,16 @@ class PhaseRunner:
             if step.note:
                 self._on_message(step.note)
             yield Progress(
-                step=before[0] + step.index,
-                steps=before[0] + last.steps_before + last.steps - phase.steps_before,
+                step=steps + step.index,
+                steps=steps + last.steps_before + last.steps - phase.steps_before,
                 phase=phase.number + 1,
                 phases=len(self._phases),
                 fraction_done=(phase.work_before + phase.work_until(step.index)) / work,
                 loss=step.loss,
                 parts=step.parts,
                 values=step.values,
-                rejected_steps=before[1] + step.rejected_steps,
-                state=partial(_state, phase.number, before, step),
+                rejected_steps=rejected_steps + step.rejected_steps,
+                state=partial(_state, phase.number, counts, step),
                 shards=shards,
                 fixed_share=share_fixed,
             )
@@ -341,5 +341,5 @@ def _local_part(values: Tensor, shards: ShardedField | None) -> Tensor:
     return values if shards is None else shards.local_part(values)
 
 
-def _state(phase: int, before: tuple[int, int], step: Step) -> dict[str, Any]:
-    return {"phase": phase, "before": list(before), "optimizer": step.state()}
+def _state(phase: int, counts: tuple[int, int], step: Step) -> dict[str, Any]:
+    return {"phase": phase, "before": list(counts), "optimizer": step.state()}

@@ -66,11 +66,11 @@ def fixed_share_of_step(
         statistics: number of numbers in the statistics that are compared.
     """
     work = multiplications_per_sample(backbone) * samples
-    transformed = kept = 0
+    transformed_weights = kept_numbers = 0
     if precision.winograd:
-        transformed = count_transformed_weights(backbone)
-        kept = sum(kernel_bytes(w) // 4 for w in backbone.parameters() if w.ndim > 2)
-    return fixed_share(work, precision.dtype, transformed, kept, statistics)
+        transformed_weights = count_transformed_weights(backbone)
+        kept_numbers = sum(kernel_bytes(w) // 4 for w in backbone.parameters() if w.ndim > 2)
+    return fixed_share(work, precision.dtype, transformed_weights, kept_numbers, statistics)
 
 
 def fixed_share(

@@ -65,9 +65,9 @@ class StyleTransfer(TransferObjective):
             "fixed_axes": fixed_axes,
             "planes": planes,
         }
-        before = [TransferObjective(network_options, **shared) for network_options in earlier]
+        earlier_networks = [TransferObjective(one_network, **shared) for one_network in earlier]
         super().__init__(last, **shared)
-        self.networks = (*before, self)
+        self.networks = (*earlier_networks, self)
         shortest = max(network.resizer.shortest for network in self.networks)
         self.resizer = dataclasses.replace(self.resizer, shortest=shortest)
 

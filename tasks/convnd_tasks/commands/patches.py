@@ -14,7 +14,7 @@ from convnd_tasks.pipeline.completion import complete_inputs
 from convnd_tasks.pipeline.flags import with_flags
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 from convnd_tasks.pipeline.parameters import Dim, Overwrite, Quiet, Report
-from convnd_tasks.runtime.wording import counted
+from convnd_tasks.runtime.wording import count_text
 
 if TYPE_CHECKING:
     from convnd_tasks.inspect.job import PatchResult
@@ -118,7 +118,8 @@ def _print(
     for error in result.errors:
         echo(f"convnd: {error}", err=True)
     echo(*map(str, result.pictures))
-    echo(f"{output}  {counted(result.patches, 'patches')} of {counted(result.inputs, 'inputs')}")
+    inputs = count_text(result.inputs, "inputs")
+    echo(f"{output}  {count_text(result.patches, 'patches')} of {inputs}")
     if report is not None:
         echo(str(report))
     if result.errors:

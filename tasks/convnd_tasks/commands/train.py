@@ -15,7 +15,7 @@ from convnd_tasks.pipeline.flags import with_flags
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 from convnd_tasks.pipeline.parameters import Dim, Overwrite, Quiet
 from convnd_tasks.pipeline.training_options import TrainingOptions
-from convnd_tasks.runtime.wording import counted
+from convnd_tasks.runtime.wording import count_text
 
 if TYPE_CHECKING:
     from convnd_tasks.pipeline.training import TrainingResult
@@ -98,6 +98,6 @@ def _report(result: TrainingResult, output: Path, command_output: CommandOutput)
     )
     early = "" if result.stopped is None else "stopped early, kept: "
     echo(
-        f"{early}{output}  {parameters / 1e6:.2f} M weights, {counted(steps, 'steps')}, "
+        f"{early}{output}  {parameters / 1e6:.2f} M weights, {count_text(steps, 'steps')}, "
         f"loss {losses['total']:.4g}, {result.seconds:.1f} s"
     )

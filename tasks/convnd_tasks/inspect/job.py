@@ -29,7 +29,7 @@ from convnd_tasks.inspect.views import ViewInputs, Views, open_view_inputs
 from convnd_tasks.pipeline.dry_run import ABOVE, BELOW, Estimate
 from convnd_tasks.pipeline.report import Report, check_report
 from convnd_tasks.runtime.checkpoints import save_last_good
-from convnd_tasks.runtime.wording import counted
+from convnd_tasks.runtime.wording import count_text
 
 __all__ = ["PatchResult", "estimate_patches", "run_patches"]
 
@@ -261,7 +261,7 @@ def _write_patches(task: _Task, search: SearchResult, sheets: PatchSheets, folde
 
 
 def _new_report(task: _Task, search: SearchResult) -> Report:
-    inputs = counted(search.inputs, "inputs")
+    inputs = count_text(search.inputs, "inputs")
     axes = f"{task.dim} spatial {'axis' if task.dim == 1 else 'axes'}"
     return Report(
         "What the units look for",

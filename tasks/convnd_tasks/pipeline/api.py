@@ -215,8 +215,8 @@ def _evaluate_data(
     spacing = settings.pop("spacing", "")  # of arrays, which are volumes with it
     inputs = _open_inputs(content, styles, dim, settings.get("rate"), spacing)
     spec = _describe_inputs(inputs, None)
-    chosen = make_options(spec, options, settings)
-    modality = modality_class(spec.modality)(chosen, JobSettings(**settings), spec.dim)
+    transfer_options = make_options(spec, options, settings)
+    modality = modality_class(spec.modality)(transfer_options, JobSettings(**settings), spec.dim)
     output = as_input(result, spec.dim, "content", settings.get("rate"), spacing)
     return modality.metrics(inputs, output)
 

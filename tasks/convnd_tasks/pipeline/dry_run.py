@@ -64,14 +64,11 @@ class Estimate:
     def lines(self) -> list[str]:
         """Return the estimate as lines of text."""
         text = "time: not known"
-        if (
-            self.seconds is not None
-            and self.seconds_low is not None
-            and self.seconds_high is not None
-        ):
+        low, high = self.seconds_low, self.seconds_high
+        if self.seconds is not None and low is not None and high is not None:
             text = f"time: about {duration(self.seconds)}"
-            if self.seconds_low < self.seconds_high:
-                span = f"{duration(self.seconds_low)} to {duration(self.seconds_high)}"
+            if low < high:
+                span = f"{duration(low)} to {duration(high)}"
                 text += f" ({span}, depending on other programs)"
         elif self.seconds_per_step is not None:
             text += f"; a step takes {self.seconds_per_step:.2g} s"
@@ -192,12 +189,12 @@ def _measure(
     transfer: Transfer, messages: list[str], started: float
 ) -> tuple[dict[str, float | None], float]:
     """Take the first steps; return the times of an `Estimate`, and the time to the first step."""
-    left, moments = TimeLeft(), []
+    time_left, moments = TimeLeft(), []
     finished = True
     steps = transfer.run(state=None, group=None, on_message=messages.append)
     for progress in steps:
         moments.append(time.monotonic())
-        left.update(progress, moments[-1])
+        time_left.update(progress, moments[-1])
         if len(moments) > _STEPS or (len(moments) > 1 and moments[-1] - moments[0] > _SECONDS):
             finished = progress.fraction_done >= 1
             break
@@ -208,7 +205,7 @@ def _measure(
     if finished or not moments:
         return {"seconds": total, "seconds_low": total, "seconds_high": total}, setup
     step = (moments[-1] - moments[0]) / (len(moments) - 1)
-    counts, seconds = transfer.count_steps(), left.seconds(now)
+    counts, seconds = transfer.count_steps(), time_left.seconds(now)
     if counts is not None:
         fewest, most = (setup + count * step for count in counts)
         likely = fewest + _SETTLED * (most - fewest)

@@ -56,8 +56,8 @@ def evaluate_files(
     kind = kind_of(axes, content, videos=videos)
     settings = settings or {}
     spec = JobSpec(modality=kind, dim=axes, contents=(content,), styles=(), outputs=())
-    chosen = make_options(spec, options or {}, settings)
-    modality = modality_class(kind)(chosen, JobSettings(**settings), axes)
+    transfer_options = make_options(spec, options or {}, settings)
+    modality = modality_class(kind)(transfer_options, JobSettings(**settings), axes)
     content_data: Any = modality.open(content, "content")
     result_data: Any = modality.open(result, "content", content_data)
     inputs = TransferInputs(

@@ -19,7 +19,7 @@ from convnd.errors import UsageError
 from convnd.options import Flag, Range, flag_name, flags_of, ranges_of
 from convnd_tasks.pipeline.completion import complete_backbones, complete_choices
 from convnd_tasks.pipeline.parameters import reader
-from convnd_tasks.runtime.wording import listed
+from convnd_tasks.runtime.wording import join_words
 
 __all__ = [
     "applicable_modalities",
@@ -218,13 +218,13 @@ def _parameter(
     text = flag.help
     if kinds:
         first = text[0].lower() if text[1:2].islower() else text[0]
-        text = f"{listed(kinds).capitalize()} only: {first}{text[1:]}"
+        text = f"{join_words(kinds).capitalize()} only: {first}{text[1:]}"
     other_kinds: dict[str, list[str]] = {}
     for data, value in defaults.items():
         if value != default:
             other_kinds.setdefault(_text(value), []).append(data)
     if other_kinds:
-        phrases = [f"for {listed(data)} {value}" for value, data in other_kinds.items()]
+        phrases = [f"for {join_words(data)} {value}" for value, data in other_kinds.items()]
         text = f"{text} Default: {'; '.join([_text(default), *phrases])}."
     read = {} if allowed is None else reader(kind, allowed)
     if allowed is None or flag.metavar is not None:

@@ -120,9 +120,9 @@ def list_contents(folder: Path, kind: str, dim: int, *, recursive: bool = False)
             got="none",
             remedy="give another folder",
         )
-    listed = ", ".join(f"{what} ({count})" for what, count in sorted(left_out.items()))
-    listed += "; --recursive searches folders" if "folders" in left_out else ""
-    return Listing(files, f"not stylised: {listed}" if listed else "")
+    text = ", ".join(f"{name} ({count})" for name, count in sorted(left_out.items()))
+    text += "; --recursive searches folders" if "folders" in left_out else ""
+    return Listing(files, f"not stylised: {text}" if text else "")
 
 
 def listed_suffixes() -> list[str]:

@@ -12,7 +12,7 @@ from convnd_tasks.modalities import MODALITIES, modality_class, options_class
 from convnd_tasks.modalities.style_network import UNUSED_OPTIONS
 from convnd_tasks.pipeline.flags import applicable_modalities
 from convnd_tasks.runtime.settings import JobSettings
-from convnd_tasks.runtime.wording import listed
+from convnd_tasks.runtime.wording import join_words
 
 if TYPE_CHECKING:
     from convnd.transfer.options import TransferOptions
@@ -28,14 +28,14 @@ READING_OPTIONS = (
 
 
 def make_options(
-    spec: JobSpec, given_options: Mapping[str, Any], given_settings: Mapping[str, Any]
+    spec: JobSpec, typed_options: Mapping[str, Any], typed_settings: Mapping[str, Any]
 ) -> TransferOptions:
     """Make the options of a job from those that were typed.
 
     Args:
         spec: inputs and outputs of the job.
-        given_options: values of the options of the transfer that were typed, by field.
-        given_settings: values of the fields of `JobSettings` that were typed; they are checked.
+        typed_options: values of the options of the transfer that were typed, by field.
+        typed_settings: values of the fields of `JobSettings` that were typed; they are checked.
 
     Raises:
         UnknownNameError: an option does not exist.
@@ -44,8 +44,8 @@ def make_options(
     kind = spec.modality
     unsupported = modality_class(kind).unsupported
     if spec.network is not None:
-        _check_network_options([*given_options])
-    for name in (*given_options, *given_settings):
+        _check_network_options([*typed_options])
+    for name in (*typed_options, *typed_settings):
         holders = applicable_modalities(name)
         if not holders:
             raise unknown_name("option", name, _option_names(kind))
@@ -55,11 +55,11 @@ def make_options(
             )
         if kind not in holders:
             raise UsageError(
-                f"{_typed(name)} applies to {listed(sorted(holders))}, and these are {kind}; leave "
-                "it out"
+                f"{_typed(name)} applies to {join_words(sorted(holders))}, and these are {kind}; "
+                "leave it out"
             )
     size = {} if spec.size is None else {"size": spec.size}
-    return options_class(kind).for_dim(spec.dim, **{**size, **given_options})
+    return options_class(kind).for_dim(spec.dim, **{**size, **typed_options})
 
 
 def _check_network_options(names: Sequence[str]) -> None:

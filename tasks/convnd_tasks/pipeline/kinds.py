@@ -42,10 +42,10 @@ def infer_kind(
     if dim is None and modality is None:
         dim = _rank_of_samples(names, texture=texture)
     example = names[0] if names else None
-    others = [*names[1:], init]
+    other_names = [*names[1:], init]
     if example is not None and Path(example).is_dir():
         folder, example = example, typical_file(Path(example), dim) or example
-        if example == folder and not (dim or modality or file_paths(others)):
+        if example == folder and not (dim or modality or file_paths(other_names)):
             raise InputFileError(
                 folder,
                 expected="files whose names tell what they hold, such as .png, .csv or .nii.gz",
@@ -57,7 +57,7 @@ def infer_kind(
         _check_video(names[0])
     if videos or modality == "volumes":
         return 3, modality or "videos"
-    dim = infer_dim(file_paths([example, *others]), dim)
+    dim = infer_dim(file_paths([example, *other_names]), dim)
     return dim, modality or kind_of(dim, example, videos=False)
 
 

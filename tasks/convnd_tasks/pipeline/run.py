@@ -22,7 +22,7 @@ from convnd.errors import (
 from convnd_tasks.pipeline.output import CommandOutput, echo
 from convnd_tasks.pipeline.progress import ProgressDisplay, ensure_weights
 from convnd_tasks.pipeline.resolve import JobSpec, parse_shard, resolve
-from convnd_tasks.runtime.wording import counted
+from convnd_tasks.runtime.wording import count_text
 
 if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
@@ -198,7 +198,7 @@ def _report(job: Job, outcome: JobResult, command_output: CommandOutput) -> None
     )
     early = "" if outcome.stopped is None else "stopped early, kept: "
     rejected = f" ({outcome.rejected_steps} rejected)" if outcome.rejected_steps else ""
-    work = f"{counted(outcome.steps, 'steps')}{rejected}, loss {outcome.loss:.4g}"
+    work = f"{count_text(outcome.steps, 'steps')}{rejected}, loss {outcome.loss:.4g}"
     if math.isnan(outcome.loss):  # nothing was optimised
         work = "one pass"
     echo(f"{early}{outcome.path}  {extent}, {work}, {outcome.seconds:.1f} s")

@@ -157,9 +157,9 @@ class TrainingJob:
     def _make_network(self, example: PreparedInputs) -> TransformNet:
         options, channels = self.options, example.styles[0].shape[1]
         shape = NetworkShape.for_rank(self.dim, channels)
-        given = {name: getattr(options, name) for name in ("width", "levels", "blocks")}
+        sizes = {name: getattr(options, name) for name in ("width", "levels", "blocks")}
         shape = dataclasses.replace(
-            shape, **{name: value for name, value in given.items() if value is not None}
+            shape, **{name: value for name, value in sizes.items() if value is not None}
         )
         network = TransformNet(shape)
         network.initialize(options.seed)
@@ -241,7 +241,7 @@ def make_modality(kind: str, dim: int, options: TrainingOptions) -> Modality:
             remedy="train on pictures (--dim 2); such a network takes videos frame by frame",
         )
     defaults = _DEFAULTS.get(dim, _DEFAULTS_ABOVE)
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "backbone": options.backbone or ("compact-1d" if dim == 1 else "compact"),
         "content_weight": options.content_weight,
         "style_weight": defaults.get("style_weight")
@@ -253,11 +253,11 @@ def make_modality(kind: str, dim: int, options: TrainingOptions) -> Modality:
         "seed": options.seed,
     }
     if kind == "volumes":
-        given["transfer"] = "paint"
+        values["transfer"] = "paint"
     else:
-        given["size"] = defaults["size"] if options.size is None else options.size
-    chosen = options_class(kind).for_dim(dim, **given)
-    modality = modality_class(kind)(chosen, JobSettings(), dim)
+        values["size"] = defaults["size"] if options.size is None else options.size
+    transfer_options = options_class(kind).for_dim(dim, **values)
+    modality = modality_class(kind)(transfer_options, JobSettings(), dim)
     modality.check()
     return modality
 

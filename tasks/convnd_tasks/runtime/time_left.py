@@ -105,8 +105,8 @@ class TimeLeft:
             return
         # Seconds for the whole work, if all of it went as one step did.
         times = sorted(
-            (end - start) / (after - before)
-            for (before, start), (after, end) in itertools.pairwise(self._points)
+            (end - start) / (end_share - start_share)
+            for (start_share, start), (end_share, end) in itertools.pairwise(self._points)
         )
         time_of_all = statistics.median(times)
         step_time = time_of_all * (fraction_done - self._points[0][0]) / steps

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["counted", "listed"]
+__all__ = ["count_text", "join_words"]
 
 
-def counted(number: int, noun: str) -> str:
+def count_text(number: int, noun: str) -> str:
     """Write a count with its noun.
 
     Args:
         number: the count.
         noun: the noun in the plural.
 
-    >>> counted(1, "steps"), counted(2, "steps"), counted(1, "patches")
+    >>> count_text(1, "steps"), count_text(2, "steps"), count_text(1, "patches")
     ('1 step', '2 steps', '1 patch')
     """
     if number != 1:
@@ -22,10 +22,10 @@ def counted(number: int, noun: str) -> str:
     return f"1 {noun.removesuffix('es') if noun.endswith('ches') else noun.removesuffix('s')}"
 
 
-def listed(words: Sequence[str]) -> str:
+def join_words(words: Sequence[str]) -> str:
     """Join words with commas and "and".
 
-    >>> listed(["a"]), listed(["a", "b", "c"])
+    >>> join_words(["a"]), join_words(["a", "b", "c"])
     ('a', 'a, b and c')
     """
     return " and ".join([*([", ".join(words[:-1])] if len(words) > 1 else []), words[-1]])
