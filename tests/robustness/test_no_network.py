@@ -60,6 +60,9 @@ def test_no_command_uses_it_unasked(run: Run, no_network: list[str], command: li
     assert out
 
 
+PAINT = ("--transfer", "paint", "--steps", "1", "--style-layers", "relu1_1")
+
+
 @pytest.mark.slow
 def test_nor_does_one_with_files(
     run: Run, no_network: list[str], rng: np.random.Generator, tmp_path: Any
@@ -71,7 +74,7 @@ def test_nor_does_one_with_files(
         image = nib.Nifti1Image(values.astype(np.float32), np.eye(4))
         nib.save(image, tmp_path / name)
     for command in (
-        ["stylize-volume", "scan.nii", "--style", "other.nii", "-o", "a.nii.gz"],
+        ["stylize-volume", "scan.nii", "--style", "other.nii", "-o", "a.nii.gz", *PAINT],
         ["rerun", "a.nii.gz", "-o", "b.nii.gz"],
         ["evaluate", "scan.nii", "b.nii.gz", "--style", "other.nii"],
     ):
