@@ -42,8 +42,8 @@ class SignalOptions(TransferOptions):
     beat_weight: Annotated[
         float | None,
         Flag(
-            "ECGs: weight of the style's mean beat at the content's R peaks. auto: 3 if both have "
-            "beats; 0: statistics alone shape the beats.",
+            "Weight of the style's mean beat at the R peaks of an electrocardiogram. auto: 3 if "
+            "both have beats; 0: statistics alone shape the beats.",
             LOSS,
             metavar="auto|N",
         ),
@@ -52,8 +52,8 @@ class SignalOptions(TransferOptions):
     leads: Annotated[
         tuple[str, ...],
         Flag(
-            "Leads to stylise; the others do not change. CONTENT=STYLE pairs leads of different "
-            "names.",
+            "Leads that are stylised or compared; the others do not change. CONTENT=STYLE pairs "
+            "leads of different names.",
             LOSS,
             metavar="NAME,NAME,...",
         ),
