@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_memory", "estimate_memory"]
 
-_FRAME_FIELDS, _STYLE_FIELDS = 29, 16
+_FRAME_FIELDS, _STYLE_FIELDS = 30, 16
 """Copies of a frame and of a style in float32 that are in memory at the peak, measured."""
 
 _KEPT, _KEPT_SHARE = 256 * 2**20, 0.6
@@ -36,9 +36,9 @@ def estimate_memory(scan: Grid, styles: Sequence[Grid]) -> MemoryEstimate:
     >>> volume = Grid(values=torch.zeros(1, 1, 256, 256, 256))
     >>> print(estimate_memory(volume, [volume]).table())
           64 MiB  styles in the scan's unit
-         1.8 GiB  change of a frame
+         1.9 GiB  change of a frame
          0.2 GiB  free blocks
-         2.1 GiB  in all
+         2.2 GiB  in all
     """
     frame = 4 * math.prod(scan.shape)
     style = max(4 * math.prod(grid.shape) for grid in styles)
