@@ -109,6 +109,7 @@ def files(tmp_path: Path) -> Path:
 OPTIONS = ("--width", "4", "--levels", "1", "--blocks", "1", "--crop", "16", "--size", "0")
 
 
+@pytest.mark.slow
 def test_train_then_stylize_then_rerun(run: Run, files: Path) -> None:
     words = ("train", "style.png", "--data", "photos", *OPTIONS, "--steps", "3", "-o")
     code, out, err = run(*words, "net.safetensors", "--preview-every", "3")

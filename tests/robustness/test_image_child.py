@@ -154,6 +154,7 @@ def test_a_relative_path_is_one_of_the_present_folder(
         assert convnd.io.read("a.png").values[0, :, 0, 0].tolist() == [1 - number, 0, number]
 
 
+@pytest.mark.slow
 def test_a_picture_that_takes_too_much_computing_is_one_line(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -499,6 +499,7 @@ def test_dice_allows_what_the_noise_of_the_style_explains() -> None:
     assert "Dice of three classes" in describe_broken(figures)
 
 
+@pytest.mark.slow
 def test_a_frame_without_flat_tissue_changes_nothing_for_the_next() -> None:
     rng = np.random.default_rng(0)
     rough, smooth = 500 * rng.normal(size=SHAPE) - 350, chest(5, 1)  # borders alone

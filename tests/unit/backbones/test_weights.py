@@ -279,6 +279,7 @@ def test_other_addresses_are_refused(url: str, tmp_path: Path) -> None:
         download_file(url, tmp_path / "x", "0" * 64)
 
 
+@pytest.mark.slow
 def test_a_trickle_is_a_broken_connection(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +291,7 @@ def test_a_trickle_is_a_broken_connection(
         weights.load_state(NAME)
 
 
+@pytest.mark.slow
 def test_a_slow_server_is_waited_for(
     server: Server, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
