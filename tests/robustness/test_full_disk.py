@@ -134,6 +134,7 @@ def test_a_full_disk(suffix: str, small_disk: Path) -> None:
     _refused(small_disk, suffix)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [suffix for suffix in WRITERS if suffix not in VARYING])
 def test_a_quota_that_is_one_byte_short(suffix: str, tmp_path: Path) -> None:
     WRITERS[suffix](tmp_path / f"a{suffix}")
@@ -198,6 +199,7 @@ def test_two_writers_of_one_file(
     assert left == {entry.name: entry.read_bytes() for entry in other.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "texts"),
     [(".hea", pair) for pair in (("a", "abc"), ("", "abc"), ("a", ""))]

@@ -165,6 +165,7 @@ def test_a_picture_that_takes_too_much_computing_is_one_line(
         convnd.io.read(path)
 
 
+@pytest.mark.slow
 def test_limits_of_a_picture_do_not_bind_the_libraries_of_the_next_file(path: Path) -> None:
     torch.save({"a": torch.arange(4.0)}, path.with_name("a.pth"))
     convnd.io.read(path)

@@ -67,6 +67,7 @@ def test_a_world_size_that_is_no_number_is_refused() -> None:
     assert "WORLD_SIZE: expected a number of processes, got 'abc'" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_hangup_ends_a_job_like_a_termination() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "convnd", "stylize", "--dim", "2", "--steps", "100000"],

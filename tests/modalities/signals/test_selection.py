@@ -253,6 +253,7 @@ def test_evaluation_measures_the_leads_that_are_named(tmp_path: Path, run: Any) 
     check_error(err, operation="--leads: a.edf", expected="some of II, V1, RESP, FLOW", got="avx")
 
 
+@pytest.mark.slow
 def test_a_report_measures_leads_that_the_style_calls_otherwise(tmp_path: Path, run: Any) -> None:
     one = samples.content("ecg", spatial_dims=1, size=1000).values[:, [1, 6]]
     for name, channels in (("a", ("II", "V1")), ("s", ("MLII", "MCL1"))):

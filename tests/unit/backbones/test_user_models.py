@@ -283,6 +283,7 @@ DENSE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ndim", "layers"),
     [
