@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from convnd.backbones import choose_device
 from convnd.backbones.weights import load_state
 from convnd.errors import ResourceError, UsageError
 from convnd.feedforward import ArbitraryStyleNet
 from convnd.optimize import ProcessGroup, Tiler
 from convnd.transfer.byte_size import gib
-from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.memory import usable_bytes
+from convnd.transfer.one_pass import OnePassTransfer
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.problem import TransferProblem
-from convnd.transfer.progress import Progress
 from convnd.transfer.resizing import Resizer
 from convnd.transfer.tiling_plan import size_text
 
@@ -29,11 +26,11 @@ _SMALLEST_CROP = 256
 """Samples of a tile with its halo along an axis, below which the halo is most of it."""
 
 
-class InstantTransfer:
-    """Transfers by the network for any style, any number of them with the same options.
+class InstantTransfer(OnePassTransfer):
+    """Transfers by the network for any style.
 
     Args:
-        options: options of the transfers; those of losses and optimisation have no effect.
+        options: see `OnePassTransfer`.
         spatial_dims: number of spatial axes, 2.
         in_channels: channels of the values, 3.
 
@@ -55,9 +52,7 @@ class InstantTransfer:
                 got=f"{spatial_dims} axes and {in_channels} channels",
                 remedy="give --steps and another --init",
             )
-        make_deterministic(options.deterministic)
-        self.options = options
-        self.device = choose_device(options.device)
+        super().__init__(options)
         self.resizer = Resizer(self.device, style_scale=options.style_scale, shortest=16)
 
     @property
@@ -65,60 +60,30 @@ class InstantTransfer:
         """The network, loaded at its first use."""
         return _load_network(self.device)
 
-    def run(
+    def stylize(
         self,
         problem: TransferProblem,
-        *,
-        resume: Mapping[str, Any] | None = None,  # noqa: ARG002
-        group: ProcessGroup | None = None,
-        on_message: Callable[[str], None] | None = None,  # noqa: ARG002
-    ) -> Iterator[Progress]:
-        """Yield the result, as the only step.
-
-        Args:
-            problem: content and styles.
-            resume: not used, since there is only one step.
-            group: the processes that share the job; each computes the whole result.
-            on_message: not used.
-
-        Raises:
-            UsageError: there are more or fewer weights than styles, or no content (a texture).
-            ResourceError: there is not enough memory.
-        """
-        self.options.check_style_weights(len(problem.styles))
-        content = None
-        if problem.content is not None:
-            content = self.resizer.resize(problem.content, problem.size)
-        styles = [self.resizer.style_at(style, problem.size) for style in problem.styles]
-        yield Progress.of_one_pass(
-            self.start(content, styles, ProcessGroup() if group is None else group)
-        )
-
-    def start(
-        self, content: Tensor | None, styles: Sequence[Tensor], group: ProcessGroup
+        content: Tensor,
+        group: ProcessGroup,
+        on_message: Callable[[str], None],
     ) -> Tensor:
-        """Give a content the styles, without a change of sizes.
-
-        Args:
-            content: ``(1, 3, H, W)``; None, as for a texture, is an error.
-            styles: ``(1, 3, H_i, W_i)`` each.
-            group: the processes that share the memory of the machine.
-
-        Returns:
-            ``(1, 3, H, W)``.
+        """See `OnePassTransfer.stylize`; each process of a group computes the whole result.
 
         Raises:
-            UsageError: there is no content.
+            UsageError: there are more or fewer weights than styles.
             ResourceError: there is not enough memory.
         """
-        if content is None:
-            raise UsageError(
-                "instant",
-                expected="a content",
-                got="none, for a texture",
-                remedy="give --steps and another --init",
-            )
+        del on_message
+        self.options.check_style_weights(len(problem.styles))
+        content = self.resizer.resize(content, problem.size)
+        styles = [self.resizer.style_at(style, problem.size) for style in problem.styles]
         weights = self.options.style_weights or (1.0,) * len(styles)
+        tiler = self._tiler(content, group)
+        targets = self.network.read_styles(styles, weights, tiler)
+        return self.network.stylize(content, targets, tiler, seed=self.options.seed)
+
+    def _tiler(self, content: Tensor, group: ProcessGroup) -> Tiler:
+        """Make the tiler for a content, whose tiles fit in the memory that is free."""
         free = usable_bytes(self.options.memory, self.device, group)
         free -= content.nbytes * 3 // 2  # the result, and the noise
         if self.network.peak_bytes((_SMALLEST_CROP,) * 2, ()) > free:
@@ -133,11 +98,9 @@ class InstantTransfer:
             return self.network.peak_bytes(crop, layers) <= free
 
         tile = self.options.tile
-        tiler = Tiler(
+        return Tiler(
             tile=int(tile) if tile.isdecimal() else None, fits=None if tile == "off" else fits
         )
-        targets = self.network.read_styles(styles, weights, tiler)
-        return self.network.stylize(content, targets, tiler, seed=self.options.seed)
 
 
 @cache

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from convnd.backbones import choose_device
 from convnd.errors import ResourceError, ShapeError, UsageError
 from convnd.feedforward.transform_net import FieldStatistics, TransformNet
 from convnd.optimize import ProcessGroup, tiled_sums
 from convnd.optimize.evaluation.tiles import write_tiles
 from convnd.shapes import Tiling
 from convnd.stats import MomentStatistic
-from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.memory import usable_bytes
+from convnd.transfer.one_pass import OnePassTransfer
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.problem import TransferProblem
-from convnd.transfer.progress import Progress
 from convnd.transfer.resizing import Resizer
 
 __all__ = ["NetworkTransfer", "apply_network"]
@@ -32,16 +29,14 @@ _MOST_BYTES = {1: 1 << 28, 2: 1 << 29}
 """Memory for one tile; without an entry 3 GiB, since tiles of more axes have larger halos."""
 
 
-class NetworkTransfer:
-    """Applies a trained network to any number of contents.
+class NetworkTransfer(OnePassTransfer):
+    """Transfers by a network that was trained for one style.
 
-    The class has the interface of `convnd.transfer.style_transfer.StyleTransfer`. It does not read
-    the styles of a problem, since the network was trained for its own.
+    The styles of a problem are not read.
 
     Args:
         network: the network.
-        options: options of the transfers, of which ``device``, ``deterministic``, ``tile`` and
-            ``memory`` are read.
+        options: see `OnePassTransfer`.
 
     >>> from convnd.feedforward.transform_net import NetworkShape
     >>> network = TransformNet(NetworkShape.for_rank(1, 1))
@@ -52,55 +47,42 @@ class NetworkTransfer:
     """
 
     def __init__(self, network: TransformNet, options: TransferOptions) -> None:
-        make_deterministic(options.deterministic)
-        self.options = options
-        self.device = choose_device(options.device)
-        self.network = network.to(self.device)
+        super().__init__(options)
+        self._network = network.to(self.device)
 
-    def run(
+    @property
+    def network(self) -> TransformNet:
+        """The network."""
+        return self._network
+
+    def stylize(
         self,
         problem: TransferProblem,
-        *,
-        resume: Mapping[str, Any] | None = None,
-        group: ProcessGroup | None = None,
-        on_message: Callable[[str], None] | None = None,
-    ) -> Iterator[Progress]:
-        """Apply the network to a content, and yield the only step.
-
-        Args:
-            problem: the inputs, of which content, starting point and size are read.
-            resume: not used, since there is only one step.
-            group: a group of one process, or None.
-            on_message: is called with one line where the content is cut into tiles.
+        content: Tensor,
+        group: ProcessGroup,
+        on_message: Callable[[str], None],
+    ) -> Tensor:
+        """See `OnePassTransfer.stylize`.
 
         Raises:
-            UsageError: there is no content, or several processes share the work.
+            UsageError: several processes share the work.
             ShapeError: the content has another number of axes or channels than the network.
             ResourceError: there is not enough memory.
         """
-        del resume
-        if problem.content is None or problem.init is not None:
-            raise UsageError(
-                "trained network",
-                expected="a content to start from",
-                got="none" if problem.content is None else "another starting point (--init)",
-                remedy="give one" if problem.content is None else "leave it out",
-            )
-        if group is not None and group.size > 1:
+        if group.size > 1:
             raise UsageError(
                 "trained network",
                 expected="one process",
                 got=group.size,
                 remedy="start it without torchrun",
             )
-        content = Resizer(problem.content.device).resize(problem.content, problem.size)
+        content = Resizer(content.device).resize(content, problem.size)
         if problem.initial is not None:
             content = problem.initial(content)
         tiling = self._tiling(content)
-        if len(tiling) > 1 and on_message is not None:
+        if len(tiling) > 1:
             on_message(f"{len(tiling)} tiles")
-        values = apply_network(self.network, content, tiling, self.device)
-        yield Progress.of_one_pass(values)
+        return apply_network(self.network, content, tiling, self.device)
 
     def _tiling(self, content: Tensor) -> Tiling:
         """The tiles that fit in memory, or those that the options ask for."""

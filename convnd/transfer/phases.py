@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -199,7 +199,9 @@ class PhaseRunner:
             instant = InstantTransfer(
                 options, spatial_dims=len(size), in_channels=styles[0].shape[1]
             )
-            return instant.start(content, styles, self._group)
+            at_size = replace(problem, content=content, size=tuple(size))
+            (progress,) = instant.run(at_size, group=self._group)
+            return progress.values
         if options.init == "style":
             return resize_nd(styles[0], size, mode="linear", antialias=True)
         # Drawn on the CPU, so that a seed means the same on every device.

@@ -12,12 +12,14 @@ from convnd import io
 from convnd.errors import InputFileError, UsageError
 from convnd.transfer.problem import TransferProblem
 from convnd_tasks.modalities.opening import open_grid
+from convnd_tasks.modalities.style_network import is_network, open_network
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.grid import Grid
     from convnd.optimize import ProcessGroup
+    from convnd.transfer.network_transfer import NetworkTransfer
     from convnd.transfer.options import TransferOptions
     from convnd.transfer.progress import Progress
     from convnd_tasks.modalities.metrics import Measure
@@ -190,6 +192,7 @@ class Modality(ABC):
         has_instant_network: whether `convnd.feedforward.ArbitraryStyleNet` takes such data.
         step_noun: singular noun for the steps of `Transfer.run`.
         loss_caption: caption of the plot of losses in the report.
+        trained: the trained network that takes the place of a style; None before one is open.
     """
 
     name: ClassVar[str]
@@ -207,6 +210,7 @@ class Modality(ABC):
         self.options = options
         self.settings = settings
         self.spatial_dims = spatial_dims
+        self.trained: NetworkTransfer | None = None
 
     def check(self) -> None:
         """Check the options before any input is read.
@@ -226,7 +230,7 @@ class Modality(ABC):
             )
 
     def open(self, name: str, role: str, content: Grid | None = None) -> Any:
-        """Read one input.
+        """Open one input; of a trained network, the style that it learnt.
 
         Args:
             name: path, or name of a built-in sample.
@@ -237,6 +241,16 @@ class Modality(ABC):
             UsageError: no such sample, or a setting does not fit the file.
             InputFileError: the file cannot be read, or holds another kind of data.
         """
+        if role != "style" or not is_network(name):
+            return self.read(name, role, content)
+        from convnd.transfer.network_transfer import NetworkTransfer
+
+        trained = open_network(name, self.name, self.spatial_dims)
+        self.trained = NetworkTransfer(trained.network, self.options)
+        return trained.styles[0]
+
+    def read(self, name: str, role: str, content: Grid | None = None) -> Any:
+        """Open one input that is no trained network, see `open`."""
         del content
         return open_grid(name, self.spatial_dims, role=role, seed=self.options.seed)
 

@@ -14,13 +14,12 @@ from convnd import io
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd.transfer.instant import InstantTransfer
-from convnd.transfer.network_transfer import NetworkTransfer
+from convnd.transfer.one_pass import OnePassTransfer
 from convnd.transfer.style_transfer import StyleTransfer
 from convnd_tasks.modalities.base import Modality, PreparedInputs, Transfer, TransferInputs
 from convnd_tasks.modalities.figures import draw_comparison
 from convnd_tasks.modalities.opening import check_no_content_options
 from convnd_tasks.modalities.results import Figure, JobResult
-from convnd_tasks.modalities.style_network import is_network, open_network
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["GridModality", "GridTransfer", "mix_with_content"]
 
 
-Engine = StyleTransfer | InstantTransfer | NetworkTransfer
+Engine = StyleTransfer | OnePassTransfer
 """Computes the values of a result from those of content and styles."""
 
 
@@ -109,7 +108,6 @@ class GridModality(Modality):
     def __init__(self, options: TransferOptions, settings: JobSettings, spatial_dims: int) -> None:
         super().__init__(options, settings, spatial_dims)
         self._engines: dict[int, Engine] = {}
-        self._network: NetworkTransfer | None = None
 
     @abstractmethod
     def encode(self, inputs: TransferInputs) -> PreparedInputs:
@@ -118,14 +116,6 @@ class GridModality(Modality):
         Raises:
             InputFileError: the data cannot be stylised.
         """
-
-    def open(self, name: str, role: str, content: Grid | None = None) -> Any:
-        """Read one input, see `Modality.open`; of a trained network, the style that it learnt."""
-        if role == "style" and is_network(name):
-            style_network = open_network(name, self.name, self.spatial_dims)
-            self._network = NetworkTransfer(style_network.network, self.options)
-            return style_network.styles[0]
-        return super().open(name, role, content)
 
     def prepare(self, inputs: TransferInputs) -> Transfer:
         """Encode the inputs, see `Modality.prepare`."""
@@ -145,8 +135,8 @@ class GridModality(Modality):
 
     def _engine(self, channels: int) -> Engine:
         """Return the engine for a number of channels, which is made once for all transfers."""
-        if self._network is not None:
-            return self._network
+        if self.trained is not None:
+            return self.trained
         if channels not in self._engines:
             engine = InstantTransfer if self.options.is_instant else StyleTransfer
             self._engines[channels] = engine(

@@ -46,7 +46,7 @@ def open_network(name: str, kind: str, spatial_dims: int) -> StyleNetwork:
     Args:
         name: path of the file.
         kind: kind of the data, a name in `convnd_tasks.modalities.MODALITIES`.
-        spatial_dims: number of axes that the network transforms at once.
+        spatial_dims: number of axes of the data.
 
     Raises:
         InputFileError: the file is no such network, or it was trained for other data.
@@ -54,12 +54,13 @@ def open_network(name: str, kind: str, spatial_dims: int) -> StyleNetwork:
     from convnd.feedforward.network_file import read_network
 
     trained = read_network(name)
-    expected = {"videos": "pictures"}.get(kind, kind)
+    if kind == "videos":  # frame by frame
+        kind, spatial_dims = "pictures", 2
     rank = trained.network.shape.spatial_dims
-    if trained.kind != expected or rank != spatial_dims:
+    if trained.kind != kind or rank != spatial_dims:
         raise InputFileError(
             f"network {name}",
-            expected=f"one for {expected} of {spatial_dims} axes",
+            expected=f"one for {kind} of {spatial_dims} axes",
             got=f"one for {trained.kind[:40]} of {rank}",
             remedy="train one for such data (convnd train)",
         )

@@ -34,9 +34,9 @@ class Pictures(GridModality):
     draws_demo_figures: ClassVar[bool] = False  # the result is a picture itself
     options: ImageOptions
 
-    def open(self, name: str, role: str, content: Grid | None = None) -> Any:
-        """Read one input, see `Modality.open`; a mask is 0 where its picture is transparent."""
-        grid = super().open(name, role, content)
+    def read(self, name: str, role: str, content: Grid | None = None) -> Any:
+        """Read one input, see `Modality.read`; a mask is 0 where its picture is transparent."""
+        grid = super().read(name, role, content)
         return mask_by_opacity(grid) if role == "mask" else grid
 
     def encode(self, inputs: TransferInputs) -> PreparedInputs:

@@ -33,9 +33,9 @@ class Signals(GridModality):
     name: ClassVar[str] = "signals"
     options: SignalOptions
 
-    def open(self, name: str, role: str, content: Grid | None = None) -> Any:
-        """Read one input, see `Modality.open`; ``--rate`` sets a rate that its file lacks."""
-        grid = super().open(name, role, content)
+    def read(self, name: str, role: str, content: Grid | None = None) -> Any:
+        """Read one input, see `Modality.read`; ``--rate`` sets a rate that its file lacks."""
+        grid = super().read(name, role, content)
         is_sample = not Path(name).suffix and not Path(name).exists()
         if self.settings.rate is not None and role != "mask" and not is_sample:
             grid = set_rate(grid, float(parse_fraction("--rate", self.settings.rate)), name)

@@ -17,13 +17,11 @@ from convnd import io
 from convnd.errors import UsageError
 from convnd.grid import Grid
 from convnd.io.video.encoder import square_pixels
-from convnd.transfer.network_transfer import NetworkTransfer
 from convnd_tasks.modalities.base import Modality, TransferInputs
 from convnd_tasks.modalities.images.codec import color_moments, match_colors, pooled_moments
 from convnd_tasks.modalities.images.hidden import fill_hidden_pixels, mask_by_opacity
 from convnd_tasks.modalities.opening import check_no_content_options, open_grid
 from convnd_tasks.modalities.results import Figure, JobResult, Table
-from convnd_tasks.modalities.style_network import is_network, open_network
 from convnd_tasks.modalities.video.blocks import make_block_transfer, read_style_video
 from convnd_tasks.modalities.video.files import BLOCK_DEMO, DEMO, is_sample, open_video
 from convnd_tasks.modalities.video.finish import FrameFinisher, check_mask
@@ -69,7 +67,6 @@ class Videos(Modality):
         "init": "each frame starts from the frame before, moved along the flow"
     }
     options: VideoOptions
-    _style_transfer: NetworkTransfer | None = None
 
     def check(self) -> None:
         """Check the options, see `Modality.check`."""
@@ -90,14 +87,10 @@ class Videos(Modality):
                 remedy="add it",
             )
 
-    def open(self, name: str, role: str, content: Any = None) -> Grid | Video:
-        """Open one input, see `Modality.open`; the frames of a video are read later."""
+    def read(self, name: str, role: str, content: Any = None) -> Grid | Video:
+        """Open one input, see `Modality.read`; the frames of a video are read later."""
         if role == "mask":
             return open_video(name) if io.is_video(name) else mask_by_opacity(io.read(name))
-        if role == "style" and is_network(name):
-            style_network = open_network(name, self.name, 2)
-            self._style_transfer = NetworkTransfer(style_network.network, self.options)
-            return style_network.styles[0]
         is_video = io.is_video(name)
         if role == "content" or (self.settings.texture and (is_video or is_sample(name))):
             rate = self.settings.rate
@@ -149,7 +142,7 @@ class Videos(Modality):
             finisher,
             lambda: self._network,
             messages,
-            self._style_transfer,
+            self.trained,
         )
 
     def checkpointer(self, output: Path | None, group: ProcessGroup | None) -> FrameCache:

@@ -11,7 +11,6 @@ from convnd import io
 from convnd.errors import UsageError
 from convnd_tasks.modalities.base import Modality, Transfer, TransferInputs
 from convnd_tasks.modalities.results import Figure, JobResult, Table
-from convnd_tasks.modalities.style_network import is_network, open_network
 from convnd_tasks.modalities.volumes.inputs import (
     MATCHING_STYLE,
     check_scan,
@@ -26,7 +25,7 @@ from convnd_tasks.modalities.volumes.options import VolumeOptions
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
-    from convnd.transfer.network_transfer import NetworkTransfer
+    from convnd.transfer.one_pass import OnePassTransfer
     from convnd.transfer.options import TransferOptions
     from convnd.transfer.style_transfer import StyleTransfer
     from convnd_tasks.modalities.metrics import Measure
@@ -49,7 +48,6 @@ class Volumes(Modality):
     def __init__(self, options: TransferOptions, settings: JobSettings, spatial_dims: int) -> None:
         super().__init__(options, settings, spatial_dims)
         self._engines: dict[tuple[tuple[int, int], ...], StyleTransfer] = {}
-        self._trained: NetworkTransfer | None = None
 
     @property
     def _options(self) -> VolumeOptions:
@@ -62,19 +60,13 @@ class Volumes(Modality):
         parse_spacing(self.settings.spacing)
         check_names(self.options)
 
-    def open(self, name: str, role: str, content: Grid | None = None) -> Grid:
-        """See `Modality.open`; a trained network as style gives the style that it learnt."""
+    def read(self, name: str, role: str, content: Grid | None = None) -> Grid:
+        """See `Modality.read`."""
         spacing = parse_spacing(self.settings.spacing)
         names = [part.strip() for part in self.settings.series.split(",", 1)]
         series = names[0] if role == "content" else names[-1]
         if role == "content" and content is not None:  # a result, in a folder of its own
             series = ""
-        if role == "style" and is_network(name):
-            from convnd.transfer.network_transfer import NetworkTransfer
-
-            trained = open_network(name, self.name, self.spatial_dims)
-            self._trained = NetworkTransfer(trained.network, self.options)
-            return trained.styles[0]
         if role == "style" and content is not None:
             if name == MATCHING_STYLE:
                 name = default_style(content, self._options.modality)
@@ -113,7 +105,7 @@ class Volumes(Modality):
         options.check_style_weights(len(inputs.styles))
         integers = self.settings.dtype == "input"
         pictures = any(style.ndim == 2 for style in inputs.styles)
-        if self._trained is not None and options.transfer == "look":
+        if self.trained is not None and options.transfer == "look":
             raise UsageError(
                 "--transfer",
                 expected="paint with a trained network, whose changes are patterns",
@@ -121,7 +113,7 @@ class Volumes(Modality):
                 remedy="leave it out, or give a scan as style",
             )
         paints = options.transfer == "paint" or (options.transfer == "auto" and pictures)
-        if paints or self._trained is not None:
+        if paints or self.trained is not None:
             from convnd_tasks.modalities.volumes.paint_transfer import PaintTransfer
 
             return PaintTransfer(inputs, options, self._engine, integers=integers)
@@ -129,10 +121,10 @@ class Volumes(Modality):
 
         return LookTransfer(inputs, options, integers=integers)
 
-    def _engine(self, planes: Sequence[tuple[int, int]]) -> StyleTransfer | NetworkTransfer:
+    def _engine(self, planes: Sequence[tuple[int, int]]) -> StyleTransfer | OnePassTransfer:
         """The network for planes, made ready once for all transfers."""
-        if self._trained is not None:
-            return self._trained
+        if self.trained is not None:
+            return self.trained
         from convnd.transfer.style_transfer import StyleTransfer
 
         key = tuple(planes)

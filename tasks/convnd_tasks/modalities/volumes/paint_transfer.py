@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.grid import Grid
-    from convnd.transfer.network_transfer import NetworkTransfer
+    from convnd.transfer.one_pass import OnePassTransfer
     from convnd.transfer.style_transfer import StyleTransfer
 
 __all__ = ["PaintTransfer", "square_planes"]
@@ -49,7 +49,7 @@ class PaintTransfer(GridTransfer):
         self,
         inputs: TransferInputs,
         options: VolumeOptions,
-        engine: Callable[[Sequence[tuple[int, int]]], StyleTransfer | NetworkTransfer],
+        engine: Callable[[Sequence[tuple[int, int]]], StyleTransfer | OnePassTransfer],
         *,
         integers: bool = False,
     ) -> None:

@@ -1,0 +1,95 @@
+"""Style transfer in one pass of a network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from convnd.backbones import choose_device
+from convnd.errors import UsageError
+from convnd.optimize import ProcessGroup
+from convnd.transfer.deterministic import make_deterministic
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.problem import TransferProblem
+from convnd.transfer.progress import Progress
+
+__all__ = ["OnePassTransfer"]
+
+
+class OnePassTransfer(ABC):
+    """Transfers in one pass, any number of them with the same options.
+
+    The class has the interface of `convnd.transfer.style_transfer.StyleTransfer`.
+
+    Args:
+        options: options of the transfers; those of losses and optimisation have no effect.
+
+    Attributes:
+        device: device of the network.
+    """
+
+    def __init__(self, options: TransferOptions) -> None:
+        make_deterministic(options.deterministic)
+        self.options = options
+        self.device = choose_device(options.device)
+
+    @property
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """The network, on the device."""
+
+    def run(
+        self,
+        problem: TransferProblem,
+        *,
+        resume: Mapping[str, Any] | None = None,
+        group: ProcessGroup | None = None,
+        on_message: Callable[[str], None] | None = None,
+    ) -> Iterator[Progress]:
+        """Yield the result, as the only step.
+
+        Args:
+            problem: the inputs, of which content, styles, starting point and size are read.
+            resume: not used, since there is only one step.
+            group: the processes that share the job; None is this one alone.
+            on_message: is called with one line where the content is cut into tiles.
+
+        Raises:
+            UsageError: there is no content (a texture), or a starting point of its own.
+            ResourceError: there is not enough memory.
+        """
+        del resume
+        if problem.content is None or problem.init is not None:
+            raise UsageError(
+                "one pass of a network",
+                expected="a content to start from",
+                got="none, for a texture"
+                if problem.content is None
+                else "another starting point (--init)",
+                remedy="give --steps and another --init"
+                if problem.content is None
+                else "leave it out",
+            )
+        group = ProcessGroup() if group is None else group
+        report = (lambda _: None) if on_message is None else on_message
+        yield Progress.of_one_pass(self.stylize(problem, problem.content, group, report))
+
+    @abstractmethod
+    def stylize(
+        self,
+        problem: TransferProblem,
+        content: Tensor,
+        group: ProcessGroup,
+        on_message: Callable[[str], None],
+    ) -> Tensor:
+        """Compute the result.
+
+        Args:
+            problem: the inputs.
+            content: the content of the problem.
+            group: as for `run`.
+            on_message: as for `run`.
+        """
