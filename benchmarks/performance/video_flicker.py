@@ -24,6 +24,7 @@ from typing import Any
 
 from convnd_tasks.modalities.video.flow import estimate_flow, warping_error
 from convnd_tasks.modalities.video.frame_cache import FrameCache, quantize
+from convnd_tasks.modalities.video.frame_optimizer import FrameOptimizer
 from convnd_tasks.modalities.video.frames import FrameStylizer
 from convnd_tasks.modalities.video.input import (
     FrameRange,
@@ -33,6 +34,7 @@ from convnd_tasks.modalities.video.input import (
 )
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.video.result import mean_of
+from convnd_tasks.modalities.video.second_pass import run_second_pass
 from convnd_tasks.samples.video import SampleVideo
 from torch import Tensor
 
@@ -74,14 +76,15 @@ def main() -> None:
     options = VideoOptions(
         backbone=args.backbone, size=args.size, steps=args.steps, passes=args.passes
     )
-    stylizer = FrameStylizer(options, [style])
+    optimizer = FrameOptimizer(options, [style])
+    stylizer = FrameStylizer(options, optimizer)
     with tempfile.TemporaryDirectory() as folder:
         cache = FrameCache(Path(folder) / "clip")
         cache.open(options, [], resume=False)
         start, work = time.perf_counter(), time.process_time()
         frames = _finished(stylizer.run(source, cache))
         if args.passes > 1:
-            frames = _finished(stylizer.run_backward_pass(cache, len(frames)))[::-1]
+            frames = _finished(run_second_pass(optimizer, cache, len(frames)))[::-1]
         seconds, work = time.perf_counter() - start, time.process_time() - work
         start = time.perf_counter()
         io.write_video(
@@ -93,7 +96,7 @@ def main() -> None:
     single = StyleTransfer(
         dataclasses.replace(options, steps=args.most), spatial_dims=2, in_channels=3
     )
-    independent = [_stylize_frame(single, stylizer.styles, frame) for frame in frames]
+    independent = [_stylize_frame(single, optimizer.styles, frame) for frame in frames]
     records = [frame.record for frame in frames]
     contents = [frame.content for frame in frames]
     steps = [record["steps"] for record in records]

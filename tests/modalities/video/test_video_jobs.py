@@ -16,7 +16,7 @@ from convnd_tasks.modalities.images.codec import color_moments
 from convnd_tasks.modalities.video import modality
 from convnd_tasks.modalities.video.finish import FrameFinisher
 from convnd_tasks.modalities.video.frame_cache import FINAL, FrameCache
-from convnd_tasks.modalities.video.frames import _unfinished_text, make_frame_transfer
+from convnd_tasks.modalities.video.frame_optimizer import _unfinished_text, make_frame_transfer
 from convnd_tasks.modalities.video.input import FrameRange
 from convnd_tasks.modalities.video.metrics import measure_texture
 from convnd_tasks.modalities.video.options import VideoOptions

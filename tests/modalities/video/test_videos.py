@@ -20,6 +20,7 @@ from convnd_tasks.modalities.images.codec import keep_luminance_only
 from convnd_tasks.modalities.video import frames as stylizer
 from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, warping_error
 from convnd_tasks.modalities.video.frame_cache import FrameCache, quantize
+from convnd_tasks.modalities.video.frame_optimizer import FrameOptimizer
 from convnd_tasks.modalities.video.input import StylizedFrame, VideoSource, working_size
 from convnd_tasks.modalities.video.modality import Videos
 from convnd_tasks.modalities.video.options import VideoOptions
@@ -56,12 +57,16 @@ def cells() -> Any:
     return samples.style("cells", spatial_dims=2, size=48)
 
 
+def stylize_frames(options: VideoOptions, styles: Any, source: VideoSource, cache: Any) -> Any:
+    return stylizer.FrameStylizer(options, FrameOptimizer(options, styles)).run(source, cache)
+
+
 def finished(tmp_path: Path, video: Any, **options: Any) -> list[StylizedFrame]:
     chosen = VideoOptions(**options)
     cache = FrameCache(tmp_path / "out.mp4")
     cache.open(chosen, [], resume=False)
     source = VideoSource(video=video, size=working_size(video, chosen.size))
-    items = stylizer.FrameStylizer(chosen, [cells().values]).run(source, cache)
+    items = stylize_frames(chosen, [cells().values], source, cache)
     return [item for item in items if isinstance(item, StylizedFrame)]
 
 
@@ -354,7 +359,7 @@ def test_styles_are_weighted(tmp_path: Path) -> None:
         options = VideoOptions(style_weights=weights, **QUICK)
         cache = FrameCache(tmp_path / str(weights))
         cache.open(options, [], resume=False)
-        items = stylizer.FrameStylizer(options, used).run(source, cache)
+        items = stylize_frames(options, used, source, cache)
         *_, last = (item for item in items if isinstance(item, StylizedFrame))
         results[weights] = last.values
     torch.testing.assert_close(results[0.0, 1.0], results[()], rtol=0, atol=1e-3)
@@ -546,7 +551,7 @@ def test_signals_keep_finished_frames(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     make(tmp_path / "film.mp4")
-    original = stylizer.FrameStylizer._optimize
+    original = FrameOptimizer.optimize
     count = []
 
     def optimize(self: Any, *arguments: Any) -> Any:
@@ -555,7 +560,7 @@ def test_signals_keep_finished_frames(
             os.kill(os.getpid(), number)
         return (yield from original(self, *arguments))
 
-    monkeypatch.setattr(stylizer.FrameStylizer, "_optimize", optimize)
+    monkeypatch.setattr(FrameOptimizer, "optimize", optimize)
     code, out, err = run("stylize-video", "film.mp4", "cells", *FAST)
     assert (code, out) == (128 + number, "")
     assert "2 finished frames are kept in film_stylized.mp4.frames" in err

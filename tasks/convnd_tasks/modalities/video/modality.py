@@ -26,7 +26,7 @@ from convnd_tasks.modalities.video.blocks import make_block_transfer, read_style
 from convnd_tasks.modalities.video.files import BLOCK_DEMO, DEMO, is_sample, open_video
 from convnd_tasks.modalities.video.finish import FrameFinisher, check_mask
 from convnd_tasks.modalities.video.frame_cache import FrameCache
-from convnd_tasks.modalities.video.frames import make_frame_transfer
+from convnd_tasks.modalities.video.frame_optimizer import make_frame_transfer
 from convnd_tasks.modalities.video.input import FrameRange, VideoSource, working_size
 from convnd_tasks.modalities.video.metrics import measure_texture, measure_video
 from convnd_tasks.modalities.video.options import VideoOptions

@@ -17,9 +17,12 @@ from convnd_tasks.modalities.video.blocks import BlockStylizer
 from convnd_tasks.modalities.video.figures import PreviewCollector
 from convnd_tasks.modalities.video.files import content_fingerprint
 from convnd_tasks.modalities.video.frame_cache import FINAL, FrameCache
-from convnd_tasks.modalities.video.frames import FrameStylizer, NetworkFrameStylizer
+from convnd_tasks.modalities.video.frame_network import FrameNetwork
+from convnd_tasks.modalities.video.frame_optimizer import FrameOptimizer
+from convnd_tasks.modalities.video.frames import FrameStylizer
 from convnd_tasks.modalities.video.input import StylizedFrame
 from convnd_tasks.modalities.video.result import VideoResult, mean_of, merge_second_pass
+from convnd_tasks.modalities.video.second_pass import run_second_pass
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,9 +151,9 @@ class VideoTransfer(Transfer):
             on_message(f"continuing after {resumed_count} frames of an earlier run")
         began = time.monotonic()
         previews, count = PreviewCollector(), 0
-        stylizer = self._stylizer(on_message)
         last: StylizedFrame | None = None
-        for item in stylizer.run(source, cache):
+        transfer = self._frame_transfer(on_message)
+        for item in self._stylizer(transfer, on_message).run(source, cache):
             if isinstance(item, Progress):
                 yield item
                 continue
@@ -158,35 +161,16 @@ class VideoTransfer(Transfer):
             previews.add_content(item.number, item.content)
             count += 1
         if last is None:
-            frame_range = source.frame_range
-            raise UsageError(
-                "--from, --to",
-                expected=f"some frames of {source.video.info.path}",
-                got=f"none from {float(frame_range.start):g} s on",
-                remedy="choose times within the video",
-            )
+            raise self._no_frames_error()
         damage = source.video.damage
-        if isinstance(stylizer, FrameStylizer) and options.passes > 1:
-            for item in stylizer.run_backward_pass(cache, count):
+        if options.passes > 1:
+            assert isinstance(transfer, FrameOptimizer)
+            for item in run_second_pass(transfer, cache, count):
                 if isinstance(item, Progress):
                     yield item
-        pass_index = options.passes
-        records: list[Mapping[str, Any]] = [
-            cache.records[pass_index, number] for number in range(count)
-        ]
-        if options.passes > 1:
-            records = merge_second_pass(records)
-        if self.finisher.changes_frames:
-            for _ in self.finisher.run(source, cache, pass_index, records):
-                pass
-            pass_index = FINAL
-            records = [cache.records[FINAL, number] for number in range(count)]
-        info = source.video.info
-        rate = None if info.rate is None else info.rate / source.frame_range.every
-        if self.settings.strip:
-            info = dataclasses.replace(info, tags={}, stream_tags={})
+        pass_index, records = self._finish(cache, count)
         self._result = VideoResult(
-            info=dataclasses.replace(info, size=source.size, rate=rate),
+            info=self._result_info(),
             end=source.frame_range.end,
             records=records,
             pass_index=pass_index,
@@ -199,18 +183,65 @@ class VideoTransfer(Transfer):
         self.record["convnd:e_warp"] = f"{self._result.e_warp:.6g}"
         yield _last_step(self._result, last.values)
 
-    def _stylizer(self, on_message: Callable[[str], None] | None) -> FrameStylizer | BlockStylizer:
+    def _no_frames_error(self) -> UsageError:
+        frame_range = self.source.frame_range
+        return UsageError(
+            "--from, --to",
+            expected=f"some frames of {self.source.video.info.path}",
+            got=f"none from {float(frame_range.start):g} s on",
+            remedy="choose times within the video",
+        )
+
+    def _finish(self, cache: FrameCache, count: int) -> tuple[int, Sequence[Mapping[str, Any]]]:
+        """Finish the frames of the last pass, and return the pass to read and its records."""
+        pass_index = self.options.passes
+        records: list[Mapping[str, Any]] = [
+            cache.records[pass_index, number] for number in range(count)
+        ]
+        if pass_index > 1:
+            records = merge_second_pass(records)
+        if not self.finisher.changes_frames:
+            return pass_index, records
+        for _ in self.finisher.run(self.source, cache, pass_index, records):
+            pass
+        return FINAL, [cache.records[FINAL, number] for number in range(count)]
+
+    def _result_info(self) -> io.VideoInfo:
+        """Return the properties of the input, with size and rate of the result."""
+        source = self.source
+        info = source.video.info
+        rate = None if info.rate is None else info.rate / source.frame_range.every
+        if self.settings.strip:
+            info = dataclasses.replace(info, tags={}, stream_tags={})
+        return dataclasses.replace(info, size=source.size, rate=rate)
+
+    def _frame_transfer(
+        self, on_message: Callable[[str], None] | None
+    ) -> FrameOptimizer | FrameNetwork | None:
+        """Make what stylises single frames; None for blocks."""
         if self.options.mode == "block":
+            return None
+        if self.trained is not None:
+            return FrameNetwork(self.trained, on_message)
+        return FrameOptimizer(self.options, self.styles, on_message, transfer=self.network())
+
+    def _stylizer(
+        self,
+        transfer: FrameOptimizer | FrameNetwork | None,
+        on_message: Callable[[str], None] | None,
+    ) -> FrameStylizer | BlockStylizer:
+        options = self.options
+        if transfer is None:
             return BlockStylizer(
-                self.options,
+                options,
                 self.styles,
                 texture=self.settings.texture,
                 on_message=on_message,
                 transfer=self.network(),
             )
         if self.trained is not None:
-            return NetworkFrameStylizer(self.options, self.trained, on_message)
-        return FrameStylizer(self.options, self.styles, on_message, transfer=self.network())
+            options = dataclasses.replace(options, mode="independent")
+        return FrameStylizer(options, transfer)
 
 
 def _last_step(result: VideoResult, values: Tensor) -> Progress:

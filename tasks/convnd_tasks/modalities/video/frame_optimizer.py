@@ -1,0 +1,216 @@
+"""Optimises single frames of a video, near a target from another frame where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convnd.losses import TemporalLoss, Term
+from convnd.optimize import Step, TiledEvaluation, evaluate_whole, has_converged, minimize
+from convnd.transfer.memory import MemoryBudget
+from convnd.transfer.memory_model import MemoryModel
+from convnd.transfer.network import check_names
+from convnd.transfer.problem import TransferProblem
+from convnd.transfer.progress import Progress
+from convnd.transfer.style_transfer import StyleTransfer
+from convnd_tasks.modalities.images.codec import color_moments, match_colors
+from convnd_tasks.modalities.video.frame_cache import quantize
+from convnd_tasks.modalities.video.input import VideoSource
+from convnd_tasks.modalities.video.options import VideoOptions
+from convnd_tasks.modalities.video.progress import (
+    StepCallback,
+    TransferOutcome,
+    run_transfer,
+)
+
+__all__ = ["FrameOptimizer", "make_frame_transfer"]
+
+_FINISHED_OVER, _FINISHED_DECREASE = 4, 0.15
+"""A first frame counts as finished if its loss decreased by less than 0.15 over its last 4 steps.
+The decrease is about 0.03 after the default 80 steps, 0.1 after 40, and 0.3 after 20."""
+
+
+def make_frame_transfer(options: VideoOptions) -> StyleTransfer:
+    """Make the network for single frames; it serves all videos of a job."""
+    return StyleTransfer(options, spatial_dims=2, in_channels=3)
+
+
+class FrameOptimizer:
+    """Stylises frames by optimisation, with one network and its styles.
+
+    Args:
+        options: see `VideoOptions`.
+        styles: pictures ``(1, 3, H_i, W_i)``.
+        on_message: callback that gets lines for users.
+        transfer: network of the job, from `make_frame_transfer`; None makes one.
+
+    Raises:
+        UsageError: an option names something that does not exist.
+    """
+
+    def __init__(
+        self,
+        options: VideoOptions,
+        styles: Sequence[Tensor],
+        on_message: Callable[[str], None] | None = None,
+        *,
+        transfer: StyleTransfer | None = None,
+    ) -> None:
+        check_names(options)
+        self.options = options
+        self.styles = styles
+        self.transfer = make_frame_transfer(options) if transfer is None else transfer
+        self._terms: list[Term] = []
+        self._evaluate: Any = evaluate_whole
+        self._on_message = on_message
+        self._has_warned = False
+
+    def prepare(self, source: VideoSource) -> None:
+        """Plan the memory, and compute the targets of the style, for the frames of a source."""
+        size = source.size
+        transfer, options = self.transfer, self.options
+        styles = [transfer.resizer.style_at(style, size) for style in self.styles]
+        model = MemoryModel(options, transfer.backbone, transfer.device)
+        budget = MemoryBudget(model, self._on_message)
+        budget.check(size, [style.shape[2:] for style in styles])
+        self._tiler = budget.plan(size).tiler
+        if self._tiler is not None:
+            self._evaluate = TiledEvaluation(self._tiler)
+        self._terms = transfer.style_terms(styles, tiler=self._tiler)
+
+    def begin(
+        self, content: Tensor, to_progress: StepCallback
+    ) -> Generator[Progress, None, TransferOutcome]:
+        """Transfer a single frame like a picture, from coarse to fine.
+
+        Args:
+            content: frame of the input ``(1, 3, H, W)``.
+            to_progress: converts steps of this frame to steps of the video.
+        """
+        losses: list[tuple[int, float]] = []
+        problem = TransferProblem(content, self.styles)
+        steps = self.transfer.run(problem, on_message=self._on_message)
+        outcome = yield from run_transfer(_record_losses(steps, losses), to_progress)
+        if self.options.mode == "flow" and not self._has_warned and self._on_message is not None:
+            text = _unfinished_text([loss for scale, loss in losses if scale == losses[-1][0]])
+            if text:
+                self._has_warned = True
+                self._on_message(
+                    f"the first frame is not finished after {outcome.steps} "
+                    f"step{'' if outcome.steps == 1 else 's'}: {text}; later "
+                    "frames continue from it, and colours drift; use more --steps (default "
+                    f"{VideoOptions.steps})"
+                )
+        return outcome
+
+    def follow(
+        self,
+        content: Tensor,
+        previous: Tensor,
+        target: Tensor,
+        mask: Tensor,
+        to_progress: StepCallback,
+    ) -> Generator[Progress, None, TransferOutcome]:
+        """Optimise a frame that continues a scene.
+
+        Args:
+            content: frame of the input ``(1, 3, H, W)``.
+            previous: result of the frame before.
+            target: results of earlier frames, warped to this one.
+            mask: confidence of the target ``(1, 1, H, W)``.
+            to_progress: as for `begin`.
+        """
+        # Pixels without a valid reference start from the input, in the colours of the result.
+        recolored_content = match_colors(content, color_moments(previous))
+        start = torch.where(mask > 0, target, recolored_content)
+        return (yield from self.optimize(content, start, target, mask, to_progress))
+
+    def optimize(
+        self,
+        content: Tensor,
+        start: Tensor,
+        target: Tensor,
+        mask: Tensor,
+        to_progress: StepCallback,
+    ) -> Generator[Progress, None, TransferOutcome]:
+        """Optimise a frame until its loss settles.
+
+        Args:
+            content: frame of the input ``(1, 3, H, W)``.
+            start: starting point.
+            target: warped result of another frame, which the temporal loss compares with.
+            mask: confidence of the target ``(1, 1, H, W)``.
+            to_progress: converts steps of this frame to steps of the video.
+        """
+        options, device = self.options, self.transfer.device
+        extra_terms = []
+        if options.temporal_weight > 0:
+            energy = float(target.square().sum(1).mean())
+            loss = TemporalLoss(target.to(device), mask.to(device), reference=energy)
+            extra_terms.append(Term("temporal", options.temporal_weight, loss))
+        objective = self.transfer.objective(
+            content.to(device),
+            [],
+            [1.0, 1.0],
+            tiler=self._tiler,
+            style_terms=self._terms,
+            extra_terms=extra_terms,
+        )
+        losses: list[float] = []
+        best: Step | None = None
+        for step in minimize(
+            objective,
+            start.to(device),
+            steps=options.frame_steps,
+            optimizer=options.optimizer,
+            learning_rate=options.learning_rate,
+            evaluate=self._evaluate,
+        ):
+            yield to_progress(step)
+            if step.note and self._on_message is not None:
+                self._on_message(step.note)
+            losses.append(step.loss)
+            if best is None or step.loss <= best.loss:
+                best = step
+            if has_converged(losses, over=options.settle_over, tolerance=options.settle_tolerance):
+                break
+        assert best is not None
+        return TransferOutcome(
+            values=quantize(best.values),
+            steps=len(losses) - 1,
+            rejected_steps=step.rejected_steps,
+            loss=best.loss,
+            parts=best.parts,
+        )
+
+
+def _record_losses(
+    steps: Iterable[Progress], losses: list[tuple[int, float]]
+) -> Iterator[Progress]:
+    """Append phase and loss of each step to a list, and yield the step."""
+    for progress in steps:
+        losses.append((progress.phase, progress.loss))
+        yield progress
+
+
+def _unfinished_text(losses: Sequence[float]) -> str:
+    """Explain why a frame is not finished, by its losses at the last scale; "" if it is finished.
+
+    >>> _unfinished_text([9.0, 5.0, 3.0, 2.0, 1.5, 1.2, 1.1, 1.06, 1.05, 1.04])
+    ''
+    >>> _unfinished_text([9.0, 5.0, 3.0, 2.0, 1.5, 1.2, 1.1, 1.05, 1.01])
+    'its loss still fell by 33 % in the last 4'
+    >>> _unfinished_text([20.0, 19.9])
+    'it took 1 step at its full size'
+    """
+    if len(losses) <= _FINISHED_OVER:
+        count = len(losses) - 1
+        return f"it took {count} step{'' if count == 1 else 's'} at its full size"
+    earlier_loss, last_loss = losses[-1 - _FINISHED_OVER], losses[-1]
+    decrease = (earlier_loss - last_loss) / abs(earlier_loss) if earlier_loss else 0.0
+    if decrease < _FINISHED_DECREASE:
+        return ""
+    return f"its loss still fell by {100 * decrease:.0f} % in the last {_FINISHED_OVER}"
