@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 from convnd_tasks.modalities.arrays.codec import value_range
-from convnd_tasks.modalities.volumes.look import Scan, blend_noise
-from convnd_tasks.modalities.volumes.look_metrics import Look, noise_distance
+from convnd_tasks.modalities.volumes.look import blend_noise
+from convnd_tasks.modalities.volumes.look_metrics import MeasuredScan, noise_distance
+from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.similarity import anatomy_error
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -167,7 +168,11 @@ def _noise_share(pair: Pair, result: NDArray[Any]) -> float:
     """Share of the distance of noise power spectra that is left; NaN without noise."""
     unit = "HU" if pair.content.min() < -500 else ""
     before, style = (
-        Look.of(Scan.of(torch.from_numpy(values).float(), pair.spacing), unit, min(pair.spacing))
+        MeasuredScan.measure(
+            Scan.from_values(torch.from_numpy(values).float(), pair.spacing),
+            unit,
+            min(pair.spacing),
+        )
         for values in (pair.content, pair.style)
     )
     after = before.noise_of_result(torch.from_numpy(result).float())

@@ -12,13 +12,14 @@ import torch
 from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.volumes import look_transfer
 from convnd_tasks.modalities.volumes.inputs import MATCHING_STYLE, check_style
-from convnd_tasks.modalities.volumes.look import Scan
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.memory import estimate_memory
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange
-from convnd_tasks.modalities.volumes.noise_covariance import fit_spectrum, measure_noise
+from convnd_tasks.modalities.volumes.noise_covariance import measure_noise
+from convnd_tasks.modalities.volumes.noise_spectrum import fit_spectrum
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken, measure_safety
+from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import (
     Filter,
     apply_filters,
@@ -60,6 +61,12 @@ def chest(noise: float, seed: int, kernel: float = 0.0, *, mirrored: bool = Fals
     grain = ndimage.gaussian_filter(white, kernel) if kernel else white
     data = _balls() + noise * grain / grain.std()
     return np.asarray(data[:, :, ::-1].copy() if mirrored else data)
+
+
+def scan_of(values: Array) -> Scan:
+    """A scan with isotropic voxels of 1 mm, all of them valid."""
+    tensor = torch.from_numpy(values).float()
+    return Scan(tensor, SPACING, torch.ones(values.shape, dtype=torch.bool))
 
 
 def grid_of(values: Array, *, unit: str = "HU") -> Grid:
@@ -193,12 +200,8 @@ def test_sharpening_comes_over_in_slope() -> None:
 
 
 def test_noise_alone_never_sharpens() -> None:
-    profiles, _ = measure_edges(
-        torch.from_numpy(chest(5, 1)).float(), SPACING, torch.ones(SHAPE, dtype=torch.bool), 1.0
-    )
-    noisy, _ = measure_edges(
-        torch.from_numpy(chest(40, 3)).float(), SPACING, torch.ones(SHAPE, dtype=torch.bool), 1.0
-    )
+    profiles, _ = measure_edges(scan_of(chest(5, 1)), 1.0)
+    noisy, _ = measure_edges(scan_of(chest(40, 3)), 1.0)
     for axis in profiles:
         assert noisy[axis].sharpness() == pytest.approx(profiles[axis].sharpness(), rel=0.03)
 
@@ -330,7 +333,7 @@ def test_harm_lowers_the_strength_and_then_fails(monkeypatch: pytest.MonkeyPatch
 
 def test_safety_finds_harm() -> None:
     values = torch.from_numpy(chest(5, 1)).float()
-    scan = Scan.of(values, SPACING)
+    scan = Scan.from_values(values, SPACING)
     kernel = torch.zeros(3, 3, 3)
     changes = {tissue: NoiseChange(kernel, kernel, 0.0, 5.0, 5.0) for tissue in range(5)}
 
@@ -357,7 +360,7 @@ def test_safety_judges_thin_structures_without_deep_voxels() -> None:
         data[np.hypot(y - 8 * math.sin(angle), x - 8 * math.cos(angle)) < 1.2] = 900.0
     noise = 5 * np.random.default_rng(0).normal(size=SHAPE)
     values = torch.from_numpy(np.where(data > 0, data + noise, 0.0)).float()
-    scan = Scan.of(values, SPACING)
+    scan = Scan.from_values(values, SPACING)
     assert not bool(scan.valid[values == 0].any())
     scheme = otsu_scheme([values[scan.valid]])
     weak = torch.where(values > 450, values - 150, values)  # a fifth of the wires' contrast
@@ -372,10 +375,8 @@ def test_fitted_spectra_have_the_measured_covariance(generator: torch.Generator)
     white = rng.normal(size=(40, 96, 96))
     field = ndimage.gaussian_filter(white, 1.0)
     field = 10 * field / field.std()
-    values = torch.from_numpy(field).float()
-    valid = torch.ones(values.shape, dtype=torch.bool)
-    tissues = TissueMap(values, SPACING, valid, HOUNSFIELD, 1.0)
-    (noise,) = measure_noise(values, SPACING, tissues, 1.0).values()
+    scan = scan_of(field)
+    (noise,) = measure_noise(scan, TissueMap(scan, HOUNSFIELD, 1.0), 1.0).values()
     spectrum = fit_spectrum(noise.values, SPACING, 1.0)
     # Of a field with 40·96·96 voxels and 45 in a correlated one: 1.3 %; five of these, and the
     # power below the high-pass filter, 3 % of this kernel's.
@@ -404,9 +405,7 @@ def test_constant_tissue_of_a_phantom_is_no_background() -> None:
 
 
 def test_filters_are_found_from_moments() -> None:
-    values = torch.from_numpy(chest(0, 1)).float()
-    valid = torch.ones(SHAPE, dtype=torch.bool)
-    edges, _ = measure_edges(values, SPACING, valid, 1.0)
+    edges, _ = measure_edges(scan_of(chest(0, 1)), 1.0)
     for amount in (-1.3, -0.5, 0.7, 2.0):
         target = edges[2].sharpness(Filter(amount, 1.0).matrix(edges[2].moments.shape[0]))
         assert find_filter(edges[2], target).amount == pytest.approx(amount, abs=0.01)
@@ -415,9 +414,9 @@ def test_filters_are_found_from_moments() -> None:
 def test_axes_of_one_amount_are_sharpened_together(rng: np.random.Generator) -> None:
     values = rng.normal(size=(5, 40, 40))
     filters = {axis: Filter(1.5, 1.2) for axis in (1, 2)}
-    valid = torch.ones(values.shape, dtype=torch.bool)
     blurred = ndimage.gaussian_filter(values, (0, 1.2, 1.2), mode="nearest", truncate=4)
-    actual = apply_filters(torch.from_numpy(values), filters, valid)
+    scan = Scan(torch.from_numpy(values), SPACING, torch.ones(values.shape, dtype=torch.bool))
+    actual = apply_filters(scan, filters)
     np.testing.assert_allclose(actual, values + 1.5 * (values - blurred), atol=1e-9)
 
 
@@ -468,7 +467,7 @@ def test_dice_allows_what_the_noise_of_the_style_explains() -> None:
     soft = ndimage.gaussian_filter(rng.normal(size=SHAPE), 4)
     data = 200 * soft / soft.std()
     data[:, 8::16, 8::16] += 6000  # thin structures, without which nothing is judged
-    scan = Scan.of(torch.from_numpy(data).float(), SPACING)
+    scan = Scan.from_values(torch.from_numpy(data).float(), SPACING)
     noise = torch.from_numpy(ndimage.gaussian_filter(rng.normal(size=SHAPE), 1.2)).float()
     noise *= 30 / noise.std()
     kernel = torch.zeros(13, 13, 13)
@@ -528,13 +527,13 @@ def test_frames_of_different_strengths_are_named(monkeypatch: pytest.MonkeyPatch
     messages: list[str] = []
     transfer = LookTransfer(inputs, VolumeOptions())
     list(transfer.run(state=None, group=None, on_message=messages.append))
-    assert messages[-1].startswith("strength: from 0.5 to 1 between frames")
+    assert messages[-1].startswith("strength: 0.5 to 1 in different frames")
 
 
 @pytest.mark.parametrize(("thickness", "slices"), [(1.0, 64), (5.0, 26)])
 def test_a_look_is_that_of_the_whole_height(thickness: float, slices: int) -> None:
     values = torch.arange(90.0)[:, None, None].expand(90, 8, 8) + torch.randn(90, 8, 8)
-    sample = Scan.of(values, (thickness, 1.0, 1.0)).sample()
+    sample = Scan.from_values(values, (thickness, 1.0, 1.0)).slabs()
     assert sample.values.shape[0] == slices
     heights = sample.values[sample.valid].round()
     assert float(heights.min()) < 4

@@ -165,4 +165,4 @@ def test_uptake_values_are_named_and_not_scaled() -> None:
         units_of_style = StyleUnits(grid(300, unit), [grid(600, unit)], VolumeOptions())
         assert units_of_style.factors == [pytest.approx(factor, rel=0.05)], unit
     messages = StyleUnits(grid(300, "SUV"), [], VolumeOptions()).messages
-    assert messages == ("scan: values in SUV; use --modality if it is another",)
+    assert messages == ("scan: values in SUV; use --modality if this is wrong",)

@@ -11,11 +11,11 @@ import pytest
 import torch
 from convnd_tasks.modalities.metrics import Measure, as_json
 from convnd_tasks.modalities.volumes import similarity
-from convnd_tasks.modalities.volumes.look import Scan
-from convnd_tasks.modalities.volumes.look_metrics import Look, edge_widths
+from convnd_tasks.modalities.volumes.look_metrics import MeasuredScan, edge_widths
 from convnd_tasks.modalities.volumes.metrics import measure_all
-from convnd_tasks.modalities.volumes.noise_covariance import high_pass_power
+from convnd_tasks.modalities.volumes.noise_spectrum import high_pass_power
 from convnd_tasks.modalities.volumes.radiomics import Blocks, concordance, first_order, texture
+from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import gaussian
 from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD
 from error_fields import raises
@@ -131,7 +131,7 @@ def test_the_width_of_edges_follows_a_known_blur(sigma: float) -> None:
 def test_edges_of_a_known_width_have_it_whatever_the_noise() -> None:
     values = body(shape=(72, 70, 24), low=-600).values[0, 0].permute(2, 1, 0)
     (first, second), (_, third) = (
-        list(edge_widths(Scan.of(part, (3.0, 1.0, 1.0)), 1.0).values())
+        list(edge_widths(Scan.from_values(part, (3.0, 1.0, 1.0)), 1.0).values())
         for part in (values, values + 10 * torch.randn(values.shape))
     )
     # A step between two voxels is off their centres by half a voxel, which widens it to 0.92.
@@ -145,7 +145,7 @@ def test_noise_does_not_depend_on_where_a_part_of_a_scan_begins() -> None:
     noises = []
     for first in (0, 1, 2, 5):
         part = values[:, first : first + 60, first : first + 64]
-        noise = Look.of(Scan.of(part, (3.0, 1.0, 1.0)), "HU", 1.0).noise
+        noise = MeasuredScan.measure(Scan.from_values(part, (3.0, 1.0, 1.0)), "HU", 1.0).noise
         assert {"lung", "soft"} <= {HOUNSFIELD.names[tissue] for tissue in noise}
         noises.append([noise[tissue].deviation for tissue in sorted(noise)])
     for other in noises[1:]:

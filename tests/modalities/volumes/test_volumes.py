@@ -184,7 +184,7 @@ def test_other_formats_pictures_and_arrays(
 
 
 BAD = [
-    ("constant", np.full((32, 30, 28), 7.0), "values that differ, got 7 everywhere"),
+    ("constant", np.full((32, 30, 28), 7.0), "at least two different values, got 7 everywhere"),
     ("empty", np.full((32, 30, 28), np.nan), "expected finite voxels"),
 ]
 
@@ -213,7 +213,7 @@ def test_styles_and_masks_that_do_not_fit(
     save(tmp_path / "n.nii", np.ones((32, 30, 28), np.uint8), np.eye(4))
     code, _, err = run("stylize-volume", scan, "--style", style, "--mask", "n.nii", *QUICK)
     assert code == 3
-    check_error(err, expected="voxels where the scan's are", got="mm away")
+    check_error(err, expected="voxels at the positions of the scan's", got="mm away")
     code, _, err = run("stylize-volume", scan, "--style", style, "--window", "wide", *QUICK)
     assert code == 2, err
     check_error(err, operation="--window", expected="auto, lung")
@@ -268,13 +268,13 @@ def test_options_of_every_kind_of_data_work_for_scans(
     for options in others:
         assert np.abs(result(style, *paint, *options) - painted).max() > 0.01, options
     code, _, err = run(*command, style, "--steps", 9, "--tv-weight", 1, "-o", "n.nii")
-    assert (code, "does not read --tv-weight, --steps; see --transfer paint" in err) == (0, True)
+    assert (code, "ignores --tv-weight, --steps; --transfer paint uses them" in err) == (0, True)
     for options, message in (
         (("--style-weights", "1,2,3"), "one weight for each of 1 styles, got 3"),
         (("--init", "random"), "--init has no meaning for volumes"),
         (("--size", 64), "--size has no meaning for volumes"),
         (("--modality", "xr"), "modality"),
-        (("--style-window", "40,400"), "expected --window as well"),
+        (("--style-window", "40,400"), "expected also --window"),
     ):
         code, _, err = run(*command, style, *options, "-o", "none.nii")
         assert (code, message in err) == (2, True), err

@@ -1,1 +1,1 @@
-"""Scans of three axes: reading, the transfer of a look, its safety figures, and metrics."""
+"""Scans of three axes: reading, the transfer of a look, safety figures, and measures."""

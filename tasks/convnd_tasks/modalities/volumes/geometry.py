@@ -1,4 +1,4 @@
-"""Where the voxels of two volumes lie, and the unit of their values."""
+"""Positions of the voxels of two volumes, and the unit of their values."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 __all__ = ["HOUNSFIELD", "check_same_voxels", "largest_shift", "placement_difference", "value_unit"]
 
 HOUNSFIELD = "HU"
-"""Unit of the values of CT."""
+"""The unit of CT, Hounsfield units."""
 
-_TOLERANCE = 0.1  # of the smallest side of a voxel
-_AIR = -500.0  # values below it occur in HU alone
-_DENSEST = 3071.0  # HU, the highest value of 12 bits
+_TOLERANCE = 0.1  # of the smallest voxel side
+_AIR = -500.0  # HU; other units have no such values
+_HIGHEST = 3071.0  # HU, the highest 12-bit value
 
 
 def check_same_voxels(first: Grid, second: Grid) -> None:
-    """Check that two volumes are of one shape, place and unit.
+    """Check that two volumes have the same shape, voxel positions and unit.
 
     Raises:
-        InputFileError: they are not.
+        InputFileError: they differ.
     """
     if first.values.shape != second.values.shape:
         shapes = [
@@ -35,15 +35,15 @@ def check_same_voxels(first: Grid, second: Grid) -> None:
         ]
         raise InputFileError(
             "evaluate",
-            expected="two volumes of one shape",
+            expected="two volumes of the same shape",
             got=f"{shapes[0]} and {shapes[1]} voxels",
-            remedy="give the scan and what was made of it",
+            remedy="give a scan and its result",
         )
     difference = placement_difference(first, second)
     if difference:
         raise InputFileError(
             "evaluate",
-            expected="two volumes of the same voxels",
+            expected="two volumes with the same voxel positions",
             got=difference,
             remedy="resample one of them onto the other",
         )
@@ -51,30 +51,29 @@ def check_same_voxels(first: Grid, second: Grid) -> None:
     if all(units) and units[0] != units[1]:
         raise InputFileError(
             "evaluate",
-            expected="two volumes in one unit",
+            expected="two volumes with the same unit",
             got=f"{units[0]} and {units[1]}",
             remedy="convert one of them",
         )
 
 
 def placement_difference(first: Grid, second: Grid) -> str:
-    """Compare the places of the voxels of two volumes of one shape.
+    """Describe the difference in voxel size and position of two volumes.
 
     Args:
         first: a volume.
-        second: has the same shape.
+        second: a volume of the same shape.
 
     Returns:
-        What differs, in mm; "" if nothing does by more than a tenth of a voxel, or if a file does
-        not say where its voxels are.
+        The difference in mm; "" if it is at most a tenth of a voxel, or if a file has no affine.
 
     >>> import numpy as np, torch
     >>> from convnd.grid import Grid
-    >>> def at(z):
+    >>> def volume(z):
     ...     affine = np.eye(4)
     ...     affine[2, 3] = z
     ...     return Grid(values=torch.ones(1, 1, 2, 2, 2), header={"affine": affine})
-    >>> placement_difference(at(0), at(50))
+    >>> placement_difference(volume(0), volume(50))
     'voxels up to 50 mm away'
     """
     import numpy as np
@@ -93,10 +92,10 @@ def placement_difference(first: Grid, second: Grid) -> str:
 
 
 def largest_shift(first: Grid, second: Grid) -> float | None:
-    """The largest distance between the places of one voxel in two volumes of one shape.
+    """The largest distance between the positions of a voxel in two volumes of one shape.
 
     Returns:
-        mm; None if a file does not say where its voxels are.
+        The distance in mm; None if a file has no affine.
     """
     import numpy as np
 
@@ -109,14 +108,14 @@ def largest_shift(first: Grid, second: Grid) -> float | None:
 
 
 def value_unit(grid: Grid) -> str:
-    """The unit of a volume's values.
+    """The unit of a volume's values, as its file states it or as the values suggest.
 
     Args:
         grid: a volume.
 
     Returns:
-        What the file says. Files that do not say it hold HU if some values are as low as only those
-        of CT are and most are in its range; else "", since magnetic resonance has no unit.
+        The unit that the file states. Without one, "HU" if some values are below -500 and the
+        median is in the range of CT, else "", since magnetic resonance has no unit.
 
     >>> import torch
     >>> from convnd.grid import Grid
@@ -130,4 +129,4 @@ def value_unit(grid: Grid) -> str:
         return ""
     values = grid.values.flatten()
     median = float(values[:: max(1, values.numel() // 1_000_000)].nanmedian())
-    return HOUNSFIELD if median < _DENSEST else ""
+    return HOUNSFIELD if median < _HIGHEST else ""

@@ -1,4 +1,4 @@
-"""Volumes, styles and masks: reading and checking them."""
+"""Reading and checking of volumes, styles and masks."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MATCHING_STYLE",
     "PHANTOM",
+    "SHORTEST_SIDE",
     "built_in_scan",
     "check_scan",
     "check_style",
@@ -35,25 +36,25 @@ __all__ = [
 ]
 
 MATCHING_STYLE = "matching"
-"""Name of the built-in style of the scan's own modality."""
+"""Name for the built-in style of the scan's modality."""
 
 PHANTOM = "phantom"
-"""Entry of the header of a built-in scan."""
+"""Header entry that marks a built-in scan."""
 
-_ARRAYS = (".npy", ".npz")
-_SHORTEST = 16  # samples along two axes of a style
+SHORTEST_SIDE = 16
+"""Smallest number of voxels or pixels along two axes of a style or a slice."""
 
 
 def is_array(name: str) -> bool:
-    """Whether a file holds an array without spacing."""
-    return name.lower().endswith(_ARRAYS)
+    """Whether a path names a file of an array, which has no spacing."""
+    return name.lower().endswith((".npy", ".npz"))
 
 
 def parse_spacing(text: str) -> tuple[float, ...]:
-    """The millimetres between samples along three axes; empty for ``""``.
+    """Parse the mm between samples along three axes, such as ``"0.6,0.6,5"``; ``""`` is empty.
 
     Raises:
-        UsageError: anything but three numbers above 0.
+        UsageError: the text is not three numbers above 0.
 
     >>> parse_spacing("0.6,0.6,5"), parse_spacing("")
     ((0.6, 0.6, 5.0), ())
@@ -77,14 +78,14 @@ def open_volume(
     """Read a volume from a file or folder, or make a built-in one if there is no such file.
 
     Args:
-        name: path, or name of a sample in Hounsfield units.
-        spacing: mm along three axes, for arrays; files of other formats hold their own.
+        name: path, or name of a built-in scan in Hounsfield units.
+        spacing: mm along three axes, for arrays only; other formats store it.
         series: name of the series in a folder of several, see `convnd.io.read_series`.
-        seed: of a sample.
+        seed: seed of a built-in scan.
 
     Raises:
-        InputFileError: it cannot be read, or holds another number of axes.
-        UsageError: an array without a spacing.
+        InputFileError: the file cannot be read, or does not have three axes.
+        UsageError: the file is an array and there is no spacing.
     """
     from convnd_tasks import samples
     from convnd_tasks.samples import phantom
@@ -94,7 +95,7 @@ def open_volume(
         return samples.content(name, spatial_dims=3, seed=seed)
     grid = io.read_series(path, series=series) if series and path.is_dir() else io.read(path)
     array = is_array(name)
-    if array and grid.ndim == 2:  # (I, J, K) was read as channels and two axes
+    if array and grid.ndim == 2:  # an array (I, J, K) was read as I channels of two axes
         codes: Any = grid.header.get("integer_codes")
         header = grid.header if codes is None else {**grid.header, "integer_codes": codes[None]}
         grid = type(grid)(values=grid.values[:, None], header=header)
@@ -118,11 +119,11 @@ def open_volume(
 
 
 def built_in_scan(name: str, seed: int, scan: Grid) -> Grid:
-    """A built-in scan as style, with voxels of about the size of a scan's.
+    """Make a built-in scan as style, with voxels of about the content's size.
 
     Args:
-        name: one of the styles of `convnd_tasks.samples.phantom` and `convnd_tasks.samples.head`.
-        seed: chooses the patient.
+        name: a style of `convnd_tasks.samples.phantom` or `convnd_tasks.samples.head`.
+        seed: seed of the anatomy.
         scan: the content.
     """
     from convnd_tasks import samples
@@ -138,11 +139,12 @@ def built_in_scan(name: str, seed: int, scan: Grid) -> Grid:
 
 
 def default_style(scan: Grid, modality: str) -> str:
-    """Return the built-in style of the scan's own modality.
+    """The name of the built-in style of a scan's modality.
 
     Args:
         scan: the content.
-        modality: see `convnd_tasks.modalities.volumes.units.scan_unit`.
+        modality: "ct", "mr", "other" or "auto", see
+            `convnd_tasks.modalities.volumes.units.scan_unit`.
     """
     from convnd_tasks.modalities.volumes.units import scan_unit
 
@@ -152,18 +154,18 @@ def default_style(scan: Grid, modality: str) -> str:
 def open_style(
     name: str, seed: int, scan: Grid, spacing: Sequence[float] = (), series: str = ""
 ) -> Grid:
-    """Read a style: a volume, a picture, or a built-in one.
+    """Read a volume or picture as style, or make a built-in one.
 
     Args:
-        name: path, or name of a sample.
-        seed: of samples.
+        name: path, or name of a built-in style.
+        seed: seed of built-in styles.
         scan: the content.
-        spacing: mm along three axes, for arrays.
+        spacing: mm along three axes, for arrays only.
         series: name of the series in a folder of several.
 
     Raises:
         InputFileError: see `open_volume`.
-        UsageError: see `open_volume`; or no sample of this name.
+        UsageError: see `open_volume`; or there is no built-in style of this name.
     """
     from convnd_tasks import samples
     from convnd_tasks.samples import head, phantom
@@ -172,7 +174,7 @@ def open_style(
     if not path.suffix and not path.exists():
         if name in phantom.STYLES or name in head.STYLES:
             return built_in_scan(name, seed, scan)
-        # A pattern is no scan: it is painted, as a picture.
+        # Patterns are painted, like pictures.
         dims = 2 if name in samples.styles(2) else 3
         return samples.style(name, spatial_dims=dims, seed=seed)
     if path.suffix and not path.is_dir() and io.spatial_dims(path) == 2:
@@ -184,11 +186,11 @@ def check_scan(scan: Grid, label: str) -> None:
     """Check that a grid is a volume that can be stylised.
 
     Args:
-        scan: values ``(1, T, *S)``.
-        label: its name in messages.
+        scan: a grid with values ``(1, T, *S)``.
+        label: name of the grid in messages.
 
     Raises:
-        InputFileError: not three axes, one value everywhere, or no finite value.
+        InputFileError: the grid does not have three axes, or its values are all equal or missing.
     """
     import torch
 
@@ -207,7 +209,7 @@ def check_scan(scan: Grid, label: str) -> None:
     if bool((finite == finite[0]).all()):
         raise InputFileError(
             str(label),
-            expected="values that differ",
+            expected="at least two different values",
             got=f"{finite[0].item():g} everywhere",
             remedy="check the file",
         )
@@ -218,49 +220,49 @@ def check_style(style: Grid, label: str) -> None:
 
     Args:
         style: a volume or a picture.
-        label: its name in messages.
+        label: name of the style in messages.
 
     Raises:
-        InputFileError: see `check_scan`; or a small picture or volume; or values that are
-            not finite.
+        InputFileError: see `check_scan`; or the style is too small, or a value is not finite.
     """
     import torch
 
+    size = f"{SHORTEST_SIDE} x {SHORTEST_SIDE}"
     if style.ndim == 3:
         check_scan(style, label)
-        if sorted(style.shape)[1] < _SHORTEST:
+        if sorted(style.shape)[1] < SHORTEST_SIDE:
             raise InputFileError(
                 str(label),
-                expected=(
-                    f"slices of at least {_SHORTEST} x {_SHORTEST} voxels, whose "
-                    "noise can be measured"
-                ),
+                expected=f"slices of at least {size} voxels, so that noise can be measured",
                 got=_extent(style),
                 remedy="use a larger volume",
             )
-    elif style.ndim != 2 or min(style.shape) < _SHORTEST:
+    elif style.ndim != 2 or min(style.shape) < SHORTEST_SIDE:
         raise InputFileError(
             str(label),
-            expected=(f"a volume, or a picture of at least {_SHORTEST} x {_SHORTEST} pixels"),
+            expected=f"a volume, or a picture of at least {size} pixels",
             got=_extent(style),
-            remedy="use another",
+            remedy="use another style",
         )
     if not bool(torch.isfinite(style.values).all()):
         raise InputFileError(
             str(label),
             expected="finite values",
-            got="some that are not",
-            remedy="fill or cut the gaps",
+            got="missing or infinite values",
+            remedy="fill the gaps, or crop the style",
         )
 
 
 def inside_window(scan: Grid, window: str) -> Tensor:
-    """The voxels whose values take part, a mask of the shape of the values.
+    """Find the voxels whose values are inside a window, and so may change.
 
     Args:
-        scan: values ``(1, T, *S)``.
-        window: see `convnd_tasks.modalities.volumes.options.parse_window`; without one all finite
-            values take part.
+        scan: a grid with values ``(1, T, *S)``.
+        window: see `convnd_tasks.modalities.volumes.options.parse_window`; "auto" includes all
+            finite values.
+
+    Returns:
+        ``(1, T, *S)``, bool.
 
     Raises:
         InputFileError: no value is inside.
@@ -283,12 +285,15 @@ def inside_window(scan: Grid, window: str) -> Tensor:
 
 
 def check_writable(path: Path, scan: Grid, *, integers: bool) -> None:
-    """Check that the format of a path can hold the result for a scan, see `Transfer`.
+    """Check that the result of a scan can be written in the format of a path.
 
     Args:
-        path: of the result.
+        path: file or folder of the result.
         scan: the content.
-        integers: whether the result will be written in the scan's own integers.
+        integers: the result will be written in the scan's own integers.
+
+    Raises:
+        ConvndError: the format cannot store the scan.
     """
     if integers:
         io.quantize(scan)
@@ -296,10 +301,17 @@ def check_writable(path: Path, scan: Grid, *, integers: bool) -> None:
 
 
 def mask_weights(scan: Grid, mask: Grid | None) -> Tensor | float:
-    """The share of the change that applies to each voxel, ``(1, 1, *S)`` or 1.
+    """Convert a mask to the share of the change that applies to each voxel.
+
+    Args:
+        scan: the content.
+        mask: a volume on the scan's grid with weights in ``[0, 1]``; None is no mask.
+
+    Returns:
+        ``(1, 1, *S)``, or 1 without a mask.
 
     Raises:
-        InputFileError: the mask has another shape than the scan, or lies elsewhere.
+        InputFileError: the mask has another shape or position than the scan.
         UsageError: the mask is 0 everywhere.
     """
     import torch
@@ -317,7 +329,7 @@ def mask_weights(scan: Grid, mask: Grid | None) -> Tensor | float:
     if difference:
         raise InputFileError(
             "--mask",
-            expected="voxels where the scan's are",
+            expected="voxels at the positions of the scan's",
             got=difference,
             remedy="resample the mask onto the scan",
         )
@@ -330,4 +342,5 @@ def mask_weights(scan: Grid, mask: Grid | None) -> Tensor | float:
 
 
 def _extent(grid: Grid) -> str:
+    """The extents of a grid, for messages."""
     return " x ".join(map(str, grid.shape))

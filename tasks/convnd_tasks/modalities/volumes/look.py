@@ -12,6 +12,7 @@ from torch import Tensor
 
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
 from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, measure_noise
+from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import (
     EdgeProfiles,
     Filter,
@@ -23,107 +24,60 @@ from convnd_tasks.modalities.volumes.sharpness import (
     value_distance,
     value_quantiles,
 )
-from convnd_tasks.modalities.volumes.smoothing import constant_background
 from convnd_tasks.modalities.volumes.tissues import (
     HOUNSFIELD,
-    Scheme,
     TissueMap,
+    TissueScheme,
     otsu_scheme,
     tissue_values,
 )
 
 __all__ = [
     "Look",
-    "Scan",
     "blend_noise",
     "comparable_noise",
     "match_sharpness",
+    "measure_scan_noise",
     "moderate_noise",
-    "noise_of",
-    "scheme_of",
+    "tissue_scheme",
     "transferable_noise",
 ]
 
 _ITERATIONS = 6
-_QUIET_HU = 10.0  # noise of a standard dose, which a scan with less may always take
-
-
-@dataclass(frozen=True)
-class Scan:
-    """A frame of a scan with axes towards head, front and right.
-
-    Args:
-        values: ``(D, H, W)``, finite.
-        spacing: mm along each axis.
-        valid: voxels that are neither padding nor missing.
-    """
-
-    values: Tensor
-    spacing: tuple[float, ...]
-    valid: Tensor
-
-    @classmethod
-    def of(cls, values: Tensor, spacing: Sequence[float]) -> Scan:
-        """A scan whose values may be missing (NaN) and padded."""
-        finite = torch.isfinite(values)
-        low = values[finite].min() if bool(finite.any()) else values.new_zeros(())
-        values = torch.where(finite, values, low)
-        return cls(values, tuple(spacing), finite & ~constant_background(values))
-
-    def with_values(self, values: Tensor) -> Scan:
-        """The same grid with other values."""
-        return Scan(values, self.spacing, self.valid)
-
-    def sample(self) -> Scan:
-        """The slices that the scan's look is measured on: three slabs of a tall scan.
-
-        Slices that are not valid lie between the slabs, so that no filter reads across.
-        """
-        thick = self.spacing[0] > 2.5 * min(self.spacing)  # nothing is filtered across slices
-        slab, gap = (8, 1) if thick else (16, 8)
-        slices = self.values.shape[0]
-        if slices <= 3 * slab + 2 * gap:
-            return self
-        starts = [0, (slices - slab) // 2, slices - slab]
-        index = torch.cat([torch.arange(slab + gap) + start for start in starts])[:-gap]
-        valid = self.valid[index.clamp(max=slices - 1)]
-        for number in (1, 2):
-            valid[number * (slab + gap) - gap : number * (slab + gap)] = False
-        return Scan(self.values[index], self.spacing, valid)
+_QUIET_HU = 10.0  # noise at a standard dose; a scan may always get as much
 
 
 @dataclass(frozen=True)
 class Look:
-    """The noise and sharpness of a scan, and quantiles that tell whether anatomies are alike.
+    """The noise and sharpness of a scan, and quantiles that show whether anatomies are similar.
 
     Args:
-        noise: covariance of the noise by number of the tissue; not of every tissue.
+        noise: covariance of the noise by tissue, for tissues whose noise could be measured.
         edges: profiles across edges, by axis.
-        strengths: quantiles of the slopes of edges.
-        values: quantiles of the values after a blur.
+        slopes: quantiles of the slopes of edges, see `measure_edges`.
+        values: quantiles of the values, see `value_quantiles`.
     """
 
     noise: Mapping[int, NoiseCovariance]
     edges: Mapping[int, EdgeProfiles]
-    strengths: Tensor
+    slopes: Tensor
     values: Tensor
 
     @classmethod
-    def measure(cls, scan: Scan, scheme: Scheme, resolution: float) -> Look:
-        """Measure a scan.
+    def measure(cls, scan: Scan, scheme: TissueScheme, resolution: float) -> Look:
+        """Measure the look of a scan.
 
         Args:
             scan: the scan.
-            scheme: the tissues.
-            resolution: mm; of scans that are compared the coarser one's finest voxel side.
+            scheme: its tissues.
+            resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
         """
-        noise, scan = noise_of(scan, scheme, resolution), scan.sample()
-        edges, strengths = measure_edges(scan.values, scan.spacing, scan.valid, resolution)
-        values = value_quantiles(scan.values, scan.spacing, scan.valid, resolution)
-        return cls(noise, edges, strengths, values)
+        noise, scan = measure_scan_noise(scan, scheme, resolution), scan.slabs()
+        edges, slopes = measure_edges(scan, resolution)
+        return cls(noise, edges, slopes, value_quantiles(scan, resolution))
 
     def without_anatomy(self) -> Look:
-        """The look of a phantom: its noise, and no edges."""
+        """The look of a phantom: its noise without an allowance for anatomy, and no edges."""
         noise = {
             tissue: dataclasses.replace(part, allowance=0.0, anatomy=False)
             for tissue, part in self.noise.items()
@@ -131,40 +85,50 @@ class Look:
         return dataclasses.replace(self, noise=noise, edges={})
 
 
-def scheme_of(scan: Scan, unit: str) -> Scheme:
-    """The tissues of a scan: by Hounsfield units in CT, three classes of its values elsewhere."""
+def tissue_scheme(scan: Scan, unit: str) -> TissueScheme:
+    """The tissues of a scan: by Hounsfield units for "HU", three Otsu classes for other units."""
     if unit == HU:
         return HOUNSFIELD
-    return otsu_scheme([tissue_values(scan.values, scan.spacing, scan.valid)])
+    return otsu_scheme([tissue_values(scan)])
 
 
-def noise_of(
-    scan: Scan, scheme: Scheme, resolution: float, allowances: Mapping[int, float] | None = None
+def measure_scan_noise(
+    scan: Scan,
+    scheme: TissueScheme,
+    resolution: float,
+    allowances: Mapping[int, float] | None = None,
 ) -> dict[int, NoiseCovariance]:
-    """The noise of a scan by tissue, see `Look.measure` and `measure_noise`."""
-    scan = scan.sample()
-    tissues = TissueMap(scan.values, scan.spacing, scan.valid, scheme, resolution)
-    return measure_noise(scan.values, scan.spacing, tissues, resolution, allowances=allowances)
+    """Measure the noise by tissue on the slabs of a scan.
+
+    Args:
+        scan: the scan.
+        scheme: its tissues.
+        resolution: mm, see `Look.measure`.
+        allowances: variance by tissue that weak anatomy may add, see `measure_noise`.
+    """
+    scan = scan.slabs()
+    tissues = TissueMap(scan, scheme, resolution)
+    return measure_noise(scan, tissues, resolution, allowances=allowances)
 
 
 def comparable_noise(
     scan: Scan,
     noise: Mapping[int, NoiseCovariance],
     styles: Sequence[Mapping[int, NoiseCovariance]],
-    scheme: Scheme,
+    scheme: TissueScheme,
     resolution: float,
 ) -> Mapping[int, NoiseCovariance]:
-    """The noise of a scan where it has as much weak anatomy as its styles, see `measure_noise`.
+    """Measure a scan's noise with as much weak anatomy as that of its styles contains.
 
-    Weak anatomy passes for a flat place where noise is strong, so it is part of a noisy style's
-    covariance. With as much of it in the scan's, their difference is noise alone.
+    In a noisy style, voxels with weak anatomy count as flat, so the covariance contains it. If the
+    covariance of the scan contains as much, the difference of the two is noise only.
 
     Args:
         scan: the scan.
-        noise: of it, by tissue.
-        styles: noise of the styles, by tissue.
-        scheme: the tissues.
-        resolution: see `Look.measure`.
+        noise: its noise by tissue.
+        styles: noise of each style by tissue.
+        scheme: tissues of the scan.
+        resolution: mm, see `Look.measure`.
     """
     allowances = {
         tissue: max((style[tissue].allowance for style in styles if tissue in style), default=0.0)
@@ -172,34 +136,35 @@ def comparable_noise(
     }
     if all(noise[tissue].allowance >= allowance for tissue, allowance in allowances.items()):
         return noise
-    return noise_of(scan, scheme, resolution, allowances)
+    return measure_scan_noise(scan, scheme, resolution, allowances)
 
 
 def transferable_noise(
-    noise: Mapping[int, NoiseCovariance], scheme: Scheme
+    noise: Mapping[int, NoiseCovariance], scheme: TissueScheme
 ) -> dict[int, NoiseCovariance]:
-    """The noise of tissues without fine structures."""
+    """The noise of the tissues whose fine structures cannot be mistaken for noise."""
     return {tissue: part for tissue, part in noise.items() if tissue not in scheme.structured}
 
 
 def match_sharpness(
     scan: Scan, styles: Sequence[Look], weights: Sequence[float], resolution: float
 ) -> dict[int, Filter]:
-    """The filters that give a scan the sharpness of styles, by axis.
-
-    An axis has none where the difference may be one of anatomy, see `is_significant`.
+    """Find the filters that give a scan the sharpness of styles.
 
     Args:
         scan: the scan.
-        styles: their looks.
-        weights: of the styles; the filters of several are averaged.
-        resolution: see `Look.measure`.
+        styles: look of each style.
+        weights: weight of each style; the amounts of the styles' filters are averaged.
+        resolution: mm, see `Look.measure`.
+
+    Returns:
+        Filters by axis, without axes whose difference is not significant, see `is_significant`.
     """
-    scan = scan.sample()
-    own, _ = measure_edges(scan.values, scan.spacing, scan.valid, resolution)
+    scan = scan.slabs()
+    own, _ = measure_edges(scan, resolution)
     total: dict[int, float] = {}
     for style, weight in zip(styles, weights, strict=True):
-        for axis, along in _filters_of_style(scan, own, style, resolution).items():
+        for axis, along in _match_style(scan, own, style, resolution).items():
             share = weight / sum(weights)
             total[axis] = total.get(axis, 0.0) + share * along.amount
     return {
@@ -214,15 +179,15 @@ def blend_noise(
     styles: Sequence[Mapping[int, NoiseCovariance]],
     weights: Sequence[float],
 ) -> dict[int, NoiseCovariance]:
-    """Return the target noise of a scan: the styles' noise, sampled at the scan's lags.
+    """Average the noise of styles, at the lags of a scan.
 
     Args:
         scan: noise of the scan by tissue.
-        styles: noise of the styles by tissue.
-        weights: of the styles.
+        styles: noise of each style by tissue.
+        weights: weight of each style.
 
     Returns:
-        The noise by tissue, for tissues that the scan and at least one style have.
+        The target of the noise by tissue, for tissues of the scan that some style has.
     """
     targets = {}
     for tissue, own in scan.items():
@@ -243,15 +208,16 @@ def blend_noise(
 def moderate_noise(
     scan: Mapping[int, NoiseCovariance], targets: Mapping[int, NoiseCovariance], unit: str
 ) -> dict[int, NoiseCovariance]:
-    """Targets with at least half and at most twice the variance of the scan's own noise.
+    """Limit the variance of targets to between half and twice that of the scan's noise.
 
-    The variance of noise is proportional to 1 / dose. The limit from above is 10 HU where that is
-    more; in other units, where a built-in style has 3 % of the signal, there is none.
+    The variance of noise is proportional to 1 / dose. In HU, the upper limit is at least that of
+    noise of 10 HU. In other units there is no upper limit, since the built-in style has a noise of
+    3 % of the signal.
 
     Args:
         scan: noise of the scan by tissue.
-        targets: see `blend_noise`.
-        unit: "HU", or "" for others.
+        targets: noise of the styles by tissue, see `blend_noise`.
+        unit: "HU", or "" for other units.
     """
     moderate = {}
     for tissue, target in targets.items():
@@ -262,10 +228,10 @@ def moderate_noise(
     return moderate
 
 
-def _filters_of_style(
+def _match_style(
     scan: Scan, own: Mapping[int, EdgeProfiles], style: Look, resolution: float
 ) -> dict[int, Filter]:
-    """Filters for one style, corrected by what they do to the scan itself."""
+    """Find the filters for one style, and correct them by their effect on the scan."""
     shared = [axis for axis in own if axis in style.edges and differs(own[axis], style.edges[axis])]
     if not shared:
         return {}
@@ -274,17 +240,16 @@ def _filters_of_style(
     filters: dict[int, Filter] = {}
     for _ in range(_ITERATIONS):
         filters = {axis: find_filter(own[axis], aims[axis]) for axis in shared}
-        filtered = apply_filters(scan.values, filters, scan.valid)
-        edges, slopes = measure_edges(filtered, scan.spacing, scan.valid, resolution)
-        # Other voxels are the strongest edges after the filter, so the aim is corrected.
+        filtered = scan.with_values(apply_filters(scan, filters))
+        edges, slopes = measure_edges(filtered, resolution)
+        # Other voxels have the strongest edges after the filter, so their sharpness differs.
         for axis in shared:
             if axis in edges:
                 error = (targets[axis] - 1) / max(1e-3, edges[axis].sharpness() - 1)
                 aims[axis] = 1 + (aims[axis] - 1) * math.sqrt(error)
-    values = value_quantiles(filtered, scan.spacing, scan.valid, resolution)
-    distance = value_distance(values, style.values)
+    distance = value_distance(value_quantiles(filtered, resolution), style.values)
     return {
         axis: along
         for axis, along in filters.items()
-        if is_significant(own[axis], style.edges[axis], (slopes, style.strengths), distance)
+        if is_significant(own[axis], style.edges[axis], (slopes, style.slopes), distance)
     }

@@ -1,4 +1,4 @@
-"""The planned change of one frame of a scan, and its description for users."""
+"""The planned change of one frame of a scan, and its description."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from convnd_tasks.modalities.volumes.look import Scan
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange
-from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, power_spectrum
+from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance
+from convnd_tasks.modalities.volumes.noise_spectrum import power_spectrum
+from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import Filter
-from convnd_tasks.modalities.volumes.tissues import WHOLE, Scheme
+from convnd_tasks.modalities.volumes.tissues import WHOLE, TissueScheme
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,9 +26,9 @@ class LookChange:
 
     Args:
         scan: the frame.
-        expected: values ``(D, H, W)`` of the frame with its new sharpness and its own noise.
+        expected: ``(D, H, W)``; the frame with its new sharpness, before its noise changes.
         filters: filters that change the sharpness, by axis.
-        noise: values ``(D, H, W)`` to add to ``expected``, which change its noise.
+        noise: ``(D, H, W)``; the change of the noise, which is added to ``expected``.
         changes: filters that change the noise, by tissue.
         scheme: tissues of the scan.
         before: measured noise of ``expected``, by tissue.
@@ -39,23 +40,32 @@ class LookChange:
     filters: Mapping[int, Filter]
     noise: Tensor
     changes: Mapping[int, NoiseChange]
-    scheme: Scheme
+    scheme: TissueScheme
     before: Mapping[int, NoiseCovariance]
     targets: Mapping[int, NoiseCovariance]
 
-    def distance(self, noise: Mapping[int, NoiseCovariance]) -> float:
-        """The share of the noise power that is at another frequency than that of the targets."""
+    def spectrum_distance(self, noise: Mapping[int, NoiseCovariance]) -> float:
+        """The mean relative distance of noise spectra from those of the targets.
+
+        Args:
+            noise: noise by tissue, for every tissue with a target.
+        """
         distances = []
         for tissue, covariance in self.targets.items():
             own, target = power_spectrum(noise[tissue].values), power_spectrum(covariance.values)
             distances.append(float((own - target).abs().sum() / target.sum().clamp(min=1e-30)))
         return sum(distances) / len(distances) if distances else 0.0
 
-    def noises(self, noise: Mapping[int, NoiseCovariance]) -> list[tuple[str, float, float, float]]:
-        """The standard deviations of the noise of each tissue: before, after, and the style's.
+    def noise_table(
+        self, noise: Mapping[int, NoiseCovariance]
+    ) -> list[tuple[str, float, float, float]]:
+        """The name of each tissue, and standard deviations of its noise.
 
         Args:
-            noise: of the result, by tissue.
+            noise: noise of the result, by tissue.
+
+        Returns:
+            Rows of name and deviations before, after and of the style, in units of the scan.
         """
         rows = []
         for tissue, name in enumerate(self.scheme.names):
@@ -67,8 +77,8 @@ class LookChange:
             rows = [(name, *row[1:]) for row in rows[:1]]
         return rows
 
-    def sharpness(self) -> str:
-        """The change of the sharpness in words, "" where no filter changes it."""
+    def describe_sharpness(self) -> str:
+        """The change of the sharpness in words, "" if no filter changes it."""
         axes: dict[str, list[str]] = {}
         for axis, along in sorted(self.filters.items()):
             words = f"{'blurred' if along.amount < 0 else 'sharpened'} by {abs(along.amount):.2g}"

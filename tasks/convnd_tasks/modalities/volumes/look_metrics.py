@@ -1,4 +1,4 @@
-"""Measures of a scan's look: tissues and their noise, edges, and figures of the anatomy."""
+"""Measures of a scan's look: means and noise of tissues, edges, and safety of the anatomy."""
 
 from __future__ import annotations
 
@@ -12,77 +12,96 @@ import torch
 from torch import Tensor
 
 from convnd_tasks.modalities.metrics import Measure
-from convnd_tasks.modalities.volumes.look import Scan, blend_noise, noise_of, scheme_of
+from convnd_tasks.modalities.volumes.look import blend_noise, measure_scan_noise, tissue_scheme
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange
-from convnd_tasks.modalities.volumes.noise_covariance import (
-    NoiseCovariance,
-    measure_noise_again,
-    power_spectrum,
-)
+from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, measure_noise_again
+from convnd_tasks.modalities.volumes.noise_spectrum import power_spectrum
 from convnd_tasks.modalities.volumes.safety import measure_safety
+from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import EDGE_SIGMAS, measure_edges
 from convnd_tasks.modalities.volumes.smoothing import sigmas
-from convnd_tasks.modalities.volumes.tissues import WHOLE, Scheme, TissueMap
+from convnd_tasks.modalities.volumes.tissues import WHOLE, TissueMap, TissueScheme
 
-__all__ = ["Look", "anatomy", "edge_widths", "edges", "noise_distance", "noises", "tissues"]
+__all__ = [
+    "MeasuredScan",
+    "compare_anatomy",
+    "compare_edges",
+    "compare_noise",
+    "compare_tissues",
+    "edge_widths",
+    "noise_distance",
+]
 
-_FEWEST = 500  # voxels of a tissue whose mean counts
+_FEWEST = 500  # voxels of a tissue whose mean is measured
 _AXES = ("head", "front", "right")
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is measured of a scan before it is compared.
+class MeasuredScan:
+    """A scan with its tissues and their noise.
 
     Args:
         scan: the scan.
         scheme: its tissues.
-        noise: of each tissue that has enough flat places.
-        resolution: mm; of scans that are compared the coarser one's finest voxel side.
+        noise: covariance of the noise by tissue, for tissues with enough flat voxels.
+        resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
     """
 
     scan: Scan
-    scheme: Scheme
+    scheme: TissueScheme
     noise: Mapping[int, NoiseCovariance]
     resolution: float
 
     @classmethod
-    def of(cls, scan: Scan, unit: str, resolution: float) -> Look:
-        """Measure a scan; the noise of one without flat tissue is that of the whole."""
-        scheme = scheme_of(scan, unit)
-        noise = noise_of(scan, scheme, resolution)
+    def measure(cls, scan: Scan, unit: str, resolution: float) -> MeasuredScan:
+        """Measure a scan; without flat tissues, its noise is measured over all tissues together.
+
+        Args:
+            scan: the scan.
+            unit: "HU", or "" for other units.
+            resolution: mm, see `MeasuredScan`.
+        """
+        scheme = tissue_scheme(scan, unit)
+        noise = measure_scan_noise(scan, scheme, resolution)
         if not noise:
             scheme = WHOLE
-            noise = noise_of(scan, scheme, resolution)
+            noise = measure_scan_noise(scan, scheme, resolution)
         return cls(scan, scheme, noise, resolution)
 
     def tissues(self, scan: Scan | None = None) -> TissueMap:
-        """The tissue of every voxel of the scan, or of a part of it."""
-        part = self.scan if scan is None else scan
-        return TissueMap(part.values, part.spacing, part.valid, self.scheme, self.resolution)
+        """The tissue of every voxel.
+
+        Args:
+            scan: a part of the scan, None for the whole.
+        """
+        return TissueMap(self.scan if scan is None else scan, self.scheme, self.resolution)
 
     def noise_of_result(self, result: Tensor) -> dict[int, NoiseCovariance]:
-        """The noise of a result, at the places where that of the scan was measured."""
-        part, changed = self.scan.sample(), self.scan.with_values(result).sample()
+        """Measure the noise of a result ``(D, H, W)`` at the flat voxels of the scan."""
+        part, changed = self.scan.slabs(), self.scan.with_values(result).slabs()
         tissues = self.tissues(part)
         return measure_noise_again(changed.values, self.noise, tissues, self.resolution)
 
 
-def tissues(
-    before: Look, labels: TissueMap, result: Tensor, after: Mapping[int, NoiseCovariance], unit: str
+def compare_tissues(
+    before: MeasuredScan,
+    labels: TissueMap,
+    result: Tensor,
+    after: Mapping[int, NoiseCovariance],
+    unit: str,
 ) -> list[Measure]:
-    r"""The mean of each tissue, and the contrast-to-noise ratio between neighbouring ones.
+    r"""Measure the mean of each tissue, and the contrast-to-noise ratio of neighbouring tissues.
 
-    The ratio of two tissues is :math:`|m_1 - m_2| / \sqrt{(s_1^2 + s_2^2) / 2}`, with their means
-    and the standard deviations of their noise (Bushberg et al., The Essential Physics of Medical
-    Imaging, 2012).
+    The ratio of two tissues with means :math:`m` and standard deviations :math:`s` of their noise
+    is :math:`|m_1 - m_2| / \sqrt{(s_1^2 + s_2^2) / 2}` (Bushberg et al., The Essential Physics of
+    Medical Imaging, 2012).
 
     Args:
-        before: the look of the scan.
+        before: the scan.
         labels: tissues of the scan.
-        result: of the scan's shape.
-        after: noise of the result.
-        unit: of the values.
+        result: ``(D, H, W)``.
+        after: noise of the result by tissue.
+        unit: unit of the values.
     """
     means: dict[int, tuple[float, float]] = {}
     measures = []
@@ -119,28 +138,31 @@ def tissues(
     return measures
 
 
-def noises(
-    before: Look, after: Mapping[int, NoiseCovariance], styles: Sequence[Look], unit: str
+def compare_noise(
+    before: MeasuredScan,
+    after: Mapping[int, NoiseCovariance],
+    styles: Sequence[MeasuredScan],
+    unit: str,
 ) -> list[Measure]:
-    """Strength, mean frequency and spectrum of the noise of each tissue.
+    """Measure strength, mean frequency and spectrum distance of the noise of each tissue.
 
     The spectrum is the Fourier transform of the covariance, see
-    `convnd_tasks.modalities.volumes.noise_covariance`. Its mean frequency is that of report 233 of
+    `convnd_tasks.modalities.volumes.noise_spectrum`. Its mean frequency is that of report 233 of
     the American Association of Physicists in Medicine (2019).
 
     Args:
-        before: the look of the scan.
-        after: noise of the result.
-        styles: the mean of their noise is compared.
-        unit: of the values.
+        before: the scan.
+        after: noise of the result by tissue.
+        styles: the styles; the mean of their noise is the reference.
+        unit: unit of the values.
     """
     targets = blend_noise(before.noise, [style.noise for style in styles], [1.0] * len(styles))
     measures = []
-    alone = before.scheme.uniform  # one noise for all tissues
-    for number in list(before.noise)[:1] if alone else before.noise:
+    uniform = before.scheme.uniform
+    for number in list(before.noise)[:1] if uniform else before.noise:
         first, last, target = before.noise[number], after[number], targets.get(number)
-        suffix = "" if alone else "_" + _slug(before.scheme.names[number])
-        place = "" if alone else f" in {_tissue(before.scheme.names[number])}"
+        suffix = "" if uniform else "_" + _slug(before.scheme.names[number])
+        place = "" if uniform else f" in {_tissue(before.scheme.names[number])}"
         measures.append(
             Measure(
                 f"noise{suffix}",
@@ -169,21 +191,24 @@ def noises(
                 before=None if target is None else noise_distance(first, compared),
                 better="lower" if target is not None else "",
                 against=against,
-                meaning=f"noise power{place} at another frequency than the {_role(against)}'s, "
-                "as a share",
+                meaning=f"relative distance of the noise spectrum{place} from the "
+                f"{_role(against)}'s",
             )
         )
     return measures
 
 
 def noise_distance(one: NoiseCovariance, other: NoiseCovariance) -> float:
-    r"""Distance of two power spectra of noise, relative to the second.
+    r"""The distance of two power spectra of noise, relative to the power of the second.
 
     .. math:: \sum_f |P_1(f) - P_2(f)| \Big/ \sum_f P_2(f)
 
     Args:
-        one: at the lags of the other.
-        other: above 0.
+        one: first noise.
+        other: second noise, measured at the same lags.
+
+    Returns:
+        Infinity if only the second noise is 0 everywhere.
     """
     first, second = power_spectrum(one.values), power_spectrum(other.values)
     total = float(second.sum())
@@ -191,8 +216,16 @@ def noise_distance(one: NoiseCovariance, other: NoiseCovariance) -> float:
     return difference / total if total > 0 else (math.inf if difference > 0 else 0.0)
 
 
-def edges(before: Look, result: Tensor, styles: Sequence[Look]) -> list[Measure]:
-    """The width of the strongest edges along each axis, see `edge_widths`."""
+def compare_edges(
+    before: MeasuredScan, result: Tensor, styles: Sequence[MeasuredScan]
+) -> list[Measure]:
+    """Measure the width of the strongest edges along each axis, see `edge_widths`.
+
+    Args:
+        before: the scan.
+        result: ``(D, H, W)``.
+        styles: the styles; the first is the reference.
+    """
     first, second = (
         edge_widths(scan, before.resolution)
         for scan in (before.scan, before.scan.with_values(result))
@@ -212,26 +245,26 @@ def edges(before: Look, result: Tensor, styles: Sequence[Look]) -> list[Measure]
 
 
 def edge_widths(scan: Scan, resolution: float) -> dict[int, float]:
-    r"""The edge response of a scan along each axis that is fine enough.
+    r"""Estimate the width of a scan's strongest edges, along each axis with fine enough voxels.
 
-    A step that is blurred by a Gaussian of :math:`s` has the slopes :math:`a / \sqrt{n^2 + s^2}`
-    and :math:`a / \sqrt{w^2 + s^2}` behind a narrow and a wide derivative of a Gaussian. With
-    the ratio Q of both at the strongest edges, which noise hardly changes
+    The derivatives of a narrow and a wide Gaussian, of widths :math:`n` and :math:`w`, have the
+    slopes :math:`a / \sqrt{n^2 + s^2}` and :math:`a / \sqrt{w^2 + s^2}` at a step of height a that
+    is blurred by a Gaussian of width :math:`s`. From their ratio Q, which noise hardly changes
     (`convnd_tasks.modalities.volumes.sharpness`), :math:`s^2 = (w^2 - Q^2 n^2) / (Q^2 - 1)`.
-    Edges of anatomy are no ideal steps, so the width contains their own; what can be compared is
-    one scan before and after a change.
+    Edges of anatomy are not ideal steps, so s includes their own width: compare only results of one
+    scan.
 
     Args:
-        scan: the scan; of a tall one three slabs count.
-        resolution: mm, see `Look`.
+        scan: the scan; a tall one is measured on three slabs.
+        resolution: mm, see `MeasuredScan`.
 
     Returns:
-        mm by axis, none where there are too few edges.
+        Standard deviation s in mm by axis, without axes that have too few edges.
     """
-    part = scan.sample()
+    part = scan.slabs()
     narrow, wide = (sigma * resolution for sigma in EDGE_SIGMAS)
     widths = {}
-    edges, _ = measure_edges(part.values, part.spacing, part.valid, resolution, pooled=False)
+    edges, _ = measure_edges(part, resolution, pooled=False)
     for axis, profiles in edges.items():
         square = profiles.sharpness() ** 2
         if square > 1:
@@ -239,17 +272,21 @@ def edge_widths(scan: Scan, resolution: float) -> dict[int, float]:
     return widths
 
 
-def anatomy(
-    before: Look,
+def compare_anatomy(
+    before: MeasuredScan,
     result: Tensor,
     after: Mapping[int, NoiseCovariance],
-    styles: Sequence[Look],
+    styles: Sequence[MeasuredScan],
     unit: str,
 ) -> list[Measure]:
-    """The figures that a transfer judges its result by, with the scan itself as what is expected.
+    """Measure the safety figures of a transfer, without any allowance for a change of sharpness.
 
-    A style of another sharpness changes thin structures; a transfer allows for it, and this does
-    not.
+    Args:
+        before: the scan.
+        result: ``(D, H, W)``.
+        after: noise of the result by tissue.
+        styles: the styles; their noise explains a part of the changes.
+        unit: "HU", or "" for other units.
     """
     zero = torch.zeros(1, 1, 1)
     changes = {}
@@ -269,15 +306,15 @@ def anatomy(
             figure.value,
             unit=figure.unit,
             against="content",
-            meaning=f"{figure.name}, as a transfer judges its result",
+            meaning=f"{figure.name}, a safety figure of stylize",
         )
         for figure in figures
-        if not figure.name.startswith("mean change")  # the means themselves are measured
+        if not figure.name.startswith("mean change")  # `compare_tissues` measures the means
     ]
 
 
 def _mean_frequency(noise: NoiseCovariance) -> float:
-    """Mean frequency of the power, per mm, along the axes with fine voxels."""
+    """The mean frequency of the power, in 1/mm, over the axes with fine voxels."""
     power = power_spectrum(noise.values)
     square = torch.zeros_like(power)
     for axis, width in enumerate(sigmas(noise.spacing, 1.0, min(noise.spacing))):

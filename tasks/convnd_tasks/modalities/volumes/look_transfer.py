@@ -1,4 +1,4 @@
-"""The transfer of a scan's look: its noise and sharpness, in its own units."""
+"""The transfer of a look: a scan gets the noise and sharpness of other scans."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ from convnd_tasks.modalities.volumes.inputs import (
 )
 from convnd_tasks.modalities.volumes.look import (
     Look,
-    Scan,
     blend_noise,
     comparable_noise,
     match_sharpness,
+    measure_scan_noise,
     moderate_noise,
-    noise_of,
-    scheme_of,
+    tissue_scheme,
     transferable_noise,
 )
 from convnd_tasks.modalities.volumes.look_change import LookChange
@@ -41,6 +40,7 @@ from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, me
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken, measure_safety
+from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import Filter, apply_filters
 from convnd_tasks.modalities.volumes.tissues import WHOLE, TissueMap
 from convnd_tasks.modalities.volumes.units import StyleUnits, scan_unit
@@ -56,9 +56,9 @@ __all__ = ["LookTransfer"]
 _LOG = logging.getLogger(__name__)
 
 _STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25)
-"""Shares of the change that are tried, one after the other, until the anatomy is safe."""
+"""Strengths that are tried in this order, until every safety figure is within its limits."""
 
-_STAGES = 4  # steps of a frame: sharpness measured, noise measured, changed, checked
+_STAGES = 4  # of a frame: sharpness is measured, noise is measured, noise is drawn, result checked
 
 _TIME_SHARES = (0.0, 0.1, 0.3, 0.4, 1.0)
 """Share of a frame's time that has passed after each stage, measured with a scan of 96x96x64."""
@@ -67,19 +67,20 @@ _TIME_SHARES = (0.0, 0.1, 0.3, 0.4, 1.0)
 class LookTransfer(Transfer):
     """The transfer of the look of volumes to a volume.
 
-    The look is measured by sums over each scan, and the change that makes them equal is computed
-    from the sums: a filter along each axis for the sharpness of edges, and noise with the lacking
-    covariance for each tissue. Nothing else of the style can reach the scan. Figures tell whether
-    the anatomy survived; the change is made smaller until they hold.
+    The sharpness of edges and the covariance of each tissue's noise are measured in every scan.
+    From them the change of the content is computed: a filter along each axis, and noise with the
+    missing covariance for each tissue. Nothing else of the style reaches the scan. Safety figures
+    are measured afterwards, and the strength of the change is lowered until they are within their
+    limits.
 
     Args:
-        inputs: the content has values ``(1, T, *S)`` and spacing in mm; styles are volumes.
-        options: see `VolumeOptions`.
-        integers: whether the result will be written in the scan's own integers.
+        inputs: a content with values ``(1, T, *S)`` and spacing in mm; styles that are volumes.
+        options: options of the transfer.
+        integers: the result will be written in the scan's own integers.
 
     Raises:
         UsageError: an option does not fit the inputs.
-        InputFileError: a style cannot have anything in common with the scan.
+        InputFileError: a style has another unit than the scan, or a mask lies elsewhere.
     """
 
     def __init__(
@@ -121,16 +122,16 @@ class LookTransfer(Transfer):
         group: ProcessGroup | None,
         on_message: Callable[[str], None] | None,
     ) -> Iterator[Progress]:
-        """See `Transfer.run`; four steps a frame. Several processes all do the same work.
+        """See `Transfer.run`; a frame has four steps. In a group, every process does all the work.
 
         Raises:
-            NumericalError: a safety figure is broken however small the change is.
+            NumericalError: a safety figure is outside its limits at every strength.
         """
-        del state  # a frame takes seconds
+        del state  # a frame takes seconds, so checkpoints hold no state
         make_deterministic(self._options.deterministic)
         check_memory(self._scan, self._units.styles, self._options.memory, group)
         _LOG.info(
-            "look: at a resolution of %g mm",
+            "look: resolution %g mm",
             self._resolution,
             extra={"figures": {"transfer": "look", "resolution_mm": self._resolution}},
         )
@@ -138,60 +139,60 @@ class LookTransfer(Transfer):
         self._results = []
         self._strengths = []
         self._measure_looks()
-        say = (lambda _: None) if on_message is None else on_message
+        message = (lambda _: None) if on_message is None else on_message
         for frame in range(self._scan.values.shape[1]):
-            yield from self._run_frame(frame, say)
+            yield from self._run_frame(frame, message)
         weakest, strongest = min(self._strengths), max(self._strengths)
         if weakest < strongest:
-            say(
-                f"strength: from {weakest:g} to {strongest:g} between frames, so noise differs "
-                f"between them; --strength {weakest:g} gives all frames the same"
+            message(
+                f"strength: {weakest:g} to {strongest:g} in different frames, so their noise "
+                f"differs; --strength {weakest:g} gives all frames the same"
             )
 
     def _measure_looks(self) -> None:
         """Measure the look of every style."""
         self._styles = [
-            Scan.of(values, spacing) for values, spacing in self._units.canonical_styles()
+            Scan.from_values(values, spacing) for values, spacing in self._units.canonical_styles()
         ]
         looks = [
-            Look.measure(style, scheme_of(style, self._units.unit), self._resolution)
+            Look.measure(style, tissue_scheme(style, self._units.unit), self._resolution)
             for style in self._styles
         ]
-        # The edges of a phantom are sharper than any anatomy's, and no anatomy passes for noise.
+        # A phantom has ideal edges, unlike any anatomy, and no anatomy that looks like noise.
         self._looks = [
             look.without_anatomy() if grid.header.get(PHANTOM) else look
             for look, grid in zip(looks, self._units.styles, strict=True)
         ]
 
-    def _run_frame(self, frame: int, say: Callable[[str], None]) -> Iterator[Progress]:
-        """Change one frame, and check that its anatomy stayed."""
-        values = self._axes.to_canonical(self._scan.values[:, frame : frame + 1])[0, 0]
-        scan = Scan.of(values, self._axes.spacing)
+    def _run_frame(self, frame: int, message: Callable[[str], None]) -> Iterator[Progress]:
+        """Change one frame, and check that its anatomy is unchanged."""
+        values = self._axes.canonical_frame(self._scan.values, frame)
+        scan = Scan.from_values(values, self._axes.spacing)
         yield self._progress(frame, 0, scan.values, math.nan)
         filters = match_sharpness(scan, self._looks, self._weights, self._resolution)
         yield self._progress(frame, 1, scan.values, math.nan)
         change = self._measure_change(scan, filters)
-        yield self._progress(frame, 2, scan.values, change.distance(change.before))
+        distance = change.spectrum_distance(change.before)
+        yield self._progress(frame, 2, scan.values, distance)
         change = self._draw_noise(change, self._options.seed + frame)
-        yield self._progress(frame, 3, scan.values, change.distance(change.before))
-        result, strength, figures = self._safest(change, frame)
+        yield self._progress(frame, 3, scan.values, distance)
+        result, strength, figures = self._find_safe_result(change, frame)
         after = self._noise_after(change, result)
         self._results.append(result)
         self._strengths.append(strength * self._options.strength)
-        frames = self._scan.values.shape[1]
-        self._describe(change, after, strength, figures, frame, frames, say)
-        yield self._progress(frame, _STAGES, result, change.distance(after))
+        self._report(change, after, strength, figures, frame, message)
+        yield self._progress(frame, _STAGES, result, change.spectrum_distance(after))
         broken = describe_broken(figures)
         if broken:
             raise NumericalError(
                 "scan",
-                expected="the anatomy to stay",
+                expected="an unchanged anatomy",
                 got=f"{broken}, at a strength of {self._strengths[-1]:g}",
                 remedy="use another style, --mask or a smaller --strength",
             )
 
     def result(self, progress: Progress) -> Grid | None:
-        """The whole scan with the frames that are done, whatever the step is."""
+        """The scan with the results of the frames that are finished; None in other processes."""
         del progress
         if self._group is not None and self._group.rank != 0:
             return None
@@ -205,7 +206,7 @@ class LookTransfer(Transfer):
         if self._moderate:
             name = default_style(self._scan, self._options.modality)
             amount = (
-                "changes at most as half or twice the dose would change it"
+                "changes by at most a factor of two in dose"
                 if scan_unit(self._scan, self._options.modality)
                 else "becomes that of a usual scan, about 3 % of the signal"
             )
@@ -213,23 +214,28 @@ class LookTransfer(Transfer):
         ignored = self._options.ignored_by_look()
         if ignored:
             names = ", ".join("--" + name.replace("_", "-") for name in ignored)
-            messages.append(f"transfer: look, which does not read {names}; see --transfer paint")
+            messages.append(f"transfer: look, which ignores {names}; --transfer paint uses them")
         return messages
 
     def _measure_change(self, scan: Scan, filters: Mapping[int, Filter]) -> LookChange:
-        """Measure the noise of a frame after its sharpness was changed, and what has to change."""
+        """Plan the change of a frame.
+
+        Args:
+            scan: the frame.
+            filters: filters that change the sharpness, by axis.
+        """
         resolution = self._resolution
         low, high = scan.values[scan.valid].aminmax()
-        filtered = apply_filters(scan.values, filters, scan.valid).clamp(low, high)
+        filtered = apply_filters(scan, filters).clamp(low, high)
         sharp = scan.with_values(torch.where(scan.valid, filtered, scan.values))
-        scheme = scheme_of(scan, self._units.unit)
-        before = transferable_noise(noise_of(sharp, scheme, resolution), scheme)
+        scheme = tissue_scheme(scan, self._units.unit)
+        before = transferable_noise(measure_scan_noise(sharp, scheme, resolution), scheme)
         styles = [look.noise for look in self._looks]
         targets = blend_noise(before, styles, self._weights)
         if not targets:
             scheme = WHOLE
-            before = noise_of(sharp, scheme, resolution)
-            styles = [noise_of(style, scheme, resolution) for style in self._styles]
+            before = measure_scan_noise(sharp, scheme, resolution)
+            styles = [measure_scan_noise(style, scheme, resolution) for style in self._styles]
             targets = blend_noise(before, styles, self._weights)
         if self._moderate:
             targets = moderate_noise(before, targets, self._units.unit)
@@ -239,24 +245,32 @@ class LookTransfer(Transfer):
         return LookChange(scan, sharp.values, filters, noise, changes, scheme, before, targets)
 
     def _draw_noise(self, change: LookChange, seed: int) -> LookChange:
+        """Complete a planned change with the change of its noise."""
         if not change.changes:
             return change
         scan, resolution = change.scan.with_values(change.expected), self._resolution
-        tissues = TissueMap(scan.values, scan.spacing, scan.valid, change.scheme, resolution)
+        tissues = TissueMap(scan, change.scheme, resolution)
         noise = change_noise(scan, tissues, change.changes, resolution, seed)
         return dataclasses.replace(change, noise=noise)
 
-    def _safest(
+    def _find_safe_result(
         self, change: LookChange, frame: int
     ) -> tuple[Tensor, float, Sequence[SafetyFigure]]:
-        """The result of the largest strength at which every figure is safe."""
+        """Find the largest strength whose safety figures are all within their limits.
+
+        Returns:
+            The result ``(D, H, W)``, its strength and its figures; of the smallest strength if none
+            is safe.
+        """
         scan = change.scan
-        share = self._shares(frame)
+        # The share of the change that applies to each voxel, from --window and --mask.
+        inside = self._inside[:, frame : frame + 1].float()
+        share = self._axes.canonical_frame(inside * self._mask)
         low, high = scan.values[scan.valid].aminmax()
         for strength in _STRENGTHS:
             weight = share * (strength * self._options.strength)
             expected = scan.values + weight * (change.expected - scan.values)
-            result = (expected + weight * change.noise).clamp(low, high)  # rounding leaves it
+            result = (expected + weight * change.noise).clamp(low, high)  # against rounding errors
             result = torch.where(scan.valid, result, scan.values)
             changes = {
                 tissue: dataclasses.replace(
@@ -271,65 +285,71 @@ class LookTransfer(Transfer):
                 break
         return result, strength, figures
 
-    def _shares(self, frame: int) -> Tensor:
-        """The share of the change that applies to each voxel, from window and mask."""
-        share = self._inside[:, frame : frame + 1].float() * self._mask
-        return self._axes.to_canonical(share)[0, 0]
-
     def _merge(self, scan: Tensor, result: Tensor) -> Tensor:
-        """A frame with a result in place of the voxels that changed."""
+        """Replace the changed voxels of a frame ``(1, 1, *S)`` by those of a result ``(D, H, W)``.
+
+        Unchanged voxels and missing values keep exactly the value of the file.
+        """
         values = self._axes.from_canonical(result[None, None])
         same = ~torch.isfinite(scan) | (values == scan)
         return torch.where(same, scan, values)
 
     def _noise_after(self, change: LookChange, result: Tensor) -> dict[int, NoiseCovariance]:
-        before, after = (change.scan.with_values(v).sample() for v in (change.expected, result))
-        tissues = TissueMap(
-            before.values, before.spacing, before.valid, change.scheme, self._resolution
-        )
+        """Measure the noise of a result ``(D, H, W)`` by tissue."""
+        before, after = (change.scan.with_values(v).slabs() for v in (change.expected, result))
+        tissues = TissueMap(before, change.scheme, self._resolution)
         return measure_noise_again(after.values, change.before, tissues, self._resolution)
 
-    def _describe(
+    def _report(
         self,
         change: LookChange,
         after: Mapping[int, NoiseCovariance],
         strength: float,
         figures: Sequence[SafetyFigure],
         frame: int,
-        frames: int,
-        say: Callable[[str], None],
+        message: Callable[[str], None],
     ) -> None:
-        """Say and record what changed, and the safety figures."""
+        """Print and record the change of one frame and its safety figures.
+
+        Args:
+            change: the change at full strength.
+            after: noise of the result by tissue.
+            strength: share of the change that the result has.
+            figures: safety figures of the result.
+            frame: index of the frame.
+            message: prints a line.
+        """
         unit = f" {self._units.unit}" if self._units.unit else ""
-        prefix = f"frame {frame + 1}: " if frames > 1 else ""
-        suffix = f"_{frame + 1}" if frames > 1 else ""
-        for name, first, last, style in change.noises(after):
+        series = self._scan.values.shape[1] > 1
+        prefix, suffix = (f"frame {frame + 1}: ", f"_{frame + 1}") if series else ("", "")
+        for name, first, last, style in change.noise_table(after):
             deviations = f"from {first:.3g} to {last:.3g}{unit}"
             if f"{first:.3g}" == f"{last:.3g}":
-                deviations = f"{first:.3g}{unit}, as before"
+                deviations = f"{first:.3g}{unit}, unchanged"
             aim = "the aim is" if self._moderate else "the style has"
-            aim = "that of the style is not known" if math.isnan(style) else f"{aim} {style:.3g}"
-            say(f"{prefix}noise of {name}: {deviations}; {aim}")
+            aim = "that of the style is unknown" if math.isnan(style) else f"{aim} {style:.3g}"
+            message(f"{prefix}noise of {name}: {deviations}; {aim}")
             self.record[f"noise_{name.replace(' ', '_')}{suffix}"] = (
                 f"{first:.4g} to {last:.4g}, style {style:.4g}"
             )
         if any(part.anatomy for part in change.changes.values()):
-            say(
-                f"{prefix}noise: scan or style shows weak anatomy in its place, as an average of "
-                "scans does; so only fine noise is added, and none is removed"
+            message(
+                f"{prefix}noise: scan or style shows weak anatomy instead of noise, as an average "
+                "of scans does; so only fine noise is added, and none is removed"
             )
             self.record[f"anatomy_in_noise{suffix}"] = "yes"
-        sharpness = change.sharpness() or "unchanged"
-        say(f"{prefix}sharpness: {sharpness}")
+        sharpness = change.describe_sharpness() or "unchanged"
+        message(f"{prefix}sharpness: {sharpness}")
         self.record[f"sharpness{suffix}"] = sharpness
         self.record[f"safe_strength{suffix}"] = f"{strength:g}"
         self.record[f"anatomy{suffix}"] = "; ".join(map(str, figures))
         if strength < 1:
-            say(f"{prefix}strength: {strength:g}, since more would harm the anatomy")
+            message(f"{prefix}strength: {strength:g}, since more would harm the anatomy")
         if not describe_broken(figures):
-            say(f"{prefix}anatomy: {'; '.join(map(str, figures))}")
+            message(f"{prefix}anatomy: {'; '.join(map(str, figures))}")
 
     def _progress(self, frame: int, stage: int, values: Tensor, loss: float) -> Progress:
+        """The progress after a stage of a frame; an unknown loss counts as 1."""
         frames = self._scan.values.shape[1]
         step = frame * _STAGES + stage
         loss = 1.0 if math.isnan(loss) else loss

@@ -1,4 +1,4 @@
-"""How many bytes the transfer of a look takes, and whether they are free."""
+"""Estimate of the memory that the transfer of a look needs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["check_memory", "estimate_memory"]
 
 _FRAME_FIELDS, _STYLE_FIELDS = 30, 16
-"""Copies of a frame and of a style in float32 that are in memory at the peak, measured."""
+"""Measured number of float32 copies of a frame and of a style in memory at the peak."""
 
-_KEPT, _KEPT_SHARE = 256 * 2**20, 0.6
-"""Bytes that the allocator holds in free blocks, at most (`convnd.malloc`); share of the work."""
+_FREE_BLOCKS, _FREE_SHARE = 256 * 2**20, 0.6
+"""Most bytes that the allocator keeps in free blocks (`convnd.malloc`), and share of the work."""
 
 
 def estimate_memory(scan: Grid, styles: Sequence[Grid]) -> MemoryEstimate:
-    """The bytes of a transfer in addition to those of its inputs.
+    """Estimate the bytes that a transfer needs in addition to its inputs.
 
     Args:
-        scan: the content, ``(1, T, *S)``.
+        scan: the content, values ``(1, T, *S)``.
         styles: volumes.
 
     >>> import torch
@@ -48,7 +48,7 @@ def estimate_memory(scan: Grid, styles: Sequence[Grid]) -> MemoryEstimate:
         work["change of a frame"] = _FRAME_FIELDS * frame
     else:
         work["look of a style"] = _STYLE_FIELDS * style
-    free_blocks = min(_KEPT, int(_KEPT_SHARE * sum(work.values())))
+    free_blocks = min(_FREE_BLOCKS, int(_FREE_SHARE * sum(work.values())))
     if scan.values.shape[1] > 1:
         work["results of other frames"] = (scan.values.shape[1] - 1) * frame
     return MemoryEstimate("one piece", 1.0, {**work, "free blocks": free_blocks})
@@ -57,18 +57,18 @@ def estimate_memory(scan: Grid, styles: Sequence[Grid]) -> MemoryEstimate:
 def check_memory(
     scan: Grid, styles: Sequence[Grid], memory: str, group: ProcessGroup | None
 ) -> None:
-    """Check that a transfer fits in the memory, before any work is done.
+    """Check that a transfer fits into memory, before it starts.
 
     Args:
-        scan: the content.
+        scan: the content, values ``(1, T, *S)``.
         styles: volumes.
-        memory: see `convnd.transfer.options.TransferOptions`.
-        group: the processes that do the work, each all of it.
+        memory: option ``memory`` of `convnd.transfer.options.TransferOptions`.
+        group: the processes, each of which does all the work; None is one process.
 
     Raises:
-        ResourceError: it needs more than is free, or than ``memory`` allows.
+        ResourceError: the transfer needs more than is free, or more than ``memory`` allows.
     """
     group = ProcessGroup() if group is None else group
     free = usable_bytes(memory, torch.device("cpu"), group)
-    remedy = "cut a part out of the scan, or allow more with --memory"
+    remedy = "crop the scan, or allow more with --memory"
     check_estimate(estimate_memory(scan, styles), scan.shape, free, remedy)

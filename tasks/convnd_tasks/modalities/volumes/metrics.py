@@ -1,6 +1,6 @@
 """Measures of a scan and its result: differences, tissues, noise, edges, anatomy and radiomics.
 
-The same serves for a result and a reference, such as the same patient with another kernel.
+They also compare two scans of one patient, for example with different kernels.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.grid import Grid
-    from convnd_tasks.modalities.volumes.look import Scan
-    from convnd_tasks.modalities.volumes.look_metrics import Look
+    from convnd_tasks.modalities.volumes.look_metrics import MeasuredScan
+    from convnd_tasks.modalities.volumes.scan import Scan
 
 __all__ = ["measure_all"]
 
-_EMPHYSEMA = -950.0  # HU
-_RANGE = (0.5, 99.5)  # percentiles of the scan between which values are the range of PSNR and SSIM
-_LEVELS = 64  # grey levels of radiomics in that range, where values have no unit
+_RANGE = (0.5, 99.5)  # percentiles of the scan's values; the range of PSNR and SSIM
+_BIN_HU = 25.0  # width of a grey level of radiomics in CT
+_LEVELS = 64  # grey levels of radiomics in that range, for values without a unit
 
 
 def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Measure]:
     """Measure a result against its scan and its style.
 
-    Of a series, every frame is measured; a measure is the mean over frames, and its parts are the
-    frames.
+    The frames of a series are measured one by one; a measure is the mean over frames, and its parts
+    are the values of the frames.
 
     Args:
-        content: the scan, spacing in mm.
-        result: has the scan's shape.
-        styles: volumes are in the scan's unit, or without a unit as the scan; noise, edges and
-            radiomics are compared with the first volume among them.
+        content: the scan, values ``(1, T, *S)`` and spacing in mm.
+        result: the result, of the scan's shape.
+        styles: volumes and pictures; the first volume is the reference for noise, edges and
+            radiomics. Its values have the scan's unit, or neither has a unit.
 
     Raises:
-        InputFileError: scan and result are of different shapes or units, lie in different places
-            or share no voxel; or the style is in another unit.
-        DependencyError: scipy is missing.
+        InputFileError: scan and result differ in shape, unit or position, or have no valid voxel in
+            common; or the style has another unit.
+        DependencyError: scipy is not installed.
     """
-    from convnd_tasks.modalities.volumes.look import Scan
-    from convnd_tasks.modalities.volumes.look_metrics import Look
+    from convnd_tasks.modalities.volumes.look_metrics import MeasuredScan
     from convnd_tasks.modalities.volumes.options import VolumeOptions
+    from convnd_tasks.modalities.volumes.scan import Scan
     from convnd_tasks.modalities.volumes.units import StyleUnits
 
     import_optional("scipy", "evaluate", extra="volumes")
@@ -62,21 +62,21 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
     volumes = [style for style in styles if style.ndim == 3][:1]
     units = StyleUnits(content, volumes, VolumeOptions())
     unit = value_unit(content) or units.unit
-    scans = [Scan.of(values, spacing) for values, spacing in units.canonical_styles()]
+    scans = [Scan.from_values(values, spacing) for values, spacing in units.canonical_styles()]
     axes = Orientation(content)
     resolution = max(min(spacing) for spacing in (axes.spacing, *(s.spacing for s in scans)))
-    looks = [Look.of(scan, unit, resolution) for scan in scans]
+    looks = [MeasuredScan.measure(scan, unit, resolution) for scan in scans]
     origin = canonical_origin(content)
     frames = []
     for frame in range(content.values.shape[1]):
-        before, after = (
-            axes.to_canonical(grid.values[:, frame : frame + 1])[0, 0] for grid in (content, result)
-        )
+        before, after = (axes.canonical_frame(grid.values, frame) for grid in (content, result))
         frames.append(
-            _measure_frame(Scan.of(before, axes.spacing), after, looks, unit, resolution, origin)
+            _measure_frame(
+                Scan.from_values(before, axes.spacing), after, looks, unit, resolution, origin
+            )
         )
     factors = [
-        Measure("style_factor", factor, meaning="the style's values are multiplied by it first")
+        Measure("style_factor", factor, meaning="factor that brings the style into the scan's unit")
         for factor in units.factors
         if factor != 1
     ]
@@ -84,8 +84,14 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
 
 
 def _measure_frame(
-    scan: Scan, after: Tensor, styles: Sequence[Look], unit: str, resolution: float, origin: Any
+    scan: Scan,
+    after: Tensor,
+    styles: Sequence[MeasuredScan],
+    unit: str,
+    resolution: float,
+    origin: Any,
 ) -> list[Measure]:
+    """Measure one frame; the arguments are those of `measure_all`, with canonical axes."""
     import torch
 
     from convnd_tasks.modalities.volumes import look_metrics
@@ -94,14 +100,14 @@ def _measure_frame(
     if not bool(compared.any()):
         raise InputFileError(
             "evaluate",
-            expected="voxels that neither are padding nor miss a value",
+            expected="voxels with a value in scan and result that are not padding",
             got="none",
             remedy="give a scan and a result with values",
         )
     padding = ~scan.valid & torch.isfinite(after)
     changed = float((after != scan.values)[padding].float().mean()) if padding.any() else None
     result = torch.where(compared, after, scan.values)
-    before = look_metrics.Look.of(scan, unit, resolution)
+    before = look_metrics.MeasuredScan.measure(scan, unit, resolution)
     noise = before.noise_of_result(result)
     labels = before.tissues()
     span = _span(scan)
@@ -109,32 +115,33 @@ def _measure_frame(
     return [
         *_differences(scan, result, compared, unit, span),
         *_padding(changed),
-        *look_metrics.tissues(before, labels, result, noise, unit),
-        *look_metrics.noises(before, noise, styles, unit),
-        *look_metrics.edges(before, result, styles),
-        *look_metrics.anatomy(before, result, noise, styles, unit),
+        *look_metrics.compare_tissues(before, labels, result, noise, unit),
+        *look_metrics.compare_noise(before, noise, styles, unit),
+        *look_metrics.compare_edges(before, result, styles),
+        *look_metrics.compare_anatomy(before, result, noise, styles, unit),
         *(_emphysema(scan, result) if unit == HOUNSFIELD else []),
         *_radiomics(
-            scan, result, body, styles, 25.0 if unit == HOUNSFIELD else span / _LEVELS, origin
+            scan, result, body, styles, _BIN_HU if unit == HOUNSFIELD else span / _LEVELS, origin
         ),
     ]
 
 
 def _placement(content: Grid, result: Grid) -> Measure:
-    """How far corresponding voxels are apart; far ones were refused."""
+    """The largest distance between corresponding voxels; `check_same_voxels` limits it."""
     shift = largest_shift(content, result)
     return Measure(
         "placement",
         math.nan if shift is None else shift,
         unit="mm",
         against="content",
-        meaning="largest distance between the places of a voxel in both files"
+        meaning="largest distance between the positions of a voxel in both files"
         if shift is not None
-        else "a file does not say where its voxels are; they are taken for the same",
+        else "unknown, since a file has no affine; the positions are assumed to be equal",
     )
 
 
 def _span(scan: Scan) -> float:
+    """The range of 99 % of a scan's valid values, above 0."""
     import numpy as np
 
     values = scan.values[scan.valid].numpy()
@@ -145,7 +152,15 @@ def _span(scan: Scan) -> float:
 def _differences(
     scan: Scan, result: Tensor, compared: Tensor, unit: str, span: float
 ) -> list[Measure]:
-    """What changed from the scan to the result, in the unit of their values."""
+    """Measures of the difference between scan and result.
+
+    Args:
+        scan: the scan.
+        result: ``(D, H, W)``.
+        compared: ``(D, H, W)``, bool; voxels with a value in both.
+        unit: unit of the values, "" for none.
+        span: range of the scan's values, for PSNR and SSIM.
+    """
     import numpy as np
 
     from convnd_tasks.modalities.volumes import similarity
@@ -158,7 +173,7 @@ def _differences(
             "compared",
             100 * float(compared.float().mean()),
             "%",
-            "voxels neither padding nor missing",
+            "share of voxels that are neither padding nor missing",
         ),
         ("bias", float(change.mean()), unit, "mean of result - scan"),
         (
@@ -202,17 +217,19 @@ def _differences(
 
 
 def _padding(changed: float | None) -> list[Measure]:
+    """The measure of a share of changed background voxels; None is a scan without background."""
     if changed is None:
         return []
-    meaning = "share of a constant background whose values changed"
+    meaning = "share of the constant background whose values changed"
     return [
         Measure("changed_background", 100 * changed, unit="%", against="content", meaning=meaning)
     ]
 
 
 def _emphysema(scan: Scan, result: Tensor) -> list[Measure]:
-    """The share of dark lung (Gevenois et al., 1996); nothing where the scan shows no lungs."""
+    """The share of the lungs below -950 HU (Gevenois et al., 1996); empty without lungs."""
     from convnd_tasks.modalities.volumes.similarity import lung_mask
+    from convnd_tasks.modalities.volumes.tissues import EMPHYSEMA
 
     before, after = scan.values.numpy(), result.numpy()
     lungs = lung_mask(before, scan.spacing)
@@ -221,8 +238,8 @@ def _emphysema(scan: Scan, result: Tensor) -> list[Measure]:
     return [
         Measure(
             "laa950",
-            100 * float((after[lungs] < _EMPHYSEMA).mean()),
-            before=100 * float((before[lungs] < _EMPHYSEMA).mean()),
+            100 * float((after[lungs] < EMPHYSEMA).mean()),
+            before=100 * float((before[lungs] < EMPHYSEMA).mean()),
             unit="%",
             meaning="share of the lungs below -950 HU",
         )
@@ -230,9 +247,23 @@ def _emphysema(scan: Scan, result: Tensor) -> list[Measure]:
 
 
 def _radiomics(
-    scan: Scan, result: Tensor, body: Any, styles: Sequence[Look], bin_width: float, origin: Any
+    scan: Scan,
+    result: Tensor,
+    body: Any,
+    styles: Sequence[MeasuredScan],
+    bin_width: float,
+    origin: Any,
 ) -> list[Measure]:
-    """Concordance of the radiomics of blocks with those of the scan and of the style."""
+    """Concordance of the radiomics of blocks with those of the scan and of the styles.
+
+    Args:
+        scan: the scan.
+        result: ``(D, H, W)``.
+        body: ``(D, H, W)``, a bool array; voxels of the patient.
+        styles: the styles.
+        bin_width: width of a grey level, in the unit of the values.
+        origin: position of the scan's first voxel in mm.
+    """
     from convnd_tasks.modalities.volumes.radiomics import Blocks, concordance, first_order, texture
 
     blocks = Blocks(body, scan.spacing, origin)
@@ -284,14 +315,14 @@ def _mean(parts: dict[str, float]) -> float:
 
 
 def _join(frames: Sequence[Sequence[Measure]]) -> list[Measure]:
-    """The measures of a series: means over frames, and the frames as parts."""
+    """Average the measures of the frames of a series; their parts are the frames."""
     if len(frames) == 1:
         return list(frames[0])
     by_name: dict[str, list[Measure | None]] = {}
     for number, frame in enumerate(frames):
         for measure in frame:
             by_name.setdefault(measure.name, [None] * len(frames))[number] = measure
-    meaning = "every figure is the mean over frames, and its parts are the frames"
+    meaning = "number of frames; every other measure is the mean over frames"
     joined = [Measure("frames", len(frames), meaning=meaning)]
     for rows in by_name.values():
         known = [row for row in rows if row is not None]

@@ -1,4 +1,4 @@
-"""Volumes as a kind of data of the one pipeline."""
+"""The modality of volumes: scans of three axes."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ __all__ = ["Volumes"]
 
 
 class Volumes(Modality):
-    """Scans of three axes: same affine, same units, in Hounsfield units where the scan has them."""
+    """Scans of three axes; results have the affine and the unit of the scan."""
 
     name = "volumes"
     draws_figures = True
     unsupported: ClassVar[Mapping[str, str]] = {
         "init": "a volume always starts from the scan",
         "size": "the result always has the scan's grid",
-        "inflation": "a volume is always seen in slices across its three axes",
+        "inflation": "the network always sees slices across the three axes",
     }
 
     def __init__(self, options: TransferOptions, settings: JobSettings, spatial_dims: int) -> None:
@@ -65,13 +65,13 @@ class Volumes(Modality):
         spacing = parse_spacing(self.settings.spacing)
         names = [part.strip() for part in self.settings.series.split(",", 1)]
         series = names[0] if role == "content" else names[-1]
-        if role == "content" and content is not None:  # a result, in a folder of its own
+        if role == "content" and content is not None:  # a result, in another folder
             series = ""
         if role == "style" and content is not None:
             if name == MATCHING_STYLE:
                 name = default_style(content, self._options.modality)
             return open_style(name, self.options.seed, content, spacing, series)
-        if content is not None:  # a mask lies on the scan's grid
+        if content is not None:  # a mask has the scan's grid
             spacing = content.spacing
         grid = open_volume(name, spacing, series, seed=self.options.seed)
         if role == "content":
@@ -84,7 +84,7 @@ class Volumes(Modality):
             raise UsageError(
                 "--spacing",
                 expected=f"an array (.npy, .npz) among {', '.join(inputs.names)}",
-                got="files that hold their own",
+                got="files that store their spacing",
                 remedy="leave it out",
             )
         if self.settings.series and not any(Path(name).is_dir() for name in inputs.names):
@@ -108,7 +108,7 @@ class Volumes(Modality):
         if self.trained is not None and options.transfer == "look":
             raise UsageError(
                 "--transfer",
-                expected="paint with a trained network, whose changes are patterns",
+                expected="paint, since a trained network transfers patterns",
                 got="look",
                 remedy="leave it out, or give a scan as style",
             )
@@ -122,7 +122,7 @@ class Volumes(Modality):
         return LookTransfer(inputs, options, integers=integers)
 
     def _engine(self, planes: Sequence[tuple[int, int]]) -> StyleTransfer | OnePassTransfer:
-        """The network for planes, made ready once for all transfers."""
+        """The network for slices along pairs of axes, prepared once for all transfers."""
         if self.trained is not None:
             return self.trained
         from convnd.transfer.style_transfer import StyleTransfer
@@ -135,7 +135,7 @@ class Volumes(Modality):
         return self._engines[key]
 
     def check_output(self, path: Path, inputs: TransferInputs | None, *, overwrite: bool) -> None:
-        """See `Modality.check_output`; a scan from DICOM files may become such files again."""
+        """See `Modality.check_output`; a scan from DICOM files may be written as DICOM files."""
         dicom = inputs is None or "dicom" in inputs.template.header
         io.check_output(
             path,
@@ -155,7 +155,7 @@ class Volumes(Modality):
         record: Mapping[str, str] | None,
         on_message: Callable[[str], None],
     ) -> Grid:
-        """See `Modality.write`; the setting ``dtype`` may round the values."""
+        """See `Modality.write`; values are rounded for DICOM files and with ``dtype="input"``."""
         del inputs
         if io.is_dicom_output(path, result):
             error, clipped = io.dicom_rounding(result)
@@ -165,8 +165,8 @@ class Volumes(Modality):
             on_message(_rounding_message("the scan's integers", error, clipped))
         elif "integer_codes" in result.header:
             on_message(
-                "the scan's integers are larger than float32 holds exactly; --dtype input keeps "
-                "those of unchanged voxels"
+                "the scan's integers exceed the precision of float32; --dtype input keeps those of "
+                "unchanged voxels"
             )
         io.write(path, result, overwrite=overwrite, provenance=record)
         return result
@@ -181,7 +181,7 @@ class Volumes(Modality):
         """See `Modality.figures`."""
         from convnd_tasks.modalities.volumes.figures import montage
 
-        caption = "Middle axial, coronal and sagittal slice of scan, style, result and change."
+        caption = "Middle axial, coronal and sagittal slices of scan, style, result and change."
         draw = partial(montage, inputs.template, inputs.styles[0], outcome.result)
         return [Figure("montage", caption, draw)]
 
@@ -208,5 +208,6 @@ class Volumes(Modality):
 
 
 def _rounding_message(target: str, error: float, clipped: int) -> str:
+    """The message about the largest rounding error and the number of clipped values."""
     lost = f"; {clipped} values out of range were clipped" if clipped else ""
     return f"rounded to {target}: error at most {error:.3g}{lost}"

@@ -1,4 +1,4 @@
-"""The change of a scan's noise: noise that each tissue gains or loses."""
+"""The change of a scan's noise: noise that is added to and removed from each tissue."""
 
 from __future__ import annotations
 
@@ -11,41 +11,39 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convnd_tasks.modalities.volumes.look import Scan
-from convnd_tasks.modalities.volumes.noise_covariance import (
+from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, tissue_residual
+from convnd_tasks.modalities.volumes.noise_spectrum import (
     ABOVE_ANATOMY,
-    NoiseCovariance,
     fit_spectrum,
     high_pass_power,
     power_spectrum,
-    tissue_residual,
 )
+from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import fft_length, gaussian, sigmas
-from convnd_tasks.modalities.volumes.tissues import Scheme, TissueMap
+from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
 
 __all__ = ["NoiseChange", "change_noise", "filter_spectrum", "noise_changes", "padded_size"]
 
-_LEAST_NOISE = 0.03
-"""Share of the variance below which a difference of noise is none."""
-
-_ENERGY = 1.5  # resolutions, sigma of the window that tells noise from structure
-_STRUCTURE = 4.0  # times the energy of noise, from which on it is structure
-_LARGEST_REMOVAL = 3.0  # standard deviations of what is removed
+_LEAST_NOISE = 0.03  # share of the scan's noise power; smaller differences are ignored
+_ENERGY_SIGMA = 1.5  # resolutions; the Gaussian window of local energy
+_STRUCTURE = 4.0  # local energy, in units of the noise's, above which all of it is structure
+_LARGEST_REMOVAL = 3.0  # standard deviations of the noise that is removed
 _LARGEST_CHANGE = 5.5  # standard deviations of the tissue's noise
-_LEVEL = 8.0  # resolutions, sigma of the window whose mean stays
+_MEAN_SIGMA = 8.0  # resolutions; the Gaussian window in which a tissue's mean is unchanged
 
 
 @dataclass(frozen=True)
 class NoiseChange:
-    """The filters that change a tissue's noise; they have the size of its covariance.
+    """The filters that change a tissue's noise.
 
     Args:
-        added: filter that turns white noise into the noise that is added.
-        removed: filter that turns the scan's residual into the noise that is subtracted.
-        removed_deviation: standard deviation of the noise that is subtracted.
+        added: ``(4 l_0 + 1, 4 l_1 + 1, 4 l_2 + 1)``; turns white noise into the noise to add.
+        removed: ``(2 l_0 + 1, 2 l_1 + 1, 2 l_2 + 1)``; turns the high-pass filtered scan into the
+            noise to subtract.
+        removed_deviation: standard deviation of the noise to subtract.
         scan: standard deviation of the scan's noise.
         style: standard deviation of the style's noise.
-        anatomy: whether scan or style show weak anatomy in place of noise.
+        anatomy: scan or style show weak anatomy instead of noise.
     """
 
     added: Tensor
@@ -56,10 +54,10 @@ class NoiseChange:
     anatomy: bool = False
 
     def deviation_after(self, sigma: Sequence[float]) -> float:
-        """Standard deviation of the added noise after a blur.
+        """The standard deviation of the added noise after a blur.
 
         Args:
-            sigma: of a Gaussian, in voxels along each axis.
+            sigma: standard deviation of the Gaussian, in voxels along each axis.
         """
         pads = [math.ceil(4 * width) for width in reversed(sigma) for _ in range(2)]
         return float(gaussian(F.pad(self.added, pads), sigma).square().sum().sqrt())
@@ -70,21 +68,22 @@ def noise_changes(
     compared: Mapping[int, NoiseCovariance],
     targets: Mapping[int, NoiseCovariance],
     resolution: float,
-    scheme: Scheme,
+    scheme: TissueScheme,
 ) -> dict[int, NoiseChange]:
-    """The change of every tissue's noise.
+    """Compute the filters that give every tissue the noise of its target.
 
-    A tissue without a target takes the change of the nearest one that has one.
+    A tissue without a target gets the change of the nearest tissue with one.
 
     Args:
         scan: noise of the scan by tissue.
-        compared: the same with as much weak anatomy as the targets have, see `comparable_noise`.
-        targets: see `blend_noise`.
-        resolution: see `Look.measure`.
-        scheme: the tissues.
+        compared: the same, measured with as much weak anatomy as the targets contain, see
+            `convnd_tasks.modalities.volumes.look.comparable_noise`.
+        targets: noise that the result should have, by tissue.
+        resolution: mm, as for the measurement of the noise.
+        scheme: tissues of the scan.
 
     Returns:
-        By tissue; empty where no tissue has a target.
+        The change by tissue; empty without targets.
     """
     if not targets:
         return {}
@@ -92,12 +91,12 @@ def noise_changes(
         tissue: _noise_change(scan[tissue], compared[tissue], target, resolution)
         for tissue, target in targets.items()
     }
-    # A denser tissue first: in air the range of values cuts noise.
+    # Of two equally near tissues the denser one: in air, the range of values clips the noise.
     nearest = {
         tissue: min(known, key=lambda other: (other < tissue, abs(other - tissue)))
         for tissue in range(len(scheme.names))
     }
-    # A tissue without flat places loses no noise, since its residual may be anatomy.
+    # No noise is removed from a tissue without flat voxels, since its residual may be anatomy.
     return {
         tissue: known[other]
         if tissue == other and scheme.strict
@@ -109,21 +108,24 @@ def noise_changes(
 def change_noise(
     scan: Scan, tissues: TissueMap, changes: Mapping[int, NoiseChange], resolution: float, seed: int
 ) -> Tensor:
-    """The change ``(D, H, W)`` of a scan's values that gives its tissues other noise.
+    """Compute the change of a scan's values that changes the noise of its tissues.
 
     Args:
         scan: the scan.
-        tissues: of it.
-        changes: by tissue.
-        resolution: see `Look.measure`.
-        seed: of the noise that is added.
+        tissues: its tissues.
+        changes: changes of the noise by tissue.
+        resolution: mm, as for the measurement of the noise.
+        seed: seed of the added noise.
+
+    Returns:
+        ``(D, H, W)``, to add to the scan.
     """
     generator = torch.Generator().manual_seed(seed)
     shape = scan.values.shape
     kernels = [kernel for change in changes.values() for kernel in (change.added, change.removed)]
     size = padded_size(shape, kernels)
     adds = any(bool(change.added.any()) for change in changes.values())
-    # Noise beyond the ends as well, so that it is as strong there as elsewhere.
+    # Noise is drawn beyond the ends, too, so the filtered noise is as strong there as elsewhere.
     spectrum = torch.fft.rfftn(torch.randn(size, generator=generator)) if adds else None
     added, removed = torch.zeros_like(scan.values), torch.zeros_like(scan.values)
     for tissue, change in changes.items():
@@ -131,7 +133,7 @@ def change_noise(
         if not bool(share.any()):
             continue
         if bool(change.removed.any()):
-            # Within the tissue, so that its borders are no structure.
+            # The residual within the tissue, in which its borders do not show.
             mask = tissues.mask(tissue)
             residual = tissue_residual(scan.values, mask, scan.spacing, resolution)
             fine = filter_spectrum(torch.fft.rfftn(residual, size), change.removed, size, shape)
@@ -140,11 +142,11 @@ def change_noise(
             added += share * filter_spectrum(spectrum, change.added, size, shape)
     del spectrum, share
     low, high = scan.values[scan.valid].aminmax()
-    quiet = (scan.values + _levelled(removed, scan, tissues, resolution)).clamp(low, high)
-    # Room on both sides alike, so that the ends of the range cut no mean: air in CT was cut there
-    # before, and magnitudes of air have a deviation of half their mean (Rayleigh).
+    quiet = (scan.values + _subtract_means(removed, scan, tissues, resolution)).clamp(low, high)
+    # Both limits have the same distance, so clipping does not move the mean of air: in CT its
+    # values end at -1024 HU, in magnitude images at 0.
     room = torch.minimum(quiet - low, high - quiet).clamp(min=0)
-    noise = _levelled(added, scan, tissues, resolution).clamp(-room, room)
+    noise = _subtract_means(added, scan, tissues, resolution).clamp(-room, room)
     total, limit = quiet + noise - scan.values, torch.zeros_like(room)
     for tissue, change in changes.items():  # noise of a neighbouring tissue may be much stronger
         limit[tissues.mask(tissue)] = _LARGEST_CHANGE * max(change.scan, change.style)
@@ -152,11 +154,11 @@ def change_noise(
 
 
 def padded_size(shape: Sequence[int], kernels: Sequence[Tensor]) -> list[int]:
-    """Extents with room for the reach of every filter, for Fourier transforms.
+    """The extents of Fourier transforms that filter a volume without wrapping around.
 
     Args:
-        shape: of a volume.
-        kernels: of the filters, with three axes.
+        shape: extents of the volume.
+        kernels: filters of three axes.
     """
     reach = [max(kernel.shape[axis] for kernel in kernels) // 2 for axis in range(3)]
     return [fft_length(extent + count) for extent, count in zip(shape, reach, strict=True)]
@@ -165,17 +167,17 @@ def padded_size(shape: Sequence[int], kernels: Sequence[Tensor]) -> list[int]:
 def filter_spectrum(
     spectrum: Tensor, kernel: Tensor, size: Sequence[int], shape: Sequence[int]
 ) -> Tensor:
-    """Filter a volume that is given by its spectrum.
+    """Filter a volume that is given by its Fourier transform.
 
     Args:
-        spectrum: of a volume with the extents of ``size``, as `torch.fft.rfftn` gives it.
-        kernel: the filter, its middle in the middle.
-        size: see `padded_size`.
-        shape: of the part that is returned.
+        spectrum: the `torch.fft.rfftn` of a volume of extents ``size``.
+        kernel: the filter; its centre is the middle of the tensor.
+        size: extents of the transform, see `padded_size`.
+        shape: extents ``(D, H, W)`` of the part that is returned.
     """
     index = [torch.arange(extent) - extent // 2 for extent in kernel.shape]
-    place = torch.meshgrid(*(i % n for i, n in zip(index, size, strict=True)), indexing="ij")
-    transfer = torch.fft.rfftn(kernel.new_zeros(size).index_put_(place, kernel, accumulate=True))
+    voxels = torch.meshgrid(*(i % n for i, n in zip(index, size, strict=True)), indexing="ij")
+    transfer = torch.fft.rfftn(kernel.new_zeros(size).index_put_(voxels, kernel, accumulate=True))
     result: Tensor = torch.fft.irfftn(transfer.mul_(spectrum), size)
     return result[tuple(slice(0, extent) for extent in shape)]
 
@@ -183,6 +185,7 @@ def filter_spectrum(
 def _noise_change(
     scan: NoiseCovariance, compared: NoiseCovariance, style: NoiseCovariance, resolution: float
 ) -> NoiseChange:
+    """The change of one tissue's noise, see `noise_changes`."""
     own, target = power_spectrum(scan.values), power_spectrum(style.values)
     added = removed = torch.zeros_like(scan.values)
     deviation = 0.0
@@ -193,7 +196,7 @@ def _noise_change(
         spectrum = fit_spectrum(lacking, scan.spacing, resolution, flat_below=flat_below)
         added = _kernel(spectrum.sqrt())
     if not anatomy and float((own - target).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
-        # The filter leaves noise with the style's power.
+        # What remains has the style's power: |1 - H|² = target / own.
         ratio = target / own.clamp(min=1e-12 * float(own.max()))
         visible = high_pass_power(own.shape, scan.spacing, resolution) > 0.02
         transfer = torch.where(visible, 1 - ratio.clamp(0, 1).sqrt(), 0.0)
@@ -202,19 +205,19 @@ def _noise_change(
     return NoiseChange(added, removed, deviation, scan.deviation, style.deviation, anatomy)
 
 
-def _levelled(change: Tensor, scan: Scan, tissues: TissueMap, resolution: float) -> Tensor:
-    """A change without its local mean in each tissue, so that a tissue keeps its own mean.
+def _subtract_means(change: Tensor, scan: Scan, tissues: TissueMap, resolution: float) -> Tensor:
+    """Subtract the local mean of a change in each tissue, so that the tissue's mean is unchanged.
 
-    That of a tissue without its border, where it has such voxels.
+    Only the voxels that are not at the border of a tissue count and change, if there are any.
     """
     if not bool(change.any()):
         return change
-    widths = sigmas(scan.spacing, _LEVEL * resolution, min(scan.spacing))
+    widths = sigmas(scan.spacing, _MEAN_SIGMA * resolution, min(scan.spacing))
     for tissue in range(len(tissues.scheme.names)):
         mask, core = tissues.mask(tissue), tissues.core(tissue)
         if bool(mask.any()):
             inner = core if bool(core.any()) else mask
-            # Zeros around it: repeated outermost voxels would count more than others.
+            # Padded with zeros, since repeated outermost voxels would have more weight than others.
             share, total = (
                 gaussian(part, widths, repeat=False) for part in (inner.float(), change * inner)
             )
@@ -223,14 +226,14 @@ def _levelled(change: Tensor, scan: Scan, tissues: TissueMap, resolution: float)
 
 
 def _kernel(transfer: Tensor) -> Tensor:
-    """A symmetric filter with its middle in the middle, float32."""
+    """The filter of a transfer function, float32, with its centre in the middle."""
     kernel: Tensor = torch.fft.fftshift(torch.fft.ifftn(transfer).real)
     return kernel.float()
 
 
 def _noise_like(fine: Tensor, deviation: float, scan: Scan, resolution: float) -> Tensor:
-    """The share of a fine component that is noise: all of it where its energy is that of noise."""
-    widths = sigmas(scan.spacing, _ENERGY * resolution, min(scan.spacing))
+    """Suppress the structures in a high-pass component: voxels with more energy than noise has."""
+    widths = sigmas(scan.spacing, _ENERGY_SIGMA * resolution, min(scan.spacing))
     energy = gaussian(fine.square(), widths)
     share = (_STRUCTURE - energy / max(deviation**2, 1e-30)) / (_STRUCTURE - 1)
     limit = _LARGEST_REMOVAL * deviation

@@ -1,4 +1,4 @@
-"""The options of stylising volumes."""
+"""Options for the stylisation of volumes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from convnd.transfer.options import TransferOptions
 __all__ = ["MODALITIES", "TRANSFERS", "WINDOWS", "VolumeOptions", "parse_window"]
 
 TRANSFERS = ("auto", "look", "paint")
-"""What is transferred: the look of a scan, its noise and sharpness, which leaves the anatomy as it
-is; or all patterns, as those of a painting. ``auto`` is look for styles that are volumes and paint
-for pictures."""
+"""Kinds of transfer. "look" transfers noise and sharpness of a scan and keeps its anatomy;
+"paint" transfers all patterns, like those of a painting; "auto" is "look" for styles that are
+volumes and "paint" for pictures."""
 
 MODALITIES = ("auto", "ct", "mr", "other")
-"""What values mean: Hounsfield units in CT, no unit in MR and others."""
+"""Modalities. Values of "ct" are in Hounsfield units, others have no unit."""
 
 WINDOWS = {
     "lung": (-600.0, 1500.0),
@@ -29,22 +29,21 @@ WINDOWS = {
     "bone": (400.0, 1800.0),
     "brain": (40.0, 80.0),
 }
-"""Level and width in HU."""
+"""Named windows: level and width in HU."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VolumeOptions(TransferOptions):
-    """How a volume is stylised; the other options are those of `TransferOptions`.
+    """Options for volumes, in addition to those of `TransferOptions`.
 
     Args:
-        transfer: one of `TRANSFERS`. Options that only "paint" reads, such as steps, layers and
-            weights of losses, are ignored with a message if a look is transferred.
-        modality: one of `MODALITIES`; auto looks at the file and its values.
-        window: values that take part: "auto", one of `WINDOWS`, or "LEVEL,WIDTH". Values outside
-            the window do not change. "auto" is all values where a look is transferred, and most
-            values of the scan elsewhere.
-        style_window: values of the style that correspond to ``window``, where both are not in the
-            same unit; written as ``window`` is.
+        transfer: one of `TRANSFERS`. "look" ignores the options that only "paint" uses, such as
+            steps, layers and weights of losses, and prints a message.
+        modality: one of `MODALITIES`; "auto" decides by the file and its values.
+        window: range of values that may change: "auto", one of `WINDOWS`, or "LEVEL,WIDTH". "auto"
+            is all values for "look", and most of the scan's values for "paint".
+        style_window: range of the style's values that corresponds to ``window``, for a style in
+            another unit; the same syntax.
 
     Raises:
         UsageError: a value is outside its range; the message names option and range.
@@ -57,8 +56,8 @@ class VolumeOptions(TransferOptions):
     transfer: Annotated[
         str,
         Flag(
-            "What is transferred: auto, look (noise and sharpness of a scan; the anatomy "
-            "stays) or paint (everything, as of a painting).",
+            "What is transferred: auto, look (noise and sharpness of a scan, without a change of "
+            "the anatomy) or paint (all patterns, as of a painting).",
             LOOK,
             choices=TRANSFERS,
         ),
@@ -74,8 +73,7 @@ class VolumeOptions(TransferOptions):
     window: Annotated[
         str,
         Flag(
-            "Range of values that may change: auto, lung, soft, bone, brain or LEVEL,WIDTH "
-            "in HU. Values outside of it stay.",
+            "Range of values that may change: auto, lung, soft, bone, brain or LEVEL,WIDTH in HU.",
             LOOK,
             choices=("auto", *WINDOWS),
         ),
@@ -83,8 +81,8 @@ class VolumeOptions(TransferOptions):
     style_window: Annotated[
         str,
         Flag(
-            "Values of the style that correspond to --window, if its unit differs: "
-            "LEVEL,WIDTH or a name.",
+            "Range of the style's values that corresponds to --window, if the style has another "
+            "unit: LEVEL,WIDTH or a name.",
             LOOK,
             choices=("auto", *WINDOWS),
         ),
@@ -92,7 +90,7 @@ class VolumeOptions(TransferOptions):
     style_layers: Annotated[
         tuple[str, ...],
         Flag(
-            "Layers whose statistics become the style's, with --transfer paint.",
+            "Layers whose statistics are matched with the style's, with --transfer paint.",
             LOSS,
             metavar="L,L,...",
         ),
@@ -108,17 +106,17 @@ class VolumeOptions(TransferOptions):
     backbone: Annotated[str, Flag("Network for pictures, see `convnd backbones`.", LOSS)] = (
         "compact"
     )
-    size: Annotated[int, Flag("Always the scan's own.", WORK), Range(0, 1 << 20)] = 0
+    size: Annotated[int, Flag("Always the scan's size.", WORK), Range(0, 1 << 20)] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name("transfer", self.transfer, TRANSFERS)
         check_name("modality", self.modality, MODALITIES)
         parse_window(self.window)
-        parse_window(self.style_window)
+        parse_window(self.style_window, "--style-window")
 
     def ignored_by_look(self) -> list[str]:
-        """Options of the transfer of everything that were given."""
+        """Names of the options that were given and that only "paint" uses."""
         read = ("transfer", "modality", "window", "style_window", "style_weights")
         common = ("seed", "strength", "memory", "device", "deterministic", "precision", "init")
         return [
@@ -129,11 +127,18 @@ class VolumeOptions(TransferOptions):
         ]
 
 
-def parse_window(text: str) -> tuple[float, float] | None:
-    """Lowest and highest value of a window; None for ``"auto"``.
+def parse_window(text: str, option: str = "--window") -> tuple[float, float] | None:
+    """Parse a window into its lowest and highest value.
+
+    Args:
+        text: "auto", a name of `WINDOWS`, or "LEVEL,WIDTH".
+        option: name of the option in messages.
+
+    Returns:
+        Lowest and highest value; None for "auto".
 
     Raises:
-        UsageError: neither a known name nor two numbers with a width above 0.
+        UsageError: the text is neither a name nor two numbers with a width above 0.
 
     >>> parse_window("40,400"), parse_window("soft"), parse_window("auto")
     ((-160.0, 240.0), (-160.0, 240.0), None)
@@ -146,7 +151,7 @@ def parse_window(text: str) -> tuple[float, float] | None:
             level, width = (float(word) for word in text.split(","))
     if not (math.isfinite(level) and 0 < width < math.inf):
         raise UsageError(
-            "--window",
+            option,
             expected=f"auto, {', '.join(WINDOWS)} or LEVEL,WIDTH in HU",
             got=repr(text),
             remedy="for example 40,400",

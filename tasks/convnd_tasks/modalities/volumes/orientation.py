@@ -1,4 +1,4 @@
-"""The axes of a volume: from those of its file to head, front and right, and back."""
+"""Anatomical orientation of volumes: axes of a file to axes towards head, front and right."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.grid import Grid
-    from convnd.optimize.distributed.sharded_field import Box
 
 __all__ = ["Orientation", "canonical_array", "canonical_origin"]
 
 
 class Orientation:
-    """Directions of the axes of a volume's file.
+    """The order and direction of a volume's axes, and the conversion to canonical axes.
+
+    Canonical axes point towards head, front and right of the patient, in this order.
 
     Args:
-        grid: has three axes.
+        grid: a volume of three axes.
 
     Attributes:
-        shape: samples towards head, front and right.
-        spacing: mm between samples along these.
+        shape: voxels along each canonical axis.
+        spacing: mm between voxels along each canonical axis.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -32,22 +33,13 @@ class Orientation:
         self.spacing = tuple(grid.spacing[axis] for axis, _ in self._order)
         self._flips = [2 + n for n, (_, reversed_) in enumerate(self._order) if reversed_]
 
-    def to_canonical(self, values: Tensor, box: Box | None = None) -> Tensor:
-        """A copy of values ``(B, C, *S)`` with axes towards head, front and right.
+    def to_canonical(self, values: Tensor) -> Tensor:
+        """A copy of values ``(B, C, *S)`` with canonical axes."""
+        return values.permute(0, 1, *(2 + axis for axis, _ in self._order)).flip(self._flips)
 
-        Args:
-            values: with the axes of the file.
-            box: the part of the copy to return; None is all of it.
-        """
-        view = values.permute(0, 1, *(2 + axis for axis, _ in self._order))
-        if box is not None:
-            sides = zip(box, self._order, self.shape, strict=True)
-            index = [
-                slice(extent - stop, extent - start) if reversed_ else slice(start, stop)
-                for (start, stop), (_, reversed_), extent in sides
-            ]
-            view = view[(slice(None), slice(None), *index)]
-        return view.flip(self._flips)
+    def canonical_frame(self, values: Tensor, number: int = 0) -> Tensor:
+        """One frame ``(D, H, W)`` of values ``(1, T, *S)``, with canonical axes."""
+        return self.to_canonical(values[:, number : number + 1])[0, 0]
 
     def from_canonical(self, values: Tensor) -> Tensor:
         """Values ``(B, C, *S)`` with the axes of the file; the inverse of `to_canonical`."""
@@ -57,21 +49,17 @@ class Orientation:
 
 
 def canonical_array(grid: Grid) -> tuple[Any, tuple[float, ...]]:
-    """The first frame of a volume with axes towards head, front and right, and its spacing in mm.
+    """The first frame of a volume as an array with canonical axes, and its spacing in mm.
 
     Args:
-        grid: values ``(1, T, *S)``.
+        grid: a volume with values ``(1, T, *S)``.
     """
-    import numpy as np
-
-    order = io.anatomical_axes(grid)
-    values = grid.values[0, 0].detach().cpu().numpy().transpose([axis for axis, _ in order])
-    values = np.flip(values, tuple(n for n, (_, reversed_) in enumerate(order) if reversed_))
-    return values, tuple(grid.spacing[axis] for axis, _ in order)
+    axes = Orientation(grid)
+    return axes.canonical_frame(grid.values.detach().cpu()).numpy(), axes.spacing
 
 
 def canonical_origin(grid: Grid) -> tuple[float, ...]:
-    """Where the first voxel towards head, front and right lies, in mm along these axes."""
+    """The position of the first canonical voxel, in mm along each canonical axis."""
     import numpy as np
 
     affine = io.grid_affine(grid)
@@ -80,9 +68,9 @@ def canonical_origin(grid: Grid) -> tuple[float, ...]:
     corner[3] = 1
     for axis, reversed_ in order:
         corner[axis] = grid.shape[axis] - 1 if reversed_ else 0
-    place = (affine @ corner)[:3]
+    position = (affine @ corner)[:3]
     origin = []
     for axis, reversed_ in order:
         direction = affine[:3, axis] / np.linalg.norm(affine[:3, axis])
-        origin.append(float(place @ direction) * (-1 if reversed_ else 1))
+        origin.append(float(position @ direction) * (-1 if reversed_ else 1))
     return tuple(origin)

@@ -1,4 +1,4 @@
-"""The transfer of all patterns of a picture or volume to a volume, by the common engine."""
+"""The transfer of all patterns of a picture or volume to a volume, with a network for pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from convnd.nn import resize_nd
 from convnd_tasks.modalities.arrays.codec import value_range
 from convnd_tasks.modalities.base import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.grid_transfer import GridTransfer
-from convnd_tasks.modalities.volumes.inputs import check_writable, inside_window, mask_weights
+from convnd_tasks.modalities.volumes.inputs import (
+    SHORTEST_SIDE,
+    check_writable,
+    inside_window,
+    mask_weights,
+)
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.modalities.volumes.orientation import Orientation
 
@@ -26,23 +31,22 @@ if TYPE_CHECKING:
 
 __all__ = ["PaintTransfer", "square_planes"]
 
-_SHORTEST = 16  # samples along the sides of a plane
-_SQUARE = 2.0  # ratio of a voxel's sides up to which a plane counts as square
-_LUMA = (0.299, 0.587, 0.114)
+_SQUARE = 2.0  # largest ratio of a pixel's sides in the slices that the network sees
+_LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601)
 
 
 class PaintTransfer(GridTransfer):
-    """The transfer of patterns: the network for pictures looks at the slices across every axis.
+    """The transfer of patterns: a network for pictures sees the slices across every axis.
 
     Args:
-        inputs: the content has values ``(1, T, *S)`` and spacing in mm; styles are volumes or
+        inputs: a content with values ``(1, T, *S)`` and spacing in mm; styles that are volumes or
             pictures.
-        options: see `VolumeOptions`.
-        engine: makes, or has ready, the network for planes.
-        integers: whether the result will be written in the scan's own integers.
+        options: options of the transfer.
+        engine: returns the network for slices along given pairs of axes.
+        integers: the result will be written in the scan's own integers.
 
     Raises:
-        InputFileError: the scan has no planes that are large enough, or no value in the window.
+        InputFileError: the scan has no slices that are large enough, or no value in the window.
     """
 
     def __init__(
@@ -62,7 +66,8 @@ class PaintTransfer(GridTransfer):
             raise InputFileError(
                 "scan",
                 expected=(
-                    f"slices of at least {_SHORTEST} x {_SHORTEST} square pixels along some axis"
+                    f"slices of at least {SHORTEST_SIDE} x {SHORTEST_SIDE} square pixels along "
+                    "some axis"
                 ),
                 got=(
                     f"{' x '.join(map(str, axes.shape))} at "
@@ -79,7 +84,11 @@ class PaintTransfer(GridTransfer):
 
 
 def square_planes(shape: Sequence[int], spacing: Sequence[float]) -> list[tuple[int, int]]:
-    """The pairs of axes whose planes have enough samples and about square pixels.
+    """The pairs of axes whose slices are large enough and have about square pixels.
+
+    Args:
+        shape: voxels along each axis.
+        spacing: mm along each axis.
 
     >>> square_planes((48, 512, 512), (5.0, 0.6, 0.6)), square_planes((40, 40, 40), (1.0, 1.0, 1.0))
     ([(1, 2)], [(0, 1), (0, 2), (1, 2)])
@@ -87,15 +96,15 @@ def square_planes(shape: Sequence[int], spacing: Sequence[float]) -> list[tuple[
     return [
         (first, second)
         for first, second in ((0, 1), (0, 2), (1, 2))
-        if min(shape[first], shape[second]) >= _SHORTEST
+        if min(shape[first], shape[second]) >= SHORTEST_SIDE
         and 1 / _SQUARE <= spacing[first] / spacing[second] <= _SQUARE
     ]
 
 
 def _encode(scan: Grid, styles: Sequence[Grid], options: VolumeOptions) -> PreparedInputs:
-    """Encode a scan and its styles as values in ``[0, 1]``, with axes towards head, front, right.
+    """Encode a scan and its styles as values in ``[0, 1]``, with canonical axes.
 
-    On the way back the result is the scan plus a change.
+    Decoding adds the change of the encoded values to the scan.
     """
     axes, window = Orientation(scan), parse_window(options.window)
     low, high = value_range(scan.values) if window is None else window
@@ -106,7 +115,7 @@ def _encode(scan: Grid, styles: Sequence[Grid], options: VolumeOptions) -> Prepa
     def decode(values: Tensor) -> Grid:
         change = axes.from_canonical((values - content).movedim(0, 1)) * (high - low)
         changes = inside & (change != 0)
-        # Where nothing is added, nothing is rounded either.
+        # Unchanged voxels keep exactly the value of the scan.
         return scan.with_values(torch.where(changes, scan.values + change, scan.values))
 
     chosen = " (auto)" if window is None else ""
@@ -119,31 +128,32 @@ def _encode(scan: Grid, styles: Sequence[Grid], options: VolumeOptions) -> Prepa
         spacing=axes.spacing,
         same_grid=True,
         messages=(
-            f"window {low:g} to {high:g}{chosen}; what lies outside stays as it is",
+            f"window {low:g} to {high:g}{chosen}; values outside do not change",
             "transfer: paint",
         ),
     )
 
 
 def _encode_style(style: Grid, axes: Orientation) -> Tensor:
-    """A style ``(1, 1, *S)`` with the voxel size of a scan; a picture has one slice."""
+    """Encode a style as ``(1, 1, *S)`` with the scan's voxel size; a picture has one slice."""
     if style.ndim == 2:
         values, (low, high) = style.values, value_range(style.values)
         if values.shape[1] == 3:
             values = (values * values.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
             low, high = 0.0, 1.0
         factor = max(axes.shape) / max(style.shape)
-        size = [max(_SHORTEST, round(extent * factor)) for extent in style.shape]
+        size = [max(SHORTEST_SIDE, round(extent * factor)) for extent in style.shape]
         values = _unit_range(values, low, high)
         return resize_nd(values, size, mode="linear", antialias=True)[:, :, None]
     own = Orientation(style)
     values = own.to_canonical(_unit_range(style.values[:, :1], *value_range(style.values)))
     size = [
-        max(_SHORTEST, round(extent * step / target))
+        max(SHORTEST_SIDE, round(extent * step / target))
         for extent, step, target in zip(own.shape, own.spacing, axes.spacing, strict=True)
     ]
     return resize_nd(values, size, mode="linear", antialias=True)
 
 
 def _unit_range(values: Tensor, low: float, high: float) -> Tensor:
+    """Map values from ``[low, high]`` to ``[0, 1]``; others are clipped, missing ones become 0."""
     return values.nan_to_num(nan=low, posinf=high, neginf=low).sub(low).div(high - low).clamp(0, 1)

@@ -1,7 +1,7 @@
-"""Radiomics of blocks of a scan, and their agreement with those of another.
+"""Radiomics of blocks of a scan, and their concordance with those of another scan.
 
-Features have the names and definitions of the Image Biomarker Standardisation Initiative (IBSI;
-Zwanenburg et al., Radiology 295, 2020), and the values of its digital phantom are tests.
+Names and definitions of the features are those of the Image Biomarker Standardisation Initiative
+(IBSI; Zwanenburg et al., Radiology 295, 2020). Tests compare them with its digital phantom.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ __all__ = ["Blocks", "concordance", "first_order", "texture"]
 _BLOCK = 24.0  # mm along each side of a block
 _MOST = 200  # blocks
 
-# Half of the 26 neighbours of a voxel; the other half are the same pairs.
+# Half of the 26 neighbours of a voxel; the opposite ones give the same pairs.
 _DIRECTIONS = [step for step in itertools.product((-1, 0, 1), repeat=3) if step > (0, 0, 0)]
 
 
 def first_order(
     values: NDArray[Any], mask: NDArray[Any] | None = None, *, bin_width: float = 25.0
 ) -> dict[str, float]:
-    """Intensity statistics and two features of the intensity histogram.
+    """Compute intensity statistics and two features of the intensity histogram.
 
     Args:
-        values: of any shape.
-        mask: voxels that count; None is all.
+        values: an array of any shape.
+        mask: bool array of this shape, voxels to include; None includes all.
         bin_width: width of a grey level of the histogram, in the unit of the values.
 
     Returns:
-        By IBSI's name: mean (Q4LE), variance (ECT3), skewness (KE2A), excess kurtosis (IPH6),
-        median (Y12H), 10th and 90th percentile (QG58, 8DWT), interquartile range (SALO), entropy
-        (TLU2) and uniformity (BJ5W).
+        Values by name, with IBSI's codes: mean (Q4LE), variance (ECT3), skewness (KE2A), excess
+        kurtosis (IPH6), median (Y12H), 10th and 90th percentile (QG58, 8DWT), interquartile range
+        (SALO), entropy (TLU2) and uniformity (BJ5W).
 
     Raises:
         InputFileError: the mask is empty.
@@ -47,7 +47,7 @@ def first_order(
     x = np.asarray(values if mask is None else values[mask], np.float64).ravel()
     if not x.size:
         raise InputFileError(
-            "radiomics", expected="some voxels in the mask", got="none", remedy="give another"
+            "radiomics", expected="some voxels in the mask", got="none", remedy="use another mask"
         )
     mean, variance = float(x.mean()), float(x.var())
     z = (x - mean) / (variance**0.5 if variance > 0 else 1.0)
@@ -71,20 +71,20 @@ def first_order(
 def texture(
     values: NDArray[Any], mask: NDArray[Any] | None = None, *, bin_width: float = 25.0
 ) -> dict[str, float]:
-    """Features of grey level co-occurrence (Haralick 1973), averaged over 13 directions.
+    """Compute features of grey level co-occurrence (Haralick, 1973), averaged over 13 directions.
 
-    Neighbours are one voxel apart; pairs count both ways. IBSI calls this aggregation "3D,
-    averaged" (ITBB).
+    Neighbours have a distance of one voxel, and co-occurrence matrices are symmetric. IBSI calls
+    this aggregation "3D, averaged" (ITBB).
 
     Args:
-        values: three axes.
-        mask: voxels whose pairs count; None is all.
+        values: an array of three axes.
+        mask: bool array of this shape, voxels to include; None includes all.
         bin_width: width of a grey level, in the unit of the values.
 
     Returns:
-        By IBSI's name: contrast (ACUI), dissimilarity (8S9J), inverse difference (IB1Z), inverse
-        difference moment (WF0Z), angular second moment (8ZQL), joint entropy (TU9B), correlation
-        (NI2N) and cluster tendency (DG8W).
+        Values by name, with IBSI's codes: contrast (ACUI), dissimilarity (8S9J), inverse difference
+        (IB1Z), inverse difference moment (WF0Z), angular second moment (8ZQL), joint entropy
+        (TU9B), correlation (NI2N) and cluster tendency (DG8W).
 
     Raises:
         InputFileError: no two voxels of the mask are neighbours.
@@ -108,15 +108,15 @@ def texture(
     if not features:
         raise InputFileError(
             "texture",
-            expected="two neighbours or more in the mask",
+            expected="at least two neighbouring voxels in the mask",
             got="none",
-            remedy="give another",
+            remedy="use another mask",
         )
     return {name: float(np.mean([part[name] for part in features])) for name in features[0]}
 
 
 def _haralick(p: NDArray[Any]) -> dict[str, float]:
-    """Features of the symmetric co-occurrence probabilities ``(levels, levels)``."""
+    """The features of a symmetric co-occurrence matrix ``(levels, levels)`` of probabilities."""
     import numpy as np
 
     level, other = (axis.astype(np.float64) for axis in np.nonzero(p))
@@ -138,18 +138,18 @@ def _haralick(p: NDArray[Any]) -> dict[str, float]:
 
 
 class Blocks:
-    """The blocks of 24 mm of a scan that are at least half body.
+    """The blocks of 24 mm side of a scan, at least half of whose voxels belong to the patient.
 
-    They lie at multiples of 24 mm in the coordinates of the scanner, so that another part of the
-    same scan has the same blocks. Of more than 200, every n-th counts.
+    Blocks start at multiples of 24 mm in scanner coordinates, so two parts of one scan have the
+    same blocks where they overlap. Of more than 200 blocks, every n-th is used.
 
     Args:
-        body: three axes, true at voxels of the patient.
-        spacing: mm along each.
-        origin: mm of the first voxel along each.
+        body: bool array of three axes; voxels of the patient.
+        spacing: mm along each axis.
+        origin: position of the first voxel in mm along each axis.
 
     Attributes:
-        boxes: slices of each block.
+        boxes: three slices for each block.
     """
 
     def __init__(
@@ -169,12 +169,15 @@ class Blocks:
     def features(
         self, values: NDArray[Any], function: Callable[..., Mapping[str, float]], bin_width: float
     ) -> dict[str, list[float]]:
-        """The features of every block, by name; none without blocks.
+        """Compute the features of every block.
 
         Args:
-            values: of the scan's shape.
+            values: an array of the scan's shape.
             function: `first_order` or `texture`.
-            bin_width: see there.
+            bin_width: width of a grey level, in the unit of the values.
+
+        Returns:
+            A list with one value for each block, by name; empty without blocks.
         """
         features: dict[str, list[float]] = {}
         for box in self.boxes:
@@ -190,9 +193,8 @@ def concordance(one: Sequence[float], other: Sequence[float], *, ranked: bool = 
 
     Args:
         one: values.
-        other: values of the same places; with ``ranked`` any number of values.
-        ranked: compare the quantiles of both. Places in two patients do not correspond, but their
-            distributions do.
+        other: values that correspond to the first ones; with ``ranked``, any number of values.
+        ranked: compare 49 quantiles, for values of two patients, which do not correspond.
 
     >>> concordance([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]), concordance([1.0, 2.0, 3.0], [2.0, 3.0, 4.0])
     (1.0, 0.571...)

@@ -1,7 +1,7 @@
-"""Figures that tell whether a scan's anatomy survived a change of its look.
+"""Safety figures: measures, with limits, of how a change of the look affects the anatomy.
 
-Noise and sharpness are expected to change, so a result is compared with the scan after its
-sharpness was changed, and against the noise that the style has.
+Noise and sharpness are supposed to change. So a result is compared with the scan after the change
+of its sharpness, and the limits allow for the noise of the style.
 """
 
 from __future__ import annotations
@@ -15,41 +15,46 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convnd_tasks.modalities.volumes.look import Scan
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange
+from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import erode, gaussian, local_mean, sigmas
-from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD, Scheme, TissueMap, otsu_limits
+from convnd_tasks.modalities.volumes.tissues import (
+    EMPHYSEMA,
+    HOUNSFIELD,
+    TissueMap,
+    TissueScheme,
+    otsu_limits,
+)
 
 __all__ = ["SafetyFigure", "describe_broken", "measure_safety"]
 
-_FEWEST = 500  # voxels of a tissue that is judged
-_MEAN_HU, _MEAN_SHARE = 2.0, 0.01
-_DEEP = 4  # voxels
-_DEVIATIONS = 6.0
-_CONTRAST = 0.1
-# Of normal noise 98 % are within 3.5 medians of its magnitude; structures are further out.
-_TAIL = 4.5
-_DICE = 0.98
-_LEAST_DICE = 0.95  # noise that hides more of the anatomy is no longer only a look
-_DICE_SCATTER = 0.005
-_SEPARATION = 0.65
-_CHUNK = 1_000_000  # voxels that are judged at once
-_EMPHYSEMA = -950.0  # HU
-_LAA_POINTS = 1.0
-_BLOCK = 16  # voxels
-_SEGMENT_SIGMA = 1.5  # resolutions; segmentations look at scans without their noise
+_FEWEST = 500  # voxels of a tissue that is measured
+_MEAN_HU, _MEAN_SHARE = 2.0, 0.01  # limits of the change of a mean
+_MEAN_DEPTH = 4  # voxels from other tissues; a change of sharpness mixes no tissues there
+_LARGEST_CHANGE = 6.0  # standard deviations of the noise
+_CONTRAST = 0.1  # limit of the relative change of thin structures
+# In medians of the magnitude. 98 % of normal noise are within 3.5; structures are stronger.
+_STRUCTURE = 4.5
+_DICE = 0.98  # limit of the overlap of segmentations
+_LEAST_DICE = 0.95  # noise may lower that limit to this
+_DICE_SCATTER = 0.005  # of the overlap that noise explains
+_SEPARATION = 0.65  # share of the variance between two classes; that of normal noise is 2 / pi
+_CHUNK = 1_000_000  # voxels that are processed at once
+_LAA_POINTS = 1.0  # percentage points; limit of the change of dark lung
+_BLOCK = 16  # voxels along each side
+_SEGMENT_SIGMA = 1.5  # resolutions; the blur that removes noise before a segmentation
 
 
 @dataclass(frozen=True)
 class SafetyFigure:
-    """One figure with its limit.
+    """One measured value and its limits.
 
     Args:
-        name: for example "mean change of soft".
-        value: what was measured.
-        low: lowest value that is safe.
-        high: highest value that is safe.
-        unit: of the value, or "".
+        name: name of the measure, for example "mean change of soft".
+        value: the measured value.
+        low: lowest safe value.
+        high: highest safe value.
+        unit: unit of the values, or "".
     """
 
     name: str
@@ -79,27 +84,27 @@ def measure_safety(
     scan: Scan,
     expected: Tensor,
     result: Tensor,
-    scheme: Scheme,
+    scheme: TissueScheme,
     changes: Mapping[int, NoiseChange],
     resolution: float,
     unit: str,
 ) -> list[SafetyFigure]:
-    """Measure one frame.
+    """Measure the safety figures of one frame.
 
     Args:
-        scan: the frame before.
-        expected: the frame after its sharpness was changed, before its noise was.
-        result: the frame after.
+        scan: the frame before the change.
+        expected: ``(D, H, W)``; the frame after the change of its sharpness only.
+        result: ``(D, H, W)``; the frame after the whole change.
         scheme: tissues of the scan.
-        changes: of the noise, by tissue.
-        resolution: see `convnd_tasks.modalities.volumes.look.Look.measure`.
-        unit: "HU", or "" for others.
+        changes: changes of the noise by tissue.
+        resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
+        unit: "HU", or "" for other units.
 
     Returns:
-        For each tissue the change of its mean and the largest change of a voxel; contrast of thin
-        structures; overlap of segmentations; in CT the share of dark lung.
+        The change of the mean of each tissue; the largest change of a voxel; the contrast of thin
+        structures; the overlap of segmentations; in CT, the share of dark lung.
     """
-    tissues = TissueMap(expected, scan.spacing, scan.valid, scheme, resolution)
+    tissues = TissueMap(scan.with_values(expected), scheme, resolution)
     structures = _structures(scan, expected, result, resolution)
     return [
         *_tissue_means(scan, result, scheme, resolution, unit),
@@ -113,25 +118,25 @@ def measure_safety(
 
 
 def describe_broken(figures: Sequence[SafetyFigure]) -> str:
-    """The figures outside their limits, for a message; "" if all are safe."""
+    """Describe the figures outside their limits in a message; "" if all are safe."""
     return "; ".join(str(figure) for figure in figures if not figure.holds)
 
 
 def _tissue_means(
-    scan: Scan, result: Tensor, scheme: Scheme, resolution: float, unit: str
+    scan: Scan, result: Tensor, scheme: TissueScheme, resolution: float, unit: str
 ) -> list[SafetyFigure]:
-    """The change of the mean of each tissue, where a change of sharpness mixes no tissues."""
-    tissues = TissueMap(scan.values, scan.spacing, scan.valid, scheme, resolution)
-    cores = {number: tissues.core(number, _DEEP) for number in range(len(scheme.names))}
+    """The change of the mean of each tissue, at voxels far from other tissues."""
+    tissues = TissueMap(scan, scheme, resolution)
+    cores = {number: tissues.core(number, _MEAN_DEPTH) for number in range(len(scheme.names))}
     masks = {number: core for number, core in cores.items() if int(core.sum()) > _FEWEST}
     before = {number: float(scan.values[mask].mean()) for number, mask in masks.items()}
     highest = max((abs(mean) for mean in before.values()), default=0.0)
     figures = []
     for number, mask in masks.items():
         change = abs(float((result[mask] - scan.values[mask]).mean()))
-        if unit == "HU":  # bone alone has 1 % of more than 2 HU
+        if unit == "HU":  # 1 % is above 2 HU in bone only
             limit = max(_MEAN_HU, _MEAN_SHARE * before[number])
-        else:  # values near 0, as those of air, have no level of their own
+        else:  # a share of a mean near 0, as that of air, would be no meaningful limit
             limit = _MEAN_SHARE * max(abs(before[number]), highest / 2)
         name = f"mean change of {scheme.names[number]}"
         figures.append(SafetyFigure(name, change, 0.0, limit, unit))
@@ -141,20 +146,25 @@ def _tissue_means(
 def _largest_changes(
     expected: Tensor, result: Tensor, tissues: TissueMap, changes: Mapping[int, NoiseChange]
 ) -> list[SafetyFigure]:
+    """The largest change of a voxel, in standard deviations of its tissue's noise."""
     largest = 0.0
     for number, change in changes.items():
         mask = tissues.mask(number)
         deviation = max(change.scan, change.style)
         if bool(mask.any()) and deviation > 0:
-            moved = float((result - expected)[mask].abs().max())
-            largest = max(largest, moved / deviation)
-    return [SafetyFigure("largest change", largest, 0.0, _DEVIATIONS, "deviations of the noise")]
+            highest = float((result - expected)[mask].abs().max())
+            largest = max(largest, highest / deviation)
+    unit = "deviations of the noise"
+    return [SafetyFigure("largest change", largest, 0.0, _LARGEST_CHANGE, unit)]
 
 
 def _structures(
     scan: Scan, expected: Tensor, result: Tensor, resolution: float
 ) -> list[SafetyFigure]:
-    """Contrast of thin structures, if the scan shows any."""
+    """The contrast of thin structures in the result over the expected one; empty without any.
+
+    Thin structures are the strongest 2 % of a difference of Gaussians of 0.8 and 2.5 resolutions.
+    """
     weight = scan.valid.float()
     fine, coarse = (sigmas(scan.spacing, s * resolution, min(scan.spacing)) for s in (0.8, 2.5))
 
@@ -163,18 +173,18 @@ def _structures(
 
     before = ridges(expected)
     deep = erode(scan.valid, [math.ceil(2 * width) for width in coarse])
-    # Vessels in a background of exact zeros have few deep voxels, and those show noise alone.
+    # Vessels in a background of exact zeros have few deep voxels, and those show only noise.
     for inner in (deep, scan.valid):
         strength = before.abs()[inner]
         if strength.numel() < _FEWEST:
             continue
         limit = float(strength.kthvalue(max(1, int(0.98 * strength.numel()))).values)
-        if limit >= _TAIL * float(strength.median()):
+        if limit >= _STRUCTURE * float(strength.median()):
             break
     else:
-        return []  # the strongest structures are those of noise
-    places = inner & (before.abs() >= limit)
-    first, second = before[places].double(), ridges(result)[places].double()
+        return []  # even the strongest ones are noise
+    strongest = inner & (before.abs() >= limit)
+    first, second = before[strongest].double(), ridges(result)[strongest].double()
     ratio = float((first * second).sum() / first.square().sum().clamp(min=1e-300))
     return [SafetyFigure("contrast of thin structures", ratio, 1 - _CONTRAST, 1 + _CONTRAST)]
 
@@ -189,11 +199,11 @@ def _segmentation(
     *,
     always: bool,
 ) -> list[SafetyFigure]:
-    """Dice (1945) of the classes between Otsu's thresholds, the mean over two and three classes.
+    """The mean Dice coefficient (1945) of two and of three Otsu classes, before and after.
 
-    Added noise moves voxels across a threshold that lies within a tissue. Where the overlap that
-    noise of this strength leads to is below the limit, it is the limit. Noise that is removed
-    lowers no limit, since it may be anatomy.
+    Added noise moves voxels across a threshold that lies within a tissue. If the overlap that is
+    expected from this noise is below 0.98, it becomes the limit. Removed noise lowers no limit,
+    since it may be anatomy.
     """
     weight = scan.valid.float()
     widths = sigmas(scan.spacing, _SEGMENT_SIGMA * resolution, min(scan.spacing))
@@ -201,29 +211,30 @@ def _segmentation(
         local_mean(values, weight, widths)[scan.valid] for values in (expected, result)
     )
     if not first.numel() or not (always or _separation(first) > _SEPARATION):
-        return []  # the classes are those of noise
+        return []  # the classes separate only noise
     noise = first.new_full((len(tissues.scheme.names),), 1e-30)
     for number, change in changes.items():
         noise[number] += change.deviation_after(widths)
     labels = tissues.labels[scan.valid]
-    # Beside the background fewer voxels are averaged, which leaves more of their noise.
-    near, width = gaussian(weight, widths), [w / math.sqrt(2) for w in widths]
-    fewer = (gaussian(weight, width).sqrt() / near.clamp(min=1e-4))[scan.valid]
+    # Beside the background, the blur averages fewer voxels, so more of their noise remains.
+    total, narrow = gaussian(weight, widths), [width / math.sqrt(2) for width in widths]
+    gains = (gaussian(weight, narrow).sqrt() / total.clamp(min=1e-4))[scan.valid]
     figures = []
     for classes, name in ((2, "two"), (3, "three")):
         limits = (-math.inf, *otsu_limits([first], classes), math.inf)
-        # Of each class: its volume before, after and likely with noise, and their overlaps with it.
+        # Volumes of each class: before, after, expected with noise; overlaps of the last two with
+        # the first.
         sums = torch.zeros(5, classes, dtype=torch.float64)
-        for part, other, numbers, factor in zip(
-            *(field.split(_CHUNK) for field in (first, second, labels, fewer)), strict=True
+        for part, other, numbers, gain in zip(
+            *(field.split(_CHUNK) for field in (first, second, labels, gains)), strict=True
         ):
-            deviation = noise[numbers.long()] * factor
+            deviation = noise[numbers.long()] * gain
             below = torch.zeros_like(part)
             for index, (low, high) in enumerate(itertools.pairwise(limits)):
                 before, after = ((low <= values) & (values < high) for values in (part, other))
                 above = torch.special.ndtr((high - part) / deviation)
-                likely, below = above - below, above
-                volumes = (before, after, likely, after & before, likely[before])
+                probability, below = above - below, above
+                volumes = (before, after, probability, after & before, probability[before])
                 sums[:, index] += torch.stack([v.sum(dtype=torch.float64) for v in volumes])
         dice = 2 * sums[3:] / (sums[0] + sums[1:3]).clamp(min=1.0)
         overlap, explained = dice.mean(1).tolist()
@@ -233,7 +244,7 @@ def _segmentation(
 
 
 def _separation(values: Tensor) -> float:
-    """Share of the variance between Otsu's two classes; that of normal noise is 2 / pi."""
+    """The share of the variance that lies between Otsu's two classes."""
     upper = values >= otsu_limits([values], 2)[0]
     share = float(upper.float().mean())
     if share in (0.0, 1.0):
@@ -249,24 +260,24 @@ def _dark_lung(
     tissues: TissueMap,
     changes: Mapping[int, NoiseChange],
 ) -> list[SafetyFigure]:
-    """The share of the lungs below -950 HU, less the share that added noise alone explains."""
+    """The share of the lungs below -950 HU beyond the share that added noise explains."""
     lung = HOUNSFIELD.names.index("lung")
     mask = tissues.mask(lung)
     if int(mask.sum()) < 20 * _FEWEST or lung not in changes:
         return []
-    before, after = expected[mask], (result[mask] < _EMPHYSEMA).float()
-    explained = (before < _EMPHYSEMA).float()
+    before, after = expected[mask], (result[mask] < EMPHYSEMA).float()
+    explained = (before < EMPHYSEMA).float()
     if changes[lung].style >= changes[lung].scan:
-        # The share of a normal distribution around each voxel that is below.
+        # The probability that normal noise lowers a voxel below the threshold.
         widths = sigmas(scan.spacing, _SEGMENT_SIGMA * 2 * min(scan.spacing), min(scan.spacing))
         variance = local_mean((result - expected).square(), mask.float(), widths)[mask]
-        below = torch.special.ndtr((_EMPHYSEMA - before) / variance.sqrt().clamp(min=1e-6))
+        below = torch.special.ndtr((EMPHYSEMA - before) / variance.sqrt().clamp(min=1e-6))
         low = float(scan.values[scan.valid].min())
-        # Near the end of the range there is no room for noise that reaches the limit.
-        explained = torch.where(_EMPHYSEMA - before > before - low, explained, below)
+        # Noise is clipped to the distance from the end of the range, see `change_noise`.
+        explained = torch.where(EMPHYSEMA - before > before - low, explained, below)
     beyond = after - explained
     points = float(beyond.mean())
-    # Noise of few voxels scatters; blocks that are longer than it correlates tell by how much.
+    # The standard error, from the sums over blocks that are longer than noise correlates.
     field = torch.zeros_like(expected)
     field[mask] = beyond - points
     side = [min(_BLOCK, extent) for extent in field.shape]

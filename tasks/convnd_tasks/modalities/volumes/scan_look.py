@@ -15,7 +15,11 @@ from convnd import io
 from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
-from convnd_tasks.modalities.volumes.look import Scan, noise_of, scheme_of, transferable_noise
+from convnd_tasks.modalities.volumes.look import (
+    measure_scan_noise,
+    tissue_scheme,
+    transferable_noise,
+)
 from convnd_tasks.modalities.volumes.noise_change import (
     NoiseChange,
     filter_spectrum,
@@ -28,8 +32,9 @@ from convnd_tasks.modalities.volumes.noise_covariance import (
     measure_noise,
 )
 from convnd_tasks.modalities.volumes.orientation import Orientation
+from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import local_mean, sigmas
-from convnd_tasks.modalities.volumes.tissues import WHOLE, Scheme, TissueMap
+from convnd_tasks.modalities.volumes.tissues import WHOLE, TissueMap, TissueScheme
 from convnd_tasks.modalities.volumes.units import scan_unit
 
 if TYPE_CHECKING:
@@ -42,29 +47,30 @@ __all__ = ["ScanLook"]
 
 
 class ScanLook:
-    """Adds the noise that a volume lacks in comparison with another scan.
+    """An augmentation that adds noise to volumes until they are as noisy as another scan.
 
-    The noise of the styles is measured once. A call draws a style and a strength, measures how
-    strong the noise of the volume is in each tissue, and adds noise with the style's spectrum for
-    the rest; a volume that is as noisy as the style stays as it is. Means of tissues, padding and
-    missing values stay. No value falls below -1024 HU, or below 0 where none does. It neither takes
-    noise away nor changes sharpness; `convnd.stylize` does.
+    The noise of the styles is measured once. A call draws a style and a strength, measures the
+    noise of the volume in each tissue, and adds the missing noise with the style's spectrum. A
+    volume that is as noisy as the style does not change. Means of tissues, padding and missing
+    values do not change. Values do not fall below -1024 HU, or below 0 in volumes without negative
+    values. `ScanLook` does not remove noise or change sharpness; `convnd.stylize` does both.
 
-    It is a plain callable: put it into a pipeline of MONAI or, in ``torchio.Lambda``, of TorchIO.
-    It draws from torch's global generator, which data loaders seed differently in each worker.
+    Objects are plain callables for a pipeline of MONAI or, inside ``torchio.Lambda``, of TorchIO.
+    They draw from torch's global generator, which data loaders seed differently in each worker.
 
     Args:
         styles: one scan or several, of the modality of the volumes: paths, `convnd.Grid`, tensors
             or arrays of three spatial axes.
-        spacing: mm along the three axes of volumes, and of styles that are tensors or arrays. None
-            takes the ``affine`` of MONAI's tensors.
-        modality: "ct" for values in HU, "mr" or "other"; "auto" looks at the values.
-        strength: of the added noise; a range is drawn from uniformly. 1 is the noise of the style.
-        probability: of a call to change anything.
-        keys: entries of a dictionary that are changed; empty for volumes by themselves.
+        spacing: mm along the three axes of volumes, and of styles that are tensors or arrays; None
+            reads the ``affine`` of MONAI's tensors.
+        modality: "ct" for values in HU, "mr", "other", or "auto" to decide by the values.
+        strength: strength of the added noise from 0 to 1, or a range from which it is drawn
+            uniformly; 1 adds all missing noise.
+        probability: probability that a call changes its volume.
+        keys: names of the entries of a dictionary to change; empty if calls get volumes.
 
     Raises:
-        InputFileError: a style cannot be read, or is no volume.
+        InputFileError: a style cannot be read, or is not a volume.
         UsageError: a number is out of range.
 
     >>> import torch
@@ -114,16 +120,15 @@ class ScanLook:
                 self._noise(number, self._resolution(number, self.spacing))
 
     def __call__(self, data: Any) -> Any:
-        """Change a volume, or the entries of a dictionary; what was given is not changed.
+        """Return a copy of a volume, or of a dictionary of volumes, with noise.
 
         Args:
             data: ``(I, J, K)``, ``(C, I, J, K)`` or ``(B, C, I, J, K)``, a tensor or an array; or a
-                dictionary of such volumes. All entries of a dictionary get the same style at the
-                same strength.
+                dictionary of such volumes, which all get the same style and strength.
 
         Raises:
             ShapeError: a volume has another number of axes.
-            UsageError: the spacing is not known.
+            UsageError: the spacing is unknown.
         """
         if float(torch.rand(())) >= self.probability:
             return data
@@ -145,10 +150,10 @@ class ScanLook:
         return changed
 
     def apply(self, volume: Any, style: int = 0, strength: float = 1.0) -> Any:
-        """Change a volume with a style and a strength that are not drawn.
+        """Return a copy of a volume with noise of a given style and strength.
 
         Args:
-            volume: see `__call__`.
+            volume: ``(I, J, K)``, ``(C, I, J, K)`` or ``(B, C, I, J, K)``, a tensor or an array.
             style: index of the style.
             strength: from 0 to 1.
         """
@@ -163,25 +168,25 @@ class ScanLook:
         plain = values.detach().as_subclass(Tensor).float().cpu()
         axes = Orientation(self._geometry(values, plain))
         change = torch.zeros_like(plain).view(-1, *plain.shape[-3:])
-        for place, frame in zip(change, plain.reshape(change.shape), strict=True):
-            scan = Scan.of(axes.to_canonical(frame[None, None])[0, 0].contiguous(), axes.spacing)
-            added = self._added(scan, style, strength)
-            place += axes.from_canonical(added[None, None])[0, 0]
+        for number, frame in enumerate(plain.reshape(change.shape)):
+            canonical = axes.canonical_frame(frame[None, None]).contiguous()
+            added = self._added(Scan.from_values(canonical, axes.spacing), style, strength)
+            change[number] = axes.from_canonical(added[None, None])[0, 0]
         change = change.view(plain.shape).to(values.device)
         result = values + change.to(values.dtype if values.is_floating_point() else torch.float32)
         return result if isinstance(volume, Tensor) else result.numpy()
 
     def _added(self, scan: Scan, style: int, strength: float) -> Tensor:
-        """The noise that a frame gets."""
+        """The noise ``(D, H, W)`` to add to a frame."""
         added = torch.zeros_like(scan.values)
         if strength == 0 or not bool(scan.valid.any()):
             return added
         resolution = self._resolution(style, scan.spacing)
         unit = self._unit_of(scan)
-        scheme = scheme_of(scan, unit)
-        tissues = TissueMap(scan.values, scan.spacing, scan.valid, scheme, resolution)
-        # Lag 0 alone: how strong the noise is, not its spectrum.
-        own = measure_noise(scan.values, scan.spacing, tissues, resolution, (0, 0, 0))
+        scheme = tissue_scheme(scan, unit)
+        tissues = TissueMap(scan, scheme, resolution)
+        # The variance suffices: lag 0 only.
+        own = measure_noise(scan, tissues, resolution, (0, 0, 0))
         factor = 1.0 if unit == HU else _level(scan, self._styles[style])
         changes = self._filters(style, scan, resolution, scheme)
         if not changes:
@@ -209,9 +214,9 @@ class ScanLook:
         return torch.where(scan.valid, added, 0.0)
 
     def _filters(
-        self, style: int, scan: Scan, resolution: float, scheme: Scheme
+        self, style: int, scan: Scan, resolution: float, scheme: TissueScheme
     ) -> dict[int, NoiseChange]:
-        """What makes noise with the style's spectrum of white noise, by tissue of the scan."""
+        """The filters that turn white noise into the style's noise, by tissue of the scan."""
         counts = lag_counts(scan.values.shape, scan.spacing, resolution)
         key = (style, scan.spacing, counts, resolution, len(scheme.names))
         if key not in self._changes:
@@ -227,13 +232,14 @@ class ScanLook:
         return self._changes[key]
 
     def _noise(self, style: int, resolution: float) -> dict[int, NoiseCovariance]:
+        """The noise of a style by tissue, measured once for each resolution in mm."""
         key = (style, resolution)
         if key not in self._noises:
             scan = self._styles[style]
-            scheme = scheme_of(scan, self._unit_of(scan))
-            noise = transferable_noise(noise_of(scan, scheme, resolution), scheme)
-            if not noise:  # no flat tissue: one noise for all
-                whole = noise_of(scan, WHOLE, resolution)
+            scheme = tissue_scheme(scan, self._unit_of(scan))
+            noise = transferable_noise(measure_scan_noise(scan, scheme, resolution), scheme)
+            if not noise:  # without flat tissues, one noise for all of them
+                whole = measure_scan_noise(scan, WHOLE, resolution)
                 noise = dict.fromkeys(range(len(scheme.names)), whole[0]) if whole else {}
             self._noises[key] = noise
         return self._noises[key]
@@ -257,12 +263,16 @@ class ScanLook:
                 "ScanLook", expected="styles of three axes", got=style.ndim, remedy="give volumes"
             )
         axes = Orientation(style)
-        return Scan.of(
-            axes.to_canonical(style.values[:, :1].float())[0, 0].contiguous(), axes.spacing
-        )
+        values = axes.canonical_frame(style.values.float()).contiguous()
+        return Scan.from_values(values, axes.spacing)
 
     def _geometry(self, values: Tensor, plain: Tensor) -> Grid:
-        """A grid with the axes and spacing of a volume."""
+        """A grid with the axes and spacing of a volume, and values of one channel.
+
+        Args:
+            values: the volume as it was given, perhaps with an ``affine``.
+            plain: its values as a plain float32 tensor.
+        """
         affine = getattr(values, "affine", None)  # of MONAI's MetaTensor
         values = plain[(None,) * (5 - plain.ndim)][:1, :1]
         if self.spacing is not None:
@@ -270,7 +280,7 @@ class ScanLook:
         if affine is None:
             raise UsageError(
                 "ScanLook",
-                expected="a spacing, since volumes do not have one",
+                expected="a spacing, since the volume has no affine",
                 got="none",
                 remedy="for example spacing=(1, 1, 1)",
             )
@@ -291,7 +301,7 @@ def _checked_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
 
 
 def _floor(scan: Scan, unit: str) -> float:
-    """The lowest value that a scan can have: that of air in CT, and 0 of magnitudes."""
+    """The lowest value that a scan can have: -1024 in HU, 0 in magnitude images."""
     lowest = float(scan.values[scan.valid].min())
     if unit == HU:
         return min(-1024.0, lowest)
@@ -299,7 +309,7 @@ def _floor(scan: Scan, unit: str) -> float:
 
 
 def _level(scan: Scan, style: Scan) -> float:
-    """The level of a scan's values over that of a style's; of values around 0 their spread."""
+    """The ratio of two scans' levels: of their medians, or of their quartile ranges around 0."""
     parts = [part.values[part.valid] for part in (scan, style)]
     parts = [values[:: max(1, values.numel() // 100_000)] for values in parts]
     shares = parts[0].new_tensor([0.25, 0.5, 0.75])
@@ -311,7 +321,7 @@ def _level(scan: Scan, style: Scan) -> float:
 
 
 def _groups(changes: Mapping[int, NoiseChange]) -> list[tuple[NoiseChange, list[int]]]:
-    """Tissues with the same noise; each noise is made once."""
+    """Group the tissues that get the same noise, so that it is drawn once."""
     groups: dict[tuple[float, int], tuple[NoiseChange, list[int]]] = {}
     for tissue, change in changes.items():
         key = (change.style, change.added.data_ptr())

@@ -1,15 +1,15 @@
-r"""The sharpness of a scan's edges along each axis, and the filter that gives it to another.
+r"""The sharpness of a scan's edges along each axis, and the filter that changes it.
 
-Profiles of values across the strongest edges, taken along one axis, have the second moments
-:math:`M = \sum_e p_e p_e^\top`, which add up over edges and over parts of scans. With the
-derivatives of a narrow and a wide Gaussian, :math:`v` and :math:`u`,
+A profile :math:`p_e` holds the values across an edge :math:`e`, along one axis. The profiles of the
+strongest edges have the second moments :math:`M = \sum_e p_e p_e^\top`. With the derivatives of a
+narrow and a wide Gaussian, :math:`v` and :math:`u`, sharpness is the ratio of slopes
 
 .. math:: Q = \frac{v^\top M u}{u^\top M u}
 
-is the slope at a fine scale for one unit of slope at a coarse scale: 1 for blurred edges, and the
-ratio of the widths for ideal ones. Noise does not correlate with the slope of an edge and hardly
-changes it. A linear filter :math:`H` along the axis changes :math:`M` into :math:`H M H^\top`, so
-the filter that gives a scan the sharpness of another is found from the moments alone.
+at a fine and a coarse scale: 1 for very blurred edges, and the ratio of the two widths for ideal
+steps. Noise does not correlate with the slope of an edge, so it hardly changes Q. A linear filter
+:math:`H` along the axis changes :math:`M` into :math:`H M H^\top`, so the moments suffice to find
+the filter that gives a scan the sharpness of another.
 """
 
 from __future__ import annotations
@@ -21,12 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from convnd_tasks.modalities.volumes.smoothing import (
-    erode,
-    gaussian,
-    local_mean,
-    sigmas,
-)
+from convnd_tasks.modalities.volumes.scan import Scan
+from convnd_tasks.modalities.volumes.smoothing import erode, gaussian, local_mean, sigmas
 
 __all__ = [
     "EDGE_SIGMAS",
@@ -44,17 +40,16 @@ __all__ = [
 EDGE_SIGMAS = _NARROW, _WIDE = 0.7, 2.0
 """Standard deviations of the narrow and the wide Gaussian, in resolutions."""
 
-_REACH = 7  # resolutions, half the length of a profile
-_STRONGEST = 0.02  # share of the voxels that are edges
-_STRENGTHS = (0.9, 0.95, 0.98, 0.99, 0.995)  # quantiles of the slopes that describe an anatomy
-_FEWEST = 100
-_MOST = 20_000
-_MASK_SHARPENING = 1.0  # resolutions, sigma of the Gaussian whose difference sharpens
-_MOST_BLUR, _MOST_SHARPENING = 2.0, 4.0
-_LEAST_SPREAD = 0.15  # of the logarithm of Q - 1, between anatomies
-_UNKNOWN_SPREAD = 0.5  # the largest between parts of large scans
-_LEAST_CHANGE = 0.15  # of the logarithm of Q - 1, below it sharpness stays: 7 % of a slope at most
-# From here on two anatomies have nothing in common: mean log ratio of slopes, distance of values.
+_REACH = 7  # resolutions; half the length of a profile
+_EDGE_SHARE = 0.02  # of the voxels, those with the largest slopes, are edges
+_SLOPE_QUANTILES = (0.9, 0.95, 0.98, 0.99, 0.995)
+_FEWEST, _MOST = 100, 20_000  # profiles
+_UNSHARP_SIGMA = 1.0  # resolutions; the Gaussian of unsharp masking
+_MOST_BLUR, _MOST_SHARPENING = 2.0, 4.0  # resolutions; factor of unsharp masking
+_LEAST_SPREAD = 0.15  # of log(Q - 1) between two anatomies
+_UNKNOWN_SPREAD = 0.5  # of log(Q - 1), the largest between parts of large scans
+_LEAST_CHANGE = 0.15  # of log(Q - 1), at most 7 % of a slope; smaller differences are ignored
+# Anatomies that differ by more have nothing in common: mean log ratio of slopes, value distance.
 _OTHER_SLOPES, _OTHER_VALUES = 0.25, 0.1
 
 
@@ -63,204 +58,232 @@ class EdgeProfiles:
     """Second moments of the profiles across edges along one axis.
 
     Args:
-        moments: ``(P, P)``, P samples of the scan.
-        parts: the same of each part of the scan.
-        unit: samples of one resolution.
+        moments: ``(P, P)``, float64, for profiles of P voxels.
+        parts: ``(P, P)`` each; the moments of every octant of the scan with more than 50 edges.
+        scale: voxels along the axis in one resolution.
     """
 
     moments: Tensor
     parts: tuple[Tensor, ...]
-    unit: float
+    scale: float
 
     def sharpness(self, matrix: Tensor | None = None) -> float:
-        """Q after a filter along the profiles; None is without one."""
-        return _ratio(self.moments, self.unit, matrix)
+        """The sharpness Q of the edges.
+
+        Args:
+            matrix: ``(P, P)``, a filter along the profiles that comes first; None is no filter.
+        """
+        return _slope_ratio(self.moments, self.scale, matrix)
 
     @property
     def spread(self) -> float:
-        """Standard deviation of the logarithm of Q - 1 between parts of the scan."""
-        logs = torch.tensor([_log(_ratio(part, self.unit, None)) for part in self.parts])
+        """The standard deviation of log(Q - 1) between octants of the scan."""
+        logs = torch.tensor([_log(_slope_ratio(part, self.scale, None)) for part in self.parts])
         return float(logs.std()) if len(logs) > 1 else _UNKNOWN_SPREAD
 
 
 @dataclass(frozen=True)
 class Filter:
-    """A filter along one axis.
+    """A Gaussian blur or an unsharp mask along one axis.
 
     Args:
-        amount: if below 0, a Gaussian of ``-amount`` resolutions blurs the values; if above 0, the
-            filter adds ``amount`` times the difference from a Gaussian of one resolution.
-        unit: samples of one resolution.
+        amount: a negative one blurs with a Gaussian of ``-amount`` resolutions; a positive one adds
+            ``amount`` times the difference from a Gaussian of one resolution.
+        scale: voxels along the axis in one resolution.
     """
 
     amount: float
-    unit: float
+    scale: float
 
     @property
     def sigma(self) -> float:
-        """Standard deviation of the Gaussian, in samples."""
-        return (-self.amount if self.amount < 0 else _MASK_SHARPENING) * self.unit
+        """The standard deviation of the Gaussian, in voxels."""
+        return (-self.amount if self.amount < 0 else _UNSHARP_SIGMA) * self.scale
 
-    def mix(self, values: Tensor, blurred: Tensor) -> Tensor:
-        """The filtered values, from those before and behind the Gaussian."""
+    def combine(self, values: Tensor, blurred: Tensor) -> Tensor:
+        """The filtered values, from the values and their blurred copy."""
         return blurred if self.amount < 0 else values + self.amount * (values - blurred)
 
     def matrix(self, extent: int) -> Tensor:
-        """The filter along one axis as a matrix, float64; it repeats the outermost samples."""
+        """The filter as a matrix ``(extent, extent)``, float64; it repeats the outermost voxels."""
         identity = torch.eye(extent, dtype=torch.float64)
-        # The columns of its matrix are the filtered unit impulses.
-        return self.mix(identity, gaussian(identity[None], (0.0, self.sigma, 0.0))[0])
+        # The columns of the matrix are filtered unit impulses.
+        return self.combine(identity, gaussian(identity[None], (0.0, self.sigma, 0.0))[0])
 
 
 def measure_edges(
-    values: Tensor,
-    spacing: Sequence[float],
-    valid: Tensor,
-    resolution: float,
-    *,
-    pooled: bool = True,
+    scan: Scan, resolution: float, *, pooled: bool = True
 ) -> tuple[dict[int, EdgeProfiles], Tensor]:
-    """The profiles along each axis that is fine enough, and the strengths of the edges.
+    """Measure the profiles across the strongest edges, along each axis with fine enough voxels.
 
     Args:
-        values: ``(D, H, W)``, finite.
-        spacing: mm along each axis.
-        valid: voxels that are no background; edges of the background do not count.
-        resolution: mm, of the coarser of the scans that are compared.
-        pooled: whether axes with the same spacing share their profiles.
+        scan: the scan; edges of its background do not count.
+        resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
+        pooled: axes with the same spacing share their profiles.
 
     Returns:
-        Profiles by axis, none where there are too few edges; and quantiles of the slopes.
+        Profiles by axis, without axes that have too few edges; and quantiles of the slopes, in
+        units of the scan per mm.
     """
+    spacing = scan.spacing
     widths = sigmas(spacing, _WIDE * resolution, min(spacing))
     fine = [axis for axis, width in enumerate(widths) if width > 0]
     reach = [math.ceil(_REACH * resolution / step - 0.5) for step in spacing]
-    long = [axis for axis in fine if values.shape[axis] > 2 * reach[axis] + 2]
+    long = [axis for axis in fine if scan.values.shape[axis] > 2 * reach[axis] + 2]
     if not long:
-        return {}, torch.zeros(len(_STRENGTHS))
-    smooth = local_mean(values, valid.float(), widths)
+        return {}, torch.zeros(len(_SLOPE_QUANTILES))
+    smooth = local_mean(scan.values, scan.valid.float(), widths)
     slopes = {axis: torch.gradient(smooth, dim=axis)[0] / spacing[axis] for axis in long}
-    strength = torch.stack([slope.square() for slope in slopes.values()]).sum(0).sqrt()
-    near = [_WIDE * width if width > 0 else 0 for width in widths]
-    strengths = _quantiles(strength[erode(valid, [math.ceil(width) for width in near])], _STRENGTHS)
-    lines: dict[int, list[Tensor]] = {}  # by the first axis with a spacing
+    magnitude = torch.stack([slope.square() for slope in slopes.values()]).sum(0).sqrt()
+    border = [math.ceil(_WIDE * width) for width in widths]
+    quantiles = _quantiles(magnitude[erode(scan.valid, border)], _SLOPE_QUANTILES)
+    lines: dict[int, list[Tensor]] = {}  # profiles of every octant, by the first axis of a spacing
     for axis in long:
         room = [reach[axis] if other == axis else 0 for other in range(3)]
-        inside = _interior(erode(valid, room), axis, reach[axis])
+        inside = _interior(erode(scan.valid, room), axis, reach[axis])
         if int(inside.sum()) < _FEWEST:
             continue
-        (limit,) = _quantiles(strength[inside], [1 - _STRONGEST]).tolist()
-        edges = inside & (strength >= limit) & (slopes[axis].abs() >= 0.8 * strength)
+        (limit,) = _quantiles(magnitude[inside], [1 - _EDGE_SHARE]).tolist()
+        edges = inside & (magnitude >= limit) & (slopes[axis].abs() >= 0.8 * magnitude)
         if limit > 0:
-            parts = _lines(values, edges.nonzero(), axis, reach[axis])
+            octants = _octant_profiles(scan.values, edges.nonzero(), axis, reach[axis])
             first = next(n for n in fine if n == axis or (pooled and _alike(spacing, n, axis)))
-            former = lines.get(first, [parts[0][:0]] * len(parts))
-            lines[first] = [torch.cat(pair) for pair in zip(former, parts, strict=True)]
+            former = lines.get(first, [octants[0][:0]] * len(octants))
+            lines[first] = [torch.cat(pair) for pair in zip(former, octants, strict=True)]
     profiles = {}
-    for first, parts in lines.items():
-        if sum(map(len, parts)) >= _FEWEST:
-            moments = [part.mT @ part for part in parts]
-            large = [m for m, part in zip(moments, parts, strict=True) if len(part) > 50]
+    for first, octants in lines.items():
+        if sum(map(len, octants)) >= _FEWEST:
+            moments = [octant.mT @ octant for octant in octants]
+            large = [m for m, octant in zip(moments, octants, strict=True) if len(octant) > 50]
             total = torch.stack(moments).sum(0)
             edges_along = EdgeProfiles(total, tuple(large), resolution / spacing[first])
             alike = [n for n in fine if n == first or (pooled and _alike(spacing, first, n))]
             profiles.update(dict.fromkeys(alike, edges_along))
-    return profiles, strengths
+    return profiles, quantiles
 
 
 def find_filter(edges: EdgeProfiles, sharpness: float) -> Filter:
-    """The filter that gives edges a sharpness, as far as it is within limits."""
+    """Find the filter that gives edges a sharpness, by bisection within fixed limits.
+
+    Args:
+        edges: the edges before the filter.
+        sharpness: the sharpness Q after it.
+    """
     blurs = sharpness < edges.sharpness()
     low, high = (-_MOST_BLUR, 0.0) if blurs else (0.0, _MOST_SHARPENING)
     extent = edges.moments.shape[0]
     for _ in range(12):
         middle = (low + high) / 2
-        reached = edges.sharpness(Filter(middle, edges.unit).matrix(extent))
+        reached = edges.sharpness(Filter(middle, edges.scale).matrix(extent))
         low, high = (middle, high) if reached < sharpness else (low, middle)
-    return Filter((low + high) / 2, edges.unit)
+    return Filter((low + high) / 2, edges.scale)
 
 
 def is_significant(
-    scan: EdgeProfiles, style: EdgeProfiles, strengths: tuple[Tensor, Tensor], distance: float
+    scan: EdgeProfiles, style: EdgeProfiles, slopes: tuple[Tensor, Tensor], distance: float
 ) -> bool:
-    """Whether two scans differ in sharpness by more than anatomy explains.
+    """Whether two scans differ in sharpness by more than their anatomies explain.
 
-    Edges of two anatomies differ without any difference between the scanners, by about as much as
-    the parts of one scan do. The more alike the anatomies are, the less this explains. A difference
-    counts if it is above four deviations, and between unlike anatomies never.
+    Edges of two anatomies differ even with one scanner, by about as much as octants of one scan do.
+    The more similar the anatomies are, the less they explain. A difference is significant if it is
+    above four standard deviations; with dissimilar anatomies none is.
 
     Args:
         scan: edges of the scan along an axis.
-        style: edges of the style along it.
-        strengths: quantiles of the slopes of both, of the scan after it was filtered.
-        distance: between the values of both, see `value_distance`; of the filtered scan.
+        style: edges of the style along this axis.
+        slopes: quantiles of the slopes of the filtered scan and of the style.
+        distance: distance of their values, see `value_distance`.
     """
-    ratio = (strengths[1] / strengths[0].clamp(min=1e-12)).clamp(min=1e-6).log()
-    unlike = max(float(ratio.abs().mean()) / _OTHER_SLOPES, distance / _OTHER_VALUES)
-    if unlike > 0.5:
+    ratio = (slopes[1] / slopes[0].clamp(min=1e-12)).clamp(min=1e-6).log()
+    dissimilarity = max(float(ratio.abs().mean()) / _OTHER_SLOPES, distance / _OTHER_VALUES)
+    if dissimilarity > 0.5:
         return False
     spread = math.sqrt((scan.spread**2 + style.spread**2) / 2)
-    return differs(scan, style, 4 * unlike * max(spread, _LEAST_SPREAD))
+    return differs(scan, style, 4 * dissimilarity * max(spread, _LEAST_SPREAD))
 
 
 def value_distance(scan: Tensor, style: Tensor) -> float:
-    """Mean distance of the quantiles of two scans' values, in ranges of the scan's values.
+    """The mean distance between the quantiles of two scans, as a share of the scan's range.
 
-    Neither noise nor sharpness changes the values of a blurred scan by much, but anatomy does.
+    Noise and sharpness hardly change the values of a blurred scan, but anatomy does.
+
+    Args:
+        scan: ``(49,)``, see `value_quantiles`.
+        style: the same of the style.
     """
     spread = float(scan[-1] - scan[0])
     return float((scan - style).abs().mean()) / spread if spread > 0 else 1.0
 
 
-def value_quantiles(
-    values: Tensor, spacing: Sequence[float], valid: Tensor, resolution: float
-) -> Tensor:
-    """Quantiles of the values of a scan after a blur, for `value_distance`."""
-    smooth = local_mean(values, valid.float(), sigmas(spacing, _WIDE * resolution, min(spacing)))
-    return _quantiles(smooth[valid], [0.05 + 0.9 * number / 48 for number in range(49)])
+def value_quantiles(scan: Scan, resolution: float) -> Tensor:
+    """49 quantiles, 5 to 95 %, of a scan's values after a blur of two resolutions.
+
+    Args:
+        scan: the scan.
+        resolution: mm.
+    """
+    widths = sigmas(scan.spacing, _WIDE * resolution, min(scan.spacing))
+    smooth = local_mean(scan.values, scan.valid.float(), widths)
+    return _quantiles(smooth[scan.valid], [0.05 + 0.9 * number / 48 for number in range(49)])
 
 
 def differs(scan: EdgeProfiles, style: EdgeProfiles, least: float = 0.0) -> bool:
-    """Whether the logarithms of Q - 1 differ by more than 0.15 and than another limit."""
+    """Whether log(Q - 1) of two scans differs by more than 0.15 and more than ``least``."""
     difference = _log(style.sharpness()) - _log(scan.sharpness())
     return abs(difference) > max(_LEAST_CHANGE, least)
 
 
-def apply_filters(values: Tensor, filters: Mapping[int, Filter], valid: Tensor) -> Tensor:
-    """Filter a volume along some axes; voxels that are not valid have no influence on others."""
+def apply_filters(scan: Scan, filters: Mapping[int, Filter]) -> Tensor:
+    """Filter a scan along some axes; voxels that are not valid have no influence on others.
+
+    Args:
+        scan: the scan.
+        filters: filters by axis.
+
+    Returns:
+        Values ``(D, H, W)``; those of voxels that are not valid are unchanged.
+    """
     if not filters:
-        return values
-    weight = valid.float()
-    # Background takes the values of its neighbours, so that its border is no edge.
-    filled = values
-    if not bool(valid.all()):
-        widths = [2.0 * filters[axis].unit if axis in filters else 0.0 for axis in range(3)]
-        filled = torch.where(valid, values, local_mean(values, weight, widths))
+        return scan.values
+    filled = scan.values
+    # Background gets the values of its neighbours, so its border is not an edge.
+    if not bool(scan.valid.all()):
+        widths = [2.0 * filters[axis].scale if axis in filters else 0.0 for axis in range(3)]
+        means = local_mean(scan.values, scan.valid.float(), widths)
+        filled = torch.where(scan.valid, scan.values, means)
     for amount in sorted({along.amount for along in filters.values()}):
-        # Axes of one amount together: one after the other would sharpen corners twice.
+        # Axes with one amount are filtered together; one by one, corners were sharpened twice.
         alike = {axis: along for axis, along in filters.items() if along.amount == amount}
         blurred = gaussian(filled, [alike[n].sigma if n in alike else 0.0 for n in range(3)])
-        filled = next(iter(alike.values())).mix(filled, blurred)
-    return torch.where(valid, filled, values)
+        filled = next(iter(alike.values())).combine(filled, blurred)
+    return torch.where(scan.valid, filled, scan.values)
 
 
-def _lines(values: Tensor, places: Tensor, axis: int, reach: int) -> list[Tensor]:
-    """Values across edges along an axis, less their mean, of each octant of the volume."""
-    places = places[:: max(1, len(places) // _MOST)]
-    index = [places[:, None, other] for other in range(3)]
+def _octant_profiles(values: Tensor, voxels: Tensor, axis: int, reach: int) -> list[Tensor]:
+    """The profiles ``(n, 2 reach + 1)`` of each octant of a volume, less their means.
+
+    Args:
+        values: ``(D, H, W)``.
+        voxels: indices ``(m, 3)`` of edges.
+        axis: axis of the profiles.
+        reach: voxels on either side of an edge.
+    """
+    voxels = voxels[:: max(1, len(voxels) // _MOST)]
+    index = [voxels[:, None, other] for other in range(3)]
     index[axis] = index[axis] + torch.arange(-reach, reach + 1)
     lines = values[tuple(index)].double()
     lines = lines - lines.mean(1, keepdim=True)
-    octant = (2 * places // torch.tensor(values.shape)) @ torch.tensor([4, 2, 1])
+    octant = (2 * voxels // torch.tensor(values.shape)) @ torch.tensor([4, 2, 1])
     return [lines[octant == number] for number in range(8)]
 
 
 def _alike(spacing: Sequence[float], first: int, second: int) -> bool:
-    """Whether two axes have the same spacing, as far as sharpness is concerned."""
+    """Whether two axes have the same spacing to 5 %."""
     return math.isclose(spacing[first], spacing[second], rel_tol=0.05)
 
 
-def _ratio(moments: Tensor, unit: float, matrix: Tensor | None) -> float:
+def _slope_ratio(moments: Tensor, scale: float, matrix: Tensor | None) -> float:
+    """The sharpness Q of profiles, see `EdgeProfiles`."""
     extent = moments.shape[0]
     offsets = torch.arange(extent, dtype=torch.float64) - extent // 2
 
@@ -269,16 +292,17 @@ def _ratio(moments: Tensor, unit: float, matrix: Tensor | None) -> float:
         kernel = kernel / (kernel * offsets).sum()
         return kernel if matrix is None else matrix.mT @ kernel
 
-    narrow, wide = derivative(_NARROW * unit), derivative(_WIDE * unit)
+    narrow, wide = derivative(_NARROW * scale), derivative(_WIDE * scale)
     return float(narrow @ moments @ wide / (wide @ moments @ wide))
 
 
 def _log(sharpness: float) -> float:
+    """log(Q - 1), bounded for edges that are very blurred."""
     return math.log(max(1e-3, sharpness - 1))
 
 
 def _interior(mask: Tensor, axis: int, reach: int) -> Tensor:
-    """A mask without the voxels that are close to the ends of an axis."""
+    """A mask without the voxels within ``reach`` of the ends of an axis."""
     mask = mask.clone()
     mask.narrow(axis, 0, reach).zero_()
     mask.narrow(axis, mask.shape[axis] - reach, reach).zero_()
@@ -286,7 +310,7 @@ def _interior(mask: Tensor, axis: int, reach: int) -> Tensor:
 
 
 def _quantiles(values: Tensor, shares: Sequence[float]) -> Tensor:
-    """Quantiles of any number of values, 0 of none."""
+    """Quantiles of values, from at most two million of them; zeros without values."""
     values = values[:: max(1, values.numel() // 1_000_000)]
     if not values.numel():
         return torch.zeros(len(shares))

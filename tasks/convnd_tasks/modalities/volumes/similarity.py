@@ -1,4 +1,4 @@
-"""How alike two volumes on one grid are, and which voxels are lungs."""
+"""Similarity of two volumes on one grid, and a mask of the lungs."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ if TYPE_CHECKING:
 
 __all__ = ["anatomy_error", "lung_mask", "peak_signal_to_noise", "structural_similarity"]
 
-_LUNG = (-1000.0, -500.0)
-_LEAST_LUNG = 20_000.0  # mm³, smallest region that counts as a lung
+_HIGHEST_AIR = -500.0  # HU
+_SMALLEST_LUNG = 20_000.0  # mm³
 
 
 def anatomy_error(
     one: NDArray[Any], other: NDArray[Any], spacing: Sequence[float], *, sigma: float = 2.0
 ) -> float:
-    """Mean absolute difference of two volumes after a blur that removes the noise.
+    """The mean absolute difference of two volumes after a blur that removes noise.
 
     Args:
-        one: three axes.
-        other: has the same shape.
+        one: an array of three axes.
+        other: an array of the same shape.
         spacing: mm along each axis.
-        sigma: of the Gaussian in mm; an axis where it is less than half a voxel is not blurred.
+        sigma: standard deviation of the Gaussian in mm; axes along which it is less than half a
+            voxel are not blurred.
     """
     import numpy as np
     from scipy import ndimage
@@ -38,11 +39,11 @@ def peak_signal_to_noise(change: NDArray[Any], span: float) -> float:
     r"""Peak signal-to-noise ratio in dB: :math:`10 \log_{10} (R^2 / \overline{d^2})`.
 
     Args:
-        change: the differences :math:`d` of two volumes.
-        span: the range :math:`R` of values.
+        change: differences :math:`d` of two volumes.
+        span: range :math:`R` of the values.
 
     Returns:
-        Infinity for volumes without a difference.
+        The ratio; infinity for equal volumes.
 
     >>> import numpy as np
     >>> peak_signal_to_noise(np.array([1.0, -1.0]), 100.0)
@@ -61,9 +62,9 @@ def structural_similarity(
 
     Args:
         one: an array.
-        other: has the same shape.
-        span: the range of values.
-        mask: voxels whose similarity counts; None is all.
+        other: an array of the same shape.
+        span: range of the values.
+        mask: bool array of this shape, voxels to average over; None is all.
     """
     import numpy as np
     from scipy import ndimage
@@ -81,19 +82,21 @@ def structural_similarity(
 
 
 def lung_mask(volume: NDArray[Any], spacing: Sequence[float]) -> NDArray[Any] | None:
-    """Mask of the lungs, the large regions of air inside the body; None if there are none.
-
-    Air is below −500 HU. Regions that touch the edge of a slice are outside the body.
+    """Find the lungs: large regions below -500 HU that do not touch the edge of a slice.
 
     Args:
-        volume: three axes, HU.
-        spacing: mm along each.
+        volume: array of three axes, in HU.
+        spacing: mm along each axis.
+
+    Returns:
+        A bool array of the same shape; None without lungs.
     """
     import numpy as np
     from scipy import ndimage
 
     across = int(np.argmax(np.round(spacing, 6)))
-    air = np.moveaxis(ndimage.uniform_filter(volume.astype(np.float32), 3) < _LUNG[1], across, 0)
+    smooth = ndimage.uniform_filter(volume.astype(np.float32), 3)
+    air = np.moveaxis(smooth < _HIGHEST_AIR, across, 0)
     inside = np.zeros_like(air)
     for number, plane in enumerate(air):
         labels, _ = ndimage.label(plane)
@@ -104,5 +107,5 @@ def lung_mask(volume: NDArray[Any], spacing: Sequence[float]) -> NDArray[Any] | 
         return None
     sizes = np.bincount(labels.ravel()) * math.prod(spacing)
     sizes[0] = 0
-    lungs = np.moveaxis(np.isin(labels, np.flatnonzero(sizes >= _LEAST_LUNG)), 0, across)
+    lungs = np.moveaxis(np.isin(labels, np.flatnonzero(sizes >= _SMALLEST_LUNG)), 0, across)
     return np.asarray(lungs) if lungs.any() else None

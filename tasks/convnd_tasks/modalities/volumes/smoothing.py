@@ -1,4 +1,4 @@
-"""Filters over the three axes of a volume, and the voxels of its constant background."""
+"""Gaussian filters and erosion of volumes, and masks of their constant background."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ __all__ = [
     "constant_background",
     "erode",
     "fft_length",
-    "filter_axis",
     "gaussian",
     "local_mean",
     "sigmas",
 ]
 
-_PLATEAU = 1e-3
-"""Share of a scan's voxels from which on equal neighbours are a constant region."""
+_SMALLEST_CONSTANT = 1e-3
+"""Smallest share of a scan's voxels that counts as a constant region."""
 
 
 def sigmas(spacing: Sequence[float], sigma: float, finest: float) -> list[float]:
-    """Standard deviations in voxels of a Gaussian, 0 along axes whose voxels are too coarse.
+    """Convert a Gaussian's standard deviation from mm to voxels, 0 along coarse axes.
 
     Args:
         spacing: mm along each axis.
-        sigma: of the Gaussian in mm.
-        finest: mm; an axis with voxels of more than two and a half times that is not filtered.
+        sigma: standard deviation of the Gaussian in mm.
+        finest: mm; an axis whose spacing exceeds 2.5 times this is not filtered.
 
     >>> sigmas((5.0, 0.5, 0.5), 2.0, 0.5)
     [0.0, 4.0, 4.0]
@@ -39,23 +38,29 @@ def sigmas(spacing: Sequence[float], sigma: float, finest: float) -> list[float]
 
 
 def gaussian(values: Tensor, sigma: Sequence[float], *, repeat: bool = True) -> Tensor:
-    """Apply a Gaussian to a volume ``(D, H, W)``.
+    """Blur a volume with a Gaussian.
 
     Args:
-        values: the volume.
+        values: ``(D, H, W)``.
         sigma: standard deviation in voxels along each axis; 0 leaves an axis as it is.
-        repeat: whether the outermost voxels are repeated beyond the ends, or zeros lie there.
+        repeat: pad with the outermost voxels; False pads with zeros.
     """
     for axis, width in enumerate(sigma):
         if width > 0:
             matrix = _gaussian_matrix(values.shape[axis], width, repeat)
-            values = filter_axis(values, matrix, axis)
+            values = _filter_axis(values, matrix, axis)
     return values
 
 
-def filter_axis(values: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    """Multiply every line of voxels along an axis by a matrix."""
-    # As products of matrices: a convolution of one channel takes five times as long.
+def _filter_axis(values: Tensor, matrix: Tensor, axis: int) -> Tensor:
+    """Multiply every line of voxels along an axis by a matrix.
+
+    Args:
+        values: ``(D, H, W)``.
+        matrix: ``(n, n)`` for an axis of n voxels.
+        axis: 0, 1 or 2.
+    """
+    # Matrix products: a convolution with one channel takes five times as long.
     matrix = matrix.to(values)
     if axis == 2:
         return values @ matrix.mT
@@ -65,28 +70,26 @@ def filter_axis(values: Tensor, matrix: Tensor, axis: int) -> Tensor:
 
 
 def local_mean(values: Tensor, weight: Tensor, sigma: Sequence[float]) -> Tensor:
-    """The mean of the neighbours with a weight above 0, weighted by a Gaussian.
+    """The weighted mean of each voxel's neighbourhood: ``G(weight * values) / G(weight)``.
 
     Args:
         values: ``(D, H, W)``, finite.
-        weight: in ``[0, 1]``, of the same shape; neighbours of weight 0 have no influence.
-        sigma: see `gaussian`.
+        weight: ``(D, H, W)``, in ``[0, 1]``; voxels of weight 0 have no influence.
+        sigma: standard deviation of the Gaussian G in voxels along each axis.
 
     Returns:
-        0 where no neighbour has a weight.
+        ``(D, H, W)``; 0 where no neighbour has a weight.
     """
     share = gaussian(weight, sigma)
     return torch.where(share > 1e-4, gaussian(values * weight, sigma) / share.clamp(min=1e-4), 0.0)
 
 
 def erode(mask: Tensor, reach: Sequence[int]) -> Tensor:
-    """The voxels of a mask with no voxel outside it within ``reach``.
-
-    Beyond the ends of the volume counts as inside.
+    """Erode a mask by a box; voxels beyond the ends of the volume count as inside.
 
     Args:
         mask: ``(D, H, W)``, bool.
-        reach: voxels along each axis.
+        reach: half the side of the box, in voxels along each axis.
     """
     for axis, count in enumerate(reach):
         for _ in range(min(count, mask.shape[axis] - 1)):
@@ -99,17 +102,17 @@ def erode(mask: Tensor, reach: Sequence[int]) -> Tensor:
 
 
 def constant_background(values: Tensor) -> Tensor:
-    """The voxels of padding and of a masked background.
+    """Find padding and masked background: voxels that equal the value of a constant region.
 
-    These are voxels with exactly the value of a constant region, if that value is the lowest or
-    highest of the scan, or the only other one and that of most voxels at the edges of the slices. A
-    scan without noise, such as a phantom, has constant tissues as well; those are not background.
+    The value must be the lowest or the highest of the scan. A value between them counts if it is
+    the only one with a constant region and most voxels at the edges of the slices have it. So the
+    constant tissues of a scan without noise, such as a phantom, are not background.
 
     Args:
         values: ``(D, H, W)``, finite.
 
     Returns:
-        A mask of the same shape.
+        ``(D, H, W)``, bool.
 
     >>> scan = torch.arange(64.0).view(4, 4, 4) + 1
     >>> int(constant_background(torch.cat([scan, torch.zeros(4, 4, 4)])).sum())
@@ -122,7 +125,7 @@ def constant_background(values: Tensor) -> Tensor:
     highest = F.max_pool3d(field, window, 1, pad)[0, 0]
     lowest = -F.max_pool3d(-field, window, 1, pad)[0, 0]
     constant, counts = torch.unique(values[highest == lowest], return_counts=True)
-    constant = constant[counts >= max(1.0, _PLATEAU * values.numel())]
+    constant = constant[counts >= max(1.0, _SMALLEST_CONSTANT * values.numel())]
     background = torch.zeros_like(values, dtype=torch.bool)
     ends = (float(values.min()), float(values.max()))
     others = [value for value in constant.tolist() if value not in ends]
@@ -136,7 +139,7 @@ def constant_background(values: Tensor) -> Tensor:
 
 
 def fft_length(least: int) -> int:
-    """The smallest product of 2, 3 and 5 that is at least a number; Fourier transforms are quick.
+    """The smallest product of 2, 3 and 5 that is at least ``least``: a fast Fourier length.
 
     >>> fft_length(67)
     72
@@ -154,7 +157,7 @@ def fft_length(least: int) -> int:
 
 @lru_cache(maxsize=32)
 def _gaussian_matrix(extent: int, sigma: float, repeat: bool) -> Tensor:
-    """The matrix ``(extent, extent)`` of a Gaussian filter, see `gaussian`."""
+    """The matrix ``(extent, extent)`` of the Gaussian filter of one axis."""
     reach = min(math.ceil(4 * sigma), extent - 1)
     offsets = torch.arange(-reach, reach + 1)
     kernel = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)

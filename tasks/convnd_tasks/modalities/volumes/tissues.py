@@ -1,4 +1,4 @@
-"""The tissues of a scan: its voxels by value."""
+"""Tissues of a scan: classes of voxels by value."""
 
 from __future__ import annotations
 
@@ -8,31 +8,37 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import erode, local_mean, sigmas
 
 __all__ = [
+    "EMPHYSEMA",
     "HOUNSFIELD",
     "WHOLE",
-    "Scheme",
     "TissueMap",
+    "TissueScheme",
     "otsu_limits",
     "otsu_scheme",
     "tissue_values",
 ]
 
+EMPHYSEMA = -950.0
+"""HU; lung below it counts as destroyed (LAA-950; Gevenois et al., 1996)."""
+
 
 @dataclass(frozen=True)
-class Scheme:
-    """How values name a tissue.
+class TissueScheme:
+    """The tissues of a kind of scan, and how each one's noise is measured.
 
     Args:
         names: of the tissues, from low to high values.
-        limits: the values between them, one fewer.
-        measured: for each tissue, whether its noise can be told from its anatomy.
-        uniform: whether the noise is about the same in every tissue, as in magnitude images.
-        strict: whether noise counts only where much of a tissue is flat.
-        structured: numbers of tissues whose fine structures pass for noise. They are measured, but
-            a transfer changes them as their neighbours.
+        limits: values between neighbouring tissues, one fewer than tissues.
+        measured: for each tissue, whether its noise can be separated from its anatomy.
+        uniform: the noise is about the same in every tissue, as in magnitude images.
+        strict: noise is measured only in tissues with large flat parts.
+        structured: numbers of tissues whose fine structures cannot be separated from noise. Their
+            noise is measured for comparison, but a transfer gives them the change of a neighbouring
+            tissue.
     """
 
     names: tuple[str, ...]
@@ -43,35 +49,35 @@ class Scheme:
     structured: tuple[int, ...] = ()
 
 
-HOUNSFIELD = Scheme(
+HOUNSFIELD = TissueScheme(
     ("air", "lung", "border", "soft", "bone"),
-    (-950.0, -500.0, -200.0, 200.0),
-    # Between lung and soft tissue lie their borders, and bone has trabeculae in place of noise.
+    (EMPHYSEMA, -500.0, -200.0, 200.0),
+    # "border" holds partial volumes of lung and soft tissue; trabeculae of bone look like noise.
     (True, True, False, True, False),
     structured=(1,),  # vessels of the lung
 )
 """The tissues of CT, by HU."""
 
 
-WHOLE = Scheme(("the scan",), (), (True,), uniform=True, strict=False)
-"""One tissue, for scans in which no tissue has enough flat places."""
+WHOLE = TissueScheme(("the scan",), (), (True,), uniform=True, strict=False)
+"""One tissue, for scans in which no tissue has enough flat voxels."""
 
 
-def otsu_scheme(values: Sequence[Tensor]) -> Scheme:
-    """Three tissues of scans in other units, between the two thresholds of Otsu (1979).
+def otsu_scheme(values: Sequence[Tensor]) -> TissueScheme:
+    """Three tissues of scans without a unit, separated by the two thresholds of Otsu (1979).
 
     Args:
-        values: of the tissues of each scan, in the same units; every scan counts alike.
+        values: tissue values of each scan, see `tissue_values`; all scans have equal weight.
     """
     limits = otsu_limits(values, 3)
-    return Scheme(("dark", "medium", "bright"), limits, (True, True, True), uniform=True)
+    return TissueScheme(("dark", "medium", "bright"), limits, (True, True, True), uniform=True)
 
 
 def otsu_limits(values: Sequence[Tensor], classes: int) -> tuple[float, ...]:
     """The thresholds of Otsu (1979) between two or three classes.
 
     Args:
-        values: of each scan; every scan counts alike.
+        values: values of each scan; all scans have equal weight.
         classes: 2 or 3.
 
     >>> low, high = torch.linspace(0, 1, 50), torch.linspace(9, 10, 50)
@@ -90,7 +96,7 @@ def otsu_limits(values: Sequence[Tensor], classes: int) -> tuple[float, ...]:
     moment = torch.cat(
         [histogram.new_zeros(1), (histogram * torch.arange(bins, dtype=torch.float64)).cumsum(0)]
     )
-    share = weight[None] - weight[:, None]  # of bins [i, j)
+    share = weight[None] - weight[:, None]  # [i, j]: share of the values in bins i to j - 1
     between = (moment[None] - moment[:, None]).square() / share.clamp(min=1e-12)
     step, inner = (high - low) / bins, torch.arange(1, bins)
     if classes == 2:
@@ -103,56 +109,42 @@ def otsu_limits(values: Sequence[Tensor], classes: int) -> tuple[float, ...]:
 
 
 class TissueMap:
-    """The tissue of every voxel, by its value after a small blur.
+    """The tissue of every voxel, from its value after a small blur.
 
     Args:
-        values: ``(D, H, W)``, finite.
-        spacing: mm along each axis.
-        valid: the voxels that belong to some tissue.
-        scheme: the tissues.
-        resolution: mm, the standard deviation of the blur.
+        scan: the scan.
+        scheme: its tissues.
+        resolution: standard deviation of the blur in mm.
 
     Attributes:
-        labels: number of the tissue, -1 outside ``valid``; int8.
+        labels: ``(D, H, W)``, int8; number of the tissue, -1 for voxels that are not valid.
     """
 
-    def __init__(
-        self,
-        values: Tensor,
-        spacing: Sequence[float],
-        valid: Tensor,
-        scheme: Scheme,
-        resolution: float,
-    ) -> None:
+    def __init__(self, scan: Scan, scheme: TissueScheme, resolution: float) -> None:
         self.scheme = scheme
-        self._sigma = sigmas(spacing, resolution, min(spacing))
-        smooth = local_mean(values, valid.float(), self._sigma)
+        self._sigma = sigmas(scan.spacing, resolution, min(scan.spacing))
+        smooth = local_mean(scan.values, scan.valid.float(), self._sigma)
         labels = torch.bucketize(smooth, smooth.new_tensor(scheme.limits)).to(torch.int8)
-        self.labels = torch.where(valid, labels, -1)
+        self.labels = torch.where(scan.valid, labels, -1)
 
     def mask(self, tissue: int) -> Tensor:
-        """The voxels of one tissue."""
+        """The voxels ``(D, H, W)`` of one tissue, bool."""
         return self.labels == tissue
 
     def core(self, tissue: int, depth: int = 2) -> Tensor:
-        """The voxels of one tissue with no other tissue within ``depth`` voxels."""
+        """The voxels of a tissue that are more than ``depth`` voxels away from other tissues."""
         if not self.scheme.strict:
             return self.mask(tissue)
-        return erode(self.mask(tissue), [depth * count for count in self.reach])
+        return erode(self.mask(tissue), [depth if width > 0 else 0 for width in self._sigma])
 
     def share(self, tissue: int) -> Tensor:
-        """How much a voxel belongs to a tissue, ``[0, 1]``; all tissues add up to 1 inside."""
+        """The blurred mask of a tissue, in ``[0, 1]``; the shares of all tissues add up to 1."""
         valid = (self.labels >= 0).float()
         share = local_mean(self.mask(tissue).float(), valid, self._sigma)
         return share * valid
 
-    @property
-    def reach(self) -> list[int]:
-        """Voxels along each axis within which a blur mixes tissues."""
-        return [1 if width > 0 else 0 for width in self._sigma]
 
-
-def tissue_values(values: Tensor, spacing: Sequence[float], valid: Tensor) -> Tensor:
-    """The values of the valid voxels after a blur of one voxel."""
-    smooth = local_mean(values, valid.float(), sigmas(spacing, min(spacing), min(spacing)))
-    return smooth[valid]
+def tissue_values(scan: Scan) -> Tensor:
+    """The values of a scan's valid voxels after a blur of one voxel, ``(n,)``."""
+    width = sigmas(scan.spacing, min(scan.spacing), min(scan.spacing))
+    return local_mean(scan.values, scan.valid.float(), width)[scan.valid]

@@ -1,4 +1,4 @@
-"""The units of a scan and its styles: whether values of one mean something in the other."""
+"""The units of a scan and its styles, and the conversion of styles into the scan's unit."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from convnd.errors import InputFileError, UsageError
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD, value_unit
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.modalities.volumes.orientation import Orientation
+from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import constant_background
 from convnd_tasks.modalities.volumes.tissues import otsu_scheme, tissue_values
 
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["StyleUnits", "scan_unit"]
 
-_SAME_UNIT = 1.25  # ratio of levels up to which two scans without a unit are in the same one
+_SAME_UNIT = 1.25  # two scans without a unit are not rescaled if the ratio of levels is smaller
 
 
 def scan_unit(scan: Grid, modality: str) -> str:
-    """The unit of a scan's values, "HU" or "" for others.
+    """The unit of a scan's values: "HU", or "" for other units.
 
     Args:
         scan: a volume.
-        modality: "auto", "ct", "mr" or "other"; auto looks at the file and its values.
+        modality: "ct", "mr", "other", or "auto" to decide by the file and its values.
     """
     if modality == "auto":
         return HOUNSFIELD if value_unit(scan) == HOUNSFIELD else ""
@@ -35,25 +36,25 @@ def scan_unit(scan: Grid, modality: str) -> str:
 
 
 class StyleUnits:
-    """Brings the values of styles into the unit of a scan.
+    """The conversion of styles into the unit of a scan.
 
-    In Hounsfield units, and where both files state one unit, values stay as they are. The values of
-    magnetic resonance have no unit, so those of a style are multiplied by the ratio of the tissues'
-    median values.
+    Values in Hounsfield units, or in a unit that both files state, are not converted. Values of
+    magnetic resonance have no unit, so a style is multiplied by the ratio of the median tissue
+    values.
 
     Args:
-        scan: the content.
+        scan: the content, a volume.
         styles: volumes.
-        options: reads ``modality``, ``window`` and ``style_window``.
+        options: options; ``modality``, ``window`` and ``style_window`` are read.
 
     Attributes:
-        unit: of the scan, "HU" or "".
-        styles: as they were given.
-        messages: what users should know.
+        unit: unit of the scan, "HU", or "" for other units.
+        styles: the styles before the conversion.
+        messages: lines that tell users about units and conversions.
 
     Raises:
-        InputFileError: the scan is in HU and a style is not, or the other way round.
-        UsageError: ``style_window`` without ``window``.
+        InputFileError: only one of scan and style is in HU.
+        UsageError: ``style_window`` is given without ``window``.
     """
 
     def __init__(self, scan: Grid, styles: Sequence[Grid], options: VolumeOptions) -> None:
@@ -65,7 +66,7 @@ class StyleUnits:
         if source is not None and target is None:
             raise UsageError(
                 "--style-window",
-                expected="--window as well, the values of the scan that correspond to it",
+                expected="also --window, the corresponding values of the scan",
                 got="auto",
                 remedy="give both",
             )
@@ -74,7 +75,7 @@ class StyleUnits:
                 factor = (target[1] - target[0]) / (source[1] - source[0])
                 self._maps.append((factor, target[0] - factor * source[0]))
                 messages.append(
-                    f"style: its values {source[0]:g} to {source[1]:g} are taken for "
+                    f"style: its values {source[0]:g} to {source[1]:g} correspond to "
                     f"{target[0]:g} to {target[1]:g} of the scan"
                 )
                 continue
@@ -84,75 +85,75 @@ class StyleUnits:
             self._maps.append((factor, 0.0))
             if factor != 1:
                 messages.append(
-                    f"style: its values times {factor:.3g} are in the unit of the scan, judged by "
-                    "the median of their tissues"
+                    f"style: its values are multiplied by {factor:.3g}, the ratio of the median "
+                    "tissue values"
                 )
         stated = _stated_unit(scan)
-        kind = f"values in {stated}" if stated else "values without a unit, as of MR"
+        kind = f"values in {stated}" if stated else "values without a unit, like MR"
         kind = "CT, in HU" if self.unit else kind
-        messages.append(f"scan: {kind}; use --modality if it is another")
+        messages.append(f"scan: {kind}; use --modality if this is wrong")
         self.messages = tuple(messages)
 
     @property
     def factors(self) -> list[float]:
-        """By which the values of each style are multiplied."""
+        """The factors by which the values of the styles are multiplied."""
         return [factor for factor, _ in self._maps]
 
     def canonical_styles(self) -> list[tuple[Tensor, tuple[float, ...]]]:
-        """The first frame ``(D, H, W)`` of each style in the unit of the scan, and its spacing."""
+        """The first frame ``(D, H, W)`` of each style in the scan's unit, and its spacing in mm."""
         result = []
         for style, (factor, offset) in zip(self.styles, self._maps, strict=True):
             axes = Orientation(style)
-            values = axes.to_canonical(style.values[:, :1])[0, 0]
+            values = axes.canonical_frame(style.values)
             if (factor, offset) != (1.0, 0.0):
                 values = values * factor + offset
             result.append((values, axes.spacing))
         return result
 
     def _check(self, scan: Grid, style: Grid, modality: str) -> None:
+        """Check that both are in HU or neither is; a style in HU may reveal the scan's unit."""
         other = scan_unit(style, "auto")
         if other == self.unit or (modality == "ct" and self.unit == HOUNSFIELD):
             return
         if self.unit == HOUNSFIELD and _may_be_hounsfield(style):
             return
         if self.unit == HOUNSFIELD or not _may_be_hounsfield(scan):
-            names = {HOUNSFIELD: "Hounsfield units (CT)", "": "values without a unit (as of MR)"}
+            names = {HOUNSFIELD: "Hounsfield units (CT)", "": "values without a unit (like MR)"}
             raise InputFileError(
                 "style",
-                expected=f"{names[self.unit]}, as the scan has",
+                expected=f"{names[self.unit]}, like the scan",
                 got=names[other],
                 remedy=(
-                    "give a style of the same modality, say --modality ct if both "
-                    "are in HU, or name the values that correspond with --window and "
-                    "--style-window"
+                    "give a style of the same modality, use --modality ct if both are in HU, or "
+                    "give the corresponding values with --window and --style-window"
                 ),
             )
-        self.unit = HOUNSFIELD  # a part of a CT without air, with a style that shows its unit
+        self.unit = HOUNSFIELD  # the scan is a part of a CT without air
 
 
 def _stated_unit(scan: Grid) -> str:
-    """The unit that a scan's file states, "" if it does not."""
+    """The unit that a scan's file states, "" without one."""
     return str(scan.header.get("value_unit") or "")
 
 
 def _may_be_hounsfield(scan: Grid) -> bool:
-    """Whether values without air may be HU: fat is below 0 and soft tissue above."""
+    """Whether values without air may be HU: fat is below 0, soft tissue above."""
     low, high = float(scan.values.nan_to_num().min()), float(scan.values.nan_to_num().max())
     return -1024 <= low < -20 and 0 < high < 4000
 
 
 def _level_ratio(scan: Grid, style: Grid) -> float:
-    """The median of a scan's tissues over that of a style's; 1 where they are nearly the same."""
+    """The ratio of the median tissue values of scan and style; 1 if they are nearly equal."""
     parts = []
     for grid in (scan, style):
         axes = Orientation(grid)
-        values = axes.to_canonical(grid.values[:, :1])[0, 0].nan_to_num()
-        smooth = tissue_values(values, axes.spacing, ~constant_background(values))
+        values = axes.canonical_frame(grid.values).nan_to_num()
+        smooth = tissue_values(Scan(values, axes.spacing, ~constant_background(values)))
         if not smooth.numel():
             return 1.0
         parts.append(smooth[:: max(1, smooth.numel() // 100_000)])
     if min(float(part.quantile(0.01)) for part in parts) < 0:
-        # Values around 0 have no level but their spread.
+        # Values around 0 have a meaningless median, so their quartile ranges are compared.
         shares = parts[0].new_tensor([0.25, 0.75])
         levels = [float(part.quantile(shares).diff()) for part in parts]
     else:

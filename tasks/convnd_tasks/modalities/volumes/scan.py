@@ -1,0 +1,63 @@
+"""One frame of a scan, with its voxel size and the voxels that belong to the patient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convnd_tasks.modalities.volumes.smoothing import constant_background
+
+__all__ = ["Scan"]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One frame of a scan, with axes towards head, front and right.
+
+    Args:
+        values: ``(D, H, W)``, finite.
+        spacing: mm along each axis.
+        valid: ``(D, H, W)``, bool; voxels that are neither padding nor missing.
+    """
+
+    values: Tensor
+    spacing: tuple[float, ...]
+    valid: Tensor
+
+    @classmethod
+    def from_values(cls, values: Tensor, spacing: Sequence[float]) -> Scan:
+        """Make a scan from values with padding and missing voxels.
+
+        Args:
+            values: ``(D, H, W)``; missing voxels are NaN or infinite.
+            spacing: mm along each axis.
+        """
+        finite = torch.isfinite(values)
+        low = values[finite].min() if bool(finite.any()) else values.new_zeros(())
+        values = torch.where(finite, values, low)
+        return cls(values, tuple(spacing), finite & ~constant_background(values))
+
+    def with_values(self, values: Tensor) -> Scan:
+        """A scan with the same spacing and valid voxels, and other values."""
+        return Scan(values, self.spacing, self.valid)
+
+    def slabs(self) -> Scan:
+        """The slices that the look is measured on: bottom, middle and top slab of a tall scan.
+
+        Slices that are not valid separate the slabs, so no filter mixes two slabs. A scan that is
+        not taller than three slabs is returned whole.
+        """
+        thick = self.spacing[0] > 2.5 * min(self.spacing)  # filters do not mix thick slices
+        slab, gap = (8, 1) if thick else (16, 8)
+        slices = self.values.shape[0]
+        if slices <= 3 * slab + 2 * gap:
+            return self
+        starts = [0, (slices - slab) // 2, slices - slab]
+        index = torch.cat([torch.arange(slab + gap) + start for start in starts])[:-gap]
+        valid = self.valid[index.clamp(max=slices - 1)]
+        for number in (1, 2):
+            valid[number * (slab + gap) - gap : number * (slab + gap)] = False
+        return Scan(self.values[index], self.spacing, valid)
