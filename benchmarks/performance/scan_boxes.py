@@ -24,10 +24,11 @@ import numpy as np
 import torch
 from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.volumes.geometry import value_unit
-from convnd_tasks.modalities.volumes.inputs import MATCHING_STYLE, default_style, open_style
+from convnd_tasks.modalities.volumes.inputs import default_style, open_style
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.orientation import canonical_array
+from convnd_tasks.samples import MATCHING_STYLE
 from scipy import ndimage
 
 from benchmarks.common import peak_mib

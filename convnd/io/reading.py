@@ -6,7 +6,6 @@ import contextlib
 import errno
 import importlib
 import os
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from convnd.errors import DependencyError, InputFileError, ResourceError, UsageError
 from convnd.io.atomic import error_text
+from convnd.io.missing import foreign_name_error, missing_file_error
 from convnd.io.silence import silence_libraries
 
 __all__ = [
@@ -40,8 +40,6 @@ _IO_ERRNOS = {
     )
     if hasattr(errno, name)
 }
-
-_ADDRESS = re.compile(r"(?i)(https?|ftps?|s3|gs):")
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
@@ -74,9 +72,7 @@ def check_file(path: str | os.PathLike[str]) -> None:
     except InputFileError:
         raise
     except FileNotFoundError as error:
-        raise _no_file_error(os.fspath(path)) or InputFileError(
-            name, expected="an existing file", got="none", remedy="check the spelling"
-        ) from error
+        raise missing_file_error(path) from error
     except PermissionError as error:
         raise InputFileError(
             name,
@@ -130,9 +126,9 @@ def check_path(name: str) -> None:
     try:
         os.lstat(name)
     except (FileNotFoundError, NotADirectoryError) as error:
-        no_file = _no_file_error(name)
-        if no_file is not None:
-            raise no_file from error
+        foreign = foreign_name_error(name)
+        if foreign is not None:
+            raise foreign from error
     except (OSError, ValueError) as error:
         raise InputFileError(
             f"read {name if len(name) < 300 else name[:300] + '…'}",
@@ -140,22 +136,6 @@ def check_path(name: str) -> None:
             got=f"'{error_text(error)}'",
             remedy="check it",
         ) from error
-
-
-def _no_file_error(name: str) -> InputFileError | None:
-    """Return the error for an address of the network or ``-``; None for other names."""
-    if name == "-":
-        return InputFileError(
-            "read -", expected="a file", got="the standard input", remedy="save to a file first"
-        )
-    if _ADDRESS.match(name):  # a path has one slash where an address has two
-        return InputFileError(
-            f"read {name}",
-            expected="a file",
-            got="an address",
-            remedy="download it first, for example with curl -O",
-        )
-    return None
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from convnd.errors import ConvndError, InputFileError, UsageError
 from convnd.io.conversions import conversion_advice
+from convnd.io.missing import missing_file_error
 from convnd.registry import Registry
 
 if TYPE_CHECKING:
@@ -242,15 +243,17 @@ def readable_format(path: str | os.PathLike[str]) -> Format:
     """Return the format of a file to read.
 
     Raises:
-        InputFileError: the suffix is unknown.
+        InputFileError: the suffix is unknown, and no file of the name has a known content.
     """
     entry = find_format(path)
     if entry is None:
+        if not os.path.exists(path):  # noqa: PTH110 - which never raises
+            raise missing_file_error(path)
         raise InputFileError(
             f"read {path}",
-            expected=f"a name ending in {', '.join(_BY_SUFFIX)}",
+            expected="a known suffix, such as .png, .jpg, .csv, .edf, .nii.gz, .dcm, .npy or .mp4",
             got=repr(Path(path).name),
-            remedy=conversion_advice(path),
+            remedy=f"{conversion_advice(path)} (convnd formats lists all formats)",
         )
     return entry
 

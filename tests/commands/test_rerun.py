@@ -17,13 +17,15 @@ import pyedflib
 import pytest
 import torch
 from command_line import Run
+from convnd_tasks import samples
+from convnd_tasks.commands import rerun
 from convnd_tasks.pipeline.provenance import is_up_to_date
 from error_fields import check_error, raises
 from malformed import WHOLE
 from PIL import Image, PngImagePlugin
 
 import convnd.io
-from convnd.errors import OutputExistsError
+from convnd.errors import InputFileError, OutputExistsError
 
 FAST = ["--backbone", "compact", "--steps", "2"]
 LAYERS = ["--style-layers", "relu1_1", "--content-layers", "relu1_1"]
@@ -96,6 +98,13 @@ def test_a_result_is_made_again(run: Run, tmp_path: Path, inputs: Path, name: st
     if rest == "dat":
         again.write_bytes(again.read_bytes()[:-1] + b"!")
         assert not same(result, again.with_suffix(".hea"))
+
+
+@pytest.mark.parametrize("name", ["town", "waves", "lowdose", samples.MATCHING_STYLE])
+def test_a_built_in_input_needs_no_file(name: str) -> None:
+    assert rerun._find_input({"name": name}, []) == name
+    with raises(InputFileError, expected="the name of a sample"):
+        rerun._find_input({"name": f"{name}s"}, [])
 
 
 def test_inputs_that_are_missing_or_other_are_refused(

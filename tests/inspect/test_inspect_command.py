@@ -208,13 +208,8 @@ def test_wrong_usage_leaves_nothing(photos: Path, tmp_path: Path) -> None:
         ([folder], {"units": "96"}, UsageError, "--units: expected numbers from 0 to 95"),
         ([folder], {"explain": "magic"}, UnknownNameError, "--explain: expected one of guided"),
         ([folder], {"suppress": "x"}, UnknownNameError, "--suppress: expected one of overlap"),
-        (
-            ["nosuch"],
-            {},
-            InputFileError,
-            "nosuch: expected a file, a folder or the name of a sample",
-        ),
-        ([folder, "nosuch"], {}, InputFileError, "nosuch: expected a file, a folder or one of"),
+        (["nosuch"], {}, UnknownNameError, "or a built-in sample .convnd samples., got 'nosuch'"),
+        ([folder, "nosuch"], {}, UnknownNameError, "input: expected an existing file or folder"),
         ([folder], {"channel_maps": folder}, InputFileError, "expected one file, got a folder"),
         ([f"{folder}/no.png"], {}, InputFileError, "expected an existing file, got none"),
     ):

@@ -62,12 +62,12 @@ def test_rank_is_told_by_the_suffix_alone(name: str, dims: int | None) -> None:
     assert convnd.io.spatial_dims(name) == dims
 
 
-def test_unknown_suffixes_are_answered_with_the_known_ones(tmp_path: Path) -> None:
-    known = r"name ending in \.png, \.jpg, .*\.nii\.gz, .*got 'a\.odt'; convert the file"
-    with pytest.raises(InputFileError, match=known):
-        convnd.io.spatial_dims("x/a.odt")
-    with pytest.raises(InputFileError, match=known):
-        convnd.io.read("a.odt")
+def test_unknown_suffixes_are_answered_with_known_ones(tmp_path: Path) -> None:
+    (tmp_path / "a.odt").touch()
+    for read in (convnd.io.spatial_dims, convnd.io.read):
+        with raises(InputFileError, expected=".png, ", got="'a.odt'", remedy="convert the file"):
+            read(tmp_path / "a.odt")
+    (tmp_path / "a.odt").unlink()
     for name in ("a.heic", "a.gif", "png", "a"):
         with raises(UsageError, expected="name ending in .png"):
             convnd.io.check_output(tmp_path / name)

@@ -278,6 +278,7 @@ def test_bad_files(tmp_path: Path) -> None:
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])  # its index is at the end
     (tmp_path / "text.mp4").write_text("not a clip\n" * 100)
     (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "a.txt").write_bytes(b"")
     with av.open(str(tmp_path / "sound.mp4"), "w") as out:
         stream: Any = out.add_stream("aac", rate=48000)
         stream.layout = "mono"

@@ -119,7 +119,7 @@ def test_a_texture_has_no_content(pixels: np.ndarray) -> None:
     ("arguments", "options", "error", "message"),
     [
         (("gone.png", "waves"), {}, InputFileError, "gone.png"),
-        (("waves", "cells"), {}, UsageError, "content: expected a file"),
+        (("waves", "cells"), {}, UsageError, "content: expected an existing file"),
         (
             (torch.rand(30, 30), torch.rand(30, 30)),
             {"stepz": 3},

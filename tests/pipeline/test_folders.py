@@ -101,5 +101,5 @@ def test_two_results_never_have_one_name() -> None:
 
 def test_one_picture_goes_into_a_folder(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    spec = resolve(["a.png", "waves"], output=tmp_path / "out")
-    assert spec.outputs == (tmp_path / "out" / "a_stylized.png",)
+    spec = resolve(["town", "waves"], output=tmp_path / "out")
+    assert spec.outputs == (tmp_path / "out" / "town_stylized.png",)

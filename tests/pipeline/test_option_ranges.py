@@ -99,8 +99,13 @@ def test_what_is_no_number_is_told_the_range(
 def test_the_command_line_names_the_option(
     run: Run, tmp_path: Path, command: str, option: str
 ) -> None:
-    arguments = {"trace": ["14x1", "conv:5:16"], "patches": ["waves", "--layer", "relu1_1"]}
-    code, out, err = run(command, *arguments.get(command, ["a.png"]), option)
+    arguments = {
+        "trace": ["14x1", "conv:5:16"],
+        "patches": ["waves", "--layer", "relu1_1"],
+        "stylize-volume": ["chest"],
+        "stylize-video": ["video"],
+    }
+    code, out, err = run(command, *arguments.get(command, ["town"]), option)
     name = option.partition("=")[0]
     assert (code, out) == (2, "")
     assert name in err or f"{name[2:].replace('-', '_')}:" in err

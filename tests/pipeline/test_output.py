@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[list[str], set[str], list[str]]] = {
         ["patches", "no.png", "--layer", "relu1_1"],
     ),
     "rerun": (["rerun", "made.png"], {"result", "output", "same_bytes"}, ["rerun", "a.png"]),
+    "formats": (["formats"], {"formats"}, []),
     "samples": (["samples"], {"samples"}, []),
     "stylize": (
         PICTURE,

@@ -46,12 +46,12 @@ def test_a_folder_is_a_job_for_each_file(
     tmp_path: Path,
 ) -> None:
     folder = folder_of(tmp_path / "in", *names, "notes.pdf")
-    spec = resolve([folder], ["style"], dim=dim, modality=modality)
+    spec = resolve([folder], ["waves"], dim=dim, modality=modality)
     assert (spec.modality, spec.batch) == (kind, True)
     assert [Path(name or "").name for name in spec.contents] == sorted(names)
     assert [path.name for path in spec.outputs] == results
     assert {path.parent.name for path in spec.outputs} == {"in_stylized"}
-    spec = resolve([folder], ["style"], dim=dim, modality=modality, output=tmp_path / "out")
+    spec = resolve([folder], ["waves"], dim=dim, modality=modality, output=tmp_path / "out")
     assert {path.parent for path in spec.outputs} == {tmp_path / "out"}
 
 
@@ -63,11 +63,16 @@ def test_a_folder_of_slices_or_frames_is_one_content(
     names: list[str], modality: str, tmp_path: Path
 ) -> None:
     folder = folder_of(tmp_path / "in", *names)
-    spec = resolve([folder], ["style"], modality=modality)
+    spec = resolve([folder], ["waves"], modality=modality)
     assert (spec.modality, spec.batch, spec.contents) == (modality, False, (folder,))
 
 
-def test_styles_come_from_both_places_and_one_is_built_in() -> None:
+def test_styles_come_from_both_places_and_one_is_built_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png", "c.png", "b.nii"):
+        Path(name).touch()
     spec = resolve(["a.png", "b.png"], ["c.png"])
     assert (spec.contents, spec.styles) == (("a.png",), ("b.png", "c.png"))
     spec = resolve(["a.png"])
@@ -92,7 +97,7 @@ def test_inputs_that_a_command_does_not_take_are_named(tmp_path: Path) -> None:
 
 def test_shares_of_a_folder_are_disjoint_and_complete(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "in", *(f"{number}.nii" for number in range(7)))
-    spec = resolve([folder], ["style"])
+    spec = resolve([folder], ["waves"])
     shares = [spec.shard(number, 3) for number in (1, 2, 3)]
 
     def pairs(spec: JobSpec) -> list[tuple[str | None, Path]]:
@@ -169,7 +174,8 @@ def test_the_place_of_a_result(
     monkeypatch.chdir(tmp_path)
     Path("there").mkdir()
     name = "a.mp4" if kind == "videos" else "a.png"
-    spec = resolve([name, "b.png"], output=output)
+    Path(name).touch()
+    spec = resolve([name, "waves"], output=output)
     assert spec.outputs == (Path(result),)
     assert spec.folder == (None if folder is None else Path(folder))
     spec.make_folder()
@@ -207,7 +213,7 @@ def test_a_name_without_suffix_is_answered_with_names_that_work(
     [
         (["town", "wavs"], "style", "'wavs'", "did you mean 'waves'?"),
         (["twon", "waves"], "content", "'twon'", "did you mean 'town'?"),
-        (["photos/", "waves"], "content", "'photos/'", "check the path"),
+        (["photos", "waves"], "content", "'photos'", "check the spelling"),
     ],
 )
 def test_a_mistyped_name_is_the_fault_and_not_a_missing_rank(
@@ -217,6 +223,45 @@ def test_a_mistyped_name_is_the_fault_and_not_a_missing_rank(
         resolve(names)
     assert (refused.value.operation, refused.value.got) == (role, typed)
     assert refused.value.remedy == remedy
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("stylize", "photo.jgp", "a.png"),
+        ("stylize", "a.png", "photo.jgp"),
+        ("stylize", "a.png", "photo/"),
+        ("stylize", "a.png", "--style", "photo.jgp"),
+        ("stylize", "a.png", "a.png", "--mask", "photo.jgp"),
+        ("stylize", "a.png", "a.png", "--mask", "photo"),
+        ("stylize", "a.png", "a.png", "--init", "photo.jgp"),
+        ("stylize", "--texture", "photo.jgp"),
+        ("stylize", "in/", "photo.jgp"),
+        ("stylize", "a.png", "photo.safetensors"),
+        ("stylize-volume", "photo.nii", "--style", "a.png"),
+        ("stylize-video", "photo.mp4", "a.png"),
+        ("evaluate", "a.png", "photo.jgp"),
+        ("evaluate", "a.png", "a.png", "--style", "photo.jgp"),
+        ("patches", "photo.jgp"),
+        ("train", "a.png", "--data", "photo"),
+        ("train", "photo.jgp"),
+        ("rerun", "photo.jgp"),
+        ("rerun", "a.png", "--inputs", "photo"),
+    ],
+)
+def test_a_missing_input_is_the_first_fault(
+    words: tuple[str, ...], tmp_path: Path, run: Any
+) -> None:
+    folder_of(tmp_path / "in", "a.png")
+    folder_of(tmp_path / "photos", "a.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    for name in ("photo.jpg", "photo.mp4x", "a_stylized.png", "a_stylized"):
+        (tmp_path / name).touch()
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = run(*words)
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    check_error(err, operation="read photo", expected="an existing f", remedy="did you mean 'photo")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_samples_of_one_rank_tell_the_rank() -> None:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from convnd.errors import InputFileError, UsageError
+from convnd.io.missing import missing_file_error
 from convnd.io.video.file import VideoFile
 from convnd.io.video.image_sequence import ImageSequence
 from convnd.io.video.types import ANIMATED_SUFFIXES, VIDEO_SUFFIXES, Video
@@ -39,11 +40,14 @@ def open_video(
     if source.is_dir():
         return ImageSequence(source, rate=Fraction(25) if rate is None else rate)
     if source.suffix.lower() not in (*VIDEO_SUFFIXES, *ANIMATED_SUFFIXES):
+        if not source.exists():
+            raise missing_file_error(path)
         raise InputFileError(
             f"read {path}",
-            expected=(f"a video ({', '.join(VIDEO_SUFFIXES)}) or a folder of numbered pictures"),
+            expected="a video, such as .mp4, .mov, .mkv, .webm, .avi or .gif, or a folder of "
+            "numbered pictures",
             got=repr(source.name),
-            remedy="convert the file",
+            remedy="convert the file (convnd formats lists all formats)",
         )
     if rate is not None:
         raise UsageError(

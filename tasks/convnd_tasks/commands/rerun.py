@@ -18,6 +18,7 @@ import typer
 
 from convnd.errors import InputFileError, UsageError
 from convnd.io.atomic import error_text
+from convnd.io.missing import missing_file_error
 from convnd.options import OUTPUT, flag_name, flags_of
 from convnd.threads import use_threads
 from convnd.transfer.options import split_backbones
@@ -88,6 +89,9 @@ def rerun(
     from convnd import io
     from convnd.optimize import ProcessGroup
 
+    for folder in inputs or ():
+        if not folder.exists():
+            raise missing_file_error(folder, "folder")
     record = io.read_provenance(result)
     line, entries = _parse_record(result, record)
     _check_line(result, line, len(entries), trusted=trust_remote_code)
@@ -267,10 +271,11 @@ def _use_recorded_threads(record: Mapping[str, str]) -> None:
 def _find_input(entry: Mapping[str, str], folders: Sequence[Path]) -> str:
     """Return the path of the input with the recorded sha256, or the name of a built-in sample."""
     from convnd import io
+    from convnd_tasks import samples
 
     name = entry["name"]
     if "sha256" not in entry:
-        if name not in _sample_names() or Path(name).exists():
+        if not samples.is_sample(name) or Path(name).exists():
             raise InputFileError(
                 "rerun",
                 expected="the name of a sample",
@@ -296,15 +301,6 @@ def _find_input(entry: Mapping[str, str], folders: Sequence[Path]) -> str:
         got=f"{got} in {', '.join(map(str, folders))}",
         remedy="name its folder (--inputs)",
     )
-
-
-def _sample_names() -> set[str]:
-    from convnd_tasks import samples
-    from convnd_tasks.samples import video
-
-    ranks = (1, 2, 3, 4)
-    names = {name for rank in ranks for name in samples.contents(rank)}
-    return names | {name for rank in ranks for name in samples.styles(rank)} | set(video.CONTENTS)
 
 
 def _fill_places(

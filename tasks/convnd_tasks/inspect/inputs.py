@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnd import io
-from convnd.errors import InputFileError, UsageError
-from convnd.io.reading import check_path
+from convnd.errors import UsageError
+from convnd.registry import unknown_name
 from convnd_tasks import samples
 from convnd_tasks.inspect.reading import Input
+from convnd_tasks.modalities.opening import check_input
 from convnd_tasks.pipeline.folders import list_files, listed_suffixes
 from convnd_tasks.pipeline.kinds import infer_dim
 
@@ -39,8 +40,8 @@ def resolve_inputs(
 
     Raises:
         UsageError: the files have different ranks, or another rank than ``dim``.
-        InputFileError: a name is neither a file, a folder nor a sample, or a folder has no file
-            of a known format.
+        UnknownNameError: a name is neither a file, a folder nor a sample.
+        InputFileError: a file does not exist, or a folder has no file of a known format.
 
     >>> [item.name for item in resolve_inputs([], 1)[0]][:2]
     ['ecg', 'respiration']
@@ -51,7 +52,7 @@ def resolve_inputs(
     files: list[Path] = []
     sample_names: list[str] = []
     for name in names:
-        check_path(name)
+        check_input(name, "input", dim)
         path = Path(name)
         if path.is_dir():
             files += _files_of_one_rank(path, dim)
@@ -59,30 +60,18 @@ def resolve_inputs(
             files.append(path)
         else:
             sample_names.append(name)
-    for name in sample_names if dim is None and not files else ():
-        if name not in samples.CONTENTS and name not in samples.STYLES:
-            raise _unknown_input(name, "the name of a sample (convnd samples)")
     dim = infer_dim(files, dim)
     built_in = _built_in(dim, seed)
     inputs = [Input(str(path), partial(io.read, path)) for path in dict.fromkeys(files)]
     for name in sample_names:
         if name not in built_in:
-            raise _unknown_input(name, f"one of {', '.join(built_in)}")
+            raise unknown_name("input", name, list(built_in))
         inputs.append(Input(name, built_in[name]))
     if not inputs:
         raise UsageError(
             "inputs", expected="at least one", got="none", remedy="name files or folders"
         )
     return inputs, dim
-
-
-def _unknown_input(name: str, sample: str) -> InputFileError:
-    return InputFileError(
-        name,
-        expected=f"a file, a folder or {sample}",
-        got="none of them",
-        remedy="check the spelling",
-    )
 
 
 def _varied_samples(dim: int, seed: int) -> list[Input]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnd import io
 from convnd.errors import InputFileError, UnknownNameError, UsageError
+from convnd.io.missing import missing_file_error, similar_paths, spelling_remedy
+from convnd.io.reading import check_path
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd.transfer.options import TransferOptions
     from convnd_tasks.runtime.settings import JobSettings
 
-__all__ = ["check_no_content_options", "check_sample", "open_grid"]
+__all__ = ["check_input", "check_no_content_options", "check_sample", "open_grid"]
 
 
 def open_grid(name: str, spatial_dims: int, *, role: str, seed: int) -> Grid:
@@ -57,12 +60,34 @@ def open_grid(name: str, spatial_dims: int, *, role: str, seed: int) -> Grid:
     return grid
 
 
+def check_input(name: str, role: str, spatial_dims: int | None = None) -> None:
+    """Check, before any work, that an input exists: a file, a folder, or a built-in sample.
+
+    Args:
+        name: the name as it was typed.
+        role: ``"style"``, ``"content"``, ``"input"`` or another; masks are files.
+        spatial_dims: rank of the samples that the message names; None is any.
+
+    Raises:
+        InputFileError: there is no such file, or its path cannot be followed.
+        UnknownNameError: there is neither such a file nor such a sample.
+    """
+    from convnd_tasks import samples
+
+    check_path(name)
+    if os.path.exists(name) or (samples.is_sample(name) and role != "mask"):  # noqa: PTH110
+        return
+    if Path(name).suffix or os.path.basename(name) != name or role in ("init", "mask"):  # noqa: PTH119
+        raise missing_file_error(name)
+    check_sample(name, role, spatial_dims)
+
+
 def check_sample(name: str, role: str, spatial_dims: int | None = None) -> None:
     """Check that a name is that of a built-in sample of any rank.
 
     Args:
         name: the name as it was typed.
-        role: ``"style"`` for styles, any other role for contents.
+        role: ``"style"`` for styles, ``"input"`` for both, any other role for contents.
         spatial_dims: rank of the samples that the message names; None is any.
 
     Raises:
@@ -70,18 +95,22 @@ def check_sample(name: str, role: str, spatial_dims: int | None = None) -> None:
     """
     from convnd_tasks import samples
 
-    table = samples.STYLES if role == "style" else samples.CONTENTS
-    if name not in table:
-        choices = [
-            key for key in table if spatial_dims is None or table[key].supports(spatial_dims)
-        ]
-        close = difflib.get_close_matches(name, choices, n=1)
-        raise UnknownNameError(
-            role,
-            expected=f"a file, a folder, or one of {', '.join(choices)}",
-            got=repr(name),
-            remedy=f"did you mean {close[0]!r}?" if close else "check the path",
-        )
+    tables = {"style": [samples.STYLES], "input": [samples.CONTENTS, samples.STYLES]}
+    names = [key for table in tables.get(role, [samples.CONTENTS]) for key in table]
+    if name in names:
+        return
+    text = "a built-in sample (convnd samples)"
+    if spatial_dims is not None:
+        rank_names = {*samples.contents(spatial_dims), *samples.styles(spatial_dims)}
+        text = f"one of {', '.join(key for key in names if key in rank_names)}"
+    close = [*difflib.get_close_matches(name, names, n=1), *similar_paths(name)]
+    other_role = ", a built-in style" if name in samples.STYLES else ""
+    raise UnknownNameError(
+        role,
+        expected=f"an existing file or folder, or {text}",
+        got=f"{name!r}{other_role}",
+        remedy=spelling_remedy(close),
+    )
 
 
 def check_no_content_options(options: TransferOptions, settings: JobSettings) -> None:

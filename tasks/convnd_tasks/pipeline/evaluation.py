@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.io.reading import check_path
 from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.opening import check_input
 from convnd_tasks.pipeline.job_options import make_options
 from convnd_tasks.pipeline.kinds import file_paths, infer_dim, is_video, kind_of
 from convnd_tasks.pipeline.resolve import JobSpec
@@ -47,8 +47,12 @@ def evaluate_files(
         InputFileError: a file cannot be read, or the files cannot be compared.
         DependencyError: a package that is needed is missing.
     """
-    for name in (content, result, *styles):
-        check_path(name)
+    for role, name in (
+        ("content", content),
+        ("result", result),
+        *(("style", name) for name in styles),
+    ):
+        check_input(name, role, dim)
     videos = is_video(content, dim) or (Path(content).is_dir() and is_video(result, dim))
     # A folder that holds no video is a DICOM series.
     volumes = videos or Path(content).is_dir()

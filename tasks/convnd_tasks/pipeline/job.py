@@ -13,6 +13,7 @@ from convnd.errors import ConvndError, NumericalError, ResourceError, is_out_of_
 from convnd.io.atomic import atomic_path
 from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.base import Transfer, TransferInputs
+from convnd_tasks.modalities.opening import check_input
 from convnd_tasks.modalities.results import Figure, JobResult
 from convnd_tasks.pipeline.provenance import job_parameters
 from convnd_tasks.pipeline.result_files import Output, ResultWriter, Skipped, check_outputs
@@ -54,6 +55,7 @@ class Job:
 
     Raises:
         UsageError: an option names something that does not exist.
+        InputFileError: the mask does not exist.
     """
 
     def __init__(
@@ -70,6 +72,8 @@ class Job:
         self.group = group
         self.modality: Modality = modality_class(spec.modality)(options, settings, spec.dim)
         self.modality.check()
+        if settings.mask is not None:
+            check_input(settings.mask, "mask")
         self._shared: dict[tuple[str, str], Any] = {}
         self._announced = False
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from convnd import io
 from convnd.errors import InputFileError, UsageError
+from convnd.io.registry import find_format
 from convnd.io.video.types import ANIMATED_SUFFIXES, is_animated
 from convnd_tasks import samples
 from convnd_tasks.modalities.opening import check_sample
@@ -63,7 +64,8 @@ def infer_kind(
 
 def _check_video(name: str) -> None:
     """Refuse a file whose name says that it holds something else than a video."""
-    rank = io.spatial_dims(name) if Path(name).is_file() else None
+    is_known_file = Path(name).is_file() and find_format(name) is not None
+    rank = io.spatial_dims(name) if is_known_file else None
     if rank is not None and not is_video(name, 3):
         raise InputFileError(
             name,

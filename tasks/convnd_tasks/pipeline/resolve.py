@@ -11,9 +11,9 @@ from pathlib import Path
 
 from convnd import io
 from convnd.errors import ConvndError, OutputFileError, UsageError
-from convnd.io.reading import check_path
 from convnd.shapes import is_count
 from convnd_tasks import samples
+from convnd_tasks.modalities.opening import check_input
 from convnd_tasks.modalities.style_network import is_network
 from convnd_tasks.pipeline.folders import list_contents, list_scans
 from convnd_tasks.pipeline.kinds import infer_kind
@@ -135,15 +135,15 @@ def resolve(
 
     Raises:
         UsageError: the files are of several kinds, or of another one than ``dim`` or ``modality``.
-        InputFileError: a folder has no file of a known kind.
+        InputFileError: an input does not exist, or a folder has no file of a known kind.
 
-    >>> spec = resolve(["photo.jpg", "painting.png"])
+    >>> spec = resolve(["town", "waves"])
     >>> spec.modality, spec.outputs[0].name
-    ('pictures', 'photo_stylized.png')
+    ('pictures', 'town_stylized.png')
     """
     names = [*files, *styles] or ([_demo_texture(modality, dim)] if texture else [])
     demo = not names
-    _check_names(names if init is None else [*names, init], output)
+    _check_names(names, init, output, dim, texture=texture)
     dim, kind = infer_kind(names, dim, init, modality, texture=texture)
     batch = not demo and not texture and _is_batch(names[0], kind, recursive=recursive)
     style_names, message = tuple(names[0 if texture else 1 :]), ""
@@ -187,9 +187,19 @@ def _with_folder(
     )
 
 
-def _check_names(inputs: Sequence[str], output: str | os.PathLike[str] | None) -> None:
-    for name in inputs:
-        check_path(name)
+def _check_names(
+    names: Sequence[str],
+    init: str | None,
+    output: str | os.PathLike[str] | None,
+    dim: int | None,
+    *,
+    texture: bool,
+) -> None:
+    """Check that all inputs exist, and that the system accepts the path of the output."""
+    for number, name in enumerate(names):
+        check_input(name, "style" if number or texture else "content", dim)
+    if init is not None:
+        check_input(init, "init")
     if output is not None:
         check_output_name(os.fspath(output))
 
@@ -229,9 +239,7 @@ def parse_shard(text: str) -> tuple[int, int] | None:
 
 def _default_style(kind: str, dim: int, *, demo: bool) -> str:
     if kind == "volumes" and not demo:  # a scan of the user changes moderately
-        from convnd_tasks.modalities.volumes.inputs import MATCHING_STYLE
-
-        return MATCHING_STYLE
+        return samples.MATCHING_STYLE
     return samples.styles(2 if kind == "videos" else dim)[0]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from convnd.errors import ConvndError, InputFileError
+from convnd.io.missing import missing_file_error
 from convnd.transfer.resizing import Resizer
 from convnd_tasks import samples
 from convnd_tasks.modalities.base import TransferInputs
@@ -157,11 +158,13 @@ def list_data(folder: str, kind: str, dim: int) -> list[str]:
         InputFileError: there is no such folder, or no such file in it.
     """
     path = Path(folder)
+    if not path.exists():
+        raise missing_file_error(path, "folder")
     if not path.is_dir():
         raise InputFileError(
             f"--data {folder}",
             expected="a folder",
-            got="a file" if path.exists() else "nothing of this name",
+            got="a file",
             remedy="name a folder of contents",
         )
     return [str(file) for file in list_contents(path, kind, dim).files]

@@ -23,13 +23,26 @@ from convnd_tasks.samples.sample import Sample
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = ["CONTENTS", "STYLES", "Sample", "content", "contents", "style", "styles"]
+__all__ = [
+    "CONTENTS",
+    "MATCHING_STYLE",
+    "STYLES",
+    "Sample",
+    "content",
+    "contents",
+    "is_sample",
+    "style",
+    "styles",
+]
 
 CONTENTS: Registry[Sample] = Registry("content")
 """All built-in contents; the first of a rank is its default."""
 
 STYLES: Registry[Sample] = Registry("style")
 """All built-in styles; the first of a rank is its default."""
+
+MATCHING_STYLE = "matching"
+"""Name that stands for the built-in style of the modality of a scan."""
 
 for _name, _sample in (
     scenes.CONTENTS | signals.CONTENTS | phantom.CONTENTS | video.CONTENTS | bodies.CONTENTS
@@ -103,6 +116,15 @@ def style(
             "style", expected="channels of 1 or more", got=channels, remedy="leave it out"
         )
     return sample.make(shape, seed, channels)
+
+
+def is_sample(name: str) -> bool:
+    """Whether a name is that of a built-in content or style of any rank.
+
+    >>> is_sample("waves"), is_sample("photo.jpg")
+    (True, False)
+    """
+    return name in CONTENTS or name in STYLES or name == MATCHING_STYLE
 
 
 def contents(spatial_dims: int) -> list[str]:

@@ -587,7 +587,7 @@ def test_signals_keep_finished_frames(
         (["film.mp4", "--references", "2,4"], 2, "references: expected rising numbers"),
         (["film.mp4", "--references", "a"], 2, "--references: expected whole numbers"),
         (["film.mp4", "--mode", "flo"], 2, "mode: expected one of flow, block, independent"),
-        (["film.mp4", "nostyle"], 2, "style: expected a file"),
+        (["film.mp4", "nostyle"], 2, "style: expected an existing file"),
         (["film.mp4", "--size", "16"], 3, "expected frames of at least 16 pixels"),
         (["film.mp4", "--report", "r.txt"], 2, "report: expected a name ending in .html"),
         (["film.mp4", "--mode", "independent", "--passes", "2"], 2, "passes: expected 1 with"),

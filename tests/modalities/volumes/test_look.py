@@ -11,7 +11,7 @@ import pytest
 import torch
 from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.volumes import look_transfer
-from convnd_tasks.modalities.volumes.inputs import MATCHING_STYLE, check_style
+from convnd_tasks.modalities.volumes.inputs import check_style
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.memory import estimate_memory
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange
@@ -28,6 +28,7 @@ from convnd_tasks.modalities.volumes.sharpness import (
 )
 from convnd_tasks.modalities.volumes.smoothing import constant_background, erode, gaussian
 from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD, TissueMap, otsu_scheme
+from convnd_tasks.samples import MATCHING_STYLE
 from error_fields import raises
 from numpy.typing import NDArray
 from scipy import ndimage

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
 
 __all__ = [
-    "MATCHING_STYLE",
     "PHANTOM",
     "SHORTEST_SIDE",
     "built_in_scan",
@@ -34,9 +33,6 @@ __all__ = [
     "open_volume",
     "parse_spacing",
 ]
-
-MATCHING_STYLE = "matching"
-"""Name for the built-in style of the scan's modality."""
 
 PHANTOM = "phantom"
 """Header entry that marks a built-in scan."""

@@ -16,7 +16,6 @@ from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.base import Transfer, TransferInputs
 from convnd_tasks.modalities.volumes.inputs import (
-    MATCHING_STYLE,
     PHANTOM,
     check_writable,
     default_style,
@@ -44,6 +43,7 @@ from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import Filter, apply_filters
 from convnd_tasks.modalities.volumes.tissues import WHOLE, TissueMap
 from convnd_tasks.modalities.volumes.units import StyleUnits, scan_unit
+from convnd_tasks.samples import MATCHING_STYLE
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,6 @@ from convnd.errors import UsageError
 from convnd_tasks.modalities.base import Modality, Transfer, TransferInputs
 from convnd_tasks.modalities.results import Figure, JobResult, Table
 from convnd_tasks.modalities.volumes.inputs import (
-    MATCHING_STYLE,
     check_scan,
     check_style,
     default_style,
@@ -22,6 +21,7 @@ from convnd_tasks.modalities.volumes.inputs import (
     parse_spacing,
 )
 from convnd_tasks.modalities.volumes.options import VolumeOptions
+from convnd_tasks.samples import MATCHING_STYLE
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
