@@ -32,7 +32,7 @@ from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.objective import TransferObjective
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
-from convnd.transfer.random_phase import random_phase_noise
+from convnd.transfer.random_phase import missing_detail, random_phase_noise
 from convnd.transfer.resizing import Resizer
 from convnd.transfer.scales import Phase, plan_phases
 from convnd.transfer.step_cost import fixed_share_of_step, step_cost
@@ -72,7 +72,11 @@ class _Handover:
         return cls(values, state=optimizer, steps=steps, rejected_steps=rejected_steps)
 
     def refine(
-        self, size: tuple[int, ...], content: Tensor | None, shards: ShardedField | None
+        self,
+        size: tuple[int, ...],
+        content: Tensor | None,
+        shards: ShardedField | None,
+        detail: Tensor | None,
     ) -> None:
         """Resize the values for the next phase.
 
@@ -80,10 +84,12 @@ class _Handover:
             size: samples of the next phase along each axis.
             content: the content at this size, or None.
             shards: the processes that share the values of this size; None is this one alone.
+            detail: is added at this size, or None.
         """
         assert self.values is not None
         contents = None if content is None or self.content is None else (self.content, content)
-        self.values = _local_part(refine(self.values, size, contents), shards)
+        values = refine(self.values, size, contents)
+        self.values = _local_part(values if detail is None else values + detail, shards)
 
     def start(self) -> dict[str, Any]:
         """Return the arguments of `convnd.optimize.minimize`, and drop the references to them."""
@@ -170,7 +176,9 @@ class PhaseRunner:
                 handover.values = _local_part(values, shards)
                 del values
             elif self._phases[phase.number - 1].size != phase.size:
-                handover.refine(phase.size, content, shards)
+                detail = self._missing_detail(content, styles, phase)
+                handover.refine(phase.size, content, shards, detail)
+                del detail
             plan = self._budgets[phase.network].plan(phase.size)
             objective = self._objective(phase, content, styles, plan, shards)
             del styles  # they may be as large as the result
@@ -187,6 +195,20 @@ class PhaseRunner:
     def _at_size(self, styles: Sequence[Tensor], phase: Phase) -> list[Tensor]:
         grid = self._problem.style_grid
         return [self._resizer.style_at(style, phase.size, grid) for style in styles]
+
+    def _missing_detail(
+        self, content: Tensor | None, styles: Sequence[Tensor], phase: Phase
+    ) -> Tensor | None:
+        """Return the noise of the styles that this size shows and the one before did not."""
+        if content is None or not self._problem.adds_noise:
+            return None
+        return missing_detail(
+            styles,
+            content,
+            self._phases[phase.number - 1].size,
+            weights=self._options.style_weights,
+            generator=torch.Generator().manual_seed(self._options.seed),
+        )
 
     def _starting_point(
         self, content: Tensor | None, styles: Sequence[Tensor], size: Sequence[int]

@@ -1,4 +1,4 @@
-"""Noise with the spectrum and the covariance of channels of a style: the start of a texture."""
+"""Noise with the spectrum of a style: the start of a texture, and the detail of a finer size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["random_phase_noise"]
+from convnd.nn import resize_nd
+
+__all__ = ["missing_detail", "random_phase_noise"]
 
 
 def random_phase_noise(
@@ -51,6 +53,48 @@ def random_phase_noise(
             noise = noise + math.sqrt(share) * _spot_noise(style - mean, size, generator)
     assert isinstance(noise, Tensor)
     return noise
+
+
+def missing_detail(
+    styles: Sequence[Tensor],
+    content: Tensor,
+    coarse: Sequence[int],
+    *,
+    weights: Sequence[float] = (),
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return noise of the frequencies that a coarser size lacks, where styles have more of it.
+
+    Added to the content, it gives each channel the variance of the styles above those frequencies.
+    A channel in which the content has at least as much stays.
+
+    Args:
+        styles: ``(B, C, *S_i)``, with the spacing of the content.
+        content: ``(B, C, *S)``.
+        coarse: samples of the coarser size along each axis.
+        weights: one weight for each style; empty gives all the same weight.
+        generator: source of the noise, on the CPU.
+
+    Returns:
+        ``(B, C, *S)``.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> rough, smooth = torch.randn(1, 1, 400, generator=generator), torch.zeros(1, 1, 400)
+    >>> detail = missing_detail([rough], smooth, [200], generator=generator)
+    >>> bool(detail.var() > 0.3), missing_detail([smooth], rough, [200]).any().item()
+    (True, False)
+    """
+    size, axes = content.shape[2:], [*range(2, content.ndim)]
+    noise = random_phase_noise(styles, size, weights=weights, generator=generator)
+
+    def detail(values: Tensor) -> Tensor:
+        smooth = resize_nd(values, coarse, mode="linear", antialias=True)
+        return values - resize_nd(smooth, size, mode="cubic")
+
+    fine = detail(noise)
+    power = fine.square().mean(axes, keepdim=True)
+    lacking = power - detail(content).square().mean(axes, keepdim=True)
+    return fine * (lacking.clamp_min(0) / power.clamp_min(1e-20)).sqrt()
 
 
 def _spot_noise(

@@ -52,6 +52,7 @@ def prepare(inputs: TransferInputs, options: SignalOptions) -> PreparedInputs:
         decode=codec.decode,
         spacing=codec.spacing,
         same_grid=True,
+        adds_noise=True,
         messages=tuple(dict.fromkeys(messages)),
     )
 
