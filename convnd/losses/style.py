@@ -93,6 +93,7 @@ class StyleLoss:
                 remedy="use balanced or mean",
             )
         self.target = self.statistic.summary(target).detach()
+        self._targets = {self.target.dtype: self.target}
         energy = self.target.square().sum().item()
         self._energy = energy if energy > 0 else 1.0  # a target of zeros has no scale of its own
 
@@ -114,8 +115,10 @@ class StyleLoss:
         """
         with full_precision(sums.total):
             summary = self.statistic.summary(sums)
-        target = expand_target("StyleLoss", self.target, summary.shape, self.layer)
-        squared_distance = _squared_distance(summary, target)
+        # In a wider number format the difference would have no more digits: the summary is rounded.
+        target = expand_target("StyleLoss", self._target_as(summary), summary.shape, self.layer)
+        dtype = torch.promote_types(summary.dtype, self.target.dtype)
+        squared_distance = _squared_distance(summary, target, dtype)
         if self.normalization == "balanced":
             return squared_distance / (self._energy * (len(summary) / len(self.target)))
         if self.normalization == "mean":
@@ -126,39 +129,39 @@ class StyleLoss:
             return squared_distance * sums.count / (2 * channels)
         return squared_distance / (4 * channels**2)
 
+    def _target_as(self, summary: Tensor) -> Tensor:
+        """Return the target in the number format of a summary."""
+        if summary.dtype not in self._targets:
+            self._targets[summary.dtype] = self.target.to(summary.dtype)
+        return self._targets[summary.dtype]
 
-def _squared_distance(summary: Tensor, target: Tensor) -> Tensor:
+
+def _squared_distance(summary: Tensor, target: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the squared distance as a scalar of a number format."""
     if is_transformed():
-        return (summary - target).square().sum()
-    squared_distance: Tensor = apply_function(_SquaredDistance, summary, target)
+        return (summary - target).square().sum().to(dtype)
+    squared_distance: Tensor = apply_function(_SquaredDistance, summary, target, dtype)
     return squared_distance
 
 
 class _SquaredDistance(torch.autograd.Function):
-    """Squared distance to a constant. Its backward pass makes one matrix; torch's makes three."""
+    """Squared distance to a constant. Its backward pass makes no matrix; torch's makes three."""
 
     @staticmethod
-    def forward(ctx: Any, summary: Tensor, target: Tensor) -> Tensor:
+    def forward(ctx: Any, summary: Tensor, target: Tensor, dtype: torch.dtype) -> Tensor:
         # The difference alone would have no graph, and second derivatives would lack a term.
         ctx.save_for_backward(summary, target)
-        difference = _difference(summary, target)
-        ctx.difference = difference
-        flat = difference.flatten()
-        return flat.dot(flat)
+        ctx.difference = summary - target
+        norms = torch.linalg.vector_norm(ctx.difference.flatten(0, -2), dim=-1)
+        return norms.to(dtype).square().sum()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        factor = 2 * gradients[0]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        summary, target = ctx.saved_tensors
+        factor = (2 * gradients[0]).to(summary.dtype)
         if torch.is_grad_enabled():  # the graph of this pass is needed
-            summary, target = ctx.saved_tensors
-            return (summary - target) * factor, None
-        gradient: Tensor = ctx.difference * factor
-        return gradient, None
-
-
-def _difference(summary: Tensor, target: Tensor) -> Tensor:
-    """``summary - target``. With two number formats torch would convert value by value."""
-    if summary.dtype == target.dtype:
-        return summary - target
-    common_dtype = torch.promote_types(summary.dtype, target.dtype)
-    return summary.to(common_dtype, copy=True).sub_(target.to(common_dtype))
+            return (summary - target) * factor, None, None
+        difference, ctx.difference = ctx.difference, None
+        if difference is None:  # a second pass over the same graph
+            difference = summary - target
+        return difference.mul_(factor), None, None

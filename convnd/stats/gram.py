@@ -20,6 +20,7 @@ __all__ = ["GramStatistic", "gram_matrix"]
 _CHUNKS = 64
 _MIN_CHUNK = 256
 _FLOAT32_POSITIONS = 2048
+_WIDE = 384  # channels, above which a matrix leaves the fastest cache
 
 
 def gram_matrix(features: Tensor) -> Tensor:
@@ -127,11 +128,22 @@ class _Gram(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         features: Tensor = ctx.saved_tensors[0]
         (gradient,) = gradients
-        half = gradient.to(features.dtype)  # of most losses symmetric up to rounding
-        symmetric = half + half.mT
+        symmetric = _add_transposed(gradient.to(features.dtype))
         if features.stride(1) == 1:
             order = _memory_order(features)
             permuted_features = features.permute(order)
             product = (permuted_features.flatten(1, -2) @ symmetric).view(permuted_features.shape)
             return product.permute([order.index(axis) for axis in range(len(order))])
         return (symmetric @ features.flatten(2)).view(features.shape)
+
+
+def _add_transposed(matrices: Tensor) -> Tensor:
+    """Add to each matrix ``(B, C, C)`` its transposed."""
+    small = matrices.shape[-1] < _WIDE
+    if small or matrices.requires_grad or matrices.device.type != "cpu":
+        return matrices + matrices.mT
+    # Torch transposes single matrices block by block, and batches value by value: 3 times slower.
+    result = torch.empty_like(matrices)
+    for transposed, matrix in zip(result, matrices, strict=True):
+        transposed.copy_(matrix.T)
+    return result.add_(matrices)

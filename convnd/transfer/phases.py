@@ -32,7 +32,7 @@ from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.objective import TransferObjective
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
-from convnd.transfer.random_phase import missing_detail, random_phase_noise
+from convnd.transfer.random_phase import detail_change, random_phase_noise
 from convnd.transfer.resizing import Resizer
 from convnd.transfer.scales import Phase, plan_phases
 from convnd.transfer.step_cost import fixed_share_of_step, step_cost
@@ -84,7 +84,7 @@ class _Handover:
             size: samples of the next phase along each axis.
             content: the content at this size, or None.
             shards: the processes that share the values of this size; None is this one alone.
-            detail: is added at this size, or None.
+            detail: change of the content's detail at this size, or None.
         """
         assert self.values is not None
         contents = None if content is None or self.content is None else (self.content, content)
@@ -176,7 +176,7 @@ class PhaseRunner:
                 handover.values = _local_part(values, shards)
                 del values
             elif self._phases[phase.number - 1].size != phase.size:
-                detail = self._missing_detail(content, styles, phase)
+                detail = self._detail_change(content, styles, phase)
                 handover.refine(phase.size, content, shards, detail)
                 del detail
             plan = self._budgets[phase.network].plan(phase.size)
@@ -196,16 +196,18 @@ class PhaseRunner:
         grid = self._problem.style_grid
         return [self._resizer.style_at(style, phase.size, grid) for style in styles]
 
-    def _missing_detail(
+    def _detail_change(
         self, content: Tensor | None, styles: Sequence[Tensor], phase: Phase
     ) -> Tensor | None:
-        """Return the noise of the styles that this size shows and the one before did not."""
-        if content is None or not self._problem.adds_noise:
+        """Return what a finer size adds to the content's detail, or None for nothing."""
+        problem = self._problem
+        if content is None or not problem.matches_detail:
             return None
-        return missing_detail(
+        return detail_change(
             styles,
             content,
             self._phases[phase.number - 1].size,
+            bandwidth=problem.bandwidth_at(phase.size),
             weights=self._options.style_weights,
             generator=torch.Generator().manual_seed(self._options.seed),
         )

@@ -38,8 +38,8 @@ class TransferProblem:
         extra_terms: makes further terms of the objective for a size; None makes none.
         known_bandwidth: share of the result's frequencies, from 0 to its Nyquist frequency, that
             the styles contain.
-        adds_noise: whether each finer size starts with the styles' noise that it can show and the
-            size before could not, see `convnd.transfer.random_phase.missing_detail`.
+        matches_detail: whether each finer size starts with detail of the power of the styles'
+            instead of the content's own, see `convnd.transfer.random_phase.detail_change`.
         bounds: lowest and highest value of a result, which is cut there when it is written, see
             `convnd.optimize.evaluate_within`; None does not cut it.
 
@@ -63,7 +63,7 @@ class TransferProblem:
     initial: Callable[[Tensor], Tensor] | None = None
     extra_terms: Callable[[tuple[int, ...]], Sequence[Term]] | None = None
     known_bandwidth: float = 1.0
-    adds_noise: bool = False
+    matches_detail: bool = False
     bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:

@@ -10,7 +10,10 @@ from torch import Tensor
 
 from convnd.nn import resize_nd
 
-__all__ = ["missing_detail", "random_phase_noise"]
+__all__ = ["detail_change", "random_phase_noise"]
+
+_LEAST_POWER = 1e-20
+"""Mean square of values, of a channel without detail."""
 
 
 def random_phase_noise(
@@ -55,23 +58,30 @@ def random_phase_noise(
     return noise
 
 
-def missing_detail(
+def detail_change(
     styles: Sequence[Tensor],
     content: Tensor,
     coarse: Sequence[int],
     *,
+    bandwidth: float = 1.0,
     weights: Sequence[float] = (),
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return noise of the frequencies that a coarser size lacks, where styles have more of it.
+    r"""Return the change that gives the detail of a content the power of the styles' detail.
 
-    Added to the content, it gives each channel the variance of the styles above those frequencies.
-    A channel in which the content has at least as much stays.
+    Detail :math:`d` are the frequencies that a coarser size lacks, up to those that the styles
+    contain. For each channel with the mean squares :math:`P_c` of the content's detail and
+    :math:`P_s` of that of noise :math:`n` with the styles' spectrum, the change is
+
+    .. math:: \sqrt{1 - P_c / P_s}\; d(n) \quad (P_s > P_c), \qquad
+              \big(\sqrt{P_s / P_c} - 1\big)\, d(c) \quad (P_s \le P_c).
 
     Args:
         styles: ``(B, C, *S_i)``, with the spacing of the content.
         content: ``(B, C, *S)``.
         coarse: samples of the coarser size along each axis.
+        bandwidth: share of the content's frequencies, from 0 to its Nyquist frequency, that the
+            styles contain.
         weights: one weight for each style; empty gives all the same weight.
         generator: source of the noise, on the CPU.
 
@@ -79,22 +89,37 @@ def missing_detail(
         ``(B, C, *S)``.
 
     >>> generator = torch.Generator().manual_seed(0)
-    >>> rough, smooth = torch.randn(1, 1, 400, generator=generator), torch.zeros(1, 1, 400)
-    >>> detail = missing_detail([rough], smooth, [200], generator=generator)
-    >>> bool(detail.var() > 0.3), missing_detail([smooth], rough, [200]).any().item()
-    (True, False)
+    >>> rough, smooth = torch.randn(2, 1, 1, 400, generator=generator)
+    >>> smooth = smooth / 10
+    >>> louder = smooth + detail_change([rough], smooth, [200], generator=generator)
+    >>> quieter = rough + detail_change([smooth], rough, [200], generator=generator)
+    >>> bool(0.4 < louder.var() < 0.8), bool(0.3 < quieter.var() < 0.7)
+    (True, True)
     """
     size, axes = content.shape[2:], [*range(2, content.ndim)]
-    noise = random_phase_noise(styles, size, weights=weights, generator=generator)
+    known = [max(1, round(extent * bandwidth)) for extent in size]
+    if all(fine <= extent for fine, extent in zip(known, coarse, strict=True)):
+        return torch.zeros_like(content)  # the coarser size had all that the styles contain
 
     def detail(values: Tensor) -> Tensor:
-        smooth = resize_nd(values, coarse, mode="linear", antialias=True)
-        return values - resize_nd(smooth, size, mode="cubic")
+        return _up_to(values, known) - _up_to(values, coarse)
 
-    fine = detail(noise)
-    power = fine.square().mean(axes, keepdim=True)
-    lacking = power - detail(content).square().mean(axes, keepdim=True)
-    return fine * (lacking.clamp_min(0) / power.clamp_min(1e-20)).sqrt()
+    noise = detail(random_phase_noise(styles, size, weights=weights, generator=generator))
+    own = detail(content)
+    power, own_power = (
+        part.square().mean(axes, keepdim=True).clamp_min(_LEAST_POWER) for part in (noise, own)
+    )
+    added = noise * (1 - own_power / power).clamp_min(0).sqrt()
+    return added + own * ((power / own_power).clamp_max(1).sqrt() - 1)
+
+
+def _up_to(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Keep the frequencies that a size can show."""
+    extent = values.shape[2:]
+    if tuple(size) == tuple(extent):
+        return values
+    smaller = resize_nd(values, size, mode="linear", antialias=True)
+    return resize_nd(smaller, extent, mode="cubic")
 
 
 def _spot_noise(

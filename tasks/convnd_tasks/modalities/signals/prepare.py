@@ -52,7 +52,7 @@ def prepare(inputs: TransferInputs, options: SignalOptions) -> PreparedInputs:
         decode=codec.decode,
         spacing=codec.spacing,
         same_grid=True,
-        adds_noise=True,
+        matches_detail=True,
         messages=tuple(dict.fromkeys(messages)),
     )
 
