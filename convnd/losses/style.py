@@ -152,7 +152,7 @@ class _SquaredDistance(torch.autograd.Function):
         # The difference alone would have no graph, and second derivatives would lack a term.
         ctx.save_for_backward(summary, target)
         ctx.difference = summary - target
-        norms = torch.linalg.vector_norm(ctx.difference.flatten(0, -2), dim=-1)
+        norms: Tensor = torch.linalg.vector_norm(ctx.difference.flatten(0, -2), dim=-1)
         return norms.to(dtype).square().sum()
 
     @staticmethod
