@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from convnd.errors import UsageError
 from convnd.registry import check_name
 from convnd.shapes import Layer, ReceptiveField
 
-__all__ = ["VGG16", "VGG19", "Part", "VGGPlan"]
+__all__ = ["VGG16", "VGG19", "Block", "Part", "VGGPlan"]
 
 
 class Part(NamedTuple):
@@ -29,6 +29,25 @@ class Part(NamedTuple):
     channels: int
     inputs: int
     kernel: int
+
+
+class Block(NamedTuple):
+    """A convolution with the ReLU and the pooling after it.
+
+    Attributes:
+        convolution: name of the layer.
+        relu: name of the layer, or "" if it is not needed.
+        pool: name of the layer, or "" if it is not needed.
+        has_fused_relu: whether the convolution ends with the ReLU; it does not if its own values,
+            before the ReLU, are needed.
+        is_only_pooled: whether nothing but the pooling reads the output of the ReLU.
+    """
+
+    convolution: str
+    relu: str
+    pool: str
+    has_fused_relu: bool
+    is_only_pooled: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +204,35 @@ class VGGPlan:
             parts_of[name] = tuple(parts)
             inputs = width
         return parts_of
+
+    def blocks(self, layers: Collection[str], available: Sequence[str]) -> Iterator[Block]:
+        """Yield the blocks down to the deepest of some layers.
+
+        Args:
+            layers: names of the layers whose features are needed.
+            available: names of the layers of the network, from shallow to deep; the deep part of a
+                network that was split lacks the first.
+
+        >>> [block.convolution for block in VGG19.blocks(["relu2_1"], VGG19.layers)]
+        ['conv1_1', 'conv1_2', 'conv2_1']
+        """
+        depth = {name: index for index, name in enumerate(available)}
+        deepest = max(depth[name] for name in layers)
+        for name in self.convolutions:
+            if depth.get(name, deepest + 1) > deepest:  # before the first layer, or too deep
+                continue
+            relu = name.replace("conv", "relu")
+            next_layer = available[depth[relu] + 1]
+            has_relu = depth[relu] <= deepest
+            has_pool = next_layer.startswith("pool") and depth[next_layer] <= deepest
+            has_fused_relu = has_relu and name not in layers
+            yield Block(
+                convolution=name,
+                relu=relu if has_relu else "",
+                pool=next_layer if has_pool else "",
+                has_fused_relu=has_fused_relu,
+                is_only_pooled=has_fused_relu and has_pool and relu not in layers,
+            )
 
     def truncate(self, layers: Sequence[str]) -> VGGPlan:
         """Leave out the layers that are deeper than all of ``layers``.

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,32 +15,12 @@ from torch import Tensor, nn
 from convnd.backbones.base import Backbone
 from convnd.backbones.kernels import ConvOptions, kernel_bytes
 from convnd.backbones.operations import Convolution, Convolve, Operation, Pool, Rectify
-from convnd.backbones.plan import VGGPlan
+from convnd.backbones.plan import Block, VGGPlan
 from convnd.registry import check_name
 
 __all__ = ["VGG"]
 
 _POOLINGS = ("max", "avg")
-
-
-class _Block(NamedTuple):
-    """A convolution with the ReLU and the pooling after it.
-
-    Args:
-        convolution: name of the layer.
-        relu: name of the layer, or "" if it is not needed.
-        pool: name of the layer, or "" if it is not needed.
-        has_fused_relu: whether the convolution ends with the ReLU; it does not if the caller asked
-            for the values before the ReLU.
-        masked_by_pool: whether the max pooling masks the gradient of the ReLU, whose output nothing
-            else reads, so that no signs need to be saved.
-    """
-
-    convolution: str
-    relu: str
-    pool: str
-    has_fused_relu: bool
-    masked_by_pool: bool
 
 
 class VGG(Backbone):
@@ -178,8 +158,13 @@ class VGG(Backbone):
         is_trained: bool,
     ) -> Iterator[Operation]:
         """Yield the operations that lead to ``layers``."""
-        for block in self._blocks(layers, is_trained):
-            yield from self._convolve(block, layers, projected_layers, constant_axes)
+        may_mask = not is_trained and self.pooling == "max"
+        for block in self.plan.blocks(layers, self.layers):
+            # The max pooling then masks the gradient of the ReLU, which need not save its signs.
+            masked_by_pool = may_mask and block.is_only_pooled
+            yield from self._convolve(
+                block, layers, projected_layers, constant_axes, mask_grad=not masked_by_pool
+            )
             if block.pool:
                 yield Pool(
                     name=block.pool if block.pool in layers else "",
@@ -188,38 +173,19 @@ class VGG(Backbone):
                         for axis in range(self.spatial_dims)
                     ],
                     average=self.pooling == "avg",
-                    mask_grad=block.masked_by_pool,
+                    mask_grad=masked_by_pool,
                     min_size=2 ** int(block.pool.removeprefix("pool")),
                     layer=block.pool,
                 )
 
-    def _blocks(self, layers: frozenset[str], is_trained: bool) -> Iterator[_Block]:
-        """Yield convolutions with the layers after them, down to the deepest of ``layers``."""
-        depth = {name: index for index, name in enumerate(self.layers)}
-        deepest = max(depth[name] for name in layers)
-        for name in self.plan.convolutions:
-            if depth.get(name, deepest + 1) > deepest:  # before the input layer, or too deep
-                continue
-            relu = name.replace("conv", "relu")
-            next_layer = self.layers[depth[relu] + 1]
-            has_relu = depth[relu] <= deepest
-            has_pool = next_layer.startswith("pool") and depth[next_layer] <= deepest
-            has_fused_relu = has_relu and name not in layers
-            is_only_pooled = has_fused_relu and has_pool and relu not in layers
-            yield _Block(
-                convolution=name,
-                relu=relu if has_relu else "",
-                pool=next_layer if has_pool else "",
-                has_fused_relu=has_fused_relu,
-                masked_by_pool=is_only_pooled and not is_trained and self.pooling == "max",
-            )
-
     def _convolve(
         self,
-        block: _Block,
+        block: Block,
         layers: frozenset[str],
         projected_layers: frozenset[str],
         constant_axes: tuple[int, ...],
+        *,
+        mask_grad: bool,
     ) -> Iterator[Operation]:
         """Yield the convolutions and the ReLU of a block."""
         name, relu = block.convolution, block.relu
@@ -241,7 +207,7 @@ class VGG(Backbone):
         options = ConvOptions(
             relu=block.has_fused_relu,
             save_output=relu in layers and relu not in projected_layers,
-            mask_grad=not block.masked_by_pool,
+            mask_grad=mask_grad,
             winograd=self.winograd,
             inplace_grad=block.has_fused_relu
             and self.spatial_dims < 4

@@ -85,12 +85,10 @@ def interpolate_nd(
             remedy="leave it out, or use linear or cubic",
         )
     sizes, factors = _target(tuple(x.shape[2:]), size, scale_factor)
-    if recompute_scale_factor:
-        factors = None
+    factors = None if recompute_scale_factor else factors
     name = _native_name(mode, ndim)
     if name:
-        target = sizes if factors is None else None
-        return F.interpolate(x, target, factors, name, align_corners)
+        return F.interpolate(x, None if factors else sizes, factors, name, align_corners)
     return _interpolate_separably(x, sizes, factors, mode, align_corners)
 
 

@@ -98,17 +98,16 @@ class Layer:
         taps = ntuple(kernel, spatial_dims, f"{kind} kernel")
         if stride is None:
             stride = taps if pooling else 1
-        steps = ntuple(stride, spatial_dims, f"{kind} stride")
         gaps = ntuple(dilation, spatial_dims, f"{kind} dilation")
         extra = ntuple(output_padding, spatial_dims, f"{kind} output_padding", minimum=0)
-        reach = tuple(gap * (tap - 1) for tap, gap in zip(taps, gaps, strict=True))
-        # "same" is meaningless if the output is larger than the input.
-        same_reach = None if kind == "convtranspose" else reach
-        pairs = pad_pairs(padding, spatial_dims, reach=same_reach, name=f"{kind} padding")
+        reach = None  # "same" is meaningless if the output is larger than the input
+        if kind != "convtranspose":
+            reach = tuple(gap * (tap - 1) for tap, gap in zip(taps, gaps, strict=True))
+        pairs = pad_pairs(padding, spatial_dims, reach=reach, name=f"{kind} padding")
         layer = cls(
             kind=kind,
             kernel=taps,
-            stride=steps,
+            stride=ntuple(stride, spatial_dims, f"{kind} stride"),
             dilation=gaps,
             padding=pairs,
             channels=channels,

@@ -45,7 +45,7 @@ PHASES: dict[str, tuple[list[str], str, set[str]]] = {
         {"a_stylized.png"},
     ),
     "picture, writing": (PICTURE, f"{WRITTEN}@2", set()),
-    "signal, reading": (SIGNAL, "convnd.io.signals.table:_cells", set()),
+    "signal, reading": (SIGNAL, "convnd.io.signals.delimited_text:_cells", set()),
     "signal, drawing": (
         SIGNAL,
         "convnd_tasks.pipeline.transfer_report:write_report",

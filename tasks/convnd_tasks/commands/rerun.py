@@ -21,7 +21,7 @@ from convnd.io.atomic import error_text
 from convnd.io.missing import missing_file_error
 from convnd.options import OUTPUT, flag_name, flags_of
 from convnd.threads import use_threads
-from convnd.transfer.options import split_backbones
+from convnd.transfer.objective_options import split_backbones
 from convnd_tasks.modalities import MODALITIES, options_class
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 from convnd_tasks.pipeline.parameters import Overwrite, Quiet

@@ -45,7 +45,6 @@ def paint_house(
     gable = rng.random() < 0.6
     rise = w * float(rng.uniform(0.55, 0.85)) if gable else w * float(rng.uniform(0.4, 0.55))
     peak = (x + w / 2, top - rise)
-    front = [(x, base), (x, top), (x + w, top), (x + w, base)]
     if rng.random() < 0.8:  # chimney, behind the roof
         left = x + w * float(rng.uniform(0.2, 0.8))
         easel.rectangle(
@@ -69,12 +68,7 @@ def paint_house(
         ]
         box, mask = easel.polygon_mask(corners)
         easel.blend(box, mask, _tiles(easel, box, roof))
-    box, mask = easel.polygon_mask(front)
-    px, py = easel.coordinates(box)
-    # Light comes from the left; walls darken to the right, under the eaves and near the ground.
-    light = 1.04 - 0.16 * (px - x) / w - 0.22 * smoothstep(base - 0.05, base + 0.01, py)
-    light = light * (1 - 0.35 * smoothstep(top + 0.018, top, py))
-    easel.blend(box, mask, easel.material(box, wall, 0.10) * light)
+    _wall(easel, x, w, base, top, wall)
     _facade(easel, rng, x, w, base, h, haze, timber)
     if gable:
         for row, spread in enumerate((2, 1)):
@@ -88,6 +82,15 @@ def paint_house(
         easel.line((x - 0.01, top), (x + w + 0.01, top), 0.005, timber)
         _dormers(easel, rng, x, w, top, rise, haze, (wall, roof))
     easel.line((x + w, base), (x + w, top), 0.0035, wall * 0.45)
+
+
+def _wall(easel: Easel, x: float, w: float, base: float, top: float, color: Array) -> None:
+    """Paint the front wall; light comes from the left, and the eaves and the ground are dark."""
+    box, mask = easel.polygon_mask([(x, base), (x, top), (x + w, top), (x + w, base)])
+    px, py = easel.coordinates(box)
+    light = 1.04 - 0.16 * (px - x) / w - 0.22 * smoothstep(base - 0.05, base + 0.01, py)
+    light = light * (1 - 0.35 * smoothstep(top + 0.018, top, py))
+    easel.blend(box, mask, easel.material(box, color, 0.10) * light)
 
 
 def _facade(

@@ -13,7 +13,8 @@ from error_fields import raises
 from convnd.errors import UnknownNameError, UsageError
 from convnd.optimize import evaluate_whole, load_checkpoint, save_checkpoint
 from convnd.transfer.network import check_names
-from convnd.transfer.options import MOST_NETWORKS, TransferOptions
+from convnd.transfer.objective_options import MOST_NETWORKS
+from convnd.transfer.options import TransferOptions
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.scales import plan_phases
 from convnd.transfer.style_transfer import StyleTransfer

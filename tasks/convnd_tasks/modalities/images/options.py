@@ -8,7 +8,8 @@ from typing import Annotated
 from convnd.errors import UsageError
 from convnd.options import LOOK, WORK, Flag
 from convnd.registry import check_name
-from convnd.transfer.options import PADDING, TransferOptions
+from convnd.transfer.objective_options import PADDING
+from convnd.transfer.options import TransferOptions
 from convnd_tasks.modalities.style_network import UNUSED_OPTIONS
 
 __all__ = ["COLORS", "ImageOptions"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from convnd.errors import InputFileError
 from convnd.io.signals.signal import sampling_rate, value_units
-from convnd_tasks.modalities.metrics import Measure
+from convnd_tasks.modalities.metrics import Measure, finite_mean
 from convnd_tasks.modalities.signals.baseline import WANDER_LIMIT, baseline_rms
 from convnd_tasks.modalities.signals.distances import (
     PASSBAND,
@@ -34,15 +33,14 @@ from convnd_tasks.modalities.signals.leads import (
     per_millivolt,
     resample_lead,
 )
-from convnd_tasks.modalities.signals.peaks import MIN_RATE, r_peaks
+from convnd_tasks.modalities.signals.peaks import MIN_RATE
 from convnd_tasks.modalities.signals.rhythm import (
-    are_beats,
     beat_correlation,
     beat_distance,
-    match_peaks,
     mean_beat,
     rhythm_lead,
 )
+from convnd_tasks.modalities.signals.rhythm_measures import Rhythm, beat_peaks, lead_values
 from convnd_tasks.modalities.signals.selection import with_leads
 
 if TYPE_CHECKING:
@@ -51,8 +49,6 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
 
 __all__ = ["measure_all"]
-
-_TOLERANCE = 0.05  # s around an R peak of the content: ±50 ms
 
 
 def measure_all(
@@ -72,28 +68,9 @@ def measure_all(
         InputFileError: a recording has no sampling rate, or the leads do not fit.
         DependencyError: neurokit2 or scipy is missing.
     """
-    for role, grid in (("content", content), ("result", result), *(("style", s) for s in styles)):
-        if grid.units != ("s",):
-            raise InputFileError(
-                "evaluate",
-                expected=f"a {role} that knows its sampling rate",
-                got="one that does not",
-                remedy="add --rate",
-            )
     pairs = pairs or {}
-    leads = [
-        lead
-        for lead in content.channels
-        if lead in result.channels and (not pairs or lead_key(lead) in pairs)
-    ]
-    if not leads:
-        raise InputFileError(
-            "evaluate",
-            expected=(f"a result with leads of the content ({', '.join(content.channels)})"),
-            got=", ".join(result.channels),
-            remedy="give files that belong together",
-        )
-    rhythm = _Rhythm.of(content, result, leads)
+    leads = _common_leads(content, result, styles, pairs)
+    rhythm = Rhythm.of(content, result, leads)
     measures = [] if rhythm is None else rhythm.measures()
     style_keys = {lead: pairs.get(lead_key(lead), lead_key(lead)) for lead in leads}
     distances = [
@@ -118,55 +95,31 @@ def measure_all(
     return measures
 
 
-@dataclass(frozen=True)
-class _Rhythm:
-    """R peaks of content and result in one lead, in s."""
-
-    lead: str
-    content: NDArray[np.float64]
-    result: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, content: Grid, result: Grid, leads: Sequence[str]) -> _Rhythm | None:
-        """Find the R peaks of both; None if the content is not an electrocardiogram."""
-        lead = leads[rhythm_lead(leads)]
-        content_peaks = _peaks(content, lead) if may_be_ecg(content, [lead]) else None
-        if content_peaks is None:
-            return None
-        rate = sampling_rate(result)
-        return cls(lead, content_peaks, r_peaks(_lead(result, lead), rate) / rate)
-
-    def measures(self) -> list[Measure]:
-        """Compare the rhythm of the result with the content's."""
-        f1, pairs = match_peaks(self.content, self.result, _TOLERANCE)
-        error = float("nan")
-        if len(pairs) > 1:
-            intervals = np.diff(np.array(pairs), axis=0)
-            error = float(np.abs(intervals[:, 0] - intervals[:, 1]).mean() * 1000)
-        return [
-            Measure(
-                "r_peak_f1",
-                f1,
-                better="higher",
-                against="content",
-                meaning=f"R peaks of lead {self.lead} found again within ±50 ms",
-            ),
-            Measure(
-                "rr_error",
-                error,
-                unit="ms",
-                better="lower",
-                against="content",
-                meaning="mean difference of the intervals between matched R peaks",
-            ),
-        ]
-
-
-def _peaks(grid: Grid, lead: str) -> NDArray[np.float64] | None:
-    """Find the R peaks of a lead, in s; None if they are not beats, see `are_beats`."""
-    signal, rate = _lead(grid, lead), sampling_rate(grid)
-    peaks = r_peaks(signal, rate)
-    return peaks / rate if are_beats(signal, peaks, rate) else None
+def _common_leads(
+    content: Grid, result: Grid, styles: Sequence[Grid], pairs: Mapping[str, str]
+) -> list[str]:
+    """List the leads to measure, after a check that every recording has a sampling rate."""
+    for role, grid in (("content", content), ("result", result), *(("style", s) for s in styles)):
+        if grid.units != ("s",):
+            raise InputFileError(
+                "evaluate",
+                expected=f"a {role} that knows its sampling rate",
+                got="one that does not",
+                remedy="add --rate",
+            )
+    leads = [
+        lead
+        for lead in content.channels
+        if lead in result.channels and (not pairs or lead_key(lead) in pairs)
+    ]
+    if not leads:
+        raise InputFileError(
+            "evaluate",
+            expected=f"a result with leads of the content ({', '.join(content.channels)})",
+            got=", ".join(result.channels),
+            remedy="give files that belong together",
+        )
+    return leads
 
 
 class _Comparison(NamedTuple):
@@ -197,8 +150,8 @@ class _Comparison(NamedTuple):
         }
         return Measure(
             self.name,
-            _mean(parts["result"].values()),
-            before=_mean(parts["content"].values()),
+            finite_mean(parts["result"].values()),
+            before=finite_mean(parts["content"].values()),
             unit=self.unit,
             better=self.better,
             against="style",
@@ -208,7 +161,7 @@ class _Comparison(NamedTuple):
 
 
 def _style_measures(
-    content: Grid, result: Grid, style: Grid, leads: Mapping[str, str], rhythm: _Rhythm | None
+    content: Grid, result: Grid, style: Grid, leads: Mapping[str, str], rhythm: Rhythm | None
 ) -> list[Measure]:
     """Measure the distances from a style, for the leads that it has.
 
@@ -225,11 +178,11 @@ def _style_measures(
     rate = sampling_rate(result)
 
     def read_lead(grid: Grid, name: str) -> NDArray[np.float64]:
-        return resample_lead(_lead(grid, name), sampling_rate(grid), rate)
+        return resample_lead(lead_values(grid, name), sampling_rate(grid), rate)
 
     # Measures depend on the sampling rate, so all recordings are brought to the result's.
     signals = {
-        "result": {lead: _lead(result, lead) for lead in pairs},
+        "result": {lead: lead_values(result, lead) for lead in pairs},
         "content": {lead: read_lead(content, lead) for lead in pairs},
         "style": {lead: read_lead(style, name) for lead, name in pairs.items()},
     }
@@ -262,7 +215,7 @@ def _style_measures(
         comparisons.append(_wander_comparison(signals, ecg_leads, rate, unit))
     style_lead = style.channels[rhythm_lead(style.channels)]
     if rhythm is not None and may_be_ecg(style, [style_lead]):
-        style_peaks = _peaks(style, style_lead)
+        style_peaks = beat_peaks(style, style_lead)
         if style_peaks is not None:
             peaks = {"result": rhythm.result, "content": rhythm.content, "style": style_peaks}
             comparisons[1:1] = _beat_comparisons(signals, peaks, rate, unit)
@@ -281,7 +234,8 @@ def _wander_comparison(
         for role, by_lead in signals.items()
     }
     levels = [
-        f"{role} {_mean(amplitudes[role].values()):.3g}" for role in ("content", "result", "style")
+        f"{role} {finite_mean(amplitudes[role].values()):.3g}"
+        for role in ("content", "result", "style")
     ]
     return _Comparison(
         *("wander_distance", unit, "lower"),
@@ -336,22 +290,10 @@ def _average(measures: Sequence[Measure]) -> Measure:
     leads = {lead for measure in measures for lead in measure.parts}
     return dataclasses.replace(
         measures[0],
-        value=_mean(measure.value for measure in measures),
-        before=_mean(measure.before for measure in measures if measure.before is not None),
+        value=finite_mean(measure.value for measure in measures),
+        before=finite_mean(measure.before for measure in measures if measure.before is not None),
         parts={
-            lead: _mean(measure.parts[lead] for measure in measures if lead in measure.parts)
+            lead: finite_mean(measure.parts[lead] for measure in measures if lead in measure.parts)
             for lead in sorted(leads)
         },
     )
-
-
-def _lead(grid: Grid, name: str) -> NDArray[np.float64]:
-    """The values of a lead, voltages in mV."""
-    scale = per_millivolt(grid)
-    values = grid.values[0, grid.channels.index(name)].double().numpy()
-    return values if scale is None else values / scale[grid.channels.index(name)]
-
-
-def _mean(values: Any) -> float:
-    finite = [value for value in values if np.isfinite(value)]
-    return float(np.mean(finite)) if finite else float("nan")
