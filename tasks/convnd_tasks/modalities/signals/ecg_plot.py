@@ -60,14 +60,18 @@ def figure(content: Grid | None, style: Grid, result: Grid) -> Any:
     gap, spectrum_width = 0.75, 3.2
     page = (left + width + gap + spectrum_width + right, top + sum(heights) / _INCH + bottom)
     drawing = matplotlib_figure.Figure(figsize=page, facecolor="white")
-    floor = page[1] - top
-    for number, ((lead, lines), height) in enumerate(zip(rows, heights, strict=True)):
-        inches = height / _INCH
-        floor -= inches
+    # All leads share one pair of axes, since creating axes takes more time than drawing traces.
+    sheet = _add_axes(drawing, left, bottom, width, sum(heights) / _INCH)
+    floors = [sum(heights[number + 1 :]) for number in range(len(heights))]
+    end = max((_end(lines) for lines in traces), default=1.0)
+    _draw_sheet(sheet, end, heights, floors, paper=paper, has_rate=has_rate)
+    for number, ((lead, lines), height, floor) in enumerate(
+        zip(rows, heights, floors, strict=True)
+    ):
+        _draw_traces(sheet, lead, traces[number], end, (floor, height), paper=paper)
+        low, inches = bottom + floor / _INCH + 0.12, height / _INCH - 0.24
+        axes = _add_axes(drawing, left + width + gap, low, spectrum_width, inches)
         last = number == len(rows) - 1
-        axes = _add_axes(drawing, left, floor, width, inches)
-        _draw_traces(axes, lead, traces[number], height, paper=paper, has_rate=has_rate, last=last)
-        axes = _add_axes(drawing, left + width + gap, floor + 0.12, spectrum_width, inches - 0.24)
         _draw_spectra(axes, lines, result, last=last, first=number == 0)
     scale = " · 25 mm/s, 10 mm/mV" if paper else ""
     title = f"{', '.join(role for role, _ in rows[0][1])}, from the top{scale}"
@@ -137,84 +141,106 @@ def _height(lines: list[tuple[str, tuple[NDArray[Any], float]]]) -> float:
     return float(min(max(math.ceil(total_reach / 5) * 5, 20), 150))
 
 
+def _end(lines: list[tuple[str, tuple[NDArray[Any], float]]]) -> float:
+    """Compute the time at which the content and the result of a lead end; a style is cut there."""
+    ends = [len(values) / rate for role, (values, rate) in lines if role != "style"]
+    return max(ends)
+
+
+def _draw_sheet(
+    axes: Any,
+    end: float,
+    heights: list[float],
+    floors: list[float],
+    *,
+    paper: bool,
+    has_rate: bool,
+) -> None:
+    """Prepare the axes of the traces, in seconds or samples and in mm.
+
+    Args:
+        axes: matplotlib's axes.
+        end: end of the traces.
+        heights: height of each lead's part.
+        floors: lower border of each lead's part.
+        paper: whether to draw ECG paper, with a calibration pulse for each lead.
+        has_rate: whether the sampling rate is known.
+    """
+    import numpy as np
+
+    margin = _MARGIN_SECONDS if paper else _MARGIN_SECONDS / _MAX_SECONDS * end
+    total = sum(heights)
+    axes.set_xlim(-margin, end)
+    axes.set_ylim(0, total)
+    axes.set_yticks([])
+    axes.tick_params(labelsize=7)
+    axes.set_xlabel("s" if has_rate else "sample", fontsize=8)
+    axes.hlines(floors[:-1], -margin, end, "black", linewidth=0.8)
+    if not paper:
+        return
+    axes.set_facecolor(_PAPER)
+    for step, color, thick in ((1, _LIGHT, 0.3), (5, _HEAVY, 0.5)):  # mm
+        seconds = step / _SPEED
+        times = np.arange(-round(margin / seconds), math.ceil(end / seconds) + 1) * seconds
+        axes.vlines(times, 0, total, color, linewidth=thick, zorder=0)
+        axes.hlines(np.arange(0, total, step), -margin, end, color, linewidth=thick, zorder=0)
+    duration, pulse = _PULSE[0], _PULSE[1] * _GAIN
+    times = 0.05 - margin + np.array([0, 0.05, 0.05, 0.05 + duration, 0.05 + duration, 0.3])
+    for floor, height in zip(floors, heights, strict=True):
+        foot = floor + (height - pulse) / 2
+        levels = foot + np.array([0, 0, pulse, pulse, 0, 0])
+        axes.plot(times, levels, color="black", linewidth=0.7)
+
+
 def _draw_traces(
     axes: Any,
     lead: str,
     lines: list[tuple[str, tuple[NDArray[Any], float]]],
-    height: float,
+    end: float,
+    part: tuple[float, float],
     *,
     paper: bool,
-    has_rate: bool,
-    last: bool,
 ) -> None:
     """Draw the traces of a lead below each other.
 
     Args:
-        axes: matplotlib's axes.
+        axes: matplotlib's axes, see `_draw_sheet`.
         lead: name of the lead.
         lines: role, values and sampling rate of each trace.
-        height: of the axes, in mm.
-        paper: whether to draw ECG paper.
-        has_rate: whether the sampling rate is known.
-        last: whether this is the lowest lead, which gets the labels of the time axis.
+        end: end of the traces.
+        part: lower border and height of the lead's part, in mm.
+        paper: whether a millivolt takes 10 mm; otherwise the traces fill the part.
     """
     import numpy as np
 
+    floor, height = part
     reaches = [_reach(line) for _, line in lines]
     total_reach = sum(low + high for _, low, high in reaches)
-    room = height / _GAIN if paper else total_reach * 1.15 or 1.0  # on paper in mV
-    gap = (room - total_reach) / len(lines)
-    top = room
-    end = 0.0
+    gain = _GAIN if paper else height / (total_reach * 1.15 or 1.0)  # mm for a unit of the values
+    gap = (height - total_reach * gain) / len(lines)
+    top = floor + height
     for (role, (values, rate)), (middle, low, high) in zip(lines, reaches, strict=True):
         times = np.arange(len(values)) / rate
-        end = end if role == "style" and end else max(end, times[-1] + 1 / rate)
-        base = top - gap / 2 - high
-        is_shown = times <= (end or times[-1])
-        axes.plot(
-            times[is_shown], (values - middle + base)[is_shown], color=_COLORS[role], linewidth=0.7
-        )
-        axes.annotate(
-            role,
-            (0, base),
-            textcoords="offset points",
-            xytext=(-2, 0),
-            ha="right",
-            va="center",
-            fontsize=6,
-            color=_COLORS[role],
-        )
-        top = base - low - gap / 2
-    margin = _MARGIN_SECONDS if paper else _MARGIN_SECONDS / _MAX_SECONDS * end
-    axes.set_xlim(-margin, end)
-    axes.set_ylim(0, room)
-    axes.set_ylabel(lead, rotation=0, ha="right", va="center", fontsize=10)
-    axes.set_yticks([])
-    if paper:
-        _draw_paper(axes, end, room)
-    axes.tick_params(labelsize=7, labelbottom=last)
-    if last:
-        axes.set_xlabel("s" if has_rate else "sample", fontsize=8)
+        base = top - gap / 2 - high * gain
+        levels = (values - middle) * gain + base
+        is_shown = times <= end
+        axes.plot(times[is_shown], levels[is_shown], color=_COLORS[role], linewidth=0.7)
+        _label(axes, role, base, "data", 2, fontsize=6, color=_COLORS[role])
+        top = base - low * gain - gap / 2
+    _label(axes, lead, floor + height / 2, "axes fraction", 6, fontsize=10)
 
 
-def _draw_paper(axes: Any, end: float, room: float) -> None:
-    """Draw ECG paper up to ``end`` s and ``room`` mV, and the calibration pulse."""
-    import numpy as np
-
-    axes.set_facecolor(_PAPER)
-    for step, color, thick in ((0.04, _LIGHT, 0.3), (0.2, _HEAVY, 0.5)):
-        mv = step * _SPEED / _GAIN
-        times = np.arange(-round(_MARGIN_SECONDS / step), math.ceil(end / step) + 1) * step
-        axes.vlines(times, 0, room, color, linewidth=thick, zorder=0)
-        levels = np.arange(0, room + mv, mv)
-        axes.hlines(levels, -_MARGIN_SECONDS, end, color, linewidth=thick, zorder=0)
-    foot = (room - _PULSE[1]) / 2
-    axes.step(
-        -_MARGIN_SECONDS + 0.05 + np.array([0, 0.05, 0.05 + _PULSE[0], 0.1 + _PULSE[0]]),
-        foot + np.array([0, _PULSE[1], 0, 0]),
-        color="black",
-        linewidth=0.7,
-        where="post",
+def _label(axes: Any, text: str, level: float, place: str, distance: float, **style: Any) -> None:
+    """Write a text to the left of the beginning of the traces, or of the axes."""
+    axes.annotate(
+        text,
+        (0, level),
+        xycoords=(place, "data"),
+        textcoords="offset points",
+        xytext=(-distance, 0),
+        ha="right",
+        va="center",
+        **style,
     )
 
 
