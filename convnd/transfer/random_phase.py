@@ -70,10 +70,11 @@ def detail_change(
     r"""Return the change that gives the detail of a content the power of the styles' detail.
 
     Detail :math:`d` are the frequencies that a coarser size lacks, up to those that the styles
-    contain. For each channel with the mean squares :math:`P_c` of the content's detail and
-    :math:`P_s` of that of noise :math:`n` with the styles' spectrum, the change is
+    contain. For each channel with the mean squares :math:`P_c` of the content's detail,
+    :math:`P_s` of the styles' and :math:`P_n` of that of noise :math:`n` with the styles'
+    spectrum, the change is
 
-    .. math:: \sqrt{1 - P_c / P_s}\; d(n) \quad (P_s > P_c), \qquad
+    .. math:: \sqrt{(P_s - P_c) / P_n}\; d(n) \quad (P_s > P_c), \qquad
               \big(\sqrt{P_s / P_c} - 1\big)\, d(c) \quad (P_s \le P_c).
 
     Args:
@@ -96,26 +97,35 @@ def detail_change(
     >>> bool(0.4 < louder.var() < 0.8), bool(0.3 < quieter.var() < 0.7)
     (True, True)
     """
-    size, axes = content.shape[2:], [*range(2, content.ndim)]
-    known = [max(1, round(extent * bandwidth)) for extent in size]
-    if all(fine <= extent for fine, extent in zip(known, coarse, strict=True)):
+    size = content.shape[2:]
+    shares = [extent / whole for extent, whole in zip(coarse, size, strict=True)]
+    if bandwidth <= min(shares):
         return torch.zeros_like(content)  # the coarser size had all that the styles contain
 
     def detail(values: Tensor) -> Tensor:
-        return _up_to(values, known) - _up_to(values, coarse)
+        return _up_to(values, [bandwidth] * len(shares)) - _up_to(values, shares)
 
-    noise = detail(random_phase_noise(styles, size, weights=weights, generator=generator))
     own = detail(content)
-    power, own_power = (
-        part.square().mean(axes, keepdim=True).clamp_min(_LEAST_POWER) for part in (noise, own)
-    )
-    added = noise * (1 - own_power / power).clamp_min(0).sqrt()
+    total = sum(weights) or len(styles)
+    powers = [
+        weight / total * _power(detail(style))
+        for weight, style in zip(weights or [1.0] * len(styles), styles, strict=True)
+    ]
+    power, own_power = torch.stack(powers).sum(0), _power(own)
+    noise = detail(random_phase_noise(styles, size, weights=weights, generator=generator))
+    added = noise * ((power - own_power).clamp_min(0) / _power(noise)).sqrt()
     return added + own * ((power / own_power).clamp_max(1).sqrt() - 1)
 
 
-def _up_to(values: Tensor, size: Sequence[int]) -> Tensor:
-    """Keep the frequencies that a size can show."""
+def _power(values: Tensor) -> Tensor:
+    """Average the squares of each channel; a channel of zeros has a little power."""
+    return values.square().mean([*range(2, values.ndim)], keepdim=True).clamp_min(_LEAST_POWER)
+
+
+def _up_to(values: Tensor, shares: Sequence[float]) -> Tensor:
+    """Keep a share of the frequencies along each axis, which a smaller size can show."""
     extent = values.shape[2:]
+    size = [max(1, round(share * whole)) for share, whole in zip(shares, extent, strict=True)]
     if tuple(size) == tuple(extent):
         return values
     smaller = resize_nd(values, size, mode="linear", antialias=True)
