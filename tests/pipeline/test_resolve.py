@@ -269,3 +269,9 @@ def test_samples_of_one_rank_tell_the_rank() -> None:
     assert resolve(["ecg", "arrhythmia"]).modality == "signals"
     with pytest.raises(UsageError, match="add --dim"):
         resolve(["waves"], texture=True)
+
+
+def test_a_demo_of_five_axes_is_refused() -> None:
+    assert resolve([], dim=4).demo
+    with raises(UsageError, operation="--dim", got="5"):
+        resolve([], dim=5)
