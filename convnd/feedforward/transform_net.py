@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,13 +14,30 @@ from torch import Tensor, nn
 
 from convnd.errors import ShapeError
 from convnd.nn import ConvNd, interpolate_nd, pad_nd
+from convnd.nn.layout import channels_last
 from convnd.options import Range, check_range
 from convnd.shapes import Layer, ReceptiveField
 
-__all__ = ["FieldStatistics", "NetworkShape", "TransformNet", "field_statistics"]
+__all__ = [
+    "INPUT",
+    "OUTPUT",
+    "FieldStatistics",
+    "NetworkShape",
+    "TransformNet",
+    "field_statistics",
+]
+
+INPUT = "input"
+"""Name of the normalisation of the input, whose channels are those of `channel_basis`."""
+
+OUTPUT = "output"
+"""Name of the output in `NetworkShape.receptive_fields`."""
 
 _FLOOR = 0.02
 """Standard deviation that is added to that of a field, so that a flat one stays flat."""
+
+_EPSILON = 1e-3
+"""Number that is added to the variance of a layer, so that a flat field stays flat."""
 
 _END_KERNELS = {1: 9, 2: 5}
 """Taps of the first and last convolution along each axis; 3 for more axes."""
@@ -81,31 +98,47 @@ class NetworkShape:
         return _END_KERNELS.get(self.spatial_dims, 3)
 
     @property
+    def normalized_layers(self) -> list[str]:
+        """The names of the normalisations, in the order of their use."""
+        return [*self.receptive_fields][:-1]
+
+    @property
     def receptive_field(self) -> ReceptiveField:
         """The input samples that one output sample depends on, statistics of the field aside.
 
         >>> NetworkShape.for_rank(2, 3).receptive_field.size
         (88, 88)
         """
+        return self.receptive_fields[OUTPUT]
+
+    @property
+    def receptive_fields(self) -> dict[str, ReceptiveField]:
+        """The receptive field of what each normalisation reads, and of the output, in their order.
+
+        Statistics of the field do not count.
+        """
         end, three = self.end_kernel, 3
-        layers = [("conv", end, 1)]
-        layers += [("conv", three, 2)] * self.levels
-        layers += [("conv", three, 1)] * (2 * self.blocks)
-        layers += [("convtranspose", 2, 2), ("conv", three, 1)] * self.levels
-        layers += [("conv", end, 1)]
+        deep = [("conv", end, 1), *[("conv", three, 2)] * self.levels]
+        deep += [("conv", three, 1)] * (2 * self.blocks)
+        doubling = [("convtranspose", 2, 2), ("conv", three, 1)]
+        layers = {INPUT: [], "up0": [*deep, *doubling]}
+        layers |= {f"up{level}": doubling for level in range(1, self.levels)}
+        layers[OUTPUT] = [("conv", end, 1)]
         field = ReceptiveField.identity(self.spatial_dims)
-        for kind, kernel, step in layers:
-            low = kernel // 2 if kind == "conv" else 0
-            layer = Layer.build(
-                kind,
-                self.spatial_dims,
-                kernel=kernel,
-                stride=step,
-                padding=low,
-                channels=1,
-            )
-            field = field.compose(layer)
-        return field
+        fields = {}
+        for name, operations in layers.items():
+            for kind, kernel, step in operations:
+                layer = Layer.build(
+                    kind,
+                    self.spatial_dims,
+                    kernel=kernel,
+                    stride=step,
+                    padding=kernel // 2 if kind == "conv" else 0,
+                    channels=1,
+                )
+                field = field.compose(layer)
+            fields[name] = field
+        return fields
 
     def record(self) -> dict[str, int]:
         """Return the numbers by name."""
@@ -113,15 +146,41 @@ class NetworkShape:
 
 
 class FieldStatistics(NamedTuple):
-    """Mean and standard deviation of a field over its positions.
+    """Mean and standard deviation of a layer over its positions.
 
     Args:
-        mean: mean ``(B, C)``, in the basis of `TransformNet`.
-        deviation: standard deviation ``(B, C)``, in the same basis.
+        mean: mean ``(B, C)``.
+        deviation: standard deviation ``(B, C)``.
     """
 
     mean: Tensor
     deviation: Tensor
+
+
+class _Normalization(nn.Module):
+    r"""Gives each channel a mean and a deviation that are learnt (Ulyanov et al., 2016).
+
+    .. math:: y = \gamma\,(x - \mu) / \sqrt{\sigma^2 + \varepsilon} + \beta
+
+    Args:
+        channels: number of channels.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, statistics: FieldStatistics | None) -> Tensor:
+        """Normalise ``(B, C, *S)`` by known statistics, or by its own."""
+        axes, ones = tuple(range(2, x.ndim)), (1,) * (x.ndim - 2)
+        if statistics is None:
+            variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
+        else:
+            mean = statistics.mean.reshape(-1, x.shape[1], *ones)
+            variance = statistics.deviation.square().reshape(mean.shape)
+        scale = self.weight.view(-1, *ones) * (variance + _EPSILON).rsqrt()
+        return torch.addcmul(self.bias.view(-1, *ones) - mean * scale, x, scale)
 
 
 class TransformNet(nn.Module):
@@ -134,13 +193,16 @@ class TransformNet(nn.Module):
     .. math:: z = (Q x - \mu_x) / (\sigma_x + \varepsilon), \qquad
               y = Q^T \big(\mu_s + \sigma_s\,(z + f(z))\big)
 
-    These are the only numbers that depend on the whole field, and they are sums over positions. The
-    layers themselves normalise nothing over positions, so that a tile with a halo of the receptive
-    field has the values of the whole field.
-
     :math:`f` is an encoder of strided convolutions, residual blocks, and a decoder of nearest
     neighbour resizing and convolutions (Odena et al., 2016), with sums across from the encoder. All
-    convolutions replicate the outermost samples.
+    convolutions replicate the outermost samples. In the decoder each channel is normalised over the
+    positions (Ulyanov et al., 2016), so that the contrast of the pattern does not depend on that of
+    the content.
+
+    The means and deviations of the normalisations are the only numbers that depend on the whole
+    field, and they are sums over positions. So the tiles of a field first add up what one
+    normalisation after the other reads, see `features`. With these statistics, a tile with a halo
+    of the receptive field has the values of the whole field.
 
     Args:
         shape: the numbers that determine the layers.
@@ -160,9 +222,9 @@ class TransformNet(nn.Module):
         self.shape = shape
         rank, end = shape.spatial_dims, shape.end_kernel
 
-        def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> ConvNd:
-            padding: Any = {"padding": kernel // 2, "padding_mode": "replicate"}
-            return ConvNd(inputs, outputs, kernel, stride, **padding, spatial_dims=rank)
+        def conv(inputs: int, outputs: int, kernel: int = 3, **more: Any) -> ConvNd:
+            more |= {"padding": kernel // 2, "padding_mode": "replicate", "spatial_dims": rank}
+            return ConvNd(inputs, outputs, kernel, **more)
 
         widths = [shape.width * 2**level for level in range(shape.levels + 1)]
         self.first = conv(shape.channels, widths[0], end)
@@ -177,9 +239,10 @@ class TransformNet(nn.Module):
             for _ in range(shape.blocks)
         )
         self.up = nn.ModuleList(
-            conv(narrow, wide)
+            conv(narrow, wide, bias=False)  # the normalisation would take it away
             for wide, narrow in zip(reversed(widths[:-1]), reversed(widths[1:]), strict=True)
         )
+        self.norms = nn.ModuleList(_Normalization(wide) for wide in reversed(widths[:-1]))
         self.last = conv(widths[0], shape.channels, end)
         self.register_buffer("basis", channel_basis(shape.channels))
         self.register_buffer("style_mean", torch.zeros(shape.channels))
@@ -194,8 +257,8 @@ class TransformNet(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, weight in self.named_parameters():
-                if name.endswith("bias"):
-                    weight.zero_()
+                if weight.ndim == 1:
+                    weight.fill_(0.0 if name.endswith("bias") else 1.0)
                     continue
                 deviation = math.sqrt(2 / math.prod(weight.shape[1:]))
                 if name.startswith("last"):
@@ -219,15 +282,15 @@ class TransformNet(nn.Module):
     def forward(
         self,
         x: Tensor,
-        statistics: FieldStatistics | None = None,
+        statistics: Mapping[str, FieldStatistics] | None = None,
         origin: Sequence[int] = (),
     ) -> Tensor:
         """Transform a batch of fields.
 
         Args:
             x: ``(B, C, *S)``, values of about ``[0, 1]``.
-            statistics: result of `field_statistics` for the fields that ``x`` is a part of; None
-                computes those of ``x``.
+            statistics: statistics of the fields that ``x`` is a part of, by name of the
+                normalisation; those that are left out are computed from ``x``.
             origin: position of the first sample of ``x`` in that field, a multiple of
                 `NetworkShape.stride` along each axis; empty is 0.
 
@@ -237,6 +300,40 @@ class TransformNet(nn.Module):
         Raises:
             ShapeError: ``x`` has another number of axes or channels than the network.
         """
+        statistics = {} if statistics is None else statistics
+        values = self._standardize(x, statistics)
+        features = self._decode(self._encode(values, origin), statistics)
+        change = _crop(self.last(features), x.shape[2:])
+        ones = (1,) * self.shape.spatial_dims
+        styled = (values + change) * self.style_deviation.view(-1, *ones)
+        return _change_basis(styled + self.style_mean.view(-1, *ones), self.basis.mT)
+
+    def features(
+        self,
+        x: Tensor,
+        name: str,
+        statistics: Mapping[str, FieldStatistics],
+        origin: Sequence[int] = (),
+    ) -> Tensor:
+        """Compute the features that a normalisation reads.
+
+        Args:
+            x: ``(B, C, *S)``, values of about ``[0, 1]``.
+            name: name of the normalisation, one of `NetworkShape.normalized_layers`.
+            statistics: as for `forward`, of all normalisations before this one.
+            origin: as for `forward`.
+
+        Returns:
+            ``(B, C_l, *S_l)``.
+        """
+        if name == INPUT:
+            return _change_basis(x, self.basis)
+        return self._decode(
+            self._encode(self._standardize(x, statistics), origin), statistics, name
+        )
+
+    def _standardize(self, x: Tensor, statistics: Mapping[str, FieldStatistics]) -> Tensor:
+        """Change the basis of a field, and standardise it."""
         rank, channels = self.shape.spatial_dims, self.shape.channels
         if x.ndim != rank + 2 or x.shape[1] != channels:
             raise ShapeError(
@@ -245,34 +342,46 @@ class TransformNet(nn.Module):
                 got=tuple(x.shape),
                 remedy="use a network of this rank",
             )
-        if statistics is None:
-            statistics = field_statistics(x, self.basis)
-        size, ones = x.shape[2:], (1,) * rank
-        mean = statistics.mean.reshape(-1, channels, *ones)
-        deviation = (statistics.deviation + _FLOOR).reshape(-1, channels, *ones)
-        values = (_change_basis(x, self.basis) - mean) / deviation
-        step = self.shape.stride
-        rests = [(-extent) % step for extent in size]
-        padded = pad_nd(values, [(0, rest) for rest in rests], mode="replicate")
-        change = self._layers(padded, [start // step for start in origin] or [0] * rank)
-        for axis, extent in enumerate(size):
-            change = change.narrow(axis + 2, 0, extent)
-        styled = (values + change) * self.style_deviation.view(-1, *ones)
-        return _change_basis(styled + self.style_mean.view(-1, *ones), self.basis.mT)
+        known = statistics.get(INPUT) or field_statistics(x, self.basis)
+        ones = (1,) * rank
+        mean = known.mean.reshape(-1, channels, *ones)
+        deviation = (known.deviation + _FLOOR).reshape(-1, channels, *ones)
+        return (_change_basis(x, self.basis) - mean) / deviation
 
-    def _layers(self, x: Tensor, origin: Sequence[int]) -> Tensor:
-        x = torch.relu(self.first(x))
-        skips = []
+    def _encode(self, values: Tensor, origin: Sequence[int]) -> list[Tensor]:
+        """Compute the features at each resolution, from full to lowest."""
+        step, size = self.shape.stride, values.shape[2:]
+        padded = pad_nd(values, [(0, (-extent) % step) for extent in size], mode="replicate")
+        features = [torch.relu(self.first(channels_last(padded)))]
         for down in self.down:
-            skips.append(x)
-            x = torch.relu(down(x))
-        x = x + self.pattern(plane_waves(x, self.waves, origin))
+            features.append(torch.relu(down(features[-1])))
+        start = [position // step for position in origin] or [0] * len(size)
+        x = features[-1] + self.pattern(plane_waves(features[-1], self.waves, start))
         for block in self.blocks:
             x = x + block(x)
-        for up, skip in zip(self.up, reversed(skips), strict=True):
-            x = torch.relu(up(interpolate_nd(x, scale_factor=2)) + skip)
-        change: Tensor = self.last(x)
-        return change
+        return [*features[:-1], x]
+
+    def _decode(
+        self,
+        features: Sequence[Tensor],
+        statistics: Mapping[str, FieldStatistics],
+        last: str | None = None,
+    ) -> Tensor:
+        """Compute features at full resolution, or what the normalisation ``last`` reads."""
+        *skips, x = features
+        for level, (up, norm) in enumerate(zip(self.up, self.norms, strict=True)):
+            name = f"up{level}"
+            x = up(interpolate_nd(x, scale_factor=2)) + skips.pop()
+            if name == last:
+                break
+            x = torch.relu(norm(x, statistics.get(name)))
+        return x
+
+
+def _crop(x: Tensor, size: Sequence[int]) -> Tensor:
+    for axis, extent in enumerate(size, 2):
+        x = x.narrow(axis, 0, extent)
+    return x
 
 
 def channel_basis(channels: int) -> Tensor:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from convnd.errors import ResourceError, ShapeError, UsageError
-from convnd.feedforward.transform_net import FieldStatistics, TransformNet
-from convnd.optimize import ProcessGroup, tiled_sums
+from convnd.feedforward.transform_net import OUTPUT, FieldStatistics, TransformNet
+from convnd.losses import tile_index
+from convnd.optimize import ProcessGroup
 from convnd.optimize.evaluation.tiles import write_tiles
+from convnd.optimize.evaluation.two_pass import add_sums
 from convnd.shapes import Tiling
-from convnd.stats import MomentStatistic
+from convnd.stats import MomentStatistic, Sums
 from convnd.transfer.memory import usable_bytes
 from convnd.transfer.one_pass import OnePassTransfer
 from convnd.transfer.options import TransferOptions
@@ -22,8 +23,6 @@ from convnd.transfer.problem import TransferProblem
 from convnd.transfer.resizing import Resizer
 
 __all__ = ["NetworkTransfer", "apply_network"]
-
-_OUTPUT = "output"
 
 _MOST_BYTES = {1: 1 << 28, 2: 1 << 29}
 """Memory for one tile; without an entry 3 GiB, since tiles of more axes have larger halos."""
@@ -94,7 +93,7 @@ class NetworkTransfer(OnePassTransfer):
                 got=f"{len(size)} axes and {content.shape[1]} channels",
                 remedy="train one for such data",
             )
-        fields = {_OUTPUT: shape.receptive_field}
+        fields = shape.receptive_fields
         align = [shape.stride] * len(size)
         if options.tile == "off":
             return Tiling.cut(size, max(size) + shape.stride, fields, align=align)
@@ -121,10 +120,12 @@ def apply_network(
 ) -> Tensor:
     """Apply a network tile by tile; the result is that of the whole field up to rounding.
 
+    Several tiles take one pass for the statistics of each normalisation, and one for the result.
+
     Args:
         network: the network, on ``device``.
         content: ``(B, C, *S)``, on any device.
-        tiling: tiles of the content.
+        tiling: tiles of the content, for the layers of `NetworkShape.receptive_fields`.
         device: computes; None is the content's.
 
     Returns:
@@ -134,32 +135,42 @@ def apply_network(
     result = torch.empty_like(content)
     for number in range(content.shape[0]):  # fields one after the other, as memory is planned
         field, output = content[number : number + 1], result[number : number + 1]
-        statistics = _tiled_statistics(field, tiling, network.basis.to(content.device))
-        compute = partial(_apply_to_crop, network, device, statistics)
-        write_tiles(compute, field, tiling, _OUTPUT, output)
+        statistics = {} if len(tiling) == 1 else _tiled_statistics(network, device, field, tiling)
+
+        def compute(
+            crop: Tensor,
+            origin: Sequence[int],
+            statistics: Mapping[str, FieldStatistics] = statistics,
+        ) -> Tensor:
+            # A copy, aligned as any tensor: on some CPUs sums depend on the alignment.
+            styled: Tensor = network(crop.to(device, copy=True), statistics, origin)
+            return styled
+
+        write_tiles(compute, field, tiling, OUTPUT, output)
     return result
 
 
-def _apply_to_crop(
-    network: TransformNet,
-    device: torch.device,
-    statistics: FieldStatistics,
-    crop: Tensor,
-    origin: Sequence[int],
-) -> Tensor:
-    moved = FieldStatistics(*(values.to(device) for values in statistics))
-    # A copy, aligned as any tensor: on some CPUs sums depend on the alignment.
-    output: Tensor = network(crop.to(device, copy=True), moved, origin)
-    return output
+def _tiled_statistics(
+    network: TransformNet, device: torch.device, field: Tensor, tiling: Tiling
+) -> dict[str, FieldStatistics]:
+    """Compute the statistics of each normalisation from sums over the tiles in float64.
 
-
-def _tiled_statistics(field: Tensor, tiling: Tiling, basis: Tensor) -> FieldStatistics:
-    """Mean and deviation of a field ``(1, C, *S)``, from sums over its tiles in float64."""
-    statistic, matrix = MomentStatistic(), basis.double()
-
-    def change_basis(crop: Tensor) -> dict[str, Tensor]:
-        return {_OUTPUT: (matrix @ crop.flatten(2).double()).view(crop.shape)}
-
-    sums = tiled_sums(change_basis, field, tiling, {_OUTPUT: statistic})[_OUTPUT]
-    mean, variance = statistic.summary(sums).unbind(1)
-    return FieldStatistics(mean.to(field), variance.clamp_min(0).sqrt().to(field))
+    Args:
+        network: the network, on ``device``.
+        device: computes.
+        field: ``(1, C, *S)``.
+        tiling: tiles of the field, for the layers of `NetworkShape.receptive_fields`.
+    """
+    statistic, statistics = MomentStatistic(), dict[str, FieldStatistics]()
+    for name in network.shape.normalized_layers:
+        total: list[Sums] = []
+        for tile in tiling:
+            crop = field[tile_index(tile.crop)].to(device, copy=True)
+            origin = [part.start for part in tile.crop]
+            features = network.features(crop, name, statistics, origin)
+            window = features[tile_index(tile.crop_windows[name])]
+            total = add_sums(total, [statistic.sums(window.double())])
+        mean, variance = statistic.summary(total[0]).unbind(1)
+        deviation = variance.clamp_min(0).sqrt()
+        statistics[name] = FieldStatistics(mean.to(field.dtype), deviation.to(field.dtype))
+    return statistics

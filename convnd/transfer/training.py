@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from convnd.errors import NumericalError
-from convnd.feedforward.transform_net import FieldStatistics, TransformNet, field_statistics
+from convnd.feedforward.transform_net import INPUT, TransformNet, field_statistics
 from convnd.losses import Term, tile_index
 from convnd.optimize import Evaluator, evaluate_whole, evaluate_within
-from convnd.optimize.adam import Adam
 from convnd.optimize.base import is_count, is_number
+from convnd.optimize.muon import Muon
 from convnd.optimize.state import state_errors
 from convnd.transfer.objective import TransferObjective
 from convnd.transfer.problem import TransferProblem
@@ -52,8 +52,8 @@ class TrainingPlan:
         steps: number of updates of the weights.
         crop: samples of a crop along each axis; axes that are shorter stay whole.
         batch: number of crops for each update.
-        learning_rate: highest learning rate of Adam; it rises over the first steps and falls along
-            a cosine to the last.
+        learning_rate: highest learning rate, see `convnd.optimize.muon.Muon`; it rises over the
+            first steps and falls along a cosine to the last.
         tolerance: relative decrease of the mean loss over 100 steps below which the training ends;
             0 takes all steps.
         seed: seed of the crops.
@@ -61,8 +61,8 @@ class TrainingPlan:
 
     steps: int
     crop: int
-    batch: int = 4
-    learning_rate: float = 2e-3
+    batch: int = 1
+    learning_rate: float = 4e-3
     tolerance: float = 0.0
     seed: int = 0
 
@@ -135,7 +135,8 @@ class _Trainer:
         self._parameters = [*network.parameters()]
         self._weights = parameters_to_vector(self._parameters).detach().clone()
         self._average = self._weights.clone()
-        self._optimizer = Adam(self._weights, plan.learning_rate, betas=(0.9, 0.99))
+        matrices = _hidden_matrices(network)
+        self._optimizer = Muon(self._weights, plan.learning_rate, matrices=matrices)
 
     def advance(self) -> Progress:
         """Take one step."""
@@ -242,7 +243,7 @@ class _CropLoss:
         content = problem.content
         assert content is not None
         source = content if problem.initial is None else problem.initial(content)
-        statistics: FieldStatistics = field_statistics(source, self.network.basis)
+        statistics = {INPUT: field_statistics(source, self.network.basis)}
         slices = self._window(problem.size, generator)
         window = tile_index(slices)
         target = content[window].contiguous()
@@ -292,6 +293,20 @@ class _CropLoss:
         entry = problem.size, list(problem.compared_styles), terms
         self._terms = [*self._terms[1 - _MOST_TERMS :], entry]
         return terms
+
+
+def _hidden_matrices(network: TransformNet) -> list[tuple[int, tuple[int, int]]]:
+    """List start and shape of the convolutions between the first and the last one.
+
+    The start is the place in the vector of all weights; the rows of a matrix are output channels.
+    """
+    matrices, start = [], 0
+    for name, weight in network.named_parameters():
+        if weight.ndim > 1 and name.partition(".")[0] in ("down", "blocks", "up"):
+            rows = weight.shape[0]
+            matrices.append((start, (rows, weight.numel() // rows)))
+        start += weight.numel()
+    return matrices
 
 
 def _are_equal(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:

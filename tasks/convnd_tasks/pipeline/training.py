@@ -38,7 +38,7 @@ __all__ = ["TrainingJob", "TrainingResult", "make_modality", "open_job"]
 _DEFAULTS: dict[int, dict[str, int]] = {
     1: {"steps": 600, "crop": 8192, "batch": 1, "size": 0},
     # With the weight of `stylize` a network for pictures gives up the content for the style.
-    2: {"steps": 3000, "crop": 160, "batch": 2, "size": 512, "style_weight": 6},
+    2: {"steps": 3000, "crop": 256, "batch": 1, "size": 512, "style_weight": 6},
     3: {"steps": 800, "crop": 32, "batch": 1, "size": 0},
 }
 _DEFAULTS_ABOVE = {"steps": 200, "crop": 16, "batch": 1, "size": 0}

@@ -32,7 +32,7 @@ class TrainingOptions:
         minutes: minutes after which the training ends; 0 is no limit.
         crop: samples of a crop along each axis.
         batch: crops for each update.
-        learning_rate: highest learning rate of Adam.
+        learning_rate: highest learning rate, see `convnd.optimize.muon.Muon`.
         tolerance: relative decrease of the mean loss over 100 steps below which the training ends.
         backbone: network whose features are compared.
         seed: seed of weights and crops.
@@ -82,9 +82,7 @@ class TrainingOptions:
         int | None, Flag("Samples of a crop along each axis.", WORK), Range(16, 1 << 20)
     ] = None
     batch: Annotated[int | None, Flag("Crops for each update.", WORK), Range(1, 256)] = None
-    learning_rate: Annotated[
-        float, Flag("Highest learning rate of Adam.", WORK), Range(1e-8, 1)
-    ] = 4e-3
+    learning_rate: Annotated[float, Flag("Highest learning rate.", WORK), Range(1e-8, 1)] = 4e-3
     tolerance: Annotated[
         float,
         Flag(

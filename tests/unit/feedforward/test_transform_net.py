@@ -9,6 +9,9 @@ import torch
 
 from convnd.errors import ShapeError, UsageError
 from convnd.feedforward.transform_net import (
+    INPUT,
+    OUTPUT,
+    FieldStatistics,
     NetworkShape,
     TransformNet,
     channel_basis,
@@ -44,8 +47,8 @@ def small_network(rank: int, channels: int) -> TransformNet:
 def test_tiles_equal_the_whole(rank: int, channels: int, size: tuple[int, ...], tile: int) -> None:
     network = small_network(rank, channels)
     content = torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(2))
-    field = network.shape.receptive_field
-    tiling = Tiling.cut(size, tile, {"output": field}, align=[network.shape.stride] * rank)
+    fields = network.shape.receptive_fields
+    tiling = Tiling.cut(size, tile, fields, align=[network.shape.stride] * rank)
     assert len(tiling) > 1
     with torch.no_grad():
         whole = network(content)
@@ -61,18 +64,27 @@ def test_a_tile_without_its_halo_differs() -> None:
     content = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         whole = network(content)
-        part = network(content[..., :32], field_statistics(content, network.basis))
+        part = network(content[..., :32], {INPUT: field_statistics(content, network.basis)})
     assert float((whole[..., :32] - part).abs().max()) > 1e-3
 
 
-def test_the_receptive_field_is_not_too_small() -> None:
-    network = small_network(1, 1).double()
-    x = torch.rand(1, 1, 256, dtype=torch.float64, requires_grad=True)
-    statistics = field_statistics(x.detach(), network.basis)
-    network(x, statistics)[0, 0, 128].backward()
+@pytest.mark.parametrize("name", NetworkShape.for_rank(1, 1).receptive_fields)
+def test_receptive_fields_are_not_too_small(name: str) -> None:
+    network = TransformNet(NetworkShape.for_rank(1, 1))
+    network.initialize(0)
+    network.double()
+    x = torch.rand(1, 1, 512, dtype=torch.float64, requires_grad=True)
+    statistics: dict[str, FieldStatistics] = {}
+    for layer in network.shape.normalized_layers:
+        features = network.features(x.detach(), layer, statistics)
+        deviation, mean = torch.std_mean(features.detach(), 2, correction=0)
+        statistics[layer] = FieldStatistics(mean, deviation)
+    output = network(x, statistics) if name == OUTPUT else network.features(x, name, statistics)
+    position = output.shape[2] // 2
+    output[0, :, position].sum().backward()
     assert x.grad is not None
     touched = x.grad[0, 0].nonzero().flatten()
-    window = network.shape.receptive_field.window((128,))[0]
+    window = network.shape.receptive_fields[name].window((position,))[0]
     assert window.start <= int(touched.min()) <= int(touched.max()) < window.stop
 
 
