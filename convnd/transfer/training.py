@@ -40,6 +40,10 @@ _AVERAGED = 0.98
 _WINDOW = 100
 """Steps whose mean loss is compared with that of as many earlier steps, for the tolerance."""
 
+_LONGEST_SHIFT, _BORDER = 6, 8
+"""Samples that a content is shifted by at most, and that are left out at the border, for the
+motion loss."""
+
 _MOST_TERMS = 8
 """Sets of styles whose statistics are kept."""
 
@@ -54,6 +58,7 @@ class TrainingPlan:
         batch: number of crops for each update.
         learning_rate: highest learning rate, see `convnd.optimize.muon.Muon`; it rises over the
             first steps and falls along a cosine to the last.
+        motion_weight: weight of the motion loss, see `train_network`.
         tolerance: relative decrease of the mean loss over 100 steps below which the training ends;
             0 takes all steps.
         seed: seed of the crops.
@@ -63,6 +68,7 @@ class TrainingPlan:
     crop: int
     batch: int = 1
     learning_rate: float = 4e-3
+    motion_weight: float = 0.0
     tolerance: float = 0.0
     seed: int = 0
 
@@ -91,7 +97,14 @@ def train_network(
     .. math:: \min_\theta \; \mathbb{E}_x \, L\big(f_\theta(x);\, x\big)
 
     where :math:`L` is the objective that an optimisation minimises for one content (Johnson et al.,
-    2016). The crops of a step depend on the seed and on the number of the step, so that a resumed
+    2016). With a motion weight :math:`w`, the network also learns that its pattern follows a shift
+    :math:`T` of the content by a few samples, as between two frames of a video (Eilertsen et al.,
+    "Single-frame regularization for temporally stable CNNs", 2019); :math:`\sigma_s^2` is the mean
+    variance of the style's channels:
+
+    .. math:: w\, \frac{1}{N \sigma_s^2} \lVert f_\theta(T x) - T f_\theta(x) \rVert^2
+
+    The crops of a step depend on the seed and on the number of the step, so that a resumed
     run draws the same ones. After each step the network holds the average of its weights over the
     last steps (Polyak and Juditsky, 1992).
 
@@ -131,7 +144,7 @@ class _Trainer:
         self.step = 0
         self.losses: list[float] = []
         self._contents = contents
-        self._crops = _CropLoss(network, objective, plan.crop)
+        self._crops = _CropLoss(network, objective, plan.crop, plan.motion_weight)
         self._parameters = [*network.parameters()]
         self._weights = parameters_to_vector(self._parameters).detach().clone()
         self._average = self._weights.clone()
@@ -220,11 +233,13 @@ class _CropLoss:
         network: the network.
         objective: makes the objective of a crop.
         crop: samples of a crop along each axis; axes that are shorter stay whole.
+        motion_weight: weight of the motion loss.
     """
 
     network: TransformNet
     objective: TransferObjective
     crop: int
+    motion_weight: float
     _terms: list[tuple[tuple[int, ...], list[Tensor], list[Term]]] = field(default_factory=list)
 
     def backward(
@@ -262,8 +277,42 @@ class _CropLoss:
         if problem.bounds is not None:
             evaluate = evaluate_within(evaluate_whole, problem.bounds)
         evaluation = evaluate(objective, output.detach())
-        output.backward(evaluation.gradient.to(output) * weight)
-        return output.detach(), evaluation.parts
+        roots, gradients = [output], [evaluation.gradient.to(output) * weight]
+        parts = dict(evaluation.parts)
+        if self.motion_weight > 0:
+            shift = self._shift(slices, problem.size, generator)
+            shifted = [slice(s.start + n, s.stop + n) for s, n in zip(slices, shift, strict=True)]
+            # As in a video, the pattern's coordinates are those of the frame and do not move.
+            moved = self.network(source[tile_index(shifted)], statistics, origin)
+            motion = self.motion_weight * self._motion(output, moved, shift)
+            roots.append(motion)
+            gradients.append(torch.full_like(motion, weight))
+            parts["motion"] = motion.item()
+        torch.autograd.backward(roots, gradients)
+        return output.detach(), parts
+
+    @staticmethod
+    def _shift(
+        window: Sequence[slice], size: Sequence[int], generator: torch.Generator
+    ) -> list[int]:
+        """Draw a shift along each axis that leaves the window inside of the field."""
+        shift = []
+        for part, extent in zip(window, size, strict=True):
+            low = max(-_LONGEST_SHIFT, -part.start)
+            high = min(_LONGEST_SHIFT, extent - part.stop)
+            shift.append(low + int(torch.randint(high - low + 1, (1,), generator=generator)))
+        return shift
+
+    def _motion(self, output: Tensor, moved: Tensor, shift: Sequence[int]) -> Tensor:
+        """Compute the mean square difference of two outputs where they show the same content."""
+        for axis, step in enumerate(shift, 2):
+            extent = output.shape[axis] - abs(step)
+            border = min(_BORDER, (extent - 1) // 2)
+            length = extent - 2 * border
+            output = output.narrow(axis, max(step, 0) + border, length)
+            moved = moved.narrow(axis, max(-step, 0) + border, length)
+        variance = self.network.style_deviation.square().mean().clamp_min(1e-12)
+        return (output - moved).square().mean() / variance
 
     def _window(self, size: Sequence[int], generator: torch.Generator) -> list[slice]:
         slices = []

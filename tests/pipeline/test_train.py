@@ -20,6 +20,14 @@ import convnd
 from convnd import io
 from convnd.errors import InputFileError, OutputExistsError, UnknownNameError, UsageError
 from convnd.feedforward.network_file import read_network
+from convnd.feedforward.transform_net import (
+    INPUT,
+    NetworkShape,
+    TransformNet,
+    field_statistics,
+)
+from convnd.losses import tile_index
+from convnd.transfer.training import _CropLoss
 
 SMALL: dict[str, Any] = {"width": 4, "levels": 1, "blocks": 1, "preview_every": 0}
 
@@ -267,3 +275,43 @@ def test_a_damaged_file_among_the_data_is_left_out(run: Run, files: Path) -> Non
     assert code == 0
     assert "left out" in err
     assert "0.png" in err
+
+
+@pytest.mark.parametrize("shift", [(3, -2), (0, 0), (-5, 4)])
+def test_the_motion_loss_is_zero_for_a_network_that_follows_shifts(shift: Sequence[int]) -> None:
+    network = TransformNet(NetworkShape(spatial_dims=2, channels=3, width=4, levels=1, blocks=1))
+    network.initialize(0)
+    content = torch.rand(1, 3, 60, 70, generator=torch.Generator().manual_seed(0))
+    statistics = {INPUT: field_statistics(content, network.basis)}
+    loss = _CropLoss(network, None, 32, 1.0)  # type: ignore[arg-type]
+    window = [slice(10, 42), slice(12, 44)]
+    shifted = [slice(s.start + n, s.stop + n) for s, n in zip(window, shift, strict=True)]
+
+    def motion() -> float:
+        still, moved = (
+            network(content[tile_index(part)], statistics) for part in (window, shifted)
+        )
+        return float(loss._motion(still, moved, shift).detach())
+
+    assert (motion() > 1e-4) == any(shift)  # the pattern stays where it is
+    with torch.no_grad():
+        network.last.weight.zero_()
+    assert motion() < 1e-10
+
+
+def test_the_motion_loss_is_a_term_of_its_own() -> None:
+    parts: list[dict[str, float]] = []
+    for weight in (0, 2):
+        train(
+            as_data(pattern((64, 56), 3)),
+            data=[as_data(smooth((64, 56), 1, 3))],
+            size=0,
+            crop=32,
+            steps=1,
+            motion_weight=weight,
+            on_progress=lambda progress: parts.append(dict(progress.parts)),
+            **SMALL,
+        )
+    without, with_motion = parts
+    assert with_motion.pop("motion") > 0
+    assert with_motion == without

@@ -38,7 +38,7 @@ __all__ = ["TrainingJob", "TrainingResult", "make_modality", "open_job"]
 _DEFAULTS: dict[int, dict[str, int]] = {
     1: {"steps": 600, "crop": 8192, "batch": 1, "size": 0},
     # With the weight of `stylize` a network for pictures gives up the content for the style.
-    2: {"steps": 3000, "crop": 256, "batch": 1, "size": 512, "style_weight": 6},
+    2: {"steps": 3000, "crop": 256, "batch": 1, "size": 512, "style_weight": 6, "motion_weight": 1},
     3: {"steps": 800, "crop": 32, "batch": 1, "size": 0},
 }
 _DEFAULTS_ABOVE = {"steps": 200, "crop": 16, "batch": 1, "size": 0}
@@ -90,6 +90,9 @@ class TrainingJob:
             crop=options.crop or defaults["crop"],
             batch=options.batch or defaults["batch"],
             learning_rate=options.learning_rate,
+            motion_weight=defaults.get("motion_weight", 0)
+            if options.motion_weight is None
+            else options.motion_weight,
             tolerance=options.tolerance,
             seed=options.seed,
         )

@@ -23,6 +23,8 @@ class TrainingOptions:
         content_weight: weight of the content loss.
         style_scale: size of the style's patterns, relative to its file.
         tv_weight: weight of the total variation.
+        motion_weight: weight of the motion loss, see `convnd.transfer.training.train_network`; None
+            is 1 for pictures, and 0 for other data.
         size: samples along the longest axis of the contents that crops are taken from; 0 keeps
             their own.
         width: channels of the network at full resolution.
@@ -58,6 +60,15 @@ class TrainingOptions:
         float, Flag("Size of the style's patterns, relative to its file.", LOOK), Range(0.05, 20)
     ] = 1.0
     tv_weight: Annotated[float, Flag("Weight of the total variation loss.", LOOK), WEIGHT] = 0.0
+    motion_weight: Annotated[
+        float | None,
+        Flag(
+            "Weight of the motion loss, with which patterns follow the content of a video; "
+            "auto: 1 for pictures, else 0.",
+            LOOK,
+        ),
+        WEIGHT,
+    ] = None
     size: Annotated[
         int | None,
         Flag("Samples along the longest axis of the contents; 0: their own.", WORK),
