@@ -71,15 +71,17 @@ def spelling_remedy(names: Iterable[str]) -> str:
     return f"did you mean {text}?" if text else "check the spelling"
 
 
-def similar_paths(path: str | os.PathLike[str], count: int = 3) -> list[str]:
-    """List existing paths whose names resemble that of a path, the most similar first.
+def similar_paths(path: str | os.PathLike[str]) -> list[str]:
+    """List up to three existing paths whose names resemble that of a path.
 
     Names are compared without suffixes and without regard to case. If a folder of the path does not
     exist, folders with similar names are listed.
 
     Args:
         path: a path that does not exist.
-        count: greatest length of the list.
+
+    Returns:
+        The paths, the most similar first.
     """
     import difflib
 
@@ -90,7 +92,7 @@ def similar_paths(path: str | os.PathLike[str], count: int = 3) -> list[str]:
     with contextlib.suppress(OSError, ValueError), os.scandir(folder or ".") as scan:
         entries = [entry.name for entry in itertools.islice(scan, _MOST_ENTRIES)]
     stems = {_stem(entry) for entry in entries if entry.startswith(".") == typed.startswith(".")}
-    close = difflib.get_close_matches(stem, stems, n=count, cutoff=0.7)
+    close = difflib.get_close_matches(stem, stems, n=3, cutoff=0.7)
 
     def distance(entry: str) -> tuple[int, float, str]:
         ratio = difflib.SequenceMatcher(None, typed.casefold(), entry.casefold()).ratio()
@@ -102,7 +104,7 @@ def similar_paths(path: str | os.PathLike[str], count: int = 3) -> list[str]:
     if rest or name.endswith(os.sep):
         paths = [other for other in paths if os.path.isdir(other)]  # noqa: PTH112
     whole = [other + rest for other in paths if rest and os.path.exists(other + rest)]  # noqa: PTH110
-    return (whole or paths)[:count]
+    return (whole or paths)[:3]
 
 
 def _missing_folder(path: str | os.PathLike[str]) -> str | None:

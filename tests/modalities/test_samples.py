@@ -96,14 +96,6 @@ def test_there_are_at_least_five_styles_at_every_rank() -> None:
         assert set(samples.styles(rank)) >= {"waves", "cells", "weave", "marble", "dots", "ink"}
 
 
-@pytest.mark.parametrize("name", ["waves", "cells", "weave", "marble", "dots", "ink"])
-@pytest.mark.parametrize("channels", [1, 2, 3, 5])
-def test_field_styles_have_any_number_of_channels(name: str, channels: int) -> None:
-    grid = samples.style(name, spatial_dims=2, size=(20, 24), channels=channels)
-    assert grid.values.shape == (1, channels, 20, 24)
-    assert float(grid.values.std(dim=(2, 3)).min()) > 0
-
-
 @pytest.mark.parametrize("name", ["town", "landscape"])
 def test_a_picture_shows_the_same_scene_at_every_size(name: str) -> None:
     small = samples.content(name, spatial_dims=2, size=(64, 96)).values
@@ -161,14 +153,6 @@ def test_the_arrhythmia_is_irregular_and_wide() -> None:
     normal = halfway_widths(samples.content("ecg", spatial_dims=1))
     wide = halfway_widths(samples.style("arrhythmia", spatial_dims=1))
     assert np.median(wide) > 1.5 * np.median(normal)
-
-
-def test_fewer_leads_can_be_asked_for() -> None:
-    assert samples.style("arrhythmia", spatial_dims=1, channels=1).channels == ("II",)
-    two = samples.style("arrhythmia", spatial_dims=1, channels=2, size=600)
-    assert two.channels == ("I", "II")
-    full = samples.style("arrhythmia", spatial_dims=1, size=600)
-    assert torch.equal(two.values, full.values[:, :2])
 
 
 def test_signals_other_than_ecgs_know_their_rate() -> None:
@@ -352,18 +336,6 @@ def test_a_size_of_another_rank_is_refused(size: Any) -> None:
         (
             lambda: samples.content(spatial_dims=2, seed=-1),
             {"operation": "content", "expected": "0 or more", "got": "-1"},
-        ),
-        (
-            lambda: samples.style(spatial_dims=2, channels=0),
-            {"operation": "style", "expected": "1 or more", "got": "0"},
-        ),
-        (
-            lambda: samples.style("sharp", spatial_dims=3, size=4, channels=3),
-            {"operation": "style", "expected": "1 channel", "got": "3"},
-        ),
-        (
-            lambda: samples.style("arrhythmia", spatial_dims=1, size=99, channels=13),
-            {"operation": "style", "expected": "12 channels", "got": "13"},
         ),
     ],
 )

@@ -137,12 +137,11 @@ def join_pictures(pictures: Sequence[NDArray[Any]], *, axis: int, gap: int) -> N
     return np.concatenate(parts, axis=axis)
 
 
-def loss_curve(losses: Mapping[str, Sequence[float]], *, ylabel: str = "loss") -> bytes:
+def loss_curve(losses: Mapping[str, Sequence[float]]) -> bytes:
     """Plot losses over steps; the scale is logarithmic if all values are positive.
 
     Args:
         losses: values of each curve at every step, by name.
-        ylabel: label of the vertical axis.
 
     Returns:
         An SVG file.
@@ -155,7 +154,7 @@ def loss_curve(losses: Mapping[str, Sequence[float]], *, ylabel: str = "loss") -
         axis.set_yscale("log")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_xlabel("step")
-    axis.set_ylabel(ylabel)
+    axis.set_ylabel("loss")
     axis.grid(axis="y", alpha=0.25, linewidth=0.5)
     if len(losses) > 1:
         axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # outside of the curves

@@ -77,8 +77,7 @@ def content(
         UsageError: the content does not exist at this rank, or a number is out of range.
         ShapeError: ``size`` does not have one entry per axis.
     """
-    sample, shape = _choose(CONTENTS, name, spatial_dims, size, seed)
-    return sample.make(shape, seed, None)
+    return _make(CONTENTS, name, spatial_dims, size, seed)
 
 
 def style(
@@ -87,7 +86,6 @@ def style(
     spatial_dims: int,
     size: int | Sequence[int] | None = None,
     seed: int = 0,
-    channels: int | None = None,
 ) -> Grid:
     """Make a style.
 
@@ -97,25 +95,17 @@ def style(
         size: extent in samples, one number for all axes or one for each; None takes the
             default of the sample.
         seed: 0 or more; each seed gives another variation.
-        channels: number of channels; None takes the default of the sample (RGB in 2-D). With 3
-            channels a pattern is coloured by its palette; with 1 it is the scalar field.
 
     Returns:
-        Values ``(1, channels, *size)``: mV for an ECG, HU for a CT texture, otherwise
-        ``[0, 1]``.
+        Values ``(1, C, *size)``: mV for an ECG, HU for a CT texture, otherwise ``[0, 1]``, in RGB
+        with two axes.
 
     Raises:
         UnknownNameError: there is no such style.
-        UsageError: the style does not exist at this rank or with these channels, or a number is
-            out of range.
+        UsageError: the style does not exist at this rank, or a number is out of range.
         ShapeError: ``size`` does not have one entry per axis.
     """
-    sample, shape = _choose(STYLES, name, spatial_dims, size, seed)
-    if channels is not None and channels < 1:
-        raise UsageError(
-            "style", expected="channels of 1 or more", got=channels, remedy="leave it out"
-        )
-    return sample.make(shape, seed, channels)
+    return _make(STYLES, name, spatial_dims, size, seed)
 
 
 def is_sample(name: str) -> bool:
@@ -141,14 +131,14 @@ def styles(spatial_dims: int) -> list[str]:
     return [name for name in STYLES if STYLES[name].supports(spatial_dims)]
 
 
-def _choose(
+def _make(
     table: Registry[Sample],
     name: str | None,
     spatial_dims: int,
     size: int | Sequence[int] | None,
     seed: int,
-) -> tuple[Sample, tuple[int, ...]]:
-    """Look up a sample, and determine its shape."""
+) -> Grid:
+    """Look up a sample, determine its shape, and make it."""
     kind = table.kind
     if spatial_dims < 1:
         raise UsageError(
@@ -173,7 +163,7 @@ def _choose(
         )
     sample = table[name]
     if size is None:
-        return sample, sample.default_size(spatial_dims)
+        return sample.make(sample.default_size(spatial_dims), seed)
     shape = (size,) * spatial_dims if isinstance(size, int) else tuple(size)
     if len(shape) != spatial_dims or min(shape) < 1:
         raise ShapeError(
@@ -182,4 +172,4 @@ def _choose(
             got=size,
             remedy="give one number for all axes or one for each",
         )
-    return sample, shape
+    return sample.make(shape, seed)

@@ -46,7 +46,7 @@ def _bodies(lattice: Lattice, colors: Array, ground: Array) -> Array:
     return np.asarray(np.clip(picture, 0, 1), dtype=np.float32)
 
 
-def _make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:  # noqa: ARG001
+def _make(shape: tuple[int, ...], seed: int, /) -> Grid:
     if len(shape) == 2:
         colors = np.stack([rgb(code) for code in _COLORS])
         ground = np.stack([rgb("e8e2d4"), rgb("9aa6b4")])

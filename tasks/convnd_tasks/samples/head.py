@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convnd.errors import UsageError
 from convnd_tasks.samples.fields import Array, Lattice
 from convnd_tasks.samples.sample import Sample, as_grid
 
@@ -84,11 +83,7 @@ def _head(shape: tuple[int, ...], spacing: Sequence[float], seed: int) -> Array:
     return signal
 
 
-def _make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:
-    if channels not in (None, 1):
-        raise UsageError(
-            "style", expected="1 channel for MR", got=channels, remedy="leave channels out"
-        )
+def _make(shape: tuple[int, ...], seed: int, /) -> Grid:
     spacing = tuple(field / extent for field, extent in zip(FIELD_OF_VIEW, shape, strict=True))
     return _scan(shape, spacing, seed)
 

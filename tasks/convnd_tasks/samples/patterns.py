@@ -1,4 +1,4 @@
-"""Styles for any rank: patterns, coloured by a palette of any number of channels."""
+"""Styles for any rank: patterns, coloured in two dimensions."""
 
 from __future__ import annotations
 
@@ -265,17 +265,10 @@ _FIELDS: dict[str, tuple[Callable[[Lattice, Array], Array], Array, str]] = {
 
 
 def _maker(field: Callable[[Lattice, Array], Array], palette: Array) -> Maker:
-    def make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:
+    def make(shape: tuple[int, ...], seed: int, /) -> Grid:
         # Volumes have few samples per side: a smaller view gives each structure enough of them.
         lattice = Lattice(shape, seed, view=1.0 if len(shape) <= 2 else 0.4)
-        count = channels if channels is not None else 3 if len(shape) == 2 else 1
-        if count == 3:
-            stops = palette
-        elif count == 1:
-            stops = np.linspace(0, 1, 9, dtype=np.float32)[:, None]
-        else:
-            # Each channel maps the same field by a random response.
-            stops = lattice.rng("response").random((9, count), dtype=np.float32)
+        stops = palette if len(shape) == 2 else np.linspace(0, 1, 9, dtype=np.float32)[:, None]
         return as_grid(field(lattice, stops).astype(np.float32))
 
     return make

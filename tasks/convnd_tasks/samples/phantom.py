@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from convnd.errors import UsageError
 from convnd_tasks.samples.fields import Array, Lattice, smoothstep
 from convnd_tasks.samples.reconstruction import LOW_DOSE, SHARP, SOFT, STANDARD, Kernel, reconstruct
 from convnd_tasks.samples.sample import Maker, Sample, as_grid
@@ -295,14 +294,7 @@ def _bones(v: _Volume, cage: Array, body: Array, muscle: Array) -> None:
 
 
 def _maker(kernel: Kernel) -> Maker:
-    def make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:
-        if channels not in (None, 1):
-            raise UsageError(
-                "style",
-                expected="1 channel for CT in HU",
-                got=channels,
-                remedy="leave channels out",
-            )
+    def make(shape: tuple[int, ...], seed: int, /) -> Grid:
         volume = _chest(shape, seed)
         # Fewer photons pass the middle of the body and the shoulders.
         load = 0.75 + 0.5 * np.exp(-(volume.x**2 + volume.y**2) / 110**2)

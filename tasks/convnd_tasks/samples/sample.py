@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from convnd_tasks.samples.fields import Array
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
 
 __all__ = ["RGB", "Maker", "Sample", "as_grid"]
+
+Maker = Callable[[tuple[int, ...], int], "Grid"]
+"""A function that makes a sample from the samples along each axis and a seed."""
 
 RGB = ("R", "G", "B")
 
@@ -21,19 +24,6 @@ _AXES: Mapping[int, tuple[tuple[str, ...], tuple[str, ...], tuple[float, ...]]] 
     2: (("y", "x"), ("px", "px"), (1.0, 1.0)),
     3: (("x", "y", "z"), ("mm", "mm", "mm"), (1.0, 1.0, 1.0)),
 }
-
-
-class Maker(Protocol):
-    """A function that makes a sample."""
-
-    def __call__(self, shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:
-        """Make the sample.
-
-        Args:
-            shape: samples along each axis.
-            seed: each seed gives another variation.
-            channels: number of channels; None is the default of the sample.
-        """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -135,7 +135,7 @@ def paint_punt(easel: Easel, x: float, y: float, w: float) -> None:
 
 
 def _maker(paint: Callable[[Easel], None]) -> Maker:
-    def make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:  # noqa: ARG001
+    def make(shape: tuple[int, ...], seed: int, /) -> Grid:
         easel = Easel((shape[0], shape[1]), seed)
         paint(easel)
         return as_grid(easel.finish())

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convnd.errors import UsageError
 from convnd.io.signals.signal import describe
 from convnd_tasks.samples.fields import Array, Lattice
 from convnd_tasks.samples.sample import Maker, Sample, as_grid
@@ -172,25 +171,15 @@ def _slow_noise(lattice: Lattice, tag: str, seconds: float) -> Array:
 
 
 def _ecg_maker(heart: _Heart) -> Maker:
-    def make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:
-        count = channels if channels is not None else len(LEADS)
-        if count > len(LEADS):
-            raise UsageError(
-                "style",
-                expected=f"at most {len(LEADS)} channels for an ECG",
-                got=count,
-                remedy="ask for fewer leads",
-            )
-        # A single lead is II, the rhythm lead; several are the first of the usual order.
-        names = ("II",) if count == 1 else LEADS[:count]
-        values = _ecg(heart, shape[0], seed)[[LEADS.index(name) for name in names]]
-        grid = as_grid(values, spacing=(1 / RATE,), channels=names)
-        return describe(grid, units=("mV",) * count)
+    def make(shape: tuple[int, ...], seed: int, /) -> Grid:
+        values = _ecg(heart, shape[0], seed)
+        grid = as_grid(values, spacing=(1 / RATE,), channels=LEADS)
+        return describe(grid, units=("mV",) * len(LEADS))
 
     return make
 
 
-def _respiration(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:  # noqa: ARG001
+def _respiration(shape: tuple[int, ...], seed: int, /) -> Grid:
     """Simulate a breathing belt at 25 Hz: fast in, slow out, sighs, and the heartbeat."""
     lattice = Lattice(shape, seed)
     rate = 25.0
@@ -207,7 +196,7 @@ def _respiration(shape: tuple[int, ...], seed: int, channels: int | None, /) -> 
     return as_grid(values[None], spacing=(1 / rate,), channels=("belt",))
 
 
-def _chirp(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:  # noqa: ARG001
+def _chirp(shape: tuple[int, ...], seed: int, /) -> Grid:
     """Compute a sweep from 1 to 40 Hz with harmonics, in packets."""
     lattice = Lattice(shape, seed)
     t = np.arange(shape[0]) / RATE

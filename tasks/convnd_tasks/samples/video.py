@@ -109,7 +109,7 @@ class SampleVideo:
             yield io.VideoFrame(t, torch.from_numpy(np.ascontiguousarray(frames[None, :, t])))
 
 
-def _make(shape: tuple[int, ...], seed: int, channels: int | None, /) -> Grid:  # noqa: ARG001
+def _make(shape: tuple[int, ...], seed: int, /) -> Grid:
     frames, _ = render_video((shape[0], shape[1], shape[2]), seed)
     return as_grid(
         frames, axes=("t", "y", "x"), units=("s", "px", "px"), spacing=(1 / FRAME_RATE, 1.0, 1.0)
