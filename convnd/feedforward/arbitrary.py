@@ -170,8 +170,39 @@ class ArbitraryStyleNet(Backbone):
         return dict(zip(_READ, totals, strict=True)), patches
 
     @torch.no_grad()
+    def match(
+        self, contents: Sequence[Tensor], targets: StyleTargets, tiler: Tiler
+    ) -> dict[str, AffineMap]:
+        """Compute the maps that give contents together the statistics of the styles.
+
+        Args:
+            contents: ``(1, 3, H, W)`` each, such as frames of a video.
+            targets: statistics and patches of the styles.
+            tiler: cuts the contents into tiles.
+
+        Returns:
+            The map of the values and of each level, by name.
+        """
+        totals: list[Sums] = []
+        for content in contents:
+            read = partial(self._read_content, content)
+            sums = tiler.run_with_retries(read, self, _READ, content.shape[2:])
+            totals = add_sums(totals, [sums[name] for name in _READ])
+        return _maps(dict(zip(_READ, totals, strict=True)), targets.sums)
+
+    def _read_content(self, content: Tensor, tiling: Tiling) -> dict[str, Sums]:
+        statistics = dict.fromkeys(_READ, _COVARIANCE)
+        return tiled_sums(partial(self, layers=_READ), content, tiling, statistics)
+
+    @torch.no_grad()
     def stylize(
-        self, content: Tensor, targets: StyleTargets, tiler: Tiler, *, seed: int = 0
+        self,
+        content: Tensor,
+        targets: StyleTargets,
+        tiler: Tiler,
+        *,
+        seed: int = 0,
+        maps: Mapping[str, AffineMap] | None = None,
     ) -> Tensor:
         """Give a content the style.
 
@@ -180,22 +211,27 @@ class ArbitraryStyleNet(Backbone):
             targets: statistics and patches of the styles.
             tiler: cuts the content into tiles.
             seed: seed of the noise in the choice of patches.
+            maps: result of `match`; None computes it for this content.
 
         Returns:
             ``(1, 3, H, W)``; values may lie a little outside of ``[0, 1]``.
         """
         noise = self.draw_noise(content.shape[2:], torch.Generator().manual_seed(seed))
-        work = partial(self._stylize, content, targets, noise.to(content))
+        work = partial(self._stylize, content, targets, noise.to(content), maps)
         return tiler.run_with_retries(work, self, (*_READ, IMAGE), content.shape[2:])
 
     def _stylize(
-        self, content: Tensor, targets: StyleTargets, noise: Tensor, tiling: Tiling
+        self,
+        content: Tensor,
+        targets: StyleTargets,
+        noise: Tensor,
+        maps: Mapping[str, AffineMap] | None,
+        tiling: Tiling,
     ) -> Tensor:
         if len(tiling) == 1:
-            return self.stylize_whole(content, targets, noise)
-        statistics = dict.fromkeys(_READ, _COVARIANCE)
-        sums = tiled_sums(partial(self, layers=_READ), content, tiling, statistics)
-        maps = _maps(sums, targets.sums)
+            return self.stylize_whole(content, targets, noise, maps)
+        if maps is None:
+            maps = _maps(self._read_content(content, tiling), targets.sums)
 
         def decode(crop: Tensor, origin: Sequence[int]) -> Tensor:
             features = self(crop, _READ)
@@ -206,21 +242,29 @@ class ArbitraryStyleNet(Backbone):
 
         return write_tiles(decode, content, tiling, IMAGE, torch.empty_like(content))
 
-    def stylize_whole(self, content: Tensor, targets: StyleTargets, noise: Tensor) -> Tensor:
+    def stylize_whole(
+        self,
+        content: Tensor,
+        targets: StyleTargets,
+        noise: Tensor,
+        maps: Mapping[str, AffineMap] | None = None,
+    ) -> Tensor:
         """Stylise in one piece, differentiably with respect to the decoder's weights.
 
         Args:
             content: ``(1, 3, H, W)``.
             targets: statistics and patches of the styles.
             noise: result of `draw_noise`.
+            maps: as for `stylize`.
 
         Returns:
             ``(1, 3, H, W)``.
         """
         with torch.no_grad():
             features = self(content, _READ)
-            sums = {name: _COVARIANCE.sums(features[name]) for name in _READ}
-            maps = _maps(sums, targets.sums)
+            if maps is None:
+                sums = {name: _COVARIANCE.sums(features[name]) for name in _READ}
+                maps = _maps(sums, targets.sums)
         return self._decode(features, maps, targets.patches, noise)
 
     def draw_noise(self, size: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from convnd.backbones.weights import load_state
 from convnd.errors import ResourceError, UsageError
-from convnd.feedforward import ArbitraryStyleNet
+from convnd.feedforward import AffineMap, ArbitraryStyleNet, StyleTargets
 from convnd.optimize import ProcessGroup, Tiler
 from convnd.transfer.byte_size import gib
 from convnd.transfer.memory import usable_bytes
@@ -54,6 +55,7 @@ class InstantTransfer(OnePassTransfer):
             )
         super().__init__(options)
         self.resizer = Resizer(self.device, style_scale=options.style_scale, shortest=16)
+        self._matching: tuple[StyleTargets, Mapping[str, AffineMap]] | None = None
 
     @property
     def network(self) -> ArbitraryStyleNet:
@@ -74,13 +76,37 @@ class InstantTransfer(OnePassTransfer):
             ResourceError: there is not enough memory.
         """
         del on_message
-        self.options.check_style_weights(len(problem.styles))
         content = self.resizer.resize(content, problem.size)
+        tiler = self._tiler(content, group)
+        targets, maps = self._matching or (self._read_styles(problem, tiler), None)
+        return self.network.stylize(content, targets, tiler, seed=self.options.seed, maps=maps)
+
+    def for_frames(self, styles: Sequence[Tensor], frames: Sequence[Tensor]) -> InstantTransfer:
+        """Return a transfer that treats all frames of a video alike, so that nothing flickers.
+
+        The statistics are those of some frames together, and the styles are read once.
+
+        Args:
+            styles: ``(1, 3, H_i, W_i)`` each.
+            frames: some frames of the video ``(1, 3, H, W)``, at the size of the result.
+
+        Raises:
+            UsageError: there are more or fewer weights than styles.
+            ResourceError: there is not enough memory.
+        """
+        transfer = copy.copy(self)
+        contents = [frame.to(self.device) for frame in frames]
+        tiler = self._tiler(contents[0], ProcessGroup())
+        targets = self._read_styles(TransferProblem(contents[0], styles), tiler)
+        transfer._matching = targets, self.network.match(contents, targets, tiler)
+        return transfer
+
+    def _read_styles(self, problem: TransferProblem, tiler: Tiler) -> StyleTargets:
+        """Read the styles at the size at which they are compared with the result."""
+        self.options.check_style_weights(len(problem.styles))
         styles = [self.resizer.style_at(style, problem.size) for style in problem.styles]
         weights = self.options.style_weights or (1.0,) * len(styles)
-        tiler = self._tiler(content, group)
-        targets = self.network.read_styles(styles, weights, tiler)
-        return self.network.stylize(content, targets, tiler, seed=self.options.seed)
+        return self.network.read_styles(styles, weights, tiler)
 
     def _tiler(self, content: Tensor, group: ProcessGroup) -> Tiler:
         """Make the tiler for a content, whose tiles fit in the memory that is free."""

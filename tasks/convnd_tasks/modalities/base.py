@@ -27,10 +27,24 @@ if TYPE_CHECKING:
     from convnd_tasks.runtime.checkpoints import Checkpointer
     from convnd_tasks.runtime.settings import JobSettings
 
-__all__ = ["MIN_EXTENT", "LabelledGrid", "Modality", "PreparedInputs", "Transfer", "TransferInputs"]
+__all__ = [
+    "MIN_EXTENT",
+    "NO_INSTANT_NETWORK",
+    "LabelledGrid",
+    "Modality",
+    "PreparedInputs",
+    "Transfer",
+    "TransferInputs",
+]
 
 MIN_EXTENT = 16
 """Samples along an axis below which the deepest default layer has less than one position."""
+
+
+NO_INSTANT_NETWORK = (
+    "no network for any style is shipped for them; convnd train makes one for a style"
+)
+"""Reason why ``instant`` does not apply to kinds of data other than pictures and videos."""
 
 
 class LabelledGrid(NamedTuple):
@@ -196,7 +210,7 @@ class Modality(ABC):
     """
 
     name: ClassVar[str]
-    unsupported: ClassVar[Mapping[str, str]] = {}
+    unsupported: ClassVar[Mapping[str, str]] = {"instant": NO_INSTANT_NETWORK}
     keeps_partial_result: ClassVar[bool] = True
     draws_figures: ClassVar[bool] = False
     draws_demo_figures: ClassVar[bool] = True
@@ -224,9 +238,9 @@ class Modality(ABC):
         if self.options.init == "instant" and not self.has_instant_network:
             raise UsageError(
                 "instant",
-                expected="pictures, which its network was trained for",
+                expected="pictures or videos, which its network was trained for",
                 got=self.name,
-                remedy="give another --init, or none",
+                remedy="give another --init, or train a network for your style (convnd train)",
             )
 
     def open(self, name: str, role: str, content: Grid | None = None) -> Any:

@@ -21,7 +21,7 @@ UNUSED_OPTIONS = (
     *("backbone", "content_layers", "style_layers", "style_layer_weights", "style_loss"),
     *("value_statistics", "value_statistics_weight", "normalization", "pooling", "padding"),
     *("inflation", "steps", "tolerance", "scales", "optimizer", "learning_rate", "init"),
-    *("precision", "seed", "mode", "passes", "temporal_weight", "references", "frame_steps"),
+    *("precision", "seed", "passes", "temporal_weight", "references", "frame_steps"),
     *("settle_over", "settle_tolerance", "block_frames", "block_overlap", "temporal_decay"),
     *("style_motion",),
 )

@@ -40,6 +40,20 @@ def test_tiles_give_the_same_picture(network: ArbitraryStyleNet) -> None:
     torch.testing.assert_close(stylize(network, [style], [1.0], 64), whole, rtol=0, atol=1e-9)
 
 
+def test_maps_of_a_content_serve_others(network: ArbitraryStyleNet) -> None:
+    style, contents = smooth(1, 90, 96), [smooth(0, 64, 64), smooth(2, 64, 64)]
+    targets = network.read_styles([style], [1.0], Tiler())
+    alone = network.stylize(contents[0], targets, Tiler())
+    maps = network.match(contents[:1], targets, Tiler(tile=48))
+    same = network.stylize(contents[0], targets, Tiler(), maps=maps)
+    torch.testing.assert_close(same, alone, rtol=0, atol=1e-9)
+    # A darker frame of the same scene stays darker.
+    both = network.match(contents, targets, Tiler())
+    mean = [network.stylize(c, targets, Tiler(), maps=both).mean() for c in contents]
+    dark = network.stylize(0.5 * contents[1], targets, Tiler(), maps=both).mean()
+    assert dark < min(mean) - 0.02
+
+
 def test_a_style_of_weight_0_does_not_count(network: ArbitraryStyleNet) -> None:
     first, second = smooth(1, 64, 72), smooth(2, 48, 80)
     alone = stylize(network, [first], [3.0], None)

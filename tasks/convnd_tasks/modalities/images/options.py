@@ -65,7 +65,7 @@ class ImageOptions(TransferOptions):
             "One pass of a shipped network, in a fraction of a second; the same as --init instant "
             "--steps 0.",
             WORK,
-            modalities=("pictures",),
+            modalities=("pictures", "videos"),
         ),
     ] = False
 

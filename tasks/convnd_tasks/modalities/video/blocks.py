@@ -148,7 +148,7 @@ class BlockStylizer:
         previous: StylizedFrame | None = None
         # Frames that the last window shares with the next one.
         shared_frames: list[tuple[FrameContext, Tensor, dict[str, Any]]] = []
-        contexts = prefetch(lambda: iter_frames(options, source, cache.records))
+        contexts = prefetch(lambda: iter_frames(source, cache.records))
         for window, overlap in iter_windows(contexts, options.block_frames, options.block_overlap):
             if not overlap:  # a new scene
                 for context, values, record in shared_frames:

@@ -8,6 +8,7 @@ in ``{0, 1}``. Dense inverse search (Kroeger et al., 2016) comes from OpenCV.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,12 +55,12 @@ class FlowPair:
         self.forward = forward
         self.backward = backward
 
-    @property
+    @cached_property
     def valid_backward(self) -> Tensor:
         """Mask of the second frame: 1 where its flow to the first is consistent."""
         return consistency_mask(self.backward, self.forward)
 
-    @property
+    @cached_property
     def valid_forward(self) -> Tensor:
         """Mask of the first frame: 1 where its flow to the second is consistent."""
         return consistency_mask(self.forward, self.backward)

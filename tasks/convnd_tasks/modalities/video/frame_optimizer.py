@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,8 +17,9 @@ from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
 from convnd.transfer.style_transfer import StyleTransfer
 from convnd_tasks.modalities.images.codec import color_moments, match_colors
+from convnd_tasks.modalities.video.flow import FlowPair, warp
 from convnd_tasks.modalities.video.frame_cache import quantize
-from convnd_tasks.modalities.video.input import VideoSource
+from convnd_tasks.modalities.video.input import FrameContext, VideoSource
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.video.progress import (
     StepCallback,
@@ -47,6 +48,9 @@ class FrameOptimizer:
         on_message: callback that gets lines for users.
         transfer: network of the job, from `make_frame_transfer`; None makes one.
 
+    Attributes:
+        references: see `FrameTransfer`.
+
     Raises:
         UsageError: an option names something that does not exist.
     """
@@ -61,6 +65,7 @@ class FrameOptimizer:
     ) -> None:
         check_names(options)
         self.options = options
+        self.references = options.references
         self.styles = styles
         self.transfer = make_frame_transfer(options) if transfer is None else transfer
         self._terms: list[Term] = []
@@ -84,12 +89,7 @@ class FrameOptimizer:
     def begin(
         self, content: Tensor, to_progress: StepCallback
     ) -> Generator[Progress, None, TransferOutcome]:
-        """Transfer a single frame like a picture, from coarse to fine.
-
-        Args:
-            content: frame of the input ``(1, 3, H, W)``.
-            to_progress: converts steps of this frame to steps of the video.
-        """
+        """Transfer a frame like a picture, from coarse to fine, see `FrameTransfer.begin`."""
         losses: list[tuple[int, float]] = []
         problem = TransferProblem(content, self.styles)
         steps = self.transfer.run(problem, on_message=self._on_message)
@@ -107,26 +107,14 @@ class FrameOptimizer:
         return outcome
 
     def follow(
-        self,
-        content: Tensor,
-        previous: Tensor,
-        target: Tensor,
-        mask: Tensor,
-        to_progress: StepCallback,
+        self, context: FrameContext, values: Sequence[Tensor], to_progress: StepCallback
     ) -> Generator[Progress, None, TransferOutcome]:
-        """Optimise a frame that continues a scene.
-
-        Args:
-            content: frame of the input ``(1, 3, H, W)``.
-            previous: result of the frame before.
-            target: results of earlier frames, warped to this one.
-            mask: confidence of the target ``(1, 1, H, W)``.
-            to_progress: as for `begin`.
-        """
+        """Optimise a frame, starting from its references, see `FrameTransfer.follow`."""
+        target, mask = _warped_references(context.flows, values)
         # Pixels without a valid reference start from the input, in the colours of the result.
-        recolored_content = match_colors(content, color_moments(previous))
+        recolored_content = match_colors(context.content, color_moments(values[-1]))
         start = torch.where(mask > 0, target, recolored_content)
-        return (yield from self.optimize(content, start, target, mask, to_progress))
+        return (yield from self.optimize(context.content, start, target, mask, to_progress))
 
     def optimize(
         self,
@@ -214,3 +202,24 @@ def _unfinished_text(losses: Sequence[float]) -> str:
     if decrease < _FINISHED_DECREASE:
         return ""
     return f"its loss still fell by {100 * decrease:.0f} % in the last {_FINISHED_OVER}"
+
+
+def _warped_references(
+    flows: Mapping[int, FlowPair], values: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Warp earlier results to a frame; each pixel comes from the nearest frame with valid flow.
+
+    Args:
+        flows: flow from earlier frames, by the number of frames between.
+        values: earlier results ``(1, 3, H, W)``, the latest one last.
+
+    Returns:
+        The warped result, and the mask of pixels with a valid flow.
+    """
+    target = torch.zeros_like(values[-1])
+    mask = torch.zeros_like(values[-1][:, :1])
+    for distance, pair in sorted(flows.items()):
+        new_pixels = pair.valid_backward * (1 - mask)
+        target = torch.where(new_pixels > 0, warp(values[-distance], pair.backward), target)
+        mask = mask + new_pixels
+    return target, mask

@@ -14,11 +14,9 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from convnd.transfer.progress import Progress
-from convnd_tasks.modalities.video.flow import FlowPair, warp
 from convnd_tasks.modalities.video.frame_cache import CONTENT, FIRST_PASS, FrameCache
 from convnd_tasks.modalities.video.input import (
     FrameContext,
@@ -34,7 +32,13 @@ __all__ = ["FrameStylizer", "FrameTransfer"]
 
 
 class FrameTransfer(Protocol):
-    """Stylises single frames of one video."""
+    """Stylises single frames of one video.
+
+    Attributes:
+        references: distances, in frames, of the earlier frames that `follow` reads, from 1.
+    """
+
+    references: Sequence[int]
 
     def prepare(self, source: VideoSource) -> None:
         """Prepare for the frames of a source."""
@@ -42,17 +46,23 @@ class FrameTransfer(Protocol):
     def begin(
         self, content: Tensor, to_progress: StepCallback
     ) -> Generator[Progress, None, TransferOutcome]:
-        """Stylise a frame ``(1, 3, H, W)`` that begins a scene."""
+        """Stylise a frame ``(1, 3, H, W)`` that begins a scene.
+
+        Args:
+            content: frame of the input ``(1, 3, H, W)``.
+            to_progress: converts steps of this frame to steps of the video.
+        """
 
     def follow(
-        self,
-        content: Tensor,
-        previous: Tensor,
-        target: Tensor,
-        mask: Tensor,
-        to_progress: StepCallback,
+        self, context: FrameContext, values: Sequence[Tensor], to_progress: StepCallback
     ) -> Generator[Progress, None, TransferOutcome]:
-        """Stylise a frame that continues a scene, see `FrameOptimizer.follow`."""
+        """Stylise a frame that continues a scene.
+
+        Args:
+            context: the frame, with the flow from earlier frames.
+            values: results of earlier frames ``(1, 3, H, W)``, the latest one last.
+            to_progress: as for `begin`.
+        """
 
 
 @dataclass
@@ -75,7 +85,7 @@ class FrameStylizer:
     """Stylises the frames of a video, one after the other.
 
     Args:
-        options: options, of which ``mode``, ``references`` and ``passes`` are used.
+        options: options, of which ``mode`` and ``passes`` are used.
         transfer: stylises single frames.
     """
 
@@ -101,7 +111,9 @@ class FrameStylizer:
         self.transfer.prepare(source)
         history = _History()
         total, passes = source.count(), self.options.passes
-        for context in prefetch(lambda: iter_frames(self.options, source, cache.records)):
+        follows = self.options.mode == "flow"
+        references = self.transfer.references if follows else (1,)
+        for context in prefetch(lambda: iter_frames(source, cache.records, references)):
             if context.cut:
                 history = _History()
             record: Mapping[str, Any] | None = cache.records.get((FIRST_PASS, context.number))
@@ -116,7 +128,7 @@ class FrameStylizer:
             yield StylizedFrame(
                 number=context.number, content=context.content, values=values, record=record
             )
-            history.append(context.content, values, self.options.references[-1])
+            history.append(context.content, values, references[-1])
 
     def _frame(
         self, context: FrameContext, history: _History, to_progress: StepCallback
@@ -125,31 +137,9 @@ class FrameStylizer:
         began = time.perf_counter()
         content, values = context.content, history.values
         if values and self.options.mode == "flow":
-            references = _warped_references(context.flows, values)
-            outcome = yield from self.transfer.follow(content, values[-1], *references, to_progress)
+            outcome = yield from self.transfer.follow(context, values, to_progress)
         else:
             outcome = yield from self.transfer.begin(content, to_progress)
         entries = {**outcome.record(), "features": time.perf_counter() - began}
         frame_before = (history.contents[-1], values[-1]) if values else None
         return outcome.values, context.record(entries, outcome.values, frame_before)
-
-
-def _warped_references(
-    flows: Mapping[int, FlowPair], values: Sequence[Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Warp earlier results to a frame; each pixel comes from the nearest frame with valid flow.
-
-    Args:
-        flows: flow from earlier frames, by the number of frames between.
-        values: earlier results ``(1, 3, H, W)``, the latest one last.
-
-    Returns:
-        The warped result, and the mask of pixels with a valid flow.
-    """
-    target = torch.zeros_like(values[-1])
-    mask = torch.zeros_like(values[-1][:, :1])
-    for distance, pair in sorted(flows.items()):
-        new_pixels = pair.valid_backward * (1 - mask)
-        target = torch.where(new_pixels > 0, warp(values[-distance], pair.backward), target)
-        mask = mask + new_pixels
-    return target, mask

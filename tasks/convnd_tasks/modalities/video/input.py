@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.io import Video, VideoFrame
-    from convnd_tasks.modalities.video.options import VideoOptions
 
 __all__ = [
     "FrameContext",
@@ -215,16 +214,19 @@ def resize_frame(values: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def iter_frames(
-    options: VideoOptions, source: VideoSource, records: Mapping[tuple[int, int], Mapping[str, Any]]
+    source: VideoSource,
+    records: Mapping[tuple[int, int], Mapping[str, Any]],
+    references: Sequence[int] = (1,),
 ) -> Iterator[FrameContext]:
     """Yield the frames of the input, with the flow between them.
 
     Args:
-        options: options, of which ``mode`` and ``references`` are used.
         source: the input.
         records: records of finished frames, see `FrameCache`; such frames need no flow.
+        references: distances, in frames, of the earlier frames from which the flow is estimated,
+            nearest first, from 1.
     """
-    contents: deque[Tensor] = deque(maxlen=options.references[-1])
+    contents: deque[Tensor] = deque(maxlen=references[-1])
     earlier = 0  # frames of this scene before the current one
     began_at = time.perf_counter()
     for number, (frame, content) in enumerate(source.frames()):
@@ -240,8 +242,8 @@ def iter_frames(
         earlier = 0 if cut else earlier + 1
         if cut:
             flows = {}
-        elif record is None and options.mode == "flow":
-            for distance in options.references[1:]:
+        elif record is None:
+            for distance in references[1:]:
                 if distance <= earlier:
                     flows[distance] = estimate_flow(contents[-distance], content)
         yield FrameContext(

@@ -17,6 +17,7 @@ from convnd import io
 from convnd.errors import UsageError
 from convnd.grid import Grid
 from convnd.io.video.encoder import square_pixels
+from convnd.transfer.instant import InstantTransfer
 from convnd_tasks.modalities.base import Modality, TransferInputs
 from convnd_tasks.modalities.images.codec import color_moments, match_colors, pooled_moments
 from convnd_tasks.modalities.images.hidden import fill_hidden_pixels, mask_by_opacity
@@ -29,7 +30,7 @@ from convnd_tasks.modalities.video.frame_cache import FrameCache
 from convnd_tasks.modalities.video.frame_optimizer import make_frame_transfer
 from convnd_tasks.modalities.video.input import FrameRange, VideoSource, working_size
 from convnd_tasks.modalities.video.metrics import measure_texture, measure_video
-from convnd_tasks.modalities.video.options import VideoOptions
+from convnd_tasks.modalities.video.options import VideoOptions, check_one_pass
 from convnd_tasks.modalities.video.report import draw_figures, list_measures
 from convnd_tasks.modalities.video.transfer import VideoTransfer
 from convnd_tasks.runtime.fraction import parse_fraction
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from convnd.io import Video
     from convnd.optimize import ProcessGroup
+    from convnd.transfer.one_pass import OnePassTransfer
     from convnd.transfer.style_transfer import StyleTransfer
     from convnd_tasks.modalities.metrics import Measure
     from convnd_tasks.modalities.video.result import VideoResult
@@ -58,6 +60,7 @@ class Videos(Modality):
     name: ClassVar[str] = "videos"
     keeps_partial_result: ClassVar[bool] = False
     draws_figures: ClassVar[bool] = True
+    has_instant_network: ClassVar[bool] = True
     step_noun: ClassVar[str] = "frame"
     loss_caption: ClassVar[str] = (
         "The objective and its weighted terms at every step of every frame or block. They jump "
@@ -122,6 +125,8 @@ class Videos(Modality):
         mask: Any = inputs.mask
         check_mask(mask, video)
         self.options.check_style_weights(len(inputs.styles))
+        if self.trained is not None:
+            check_one_pass(self.options)
         messages = list(video.info.remarks)
         styles = [self._read_style(style, messages) for style in inputs.styles]
         if self.options.colors == "match" and not self.settings.texture:
@@ -260,8 +265,12 @@ class Videos(Modality):
         }
 
     @functools.cached_property
-    def _network(self) -> StyleTransfer:
+    def _network(self) -> StyleTransfer | OnePassTransfer:
         """The network of the job, for all of its videos."""
+        if self.trained is not None:
+            return self.trained
+        if self.options.is_instant:
+            return InstantTransfer(self.options, spatial_dims=2, in_channels=3)
         if self.options.mode == "block":
             return make_block_transfer(self.options)
         return make_frame_transfer(self.options)

@@ -14,7 +14,7 @@ from convnd_tasks.modalities.images.options import ImageOptions
 BLOCK = "Blocks of frames (--mode block)"
 """Heading of these options in the help."""
 
-__all__ = ["MODES", "VideoOptions"]
+__all__ = ["MODES", "VideoOptions", "check_one_pass"]
 
 MODES = ("flow", "block", "independent")
 """Ways to keep frames coherent: along the optical flow, as one block, or not (for comparison)."""
@@ -30,7 +30,9 @@ class VideoOptions(ImageOptions):
     number of steps of a frame that begins a scene. Colours do not flicker: ``colors="luminance"``
     keeps the colours of each frame, and ``"match"`` gives the styles the colours of the whole video
     (of 16 frames distributed over it), the same for all frames. ``strength`` applies to finished
-    frames; later frames build on the frames without it.
+    frames; later frames build on the frames without it. With ``instant``, such 16 frames also give
+    the statistics that are matched, and with mode ``"flow"`` later frames keep the strokes of
+    earlier ones along the motion.
 
     Args:
         mode: one of `MODES`.
@@ -162,6 +164,8 @@ class VideoOptions(ImageOptions):
             self.block_frames // 2 or 1,
         )
         check_name("mode", self.mode, MODES)
+        if self.is_instant:
+            check_one_pass(self)
         if self.mode != "flow" and self.passes > 1:
             raise UsageError(
                 "passes",
@@ -186,3 +190,18 @@ class VideoOptions(ImageOptions):
                 got=", ".join(map(str, self.references)) or "none",
                 remedy="for example 1,4",
             )
+
+
+def check_one_pass(options: VideoOptions) -> None:
+    """Check options whose frames a network stylises in one pass each.
+
+    Raises:
+        UsageError: the mode is "block", in which frames are optimised together.
+    """
+    if options.mode == "block":
+        raise UsageError(
+            "mode",
+            expected="flow or independent with one pass of a network",
+            got=options.mode,
+            remedy="leave --mode out",
+        )

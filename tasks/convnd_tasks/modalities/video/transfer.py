@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convnd import io
 from convnd.errors import UsageError
 from convnd.transfer.network_transfer import NetworkTransfer
+from convnd.transfer.one_pass import OnePassTransfer
 from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.base import Transfer
 from convnd_tasks.modalities.video.blocks import BlockStylizer
@@ -47,10 +48,9 @@ class VideoTransfer(Transfer):
         styles: pictures ``(1, 3, H_i, W_i)``, or with mode ``"block"`` videos
             ``(1, 3, T_i, H_i, W_i)``.
         finisher: applies colours, strength and mask.
-        network: function that returns the network of the job, see `make_frame_transfer` and
-            `make_block_transfer`.
+        network: function that returns the network of the job.
         messages: lines for users about the inputs.
-        trained: a trained network, which stylises each frame instead; or None.
+        trained: the network of the job if it was trained for one style, or None.
     """
 
     options: VideoOptions
@@ -131,6 +131,8 @@ class VideoTransfer(Transfer):
         frames, options = self.source.count(), self.options
         if frames is None or options.mode == "block":
             return None
+        if self.trained is not None or options.is_instant:
+            return frames, frames
         first, later = options.steps + 1, (frames - 1) * options.passes
         return first + later, first + later * (options.frame_steps + 1)
 
@@ -221,27 +223,25 @@ class VideoTransfer(Transfer):
         """Make what stylises single frames; None for blocks."""
         if self.options.mode == "block":
             return None
-        if self.trained is not None:
-            return FrameNetwork(self.trained, on_message)
-        return FrameOptimizer(self.options, self.styles, on_message, transfer=self.network())
+        transfer = self.network()
+        if isinstance(transfer, OnePassTransfer):
+            return FrameNetwork(transfer, self.styles, on_message)
+        return FrameOptimizer(self.options, self.styles, on_message, transfer=transfer)
 
     def _stylizer(
         self,
         transfer: FrameOptimizer | FrameNetwork | None,
         on_message: Callable[[str], None] | None,
     ) -> FrameStylizer | BlockStylizer:
-        options = self.options
-        if transfer is None:
-            return BlockStylizer(
-                options,
-                self.styles,
-                texture=self.settings.texture,
-                on_message=on_message,
-                transfer=self.network(),
-            )
-        if self.trained is not None:
-            options = dataclasses.replace(options, mode="independent")
-        return FrameStylizer(options, transfer)
+        if transfer is not None:
+            return FrameStylizer(self.options, transfer)
+        return BlockStylizer(
+            self.options,
+            self.styles,
+            texture=self.settings.texture,
+            on_message=on_message,
+            transfer=self.network(),
+        )
 
 
 def _last_step(result: VideoResult, values: Tensor) -> Progress:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from convnd import io
 from convnd.errors import UsageError
-from convnd_tasks.modalities.base import Modality, Transfer, TransferInputs
+from convnd_tasks.modalities.base import NO_INSTANT_NETWORK, Modality, Transfer, TransferInputs
 from convnd_tasks.modalities.results import Figure, JobResult, Table
 from convnd_tasks.modalities.volumes.inputs import (
     check_scan,
@@ -42,6 +42,7 @@ class Volumes(Modality):
     unsupported: ClassVar[Mapping[str, str]] = {
         "init": "a volume always starts from the scan",
         "size": "the result always has the scan's grid",
+        "instant": NO_INSTANT_NETWORK,
         "inflation": "the network always sees slices across the three axes",
     }
 
