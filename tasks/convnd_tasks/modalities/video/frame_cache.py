@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import weakref
@@ -51,10 +52,10 @@ _MAX_NUMBER = 2**62
 
 # Keys of the entry of a finished frame besides its pass and number.
 _COUNTS = ("steps", "rejected_steps")
-_NUMBERS = ("loss", "codec", "flow", "features")
-_OPTIONAL_NUMBERS = ("e_warp", "input_e_warp", "later_e_warp")
+_NUMBERS = ("codec", "flow", "features")
+_OPTIONAL_NUMBERS = ("loss", "e_warp", "input_e_warp", "later_e_warp")
 _REQUIRED = (
-    *("pts", "duration", "name", "cut", "parts", "e_warp", "input_e_warp"),
+    *("pts", "duration", "name", "cut", "parts", "loss", "e_warp", "input_e_warp"),
     *_COUNTS,
     *_NUMBERS,
 )
@@ -180,7 +181,11 @@ class FrameCache(Checkpointer):
         """
         grid = Grid(values=values, channels=("R", "G", "B"), header={"depth": 16})
         io.write(self._picture(pass_index, number), grid, overwrite=True)
-        entry = {"pass": pass_index, "number": number, **record}
+        # JSON has no NaN, which is the loss of one pass of a network, for example.
+        entry = {"pass": pass_index, "number": number} | {
+            key: None if isinstance(value, float) and math.isnan(value) else value
+            for key, value in record.items()
+        }
         try:
             with self._log.open("a", encoding="utf-8") as log:
                 log.write(json.dumps(entry) + "\n")
