@@ -31,6 +31,11 @@ VIDEO = ["stylize-video", "frames", "waves", *FAST, "--size", "64", "--frame-ste
 COMMANDS: dict[str, tuple[list[str], set[str], list[str]]] = {
     "backbones": (["backbones", "compact"], {"layers", "parameters"}, ["backbones", "none"]),
     "evaluate": (["evaluate", "a.csv", "a.csv"], {"measures"}, ["evaluate", "a.csv", "no.csv"]),
+    "export": (
+        ["export", "style.safetensors"],
+        {"path", "spatial_dims", "channels"},
+        ["export", "no.safetensors"],
+    ),
     "patches": (
         ["patches", "a.png", "--backbone", "compact", "--layer", "relu1_1", "--units", "0-1"],
         {"output", "patches", "inputs", "pictures", "settings"},
@@ -99,11 +104,16 @@ def test_no_command_is_left_out() -> None:
     assert set(names()) == set(COMMANDS)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name == "export" else ()) for name in COMMANDS],
+)
 def test_one_object_on_stdout_and_details_on_stderr(name: str, run: Run) -> None:
     command, entries, bad = COMMANDS[name]
     if name == "rerun":
         run(*PICTURE, "-o", "made.png")
+    if name == "export":
+        run(*COMMANDS["train"][0])
     code, out, err = run(*command, "--json", "-v")
     assert code == 0, err
     assert out.count("\n") == 1

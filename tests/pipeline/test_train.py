@@ -178,7 +178,8 @@ def test_options_of_results_apply_to_networks(run: Run, files: Path) -> None:
 def test_a_video_takes_a_network_for_pictures(run: Run, files: Path) -> None:
     run("train", "style.png", "--data", "photos", *OPTIONS, "--steps", "1", "-o", "n.safetensors")
     words = ("photos", "--rate", "5", "--no-figures", "-o")
-    code, out, _ = run("stylize-video", *words, "clip", "--style", "n.safetensors")
+    independent = ("clip", "--style", "n.safetensors", "--mode", "independent")
+    code, out, _ = run("stylize-video", *words, *independent)
     assert code == 0
     assert "3 frames" in out
     frames = sorted(Path("clip").glob("*.png"))
@@ -188,7 +189,7 @@ def test_a_video_takes_a_network_for_pictures(run: Run, files: Path) -> None:
     if frame.max() > 255:  # 16 bits
         frame = frame / 257
     assert np.abs(frame[..., :3] - alone).max() <= 1
-    assert run("stylize-video", *words, "c", "n.safetensors", "--mode", "flow")[0] == 2
+    assert run("stylize-video", *words, "c", "n.safetensors", "--mode", "block")[0] == 2
 
 
 def test_options_of_the_optimisation_are_refused(run: Run, files: Path) -> None:

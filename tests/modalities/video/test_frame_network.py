@@ -107,8 +107,7 @@ def test_a_run_continues_to_the_same_bytes(run: Run, monkeypatch: pytest.MonkeyP
     parts = ("stylize", "film.mp4", "waves", *WORDS, "-o", "parts.mp4")
     assert run(*parts)[0] == 130
     monkeypatch.setattr(FrameStylizer, "_frame", original)
-    parts = tuple(word for word in parts if word != "-q")
-    code, _, err = run(*parts, "--resume")
+    code, _, err = run(*(word for word in parts if word != "-q"), "--resume")
     assert (code, err.strip()) == (0, "continuing after 2 frames of an earlier run")
     assert Path("parts.mp4").read_bytes() == Path("whole.mp4").read_bytes()
 

@@ -32,13 +32,11 @@ __all__ = ["FrameStylizer", "FrameTransfer"]
 
 
 class FrameTransfer(Protocol):
-    """Stylises single frames of one video.
+    """Stylises single frames of one video."""
 
-    Attributes:
-        references: distances, in frames, of the earlier frames that `follow` reads, from 1.
-    """
-
-    references: Sequence[int]
+    @property
+    def references(self) -> Sequence[int]:
+        """Distances, in frames, of the earlier frames that `follow` reads, from 1."""
 
     def prepare(self, source: VideoSource) -> None:
         """Prepare for the frames of a source."""

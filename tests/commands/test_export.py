@@ -1,0 +1,78 @@
+"""``convnd export``: trained networks as ONNX files."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command_line import Run
+from error_fields import raises, read_fields
+
+from convnd.errors import DependencyError
+from convnd.feedforward.network_file import StyleNetwork, write_network
+from convnd.feedforward.onnx_file import write_onnx
+from convnd.feedforward.transform_net import NetworkShape, TransformNet
+from convnd.grid import Grid
+
+
+def network(spatial_dims: int, channels: int) -> TransformNet:
+    shape = NetworkShape(spatial_dims=spatial_dims, channels=channels, width=4, levels=2, blocks=1)
+    net = TransformNet(shape)
+    net.initialize(0)
+    net.set_style([torch.rand(1, channels, *[20] * spatial_dims)])
+    return net.eval()
+
+
+def write(path: str, net: TransformNet, kind: str) -> None:
+    style = Grid(values=torch.rand(1, net.shape.channels, *[16] * net.shape.spatial_dims))
+    write_network(path, StyleNetwork(network=net, kind=kind, styles=[style]), overwrite=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("spatial_dims", "channels"), [(1, 1), (2, 3), (3, 1)])
+def test_any_batch_and_size_has_the_same_values(
+    run: Run, tmp_path: Path, spatial_dims: int, channels: int
+) -> None:
+    runtime: Any = pytest.importorskip("onnxruntime")
+    net = network(spatial_dims, channels)
+    write("n.safetensors", net, {1: "signals", 2: "pictures", 3: "volumes"}[spatial_dims])
+    code, out, err = run("export", "n.safetensors", "--json")
+    assert (code, json.loads(out)["path"]) == (0, "n.onnx"), err
+    session = runtime.InferenceSession("n.onnx", providers=["CPUExecutionProvider"])
+    for batch, size in ((1, (24, 32, 16)), (3, (37, 18, 21)), (2, (16, 25, 30))):
+        x = torch.rand(batch, channels, *size[:spatial_dims])
+        (values,) = session.run(None, {"x": x.numpy()})
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(values), net(x), atol=1e-4, rtol=0)
+    assert run("export", "n.safetensors")[0] != 0  # n.onnx exists
+
+
+def test_wrong_files_are_refused(run: Run) -> None:
+    write("n.safetensors", network(1, 1), "signals")
+    write("four.safetensors", network(4, 1), "arrays")
+    Path("text.safetensors").write_text("no network")
+    for words, code in (
+        (("none.safetensors",), 3),
+        (("text.safetensors",), 3),
+        (("n.safetensors", "n.pt"), 4),
+        (("four.safetensors",), 4),
+    ):
+        actual, out, err = run("export", *words)
+        assert (actual, out) == (code, ""), err
+        assert len(err.strip().splitlines()) == 1
+        assert read_fields(err).remedy
+    assert not list(Path().glob("*.onnx"))
+
+
+def test_without_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "onnxscript" else found(name)
+    )
+    with raises(DependencyError, got="no onnxscript", remedy="[onnx]"):
+        write_onnx("n.onnx", network(1, 1))
+    assert not Path("n.onnx").exists()
