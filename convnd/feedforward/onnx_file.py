@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from convnd.errors import DependencyError, OutputFileError
 from convnd.feedforward.transform_net import TransformNet, field_statistics
 from convnd.io.atomic import atomic_path
+from convnd.losses import INPUT
 
 __all__ = ["write_onnx"]
 
@@ -29,7 +30,7 @@ class _AnySize(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        statistics = field_statistics(x, self.network.basis)
+        statistics = {INPUT: field_statistics(x, self.network.basis)}
         step, padded = self.network.shape.stride, x
         for axis, extent in enumerate(x.shape[2:], 2):
             places = torch.arange((extent + step - 1) // step * step, device=x.device)
