@@ -25,7 +25,7 @@ from convnd.errors import InputFileError
 from convnd.grid import Grid
 from convnd.io.provenance import parse_provenance
 from convnd.io.quantization import IntegerEncoding, integer_header, plain_integers
-from convnd.io.reading import check_positions, size_limit, translate_errors
+from convnd.io.reading import check_limit, check_positions, size_limit, translate_errors
 from convnd.io.registry import SIGNAL_METADATA, Format
 from convnd.io.signals.arrays import RATE_NAMES, NamedArrays, recording_of, simple_name
 from convnd.io.signals.signal import from_json, signal_of, to_json
@@ -167,13 +167,8 @@ def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     with _ArchiveFile(path) as file, zipfile.ZipFile(file) as archive:
         file.table_is_read = True
         size, file_size = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
-        if size > _DEFLATE_LIMIT * file_size:
-            raise InputFileError(
-                f"read {path}",
-                expected=f"at most {_DEFLATE_LIMIT * file_size:,} bytes in a file of its length",
-                got=f"{size:,}",
-                remedy="save it again",
-            )
+        what = "bytes in a file of its length"
+        check_limit(path, size, _DEFLATE_LIMIT * file_size, what, "save it again")
         yield archive
 
 
@@ -218,13 +213,8 @@ def _load(
         )
     check_positions(path, shape, limit)
     size = math.prod(shape) * dtype.itemsize
-    if dtype.kind == "U" and size > _MAX_TEXT:
-        raise InputFileError(
-            f"read {path}",
-            expected=f"at most {_MAX_TEXT:,} bytes of text",
-            got=f"{size:,}",
-            remedy="shorten it",
-        )
+    if dtype.kind == "U":
+        check_limit(path, size, _MAX_TEXT, "bytes of text", "shorten it")
     remaining = length - file.tell()
     data = file.read(size) if remaining == size else b""
     # Reading past the end is also what makes a zip archive compare its checksum.

@@ -21,6 +21,7 @@ from convnd.io.registry import parts_of
 __all__ = [
     "check_sidecar",
     "digest",
+    "file_sha256",
     "is_provenance",
     "parse_provenance",
     "read_sidecar",
@@ -129,10 +130,10 @@ def digest(path: Path, *, named: bool = True) -> str:
         elif parts := parts_of(path):
             files = [path, *parts]
         else:
-            return _sha256(path)
+            return file_sha256(path)
         total = hashlib.sha256()
         for file in files:
-            name, file_hash = file.name, _sha256(file)
+            name, file_hash = file.name, file_sha256(file)
             name = file.relative_to(path).as_posix() if path.is_dir() else name
             if not named and path.is_file():
                 name = name.removeprefix(path.stem)
@@ -148,7 +149,8 @@ def digest(path: Path, *, named: bool = True) -> str:
     return total.hexdigest()
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of one file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

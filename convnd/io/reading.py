@@ -19,6 +19,7 @@ from convnd.io.silence import silence_libraries
 __all__ = [
     "LIMIT_HINT",
     "check_file",
+    "check_limit",
     "check_partner",
     "check_path",
     "check_positions",
@@ -211,6 +212,25 @@ def size_limit(limit: int | None, default: int) -> int:
             remedy="unset it",
         )
     return int(text) if text else default
+
+
+def check_limit(path: Path, count: int, limit: int, what: str, remedy: str) -> None:
+    """Refuse a file that holds more of something than is read.
+
+    Args:
+        path: the file, for the message.
+        count: the number that the file holds.
+        limit: largest number that is accepted.
+        what: plural noun for what is counted.
+        remedy: what the user can do.
+
+    Raises:
+        InputFileError: ``count`` is larger than ``limit``.
+    """
+    if count > limit:
+        raise InputFileError(
+            f"read {path}", expected=f"at most {limit:,} {what}", got=f"{count:,}", remedy=remedy
+        )
 
 
 def check_positions(path: Path, shape: tuple[int, ...], limit: int) -> None:

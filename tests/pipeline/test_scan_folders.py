@@ -13,6 +13,7 @@ from convnd_tasks.pipeline.folders import result_name
 from convnd_tasks.pipeline.resolve import resolve
 from dicom_files import series
 from error_fields import check_error, raises
+from PIL import Image
 
 import convnd.io
 from convnd.errors import InputFileError, UsageError
@@ -63,6 +64,16 @@ def test_a_tree_after_bids_becomes_such_a_tree(run: Run, tmp_path: Path) -> None
     assert "not stylised: .json (1), .tsv (1)" in err
     code, out, err = run(*typed, "--skip-existing")
     assert (code, out.count("made with the same parameters")) == (0, 2), err
+
+
+def test_the_style_of_a_folder_of_scans_may_be_a_picture(run: Run, tmp_path: Path) -> None:
+    for name in ("a.nii", "b.nii"):
+        scan(tmp_path / "scans" / name)
+    Image.effect_noise((32, 24), 60).convert("RGB").save(tmp_path / "paint.png")
+    typed = ("stylize-volume", "scans", "--style", "paint.png", "--transfer", "paint", *QUICK)
+    code, _, err = run(*typed, "--backbone", "compact")
+    assert code == 0, err
+    assert len(list((tmp_path / "scans_stylized").iterdir())) == 2
 
 
 def test_series_in_folders_below_are_contents(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from convnd.backbones.weights.conversion import State
 from convnd.errors import InputFileError
-from convnd.io.atomic import error_text
-from convnd.io.reading import check_file
+from convnd.io.provenance import file_sha256
+from convnd.io.reading import check_file, translate_errors
 
 __all__ = ["check_finite", "check_hash", "damaged_error", "sha256_of", "tensors_sha256"]
 
@@ -61,16 +61,8 @@ def sha256_of(path: Path) -> str:
         InputFileError: the file cannot be read.
     """
     check_file(path)
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputFileError(
-            "weights",
-            expected="a file",
-            got=f"{path}: {error_text(error)}",
-            remedy="check the path",
-        ) from error
+    with translate_errors(path, "a file of weights"):
+        return file_sha256(path)
 
 
 def damaged_error(path: Path, got: str) -> InputFileError:

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd.errors import InputFileError
 from convnd.io.images.decoding import decode, image_provenance
 from convnd.io.images.request import header_to_json
-from convnd.io.reading import translate_errors
+from convnd.io.reading import check_limit, translate_errors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,11 +41,5 @@ def serve(
         yield "array", {}, decoded.pixels
         fields = {"header": header_to_json(decoded.header)}
     size = len(json.dumps(fields))
-    if size > _LARGEST_HEADER:
-        raise InputFileError(
-            f"read {path}",
-            expected=f"metadata of at most {_LARGEST_HEADER:,} bytes",
-            got=f"{size:,}",
-            remedy="remove some",
-        )
+    check_limit(path, size, _LARGEST_HEADER, "bytes of metadata", "remove some")
     yield "end", fields, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convnd.errors import InputFileError
+from convnd.io.reading import check_limit
 
 __all__ = ["PACKED", "TIFF_PACKED", "check_held", "check_scans"]
 
@@ -40,13 +40,7 @@ def check_scans(path: Path, pixels: int) -> None:
             scans += (last + block).count(b"\xff\xda")
             last = block[-1:]
     limit = max(_SCANS, _SCANNED_PIXELS // pixels)
-    if scans > limit:
-        raise InputFileError(
-            f"read {path}",
-            expected=f"a JPEG of this size in at most {limit:,} scans",
-            got=f"{scans:,}",
-            remedy="save it again",
-        )
+    check_limit(path, scans, limit, "scans for a JPEG of this size", "save it again")
 
 
 def check_held(path: Path, pixels: int, depth: int, ratio: int | None) -> int:
@@ -66,11 +60,6 @@ def check_held(path: Path, pixels: int, depth: int, ratio: int | None) -> int:
         size, limit = pixels * max(1, depth // 8), max(_FREE, _PACKED_FREELY * length)
     else:
         size, limit = pixels * depth // 8, ratio * length
-    if size > limit:
-        raise InputFileError(
-            f"read {path}",
-            expected=f"at most {limit:,} bytes of pixels in a file of its length",
-            got=f"{size:,}",
-            remedy="the file is cut short or damaged",
-        )
+    what = "bytes of pixels in a file of its length"
+    check_limit(path, size, limit, what, "the file is cut short or damaged")
     return pixels * (_BYTES_PER_PIXEL if depth <= 8 else _BYTES_PER_DEEP_PIXEL)

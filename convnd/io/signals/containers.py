@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from convnd.errors import InputFileError
-from convnd.io.reading import import_optional, translate_errors
+from convnd.io.reading import check_limit, import_optional, translate_errors
 from convnd.io.registry import Format
 from convnd.io.signals.arrays import NamedArrays, recording_of
 from convnd.io.signals.limits import check_held, check_samples
@@ -117,13 +117,8 @@ def _check_unpacked(path: Path) -> None:
                 if not block:
                     break
                 unpacked += len(unpacker.decompress(block, _BLOCK))
-            if unpacked > limit:
-                raise InputFileError(
-                    f"read {path}",
-                    expected=f"at most {limit:,} bytes in a file of its length",
-                    got="more",
-                    remedy="save it without compression",
-                )
+            what = "bytes in a file of its length"
+            check_limit(path, unpacked, limit, what, "save it without compression")
             file.seek(end)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.reading import import_optional, translate_errors
+from convnd.io.reading import check_limit, import_optional, translate_errors
 from convnd.io.registry import Format
 from convnd.io.signals.edf_header import ROUNDING, EdfHeader, calibration, decode_text, read_header
 from convnd.io.signals.edf_writing import write_edf
@@ -164,24 +164,15 @@ def _annotations(path: Path, header: EdfHeader) -> tuple[list[float], tuple[Anno
             for lead in places:
                 begin = sum(header.counts[:lead]) * header.width
                 texts = content[begin : begin + header.counts[lead] * header.width]
-                _check_marks(path, texts.count(b"\x14") // 4)  # two stand behind each text
+                count = texts.count(b"\x14") // 4  # two stand behind each text
+                check_limit(path, count, _MOST_MARKS, "annotations", "remove some")
                 lists = texts.split(b"\0")
                 matches = [match for text in lists if (match := _TAL.fullmatch(text))]
                 if lead == places[0] and matches:  # the time of the record itself
                     starts.append(float(matches[0][1]))
                 marks += _marks(matches, starts[0] if starts else 0.0)
-                _check_marks(path, len(marks))
+                check_limit(path, len(marks), _MOST_MARKS, "annotations", "remove some")
     return starts, tuple(sorted(marks, key=lambda mark: mark.seconds))
-
-
-def _check_marks(path: Path, count: int) -> None:
-    if count > _MOST_MARKS:
-        raise InputFileError(
-            f"read {path}",
-            expected=f"at most {_MOST_MARKS:,} annotations",
-            got="more",
-            remedy="remove some",
-        )
 
 
 def _marks(matches: Sequence[re.Match[bytes]], offset: float) -> list[Annotation]:

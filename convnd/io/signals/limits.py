@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from convnd.errors import InputFileError
-from convnd.io.reading import LIMIT_HINT, size_limit
+from convnd.io.reading import LIMIT_HINT, check_limit, size_limit
 
 __all__ = ["FREE_SAMPLES", "MAX_SAMPLES", "check_held", "check_samples", "sample_limit"]
 
@@ -32,14 +31,7 @@ def check_samples(path: Path, count: int, max_samples: int | None) -> None:
     Raises:
         InputFileError: there are more samples.
     """
-    limit = sample_limit(max_samples)
-    if count > limit:
-        raise InputFileError(
-            f"read {path}",
-            expected=f"at most {limit:,} samples",
-            got=f"{count:,}",
-            remedy=f"split it, or {LIMIT_HINT}",
-        )
+    check_limit(path, count, sample_limit(max_samples), "samples", f"split it, or {LIMIT_HINT}")
 
 
 def check_held(
@@ -59,11 +51,6 @@ def check_held(
     Raises:
         InputFileError: there are more samples.
     """
-    limit = free + per_byte * length
-    if count > limit:
-        raise InputFileError(
-            f"read {path}",
-            expected=f"at most {limit:,} samples for the length of its files",
-            got=f"{count:,}",
-            remedy="the file is damaged, or save it without compression",
-        )
+    remedy = "the file is damaged, or save it without compression"
+    what = "samples for the length of its files"
+    check_limit(path, count, free + per_byte * length, what, remedy)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
-from convnd.io.reading import import_optional, translate_errors
+from convnd.io.reading import check_limit, import_optional, translate_errors
 from convnd.io.registry import Format
 from convnd.io.signals.cells import cell_text, from_json, to_json, typed_cells
 from convnd.io.signals.column import Column, name_and_unit
@@ -92,13 +92,7 @@ def decode_parquet(path: Path, max_samples: int, expect_samples: Expect) -> Cont
     parquet = import_optional("pyarrow.parquet", f"read {path}", "tables")
     with translate_errors(path, "a Parquet file"):
         metadata = parquet.read_metadata(path)
-        if metadata.num_columns > _MOST_COLUMNS:
-            raise InputFileError(
-                f"read {path}",
-                expected=f"at most {_MOST_COLUMNS:,} columns",
-                got=f"{metadata.num_columns:,}",
-                remedy="select some",
-            )
+        check_limit(path, metadata.num_columns, _MOST_COLUMNS, "columns", "select some")
         # A text that many rows repeat is held once.
         leaves = [metadata.schema.column(k) for k in range(metadata.num_columns)]
         texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
@@ -219,13 +213,7 @@ def decode_excel(path: Path, max_samples: int, _expect: Expect) -> Content:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
         limit = _FREE + _PACKED * path.stat().st_size
-        if unpacked > limit:
-            raise InputFileError(
-                f"read {path}",
-                expected=f"at most {limit:,} bytes unpacked",
-                got=f"{unpacked:,}",
-                remedy="save it as .csv",
-            )
+        check_limit(path, unpacked, limit, "bytes unpacked", "save it as .csv")
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         try:
             for sheet in book.worksheets:

@@ -17,8 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convnd.errors import InputFileError
-from convnd.io.reading import translate_errors
+from convnd.io.reading import check_limit, translate_errors
 from convnd.io.registry import Format
 from convnd.io.signals.clocks import format_ticks
 from convnd.io.signals.columns import Layout, columns_of, table_grid
@@ -65,13 +64,8 @@ def read_table(path: Path, *, max_pixels: int | None = None) -> Grid:
         rows = Rows(lines, separator)
         widths = [len(cells) for _, cells in rows]
         check_samples(path, sum(widths), max_pixels)
-        if max(widths, default=0) > _MOST_COLUMNS:  # each takes 600 bytes, whatever it holds
-            raise InputFileError(
-                f"read {path}",
-                expected=f"at most {_MOST_COLUMNS:,} columns",
-                got=f"{max(widths):,}",
-                remedy="write one row for each sample",
-            )
+        columns = max(widths, default=0)  # each takes 600 bytes, whatever it holds
+        check_limit(path, columns, _MOST_COLUMNS, "columns", "write one row for each sample")
         table = split_header(path, rows, decimal, blank_separated=separator in " \t")
         layout = TextLayout(
             separator,

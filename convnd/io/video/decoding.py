@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import InputFileError
 from convnd.io.atomic import error_text
-from convnd.io.reading import check_positions, too_large_error, translate_errors
+from convnd.io.reading import check_limit, check_positions, too_large_error, translate_errors
 from convnd.io.video import apng, gif
 from convnd.io.video.deinterlacing import Deinterlacer
 from convnd.io.video.description import chapters, color_tags, frame_count, remarks, texts
@@ -202,13 +202,8 @@ class VideoDecoder:
         """Refuse tables of packets so long that copying the sound would take much memory."""
         # An index that did not fit into the memory of this process is empty.
         count = sum(max(len(part.index_entries), part.frames) for part in container.streams)
-        if count > _MOST_PACKETS:
-            raise InputFileError(
-                f"read {self._path}",
-                expected=f"at most {_MOST_PACKETS:,} packets in the tables of the file",
-                got=f"{count:,}",
-                remedy="split it, or save it again",
-            )
+        what = "packets in the tables of the file"
+        check_limit(self._path, count, _MOST_PACKETS, what, "split it, or save it again")
 
     def _check_stream(self, stream: Any) -> None:
         context = stream.codec_context

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from convnd.errors import ConvndError, InputFileError
 from convnd.io.atomic import error_text
-from convnd.io.reading import import_optional
+from convnd.io.reading import check_limit, import_optional
 from convnd.io.silence import silence_libraries
 from convnd.io.worker.client import request
 
@@ -244,13 +244,8 @@ def _check_deflated(file: Path, stream: IO[bytes]) -> None:
         if not block:
             break
         size += len(unpacker.decompress(block, _BLOCK))
-    if size > limit:
-        raise InputFileError(
-            f"read {file}",
-            expected=f"at most {limit:,} bytes in a deflated file of its length",
-            got="more",
-            remedy="save it uncompressed",
-        )
+    what = "bytes in a deflated file of its length"
+    check_limit(file, size, limit, what, "save it uncompressed")
 
 
 def _is_packed(dataset: Any) -> bool:
@@ -291,13 +286,8 @@ def _check_pixels(path: Path, file: Path, dataset: Any) -> None:
         limit = _RLE_LIMIT * len(dataset.PixelData)
     elif syntax in (pydicom.uid.JPEGBaseline8Bit, pydicom.uid.JPEGExtended12Bit):
         limit = _JPEG_LIMIT * len(dataset.PixelData)
-    if size > limit:
-        raise InputFileError(
-            f"read {path}",
-            expected=f"at most {limit:,} bytes of pixels for the length of {file.name}",
-            got=f"{size:,}",
-            remedy="the file is cut short or damaged",
-        )
+    what = f"bytes of pixels for the length of {file.name}"
+    check_limit(path, size, limit, what, "the file is cut short or damaged")
 
 
 def damage_error(

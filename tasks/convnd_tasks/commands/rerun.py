@@ -275,7 +275,7 @@ def _find_input(entry: Mapping[str, str], folders: Sequence[Path]) -> str:
 
     name = entry["name"]
     if "sha256" not in entry:
-        if not samples.is_sample(name) or Path(name).exists():
+        if not samples.is_sample(name):
             raise InputFileError(
                 "rerun",
                 expected="the name of a sample",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import ConvndError, NumericalError, ResourceError, is_out_of_memory
 from convnd.io.atomic import atomic_path
+from convnd.io.registry import find_format
 from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.base import Transfer, TransferInputs
 from convnd_tasks.modalities.opening import check_input
@@ -224,8 +225,12 @@ class Job:
         return self._shared[name, role]
 
     def _depends_on_content(self, name: str) -> bool:
-        # A built-in scan is made with the voxels of each content.
-        return self.spec.modality == "volumes" and not Path(name).suffix
+        # A built-in scan is made with the voxels of each content; only styles may be pictures.
+        if self.spec.modality != "volumes":
+            return False
+        file_format = find_format(name)
+        is_picture = file_format is not None and file_format.spatial_dims == 2
+        return is_picture or not Path(name).suffix
 
     def record(self, content: str | None) -> dict[str, str]:
         """Return the part of the result's record that is known before the work.

@@ -13,6 +13,7 @@ deterministic: equal name, size and seed give equal bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnd.errors import ShapeError, UsageError
@@ -109,12 +110,13 @@ def style(
 
 
 def is_sample(name: str) -> bool:
-    """Whether a name is that of a built-in content or style of any rank.
+    """Whether a name is that of a built-in content or style of any rank, and not of a file.
 
     >>> is_sample("waves"), is_sample("photo.jpg")
     (True, False)
     """
-    return name in CONTENTS or name in STYLES or name == MATCHING_STYLE
+    is_name = name in CONTENTS or name in STYLES or name == MATCHING_STYLE
+    return is_name and not Path(name).exists()
 
 
 def contents(spatial_dims: int) -> list[str]:

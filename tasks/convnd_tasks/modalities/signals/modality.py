@@ -17,6 +17,7 @@ from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.prepare import prepare
 from convnd_tasks.modalities.signals.selection import choose_rate, lead_pairs
 from convnd_tasks.runtime.fraction import parse_fraction
+from convnd_tasks.samples import is_sample
 
 if TYPE_CHECKING:
     from typing import ClassVar
@@ -36,8 +37,7 @@ class Signals(GridModality):
     def read(self, name: str, role: str, content: Grid | None = None) -> Any:
         """Read one input, see `Modality.read`; ``--rate`` sets a rate that its file lacks."""
         grid = super().read(name, role, content)
-        is_sample = not Path(name).suffix and not Path(name).exists()
-        if self.settings.rate is not None and role != "mask" and not is_sample:
+        if self.settings.rate is not None and role != "mask" and not is_sample(name):
             grid = set_rate(grid, float(parse_fraction("--rate", self.settings.rate)), name)
         pairs = lead_pairs(self.options.leads)
         if role == "content" and pairs:
