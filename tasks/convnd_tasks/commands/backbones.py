@@ -9,7 +9,7 @@ import typer
 from convnd_tasks.pipeline.completion import complete_weights
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 from convnd_tasks.pipeline.parameters import numeric
-from convnd_tasks.pipeline.tables import align_columns, receptive_field_record
+from convnd_tasks.runtime.tables import align_columns, receptive_field_record
 
 __all__ = ["backbones"]
 
@@ -107,7 +107,7 @@ def _layer_table(record: dict[str, Any]) -> list[str]:
         numbers = row["channels"], field["stride"][0], field["span"][0]
         table.append((row["layer"], *map(str, numbers), f"{row['parameters']:,}"))
     table.append(("total", "", "", "", f"{record['parameters']:,}"))
-    return align_columns(table, left=1)
+    return align_columns(table, numbers=range(1, len(table[0])))
 
 
 def _mib(size: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
-from convnd_tasks.pipeline.tables import align_columns
+from convnd_tasks.runtime.tables import align_columns
 
 __all__ = ["formats"]
 
@@ -32,4 +32,4 @@ def formats(*, command_output: CommandOutput) -> None:
         suffixes = ", ".join(entry.suffixes) or "(a folder)"
         axes = "any" if entry.spatial_dims is None else str(entry.spatial_dims)
         rows.append((axes, entry.name, "yes" if written else "no", suffixes))
-    echo(*align_columns(rows, left=4))
+    echo(*align_columns(rows))

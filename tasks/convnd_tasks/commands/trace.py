@@ -12,7 +12,7 @@ from convnd.shapes import Row, parse_layer, parse_shape
 from convnd.shapes import trace as trace_shapes
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 from convnd_tasks.pipeline.parameters import numeric
-from convnd_tasks.pipeline.tables import align_columns, receptive_field_record
+from convnd_tasks.runtime.tables import align_columns, receptive_field_record
 
 __all__ = ["as_record", "as_table", "trace"]
 
@@ -87,7 +87,7 @@ def as_table(rows: Sequence[Row]) -> list[str]:
         channels = row.channels
     parameters, multiply_adds = _totals(rows)
     table.append(("total", "", "", f"{parameters:,}", f"{multiply_adds:,}", "", "", ""))
-    return align_columns(table, left=2)
+    return align_columns(table, numbers=range(2, len(table[0])))
 
 
 def as_record(rows: Sequence[Row]) -> dict[str, object]:

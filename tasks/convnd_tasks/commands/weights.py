@@ -13,7 +13,7 @@ from convnd_tasks.pipeline.completion import complete_weights
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 from convnd_tasks.pipeline.parameters import Quiet
 from convnd_tasks.pipeline.progress import DownloadBar
-from convnd_tasks.pipeline.tables import align_columns
+from convnd_tasks.runtime.tables import align_columns
 
 if TYPE_CHECKING:
     from convnd.backbones.weights import Status
@@ -199,7 +199,7 @@ def as_table(statuses: Sequence[Status]) -> list[str]:
         )
         for status in statuses
     ]
-    lines = align_columns(rows, left=len(rows[0]))
+    lines = align_columns(rows)
     return lines + [f"{status.name}: {status.detail}" for status in statuses if status.detail]
 
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 from convnd import __version__, io
 from convnd.io.atomic import atomic_path
 from convnd_tasks.inspect.search import Hit, Patch, SearchResult
-from convnd_tasks.pipeline.tables import receptive_field_record
+from convnd_tasks.runtime.tables import receptive_field_record
 
 __all__ = ["PatchWriter", "hit_record", "write_tables"]
 

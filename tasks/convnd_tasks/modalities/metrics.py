@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
+from convnd_tasks.runtime.tables import align_columns
+
 __all__ = ["Measure", "as_json", "as_table", "finite_mean", "finite_or_none"]
 
 
@@ -86,16 +88,7 @@ def as_table(measures: Sequence[Measure]) -> list[str]:
     ]
     if not styles:
         rows = [(*row[:3], *row[4:]) for row in rows]
-    numbers = range(1, 4 if styles else 3)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    lines = []
-    for row in rows:
-        cells = [
-            row[column].rjust(width) if column in numbers else row[column].ljust(width)
-            for column, width in enumerate(widths)
-        ]
-        lines.append("  ".join([*cells, row[-1]]).rstrip())
-    return lines
+    return align_columns(rows, numbers=range(1, 4 if styles else 3))
 
 
 def _format(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from fractions import Fraction
 
 from convnd.shapes import ReceptiveField
@@ -10,21 +10,20 @@ from convnd.shapes import ReceptiveField
 __all__ = ["align_columns", "receptive_field_record"]
 
 
-def align_columns(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
+def align_columns(rows: Sequence[Sequence[str]], *, numbers: Container[int] = ()) -> list[str]:
     """Format a table as lines of text with aligned columns.
 
     Args:
         rows: the cells of each row; every row has the same number of cells.
-        left: number of columns, from the first, that are aligned to the left; the others are
-            aligned to the right.
+        numbers: indices of the columns that are aligned to the right.
 
-    >>> align_columns([("a", "10"), ("bcd", "5")], left=1)
+    >>> align_columns([("a", "10"), ("bcd", "5")], numbers=[1])
     ['a    10', 'bcd   5']
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if index < left else cell.rjust(width)
+            cell.rjust(width) if index in numbers else cell.ljust(width)
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
