@@ -125,6 +125,7 @@ def test_train_then_stylize_then_rerun(run: Run, files: Path) -> None:
     assert out.startswith("net.safetensors  0.0")
     with Image.open("net-preview.png") as preview:
         assert preview.width > 100
+    assert Path("net-losses.svg").read_text().startswith("<?xml")
     assert not Path("net.safetensors.checkpoint").exists()
     record = read_network("net.safetensors").record
     assert record["convnd:steps_taken"] == "3"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -138,7 +139,7 @@ class TrainingJob:
             if on_progress is not None:
                 on_progress(progress)
             if output is not None:
-                self._preview(network, output, progress)
+                self._preview(network, output, progress, log.losses)
 
         steps = train_network(network, self.pool.draw, objective, self.plan, resume=state)
         log.follow(_until(steps, started, 60 * self.options.minutes), checkpointer, on_step)
@@ -182,9 +183,16 @@ class TrainingJob:
             **more,
         )
 
-    def _preview(self, network: TransformNet, output: Path, progress: Progress) -> None:
-        """Write a picture of the network's result for the first content, if one is due."""
+    def _preview(
+        self,
+        network: TransformNet,
+        output: Path,
+        progress: Progress,
+        losses: Mapping[str, Sequence[float]],
+    ) -> None:
+        """Write the network's result for the first content and the losses so far, if due."""
         from convnd_tasks.modalities.figures import draw_comparison
+        from convnd_tasks.runtime.plots import loss_curve
 
         every = self.options.preview_every
         if not every or progress.step % every:
@@ -195,10 +203,14 @@ class TrainingJob:
         with torch.no_grad():
             source = content if example.initial is None else example.initial(content)
             result = example.decode(network(source))
-        picture = draw_comparison(example.decode(content), self.styles, result)
-        path = output.with_name(f"{output.stem}-preview.png")
-        with atomic_path(path, overwrite=True) as temporary:
-            temporary.write_bytes(picture)
+        pictures = {
+            "preview.png": draw_comparison(example.decode(content), self.styles, result),
+            "losses.svg": loss_curve({name: _averages(part) for name, part in losses.items()}),
+        }
+        for name, picture in pictures.items():
+            path = output.with_name(f"{output.stem}-{name}")
+            with atomic_path(path, overwrite=True) as temporary:
+                temporary.write_bytes(picture)
 
     def _record(self, log: RunLog) -> dict[str, str]:
         """The record of the training, which the file holds."""
@@ -286,6 +298,16 @@ def _means(values: Sequence[float], count: int) -> list[float]:
     size = -(-len(values) // count)
     parts = [values[start : start + size] for start in range(0, len(values), max(1, size))]
     return [sum(part) / len(part) for part in parts]
+
+
+def _averages(values: Sequence[float]) -> list[float]:
+    """Average each value with those before it, of which at most 50 count; crops differ much."""
+    sums = [0.0, *itertools.accumulate(values)]
+    return [
+        (sums[end] - sums[start]) / (end - start)
+        for end in range(1, len(sums))
+        for start in (max(0, end - 50),)
+    ]
 
 
 def open_job(

@@ -19,6 +19,8 @@ from PIL import Image
 
 import convnd.io
 from convnd.errors import UsageError
+from convnd.feedforward.network_file import StyleNetwork, write_network
+from convnd.feedforward.transform_net import NetworkShape, TransformNet
 from convnd.grid import Grid
 
 QUICK = ("-q",)
@@ -370,3 +372,25 @@ def test_stylize_takes_a_scan_as_stylize_volume_does(
     assert [Path(path).name for path in result["figures"]] == ["q_stylized-montage.png"]
     assert run(*command, "--shard", "4/4", "-o", "none")[0] == 0  # of three files none is left
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_a_trained_network_shows_the_safety_figures(
+    run: Run, scan: Any, tmp_path: Path, strength: float
+) -> None:
+    shape = NetworkShape(spatial_dims=3, channels=1, width=2, levels=1, blocks=1)
+    network = TransformNet(shape)
+    network.initialize(0)
+    network.style_mean.fill_(0.5)
+    style = Grid(values=torch.rand(1, 1, 16, 16, 16), spacing=(1.0,) * 3, units=("mm",) * 3)
+    trained = StyleNetwork(network=network, kind="volumes", styles=[style])
+    write_network(tmp_path / "net.safetensors", trained, overwrite=False)
+    words = ("--style", "net.safetensors", "--strength", strength, "--no-figures", "-o", "out.nii")
+    code, _, err = run("stylize-volume", scan, *words)
+    assert code == 0, err
+    assert ("anatomy: outside of the safe limits: " in err) == (strength == 1)
+    assert "anatomy: " in err
+    record = json.loads(nib.load(tmp_path / "out.nii").header.extensions[0].get_content())
+    figures = record["anatomy"]
+    assert "mean change of " in figures
+    assert "largest change " in figures

@@ -16,7 +16,7 @@ from convnd_tasks.modalities.volumes.look import blend_noise, measure_scan_noise
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange
 from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, measure_noise_again
 from convnd_tasks.modalities.volumes.noise_spectrum import power_spectrum
-from convnd_tasks.modalities.volumes.safety import measure_safety
+from convnd_tasks.modalities.volumes.safety import SafetyFigure, measure_safety
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import EDGE_SIGMAS, measure_edges
 from convnd_tasks.modalities.volumes.smoothing import sigmas
@@ -24,6 +24,7 @@ from convnd_tasks.modalities.volumes.tissues import WHOLE, TissueMap, TissueSche
 
 __all__ = [
     "MeasuredScan",
+    "anatomy_figures",
     "compare_anatomy",
     "compare_edges",
     "compare_noise",
@@ -272,13 +273,13 @@ def edge_widths(scan: Scan, resolution: float) -> dict[int, float]:
     return widths
 
 
-def compare_anatomy(
+def anatomy_figures(
     before: MeasuredScan,
     result: Tensor,
     after: Mapping[int, NoiseCovariance],
     styles: Sequence[MeasuredScan],
     unit: str,
-) -> list[Measure]:
+) -> list[SafetyFigure]:
     """Measure the safety figures of a transfer, without any allowance for a change of sharpness.
 
     Args:
@@ -297,9 +298,19 @@ def compare_anatomy(
         ]
         largest = max(other.deviation for other in others)
         changes[number] = NoiseChange(zero, zero, 0.0, noise.deviation, largest)
-    figures = measure_safety(
+    return measure_safety(
         before.scan, before.scan.values, result, before.scheme, changes, before.resolution, unit
     )
+
+
+def compare_anatomy(
+    before: MeasuredScan,
+    result: Tensor,
+    after: Mapping[int, NoiseCovariance],
+    styles: Sequence[MeasuredScan],
+    unit: str,
+) -> list[Measure]:
+    """Return the `anatomy_figures` as measures; the arguments are the same."""
     return [
         Measure(
             _slug(figure.name),
@@ -308,7 +319,7 @@ def compare_anatomy(
             against="content",
             meaning=f"{figure.name}, a safety figure of stylize",
         )
-        for figure in figures
+        for figure in anatomy_figures(before, result, after, styles, unit)
         if not figure.name.startswith("mean change")  # `compare_tissues` measures the means
     ]
 

@@ -115,9 +115,13 @@ class Volumes(Modality):
             )
         paints = options.transfer == "paint" or (options.transfer == "auto" and pictures)
         if paints or self.trained is not None:
-            from convnd_tasks.modalities.volumes.paint_transfer import PaintTransfer
+            from convnd_tasks.modalities.volumes.paint_transfer import (
+                NetworkPaintTransfer,
+                PaintTransfer,
+            )
 
-            return PaintTransfer(inputs, options, self._engine, integers=integers)
+            transfer = PaintTransfer if self.trained is None else NetworkPaintTransfer
+            return transfer(inputs, options, self._engine, integers=integers)
         from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 
         return LookTransfer(inputs, options, integers=integers)

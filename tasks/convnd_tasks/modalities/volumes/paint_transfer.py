@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,17 +19,23 @@ from convnd_tasks.modalities.volumes.inputs import (
     inside_window,
     mask_weights,
 )
+from convnd_tasks.modalities.volumes.look_metrics import MeasuredScan, anatomy_figures
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.modalities.volumes.orientation import Orientation
+from convnd_tasks.modalities.volumes.safety import describe_broken
+from convnd_tasks.modalities.volumes.scan import Scan
+from convnd_tasks.modalities.volumes.units import scan_unit
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.grid import Grid
+    from convnd.optimize import ProcessGroup
     from convnd.transfer.one_pass import OnePassTransfer
+    from convnd.transfer.progress import Progress
     from convnd.transfer.style_transfer import StyleTransfer
 
-__all__ = ["PaintTransfer", "square_planes"]
+__all__ = ["NetworkPaintTransfer", "PaintTransfer", "square_planes"]
 
 _SQUARE = 2.0  # largest ratio of a pixel's sides in the slices that the network sees
 _LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601)
@@ -60,6 +66,7 @@ class PaintTransfer(GridTransfer):
         assert inputs.content is not None
         mask_weights(inputs.content, inputs.mask)
         self._integers = integers
+        self._modality = options.modality
         axes = Orientation(inputs.content)
         planes = square_planes(axes.shape, axes.spacing)
         if not planes:
@@ -81,6 +88,53 @@ class PaintTransfer(GridTransfer):
     def check_writable(self, path: Path) -> None:
         """See `Transfer.check_writable`."""
         check_writable(path, self.inputs.template, integers=self._integers)
+
+
+class NetworkPaintTransfer(PaintTransfer):
+    """The transfer of patterns by a trained network, which also measures the safety figures.
+
+    A pattern is drawn on purpose, so that figures outside of their limits are shown and recorded,
+    and do not refuse the result.
+    """
+
+    def run(
+        self,
+        *,
+        state: Mapping[str, Any] | None,
+        group: ProcessGroup | None,
+        on_message: Callable[[str], None] | None,
+    ) -> Iterator[Progress]:
+        """Run the network, and measure the result, see `Transfer.run`."""
+        for progress in super().run(state=state, group=group, on_message=on_message):
+            result = self.result(progress)
+            if result is not None:
+                self._measure(result, on_message or (lambda _: None))
+            yield progress
+
+    def _measure(self, result: Grid, message: Callable[[str], None]) -> None:
+        """Measure the safety figures of each frame, print them and record them."""
+        content, record = self.inputs.template, dict(self.record)
+        axes, unit = Orientation(content), scan_unit(content, self._modality)
+        frames = content.values.shape[1]
+        for frame in range(frames):
+            before, after = (axes.canonical_frame(grid.values, frame) for grid in (content, result))
+            scan = Scan.from_values(before, axes.spacing)
+            if not bool(scan.valid.any()):
+                continue
+            measured = MeasuredScan.measure(scan, unit, min(axes.spacing))
+            changed = torch.where(scan.valid, after, scan.values)
+            noise = measured.noise_of_result(changed)
+            figures = anatomy_figures(measured, changed, noise, [], unit)
+            prefix, suffix = (f"frame {frame + 1}: ", f"_{frame + 1}") if frames > 1 else ("", "")
+            broken = describe_broken(figures)
+            text = "; ".join(map(str, figures))
+            message(
+                f"{prefix}anatomy: outside of the safe limits: {broken}"
+                if broken
+                else f"{prefix}anatomy: {text}"
+            )
+            record[f"anatomy{suffix}"] = text
+        self.record = record
 
 
 def square_planes(shape: Sequence[int], spacing: Sequence[float]) -> list[tuple[int, int]]:
