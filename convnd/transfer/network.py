@@ -69,7 +69,7 @@ def load_network(
         options: options of the transfer.
         spatial_dims: number of spatial axes of the data.
         in_channels: channels of the data.
-        planes: planes that a network for pictures sees of data of more axes, see
+        planes: planes that a network of two axes sees of data of more axes, see
             `convnd.backbones.MultiPlanar`.
 
     Raises:

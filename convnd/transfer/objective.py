@@ -51,8 +51,8 @@ class TransferObjective:
         options: options of the transfers.
         spatial_dims: number of spatial axes.
         in_channels: channels of the values.
-        fixed_axes: number of leading axes that are time, see `resolve_layers`.
-        planes: planes that a network for pictures sees of data of more axes, see
+        fixed_axes: number of leading axes that keep their length, see `resolve_layers`.
+        planes: planes that a network of two axes sees of data of more axes, see
             `convnd.backbones.MultiPlanar`.
 
     Attributes:
@@ -90,8 +90,9 @@ class TransferObjective:
     def resolve_layers(self, size: Sequence[int] | None) -> None:
         """Choose the planes whose features are compared, for a `MultiPlanar` backbone.
 
-        Planes along time show motion. Contents are not compared in them, since this would suppress
-        the motion of a style. Styles are compared in them with ``inflation="multiplanar"``.
+        Planes along a fixed axis show how values change along it. Contents are not compared in
+        them, since this would suppress the changes of a style. Styles are compared in them with
+        ``inflation="multiplanar"``.
 
         Args:
             size: samples of the result along each axis; None is any size without axes of length 1.
@@ -99,10 +100,10 @@ class TransferObjective:
         if not isinstance(self.backbone, MultiPlanar):
             return
         size = (2,) * self.backbone.spatial_dims if size is None else tuple(size)
-        frame = (1,) * self.fixed_axes + size[self.fixed_axes :]
+        section = (1,) * self.fixed_axes + size[self.fixed_axes :]
         requested = self._requested_options
-        style = size if requested.inflation == "multiplanar" else frame
-        self.options = _on_planes(requested, self.backbone, content=frame, style=style)
+        style = size if requested.inflation == "multiplanar" else section
+        self.options = _on_planes(requested, self.backbone, content=section, style=style)
 
     def objective(
         self,
@@ -233,7 +234,7 @@ class TransferObjective:
     ) -> dict[str, Sums]:
         """Compute the statistics of a style by layer.
 
-        The one plane of a picture serves the planes of every orientation.
+        The one plane of a style with an axis of one sample serves the planes of every orientation.
         """
         sources = {name: name for name in statistics}
         if isinstance(self.backbone, MultiPlanar) and not self.fixed_axes:
@@ -260,7 +261,7 @@ class TransferObjective:
         weights = options.style_layer_weights or (1.0,) * len(options.style_layers)
         shares = dict(zip(options.style_layers, weights, strict=True))
         if isinstance(self.backbone, MultiPlanar) and self.fixed_axes and styles[0].shape[2] == 1:
-            # A picture along time would be a video without motion.
+            # One sample along a fixed axis does not say how a style changes along it.
             visible = self.backbone.plane_layers(
                 self._requested_options.style_layers, styles[0].shape[2:]
             )

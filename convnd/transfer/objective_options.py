@@ -61,7 +61,7 @@ class ObjectiveOptions:
         pooling: "max", as trained, or "avg".
         padding: values that the network's first layer reads beyond the border: "zeros", as trained,
             or "replicate", the outermost samples. A user's network keeps its own padding.
-        inflation: use of a network for pictures for more axes: "multiplanar" (2.5-D: on slices
+        inflation: use of a network of two axes for more axes: "multiplanar" (2.5-D: on slices
             across every axis, see `convnd.backbones.MultiPlanar`; "auto" is the same), or with
             kernels that gain axes, see `convnd.backbones.change_rank`.
 

@@ -43,8 +43,8 @@ class TransferOptions(ObjectiveOptions):
         learning_rate: learning rate of the optimizer; None is its default.
         init: starting point of the optimisation, one of `INITS`. A texture has no content, and
             starts from noise with the spectrum of the styles instead, see
-            `convnd.transfer.random_phase.random_phase_noise`. "instant" is for pictures, see
-            `convnd.feedforward.ArbitraryStyleNet`.
+            `convnd.transfer.random_phase.random_phase_noise`. "instant" needs three channels
+            and two axes, see `convnd.feedforward.ArbitraryStyleNet`.
         strength: share of the change from content to result that is applied, in ``[0, 1]``.
         seed: seed of everything random.
         precision: number format of the features: "auto" (the fastest here), "float32" or
@@ -53,7 +53,7 @@ class TransferOptions(ObjectiveOptions):
         deterministic: use only algorithms that give the same bits each time.
         tile: "auto" cuts the work into tiles where memory is short, a number is the samples of a
             tile along each axis, "off" never cuts. The result is the same up to rounding: in
-            bfloat16 some values of a picture differ by up to 4/255.
+            bfloat16 some values in ``[0, 1]`` differ by up to 4/255.
         memory: memory that may be used, for example "4GiB"; "auto" is what is free.
 
     Raises:

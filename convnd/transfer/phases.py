@@ -188,7 +188,7 @@ class PhaseRunner:
             handover = self._hand_over(phase, progress, content)
             if phase is self._phases[-1] and steps < phase.steps:
                 self._on_message(
-                    f"nothing is gained any more: {steps} of the last {phase.steps} steps are taken"
+                    f"the loss no longer falls: {steps} of the last {phase.steps} steps are taken"
                 )
             del progress, objective
 

@@ -32,9 +32,9 @@ class StyleTransfer(TransferObjective):
         options: options of the transfers.
         spatial_dims: number of spatial axes.
         in_channels: channels of the values.
-        fixed_axes: number of leading axes that keep their length at every scale, such as the frames
-            of a video. A style with one sample along them is not compared along them.
-        planes: planes that a network for pictures sees of data of more axes, see
+        fixed_axes: number of leading axes that keep their length at every scale, such as time. A
+            style with one sample along them is not compared along them.
+        planes: planes that a network of two axes sees of data of more axes, see
             `convnd.backbones.MultiPlanar`.
 
     Raises:
