@@ -1,9 +1,10 @@
 """Videos in one pass of a network: frames a second, E_warp and memory.
 
 Each clip is stylised by ``--instant``, by a trained network if one is given, and optimised along
-the flow. Times are of the whole command, from its start to the written file, and without its start
-and the loading of the network, which two short runs give. E_warp is that of ``convnd evaluate`` on
-lossless results. Memory is the peak of the command, for all frames and for the first quarter.
+the flow. Times are of the whole command, from its start to the written file; and without its start
+and the loading of the network, as the difference to a run of the first quarter. E_warp is that of
+``convnd evaluate`` on lossless results. Memory is the peak of the command, for all frames and for
+the first quarter.
 
     python -m benchmarks.performance.video_one_pass --network style.safetensors --json FILE
     python -m benchmarks.performance.video_one_pass --clip clip.mp4 --seconds 2 --optimise
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -28,12 +30,14 @@ from convnd import io
 RATE = 25
 
 
-def command(*words: object) -> tuple[dict[str, Any], float]:
-    """The JSON that a command prints, and its seconds."""
-    began = time.perf_counter()
+def command(*words: object) -> tuple[dict[str, Any], float, float]:
+    """The JSON that a command prints, its seconds, and its processor seconds."""
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     arguments = [sys.executable, "-m", "convnd", *map(str, words), "--json"]
     done = subprocess.run(arguments, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout), time.perf_counter() - began
+    seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    work = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return json.loads(done.stdout), seconds, work
 
 
 def measure(clip: Path, words: list[str], args: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -41,18 +45,20 @@ def measure(clip: Path, words: list[str], args: argparse.Namespace, folder: Path
     frame_range = ["--to", args.seconds]
     out = folder / "result.mkv"
     fixed = ["--size", args.size, "--crf", "0", "--no-figures", "--overwrite", "-o", out]
-    quarter, first = command("stylize-video", clip, *words, "--to", args.seconds / 4, *fixed)
-    whole, seconds = command("stylize-video", clip, *words, *frame_range, *fixed)
+    quarter, first, first_work = command(
+        "stylize-video", clip, *words, "--to", args.seconds / 4, *fixed
+    )
+    whole, seconds, work = command("stylize-video", clip, *words, *frame_range, *fixed)
     (result,) = whole["results"]
-    measures, _ = command("evaluate", clip, out, *frame_range)
+    measures, _, _ = command("evaluate", clip, out, *frame_range)
     e_warp = measures["measures"]["e_warp"]["value"]
+    more = result["frames"] - quarter["results"][0]["frames"]
     return {
         "size": "x".join(map(str, reversed(result["shape"]))),
         "frames": result["frames"],
         "frames a second, whole command": round(result["frames"] / seconds, 1),
-        "frames a second": round(
-            (result["frames"] - quarter["results"][0]["frames"]) / (seconds - first), 1
-        ),
+        "frames a second": round(more / (seconds - first), 1),
+        "processor seconds a frame": round((work - first_work) / more, 3),
         "E_warp": float(f"{e_warp:.3g}"),
         "MiB, a quarter of the frames": round(quarter["peak_memory"] / 2**20),
         "MiB": round(whole["peak_memory"] / 2**20),

@@ -27,7 +27,7 @@ from torch import Tensor
 from benchmarks.training.distill_pictures import MEAN, Pictures, list_photos
 from convnd.backbones import VGG, Precision, load
 from convnd.feedforward import ArbitraryStyleNet
-from convnd.feedforward.arbitrary import LEVELS
+from convnd.feedforward.decoder import LEVELS
 from convnd.optimize import Tiler
 from convnd.stats import CovarianceStatistic, Sums, gram_matrix
 

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from convnd.backbones import Backbone, Precision, load
-from convnd.backbones.kernels import ConvOptions
-from convnd.backbones.operations import Convolution
+from convnd.feedforward.decoder import (
+    IMAGE,
+    LEVELS,
+    convolve,
+    decode,
+    load_convolutions,
+    receptive_fields,
+)
 from convnd.feedforward.matching import AffineMap, StylePatches, monge_map
 from convnd.losses import INPUT, tile_index
 from convnd.nn.layout import channels_last
@@ -21,16 +26,10 @@ from convnd.optimize import Tiler
 from convnd.optimize.evaluation.targets import tiled_sums
 from convnd.optimize.evaluation.tiles import tile_features, write_tiles
 from convnd.optimize.evaluation.two_pass import add_sums
-from convnd.shapes import Layer, ReceptiveField, Tiling
+from convnd.shapes import Tiling
 from convnd.stats import CovarianceStatistic, Sums, blend
 
-__all__ = ["IMAGE", "LEVELS", "ArbitraryStyleNet", "StyleTargets"]
-
-LEVELS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
-"""The layers of the encoder that the decoder reads, from shallow to deep."""
-
-IMAGE = "image"
-"""Name of the decoder's output."""
+__all__ = ["ArbitraryStyleNet", "StyleTargets"]
 
 _RIDGES = {INPUT: 1e-3, **dict.fromkeys(LEVELS, 1e-2)}
 """Ridge of `monge_map` for the values and for each level."""
@@ -94,14 +93,14 @@ class ArbitraryStyleNet(Backbone):
         self.encoder = load("compact", layers=LEVELS)
         self.encoder.padding = "replicate"
         Precision(winograd=True).apply(self.encoder)
-        self.reductions = _convolutions(state, "reduce")
+        self.reductions = load_convolutions(state, "reduce")
         for name, reduction in self.reductions.items():
             projection = self.encoder.projection(name)
             if projection is not None:  # one linear map instead of two
                 weight = reduction.get_parameter("weight")
                 weight.data = (weight.data.flatten(1) @ projection)[:, :, None, None]
-        self.decoder = _convolutions(state, "decode")
-        self.receptive_fields = _receptive_fields(self.encoder)
+        self.decoder = load_convolutions(state, "decode")
+        self.receptive_fields = receptive_fields(self.encoder)
         self.requires_grad_(False).eval()
 
     def forward(
@@ -123,7 +122,7 @@ class ArbitraryStyleNet(Backbone):
         """
         levels = [name for name in layers if name != INPUT]
         features = self.encoder(channels_last(x), levels, raw=levels)
-        reduced = {name: _convolve(self.reductions[name], features[name]) for name in levels}
+        reduced = {name: convolve(self.reductions[name], features[name]) for name in levels}
         return {name: x if name == INPUT else reduced[name] for name in layers}
 
     def peak_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:  # noqa: ARG002
@@ -292,50 +291,13 @@ class ArbitraryStyleNet(Backbone):
         """Compute the picture from the features of a content."""
         matched = {name: maps[name](features[name]) for name in LEVELS}
         nearest = patches.nearest(matched[LEVELS[-1]], noise)
-        hidden: list[Tensor] = []
-        for level in reversed(LEVELS):
-            size = matched[level].shape[2:]
-            detail = _extend(nearest[level], size)
-            parts = [*(_extend(_double(x), size) for x in hidden), matched[level], detail]
-            x = channels_last(torch.cat(parts, 1))
-            for name in _DECODER[level]:
-                x = _convolve(self.decoder[name], x, relu=True)
-            hidden = [x]
-        change = _convolve(self.decoder[IMAGE], hidden[0])
-        return maps[INPUT](features[INPUT]) + change
+        return maps[INPUT](features[INPUT]) + decode(self.decoder, matched, nearest)
 
 
 _READ = (INPUT, *LEVELS)
 _COVARIANCE = CovarianceStatistic()
 _STRIDES = {name: 1 << depth for depth, name in enumerate(LEVELS)}
 _BLOCK_EXTENTS = {name: _STRIDES[LEVELS[-1]] // stride for name, stride in _STRIDES.items()}
-_DECODER: Mapping[str, Sequence[str]] = {
-    **{name: (name,) for name in LEVELS},
-    "relu3_1": ("relu3_1", "relu3_1b"),
-}
-"""The decoder's convolutions at each level."""
-
-
-def _convolutions(state: Mapping[str, Tensor], group: str) -> nn.ModuleDict:
-    """Make the convolutions whose weights are stored as ``group.NAME.weight``."""
-    modules = nn.ModuleDict()
-    for key, weight in state.items():
-        start, _, rest = key.partition(".")
-        name, _, kind = rest.rpartition(".")
-        if start == group and kind == "weight":
-            bias = state.get(f"{group}.{name}.bias")
-            module = Convolution(tuple(weight.shape), None, bias=bias is not None)
-            module.weight.data = weight.float()
-            if module.bias is not None and bias is not None:
-                module.bias.data = bias.float()
-            modules[name] = module
-    return modules
-
-
-def _convolve(convolution: nn.Module, x: Tensor, *, relu: bool = False) -> Tensor:
-    y: Tensor
-    y, _ = convolution(x, (), x.dtype, ConvOptions(relu=relu, winograd=True))
-    return y
 
 
 def _maps(content: Mapping[str, Sums], style: Mapping[str, Sums]) -> dict[str, AffineMap]:
@@ -348,40 +310,3 @@ def _maps(content: Mapping[str, Sums], style: Mapping[str, Sums]) -> dict[str, A
         )
         for name, ridge in _RIDGES.items()
     }
-
-
-def _double(x: Tensor) -> Tensor:
-    """Double the positions along both axes, by linear interpolation."""
-    return F.interpolate(x, scale_factor=2, mode="bilinear")
-
-
-def _extend(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Repeat the last row and column up to a size, since poolings round sizes down."""
-    for axis, extent in enumerate(size, 2):
-        last = x.narrow(axis, x.shape[axis] - 1, 1)
-        x = torch.cat([x, *[last] * (extent - x.shape[axis])], axis)
-    return x
-
-
-def _receptive_fields(encoder: Backbone) -> dict[str, ReceptiveField]:
-    """Compute receptive field and stride of each level and of the output."""
-    fields = {name: encoder.receptive_fields[name] for name in LEVELS}
-    conv = Layer.build("conv", 2, kernel=3, padding=1, channels=1)
-    field = fields[LEVELS[-1]]
-    for level in reversed(LEVELS):
-        for _ in _DECODER[level]:
-            field = field.compose(conv)
-        if level != LEVELS[0]:
-            field = _doubled(field)
-    fields[IMAGE] = field.compose(conv)
-    return fields
-
-
-def _doubled(field: ReceptiveField) -> ReceptiveField:
-    """Return the field after `_double`: positions 2k and 2k + 1 lie between k - 1 and k + 1."""
-    stride = [int(step) for step in field.stride]
-    return ReceptiveField(
-        tuple(size + 3 * step // 2 for size, step in zip(field.size, stride, strict=True)),
-        tuple(step // 2 for step in stride),
-        tuple(offset - step for offset, step in zip(field.offset, stride, strict=True)),
-    )
