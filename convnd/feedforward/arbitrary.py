@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from convnd.backbones import Backbone, Precision, load
@@ -170,7 +171,12 @@ class ArbitraryStyleNet(Backbone):
 
     @torch.no_grad()
     def match(
-        self, contents: Sequence[Tensor], targets: StyleTargets, tiler: Tiler
+        self,
+        contents: Sequence[Tensor],
+        targets: StyleTargets,
+        tiler: Tiler,
+        *,
+        mask: Tensor | None = None,
     ) -> dict[str, AffineMap]:
         """Compute the maps that give contents together the statistics of the styles.
 
@@ -178,20 +184,36 @@ class ArbitraryStyleNet(Backbone):
             contents: ``(1, 3, H, W)`` each, such as frames of a video.
             targets: statistics and patches of the styles.
             tiler: cuts the contents into tiles.
+            mask: shares of positions in ``[0, 1]``, ``(1, 1, H, W)``. Only the statistics of
+                positions with at least half of the largest share are matched; None is all.
 
         Returns:
             The map of the values and of each level, by name.
         """
         totals: list[Sums] = []
         for content in contents:
-            read = partial(self._read_content, content)
+            read = partial(self._read_content, content, mask)
             sums = tiler.run_with_retries(read, self, _READ, content.shape[2:])
             totals = add_sums(totals, [sums[name] for name in _READ])
         return _maps(dict(zip(_READ, totals, strict=True)), targets.sums)
 
-    def _read_content(self, content: Tensor, tiling: Tiling) -> dict[str, Sums]:
-        statistics = dict.fromkeys(_READ, _COVARIANCE)
-        return tiled_sums(partial(self, layers=_READ), content, tiling, statistics)
+    def _read_content(
+        self, content: Tensor, mask: Tensor | None, tiling: Tiling
+    ) -> dict[str, Sums]:
+        """Compute the sums of a content, or of a part of it."""
+        compute = partial(self, layers=_READ)
+        if mask is None:
+            return tiled_sums(compute, content, tiling, dict.fromkeys(_READ, _COVARIANCE))
+        totals: list[Sums] = []
+        inside = _inside(mask)
+        for tile, features in tile_features(compute, content, tiling):
+            windows = {name: tile_index(tile.windows[name]) for name in _READ}
+            parts = [
+                features[name][:, :, inside[name][windows[name]][0, 0]].contiguous()
+                for name in _READ
+            ]
+            totals = add_sums(totals, [_COVARIANCE.sums(part) for part in parts])
+        return dict(zip(_READ, totals, strict=True))
 
     @torch.no_grad()
     def stylize(
@@ -230,7 +252,7 @@ class ArbitraryStyleNet(Backbone):
         if len(tiling) == 1:
             return self.stylize_whole(content, targets, noise, maps)
         if maps is None:
-            maps = _maps(self._read_content(content, tiling), targets.sums)
+            maps = _maps(self._read_content(content, None, tiling), targets.sums)
 
         def decode(crop: Tensor, origin: Sequence[int]) -> Tensor:
             features = self(crop, _READ)
@@ -298,6 +320,12 @@ _READ = (INPUT, *LEVELS)
 _COVARIANCE = CovarianceStatistic()
 _STRIDES = {name: 1 << depth for depth, name in enumerate(LEVELS)}
 _BLOCK_EXTENTS = {name: _STRIDES[LEVELS[-1]] // stride for name, stride in _STRIDES.items()}
+
+
+def _inside(mask: Tensor) -> dict[str, Tensor]:
+    """Return which positions of the values and of each level a mask ``(1, 1, H, W)`` covers."""
+    shares = {INPUT: mask} | {name: F.avg_pool2d(mask, _STRIDES[name]) for name in LEVELS}
+    return {name: share >= 0.5 * share.max().clamp_min(1e-9) for name, share in shares.items()}
 
 
 def _maps(content: Mapping[str, Sums], style: Mapping[str, Sums]) -> dict[str, AffineMap]:

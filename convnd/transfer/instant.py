@@ -79,6 +79,9 @@ class InstantTransfer(OnePassTransfer):
         content = self.resizer.resize(content, problem.size)
         tiler = self._tiler(content, group)
         targets, maps = self._matching or (self._read_styles(problem, tiler), None)
+        if problem.mask is not None and maps is None:
+            mask = self.resizer.resize(problem.mask.to(content), problem.size)
+            maps = self.network.match([content], targets, tiler, mask=mask)
         return self.network.stylize(content, targets, tiler, seed=self.options.seed, maps=maps)
 
     def for_frames(self, styles: Sequence[Tensor], frames: Sequence[Tensor]) -> InstantTransfer:

@@ -42,6 +42,8 @@ class TransferProblem:
             instead of the content's own, see `convnd.transfer.random_phase.detail_change`.
         bounds: lowest and highest value of a result, which is cut there when it is written, see
             `convnd.optimize.evaluate_within`; None does not cut it.
+        mask: share of the result that is used at each position, ``(1, 1, *S)``. The network for any
+            style matches the statistics of this part; an optimisation does not read it. None is 1.
 
     Raises:
         UsageError: there is no style, or neither a content nor a size.
@@ -65,6 +67,7 @@ class TransferProblem:
     known_bandwidth: float = 1.0
     matches_detail: bool = False
     bounds: tuple[float, float] | None = None
+    mask: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not self.styles:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 from command_line import Run
 from convnd_tasks import samples
 from error_fields import raises, read_fields
@@ -76,6 +77,21 @@ def test_strength_and_tiles_apply(run: Run, pair: tuple[Path, Path]) -> None:
     content = Image.open(pair[0]).resize((150, 100), Image.Resampling.BILINEAR)
     kept = np.abs(pixels(Path("none.png")) - np.asarray(content, float))
     assert kept.max() < 12
+
+
+def test_a_masked_part_gets_all_colours_of_the_style(run: Run) -> None:
+    content = samples.content("town", spatial_dims=2, size=(96, 96))
+    content = content.with_values(torch.cat([0.1 * content.values, content.values], 3))
+    mask = torch.zeros_like(content.values)
+    mask[..., :96] = 1  # the dark half
+    io.write("town.png", content)
+    io.write("mask.png", content.with_values(mask))
+    words = ("--instant", "--size", "0", "-o")
+    assert run("stylize", "town.png", "waves", *words, "whole.png")[0] == 0
+    assert run("stylize", "town.png", "waves", "--mask", "mask.png", *words, "part.png")[0] == 0
+    whole, part = pixels(Path("whole.png")), pixels(Path("part.png"))
+    assert part[:, :96].mean() > whole[:, :96].mean() + 20
+    np.testing.assert_array_equal(part[:, 96:], pixels(Path("town.png"))[:, 96:])
 
 
 def test_options_of_the_optimisation_are_refused(run: Run, pair: tuple[Path, Path]) -> None:

@@ -22,13 +22,15 @@ from convnd_tasks.modalities.opening import check_no_content_options
 from convnd_tasks.modalities.results import Figure, JobResult
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from convnd.grid import Grid
     from convnd.optimize import ProcessGroup
     from convnd.transfer.options import TransferOptions
     from convnd.transfer.progress import Progress
     from convnd_tasks.runtime.settings import JobSettings
 
-__all__ = ["GridModality", "GridTransfer", "mix_with_content"]
+__all__ = ["GridModality", "GridTransfer", "mask_share", "mix_with_content"]
 
 
 Engine = StyleTransfer | OnePassTransfer
@@ -171,9 +173,7 @@ def mix_with_content(
     content_values = content.values.to(values)
     weight = torch.full((1,) * values.ndim, strength, dtype=values.dtype)
     if mask is not None:
-        share = torch.nan_to_num(mask.values).clamp(0, 1).to(values)
-        if share.shape[1] not in (1, values.shape[1]) or mask.channels == ("R", "G", "B"):
-            share = share.mean(1, keepdim=True)
+        share = mask_share(mask, values.shape[1]).to(values)
         weight = weight * (share if same_size else resize_nd(share, result.shape, mode="linear"))
     if not same_size:
         content_values = resize_nd(
@@ -184,6 +184,19 @@ def mix_with_content(
         weight == 0, content_values, torch.where(weight == 1, values, mixed_values)
     )
     return result.with_values(mixed_values)
+
+
+def mask_share(mask: Grid, channels: int = 1) -> Tensor:
+    """Return a mask as shares in ``[0, 1]``.
+
+    Args:
+        mask: the mask ``(1, C, *S)``; colours, and other numbers of channels, are averaged.
+        channels: channels that a mask may have one share for each of.
+    """
+    share = torch.nan_to_num(mask.values).clamp(0, 1)
+    if share.shape[1] not in (1, channels) or mask.channels == ("R", "G", "B"):
+        share = share.mean(1, keepdim=True)
+    return share
 
 
 def _check_mask(inputs: TransferInputs) -> None:

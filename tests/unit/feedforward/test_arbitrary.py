@@ -54,6 +54,23 @@ def test_maps_of_a_content_serve_others(network: ArbitraryStyleNet) -> None:
     assert dark < min(mean) - 0.02
 
 
+@pytest.mark.parametrize("tile", [None, 48])
+def test_a_mask_chooses_what_is_matched(network: ArbitraryStyleNet, tile: int | None) -> None:
+    style, content = smooth(1, 90, 96), smooth(0, 80, 96)
+    content[..., 48:] *= 0.2
+    mask = torch.zeros(1, 1, 80, 96, dtype=torch.float64)
+    mask[..., :48] = 0.7
+    targets = network.read_styles([style], [1.0], Tiler())
+    maps = network.match([content], targets, Tiler(tile=tile), mask=mask)
+    mapped = maps["input"](content)
+    inside = mapped[..., :48].flatten(2)
+    torch.testing.assert_close(inside.mean(2), style.flatten(2).mean(2), rtol=0, atol=1e-6)
+    assert mapped[..., 48:].mean() < mapped.mean() - 0.1
+    same = network.match([content], targets, Tiler(), mask=torch.ones_like(mask))
+    alone = network.match([content], targets, Tiler())
+    torch.testing.assert_close(same["relu3_1"].matrix, alone["relu3_1"].matrix)
+
+
 def test_a_style_of_weight_0_does_not_count(network: ArbitraryStyleNet) -> None:
     first, second = smooth(1, 64, 72), smooth(2, 48, 80)
     alone = stylize(network, [first], [3.0], None)
