@@ -19,7 +19,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from convnd import __version__
-from convnd.cli.commands import Command, Group, Root, help_width
+from convnd.cli.commands import EVERY_COMMAND, Command, Group, Root, help_width
 from convnd.cli.streams import close_streams, open_streams
 from convnd.errors import (
     ConvndError,
@@ -43,10 +43,6 @@ CommandLineError: type[Exception] = next(
 
 _READER_LEFT = 141
 """Exit code where the reader of a pipe has closed it: a shell reports SIGPIPE so."""
-
-
-_EVERY = "Options of every command"
-"""Heading of the root command's options in the help of other commands."""
 
 
 _MOST_PIXELS = 2**40
@@ -82,7 +78,7 @@ def _root(
             is_eager=True,
             expose_value=False,
             help="Print the version.",
-            rich_help_panel=_EVERY,
+            rich_help_panel=EVERY_COMMAND,
         ),
     ] = False,
     _offline: Annotated[
@@ -92,7 +88,7 @@ def _root(
             callback=_set_offline,
             expose_value=False,
             help="Never touch the network (or CONVND_OFFLINE=1).",
-            rich_help_panel=_EVERY,
+            rich_help_panel=EVERY_COMMAND,
         ),
     ] = False,
     _max_pixels: Annotated[
@@ -104,7 +100,7 @@ def _root(
             metavar="N",
             help="Largest number of pixels, voxels or samples of an input (of a frame in videos), "
             "instead of the limit of its format (or CONVND_MAX_PIXELS).",
-            rich_help_panel=_EVERY,
+            rich_help_panel=EVERY_COMMAND,
         ),
     ] = None,
 ) -> None:

@@ -9,10 +9,15 @@ from typing import Any
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from convnd.errors import UsageError
+from convnd.options import OUTPUT
 
-__all__ = ["Command", "Group", "Root", "help_width"]
+__all__ = ["EVERY_COMMAND", "Command", "Group", "Root", "help_width"]
+
+EVERY_COMMAND = "Options of every command"
+"""Heading of the root command's options in the help of other commands."""
 
 _WIDEST_HELP = 100
+_LAST_HEADINGS = (OUTPUT, EVERY_COMMAND)
 
 
 def help_width() -> int:
@@ -30,10 +35,11 @@ def _write_options(command: Any, context: Any, formatter: Any) -> None:
         if record is not None and record[1]:
             heading = getattr(parameter, "rich_help_panel", None) or heading
             sections.setdefault(heading, []).append(record)
-    for heading, rows in sections.items():
-        if rows:
+    first = [heading for heading in sections if heading not in _LAST_HEADINGS]
+    for heading in (*first, *_LAST_HEADINGS):
+        if sections.get(heading):
             with formatter.section(heading):
-                formatter.write_dl(rows, col_max=formatter.width // 3)
+                formatter.write_dl(sections[heading], col_max=formatter.width // 3)
 
 
 def _argument_name(argument: TyperArgument) -> str:

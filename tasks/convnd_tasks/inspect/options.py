@@ -82,7 +82,7 @@ class PatchOptions:
     rescale: Annotated[
         bool,
         Flag(
-            "Map values other than colors to about 0 to 1, or pass them unchanged.",
+            "Map values other than colours to about 0 to 1, or pass them unchanged.",
             SEARCH,
             names=("--rescale/--raw",),
         ),
@@ -90,7 +90,7 @@ class PatchOptions:
     optimal: Annotated[
         bool, Flag("Also compute the input that each unit responds to most.", VIEWS)
     ] = False
-    steps: Annotated[int, Flag("Optimization steps of --optimal.", VIEWS), Range(1, 10_000_000)] = (
+    steps: Annotated[int, Flag("Optimisation steps of --optimal.", VIEWS), Range(1, 10_000_000)] = (
         128
     )
     explain: Annotated[
