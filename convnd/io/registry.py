@@ -29,6 +29,7 @@ __all__ = [
     "find_format",
     "is_folder_name",
     "is_written",
+    "known_suffix",
     "parts_of",
     "readable_format",
     "register",
@@ -173,10 +174,19 @@ def find_format(path: str | os.PathLike[str]) -> Format | None:
     return _format_of_name(path) or _format_of_content(path)
 
 
-def _format_of_name(path: str | os.PathLike[str]) -> Format | None:
+def known_suffix(path: str | os.PathLike[str]) -> str:
+    """Return the longest suffix of a known format that ends a name, in small letters; or "".
+
+    >>> import convnd.io
+    >>> known_suffix("scan.NII.gz"), known_suffix("notes.docx")
+    ('.nii.gz', '')
+    """
     name = Path(path).name.lower()
-    matches = [suffix for suffix in _BY_SUFFIX if name.endswith(suffix)]
-    return _BY_SUFFIX[max(matches, key=len)] if matches else None
+    return max((suffix for suffix in _BY_SUFFIX if name.endswith(suffix)), key=len, default="")
+
+
+def _format_of_name(path: str | os.PathLike[str]) -> Format | None:
+    return _BY_SUFFIX.get(known_suffix(path))
 
 
 def _format_of_content(path: str | os.PathLike[str]) -> Format | None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from convnd import io
 from convnd.errors import ConvndError, InputFileError
-from convnd.io.registry import find_format
+from convnd.io.registry import find_format, known_suffix
 
 __all__ = [
     "ARRAY_SUFFIXES",
@@ -69,7 +69,7 @@ def typical_file(folder: Path, dim: int | None) -> str | None:
     """
     with contextlib.suppress(OSError):
         names = sorted(str(path) for path in folder.iterdir() if _is_content(path))
-        ranks = {name: _rank(name) for name in names}
+        ranks = {name: io.spatial_dims(name) for name in names}
         fitting = [name for name in names if dim is None or ranks[name] in (None, dim)]
         counts = Counter(ranks[name] for name in fitting)
         for name in fitting:
@@ -279,14 +279,8 @@ def result_names(contents: Sequence[str], kind: str, dim: int, folder: Path | No
 
 
 def _is_content(path: Path) -> bool:
-    suffixes = (*listed_suffixes(), *io.VIDEO_SUFFIXES)
-    name = path.name.lower()
-    return not name.startswith(".") and name.endswith(suffixes) and path.is_file()
-
-
-def _rank(name: str) -> int | None:
-    video = Path(name).suffix.lower() in io.VIDEO_SUFFIXES
-    return 3 if video and not name.lower().endswith(".gif") else io.spatial_dims(name)
+    suffix = known_suffix(path)
+    return not path.name.startswith(".") and suffix in listed_suffixes() and path.is_file()
 
 
 def has_record(path: Path) -> bool:
@@ -316,9 +310,8 @@ def _folders_below(content: Path, folder: Path, kind: str) -> str:
 def _split_suffix(content: str) -> tuple[str, str]:
     path = Path(content)
     name = path.resolve().name if path.is_dir() else path.name
-    suffixes = sorted([*io.suffixes(), *io.VIDEO_SUFFIXES], key=len, reverse=True)
-    suffix = next((end for end in suffixes if name.lower().endswith(end)), "")
-    return name[: len(name) - len(suffix)], name[len(name) - len(suffix) :]
+    length = len(name) - len(known_suffix(name))
+    return name[:length], name[length:]
 
 
 def _result_suffix(content: str, suffix: str, kind: str, dim: int) -> str:
