@@ -9,7 +9,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 from command_line import Run
+from convnd_tasks.inspect.inputs import resolve_inputs
 from convnd_tasks.pipeline.resolve import JobSpec, resolve
+from convnd_tasks.samples import MATCHING_STYLE
 from error_fields import check_error, raises
 from PIL import Image
 
@@ -267,6 +269,10 @@ def test_a_missing_input_is_the_first_fault(
 def test_samples_of_one_rank_tell_the_rank() -> None:
     assert resolve(["town", "waves"]).dim == 2
     assert resolve(["ecg", "arrhythmia"]).modality == "signals"
+    assert resolve(["chest", MATCHING_STYLE]).modality == "volumes"
+    assert resolve_inputs(["town"], None)[1] == 2
+    with raises(UsageError, operation="--dim"):
+        resolve_inputs(["waves"], None)
     with pytest.raises(UsageError, match="add --dim"):
         resolve(["waves"], texture=True)
 

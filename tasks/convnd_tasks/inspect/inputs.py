@@ -60,6 +60,8 @@ def resolve_inputs(
             files.append(path)
         else:
             sample_names.append(name)
+    if dim is None and not files:
+        dim = samples.common_rank(sample_names)
     dim = infer_dim(files, dim)
     built_in = _built_in(dim, seed)
     inputs = [Input(str(path), partial(io.read, path)) for path in dict.fromkeys(files)]

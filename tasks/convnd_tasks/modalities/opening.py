@@ -97,19 +97,18 @@ def check_sample(name: str, role: str, spatial_dims: int | None = None) -> None:
 
     tables = {"style": [samples.STYLES], "input": [samples.CONTENTS, samples.STYLES]}
     names = [key for table in tables.get(role, [samples.CONTENTS]) for key in table]
-    if name in names:
+    if name in names or (name == samples.MATCHING_STYLE and role == "style"):
         return
     text = "a built-in sample (convnd samples)"
     if spatial_dims is not None:
         rank_names = {*samples.contents(spatial_dims), *samples.styles(spatial_dims)}
         text = f"one of {', '.join(key for key in names if key in rank_names)}"
     close = [*difflib.get_close_matches(name, names, n=1), *similar_paths(name)]
-    other_role = ", a built-in style" if name in samples.STYLES else ""
+    got, remedy = repr(name), spelling_remedy(close)
+    if name in samples.STYLES:
+        got, remedy = f"{got}, a built-in style", "put the content first, then the styles"
     raise UnknownNameError(
-        role,
-        expected=f"an existing file or folder, or {text}",
-        got=f"{name!r}{other_role}",
-        remedy=spelling_remedy(close),
+        role, expected=f"an existing file or folder, or {text}", got=got, remedy=remedy
     )
 
 

@@ -81,15 +81,11 @@ def _rank_of_samples(names: Sequence[str], *, texture: bool) -> int | None:
     Raises:
         UnknownNameError: a name is neither a file nor a sample.
     """
-    ranks = {1, 2, 3}
     for number, name in enumerate(names):
         if Path(name).suffix or Path(name).exists():
             return None
-        role = "style" if number or texture else "content"
-        check_sample(name, role)
-        sample = (samples.STYLES if role == "style" else samples.CONTENTS)[name]
-        ranks &= {rank for rank in ranks if sample.supports(rank)}
-    return ranks.pop() if len(ranks) == 1 else None
+        check_sample(name, "style" if number or texture else "content")
+    return samples.common_rank(names)
 
 
 def infer_dim(files: Sequence[Path], dim: int | None) -> int:

@@ -12,7 +12,7 @@ deterministic: equal name, size and seed give equal bytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ __all__ = [
     "MATCHING_STYLE",
     "STYLES",
     "Sample",
+    "common_rank",
     "content",
     "contents",
     "is_sample",
@@ -117,6 +118,20 @@ def is_sample(name: str) -> bool:
     """
     is_name = name in CONTENTS or name in STYLES or name == MATCHING_STYLE
     return is_name and not Path(name).exists()
+
+
+def common_rank(names: Iterable[str]) -> int | None:
+    """Return the one rank, of 1 to 3, at which all named samples exist; None if there are several.
+
+    >>> common_rank(["town", "waves"]), common_rank(["waves"])
+    (2, None)
+    """
+    ranks = {1, 2, 3}
+    for name in names:
+        table = CONTENTS if name in CONTENTS else STYLES
+        supported = {3} if name == MATCHING_STYLE else filter(table[name].supports, ranks)
+        ranks = ranks.intersection(supported)
+    return ranks.pop() if len(ranks) == 1 else None
 
 
 def contents(spatial_dims: int) -> list[str]:
