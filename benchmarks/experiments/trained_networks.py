@@ -112,10 +112,12 @@ def compare(network: Path, style_name: str, args: argparse.Namespace) -> list[di
     """The rows of one network, two for each content."""
     rows = []
     style = open_picture(style_name, args.size, "style")
+    trained = read_network(network).network
     for name in args.contents:
         content = open_picture(name, args.size, "content")
         start = time.process_time()
-        result = convnd.stylize(content, str(network), size=0).values
+        with torch.no_grad():
+            result = trained(content.values)
         seconds = time.process_time() - start
         measured = judge(content, style, result)
         optimised, weight, optimiser_seconds = match_content(content, style, measured["content"])

@@ -24,7 +24,7 @@ from convnd.transfer.resizing import Resizer
 
 __all__ = ["NetworkTransfer", "apply_network"]
 
-_MOST_BYTES = {1: 1 << 28, 2: 1 << 29}
+_MOST_BYTES = {1: 1 << 30, 2: 1 << 30}
 """Memory for one tile; without an entry 3 GiB, since tiles of more axes have larger halos."""
 
 
