@@ -37,7 +37,7 @@ def prepare(inputs: TransferInputs, options: TransferOptions) -> PreparedInputs:
     from convnd.nn import resize_nd
     from convnd.transfer.scales import fit_size
 
-    template = inputs.styles[0] if inputs.content is None else inputs.content
+    template = inputs.template
     channels = template.values.shape[1]
     size = fit_size(template.shape, options.size)
     _check(inputs, template, size)
