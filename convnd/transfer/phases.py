@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from convnd.losses import Objective, StyleLoss
-from convnd.nn import resize_nd
 from convnd.optimize import (
     Evaluator,
     ProcessGroup,
@@ -26,15 +25,15 @@ from convnd.optimize import (
 )
 from convnd.optimize.base import is_count
 from convnd.optimize.state import check_field, state_errors
-from convnd.transfer.instant import InstantTransfer
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.objective import TransferObjective
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
-from convnd.transfer.random_phase import detail_change, random_phase_noise
+from convnd.transfer.random_phase import detail_change
 from convnd.transfer.resizing import Resizer
 from convnd.transfer.scales import Phase, plan_phases
+from convnd.transfer.starting_point import starting_point
 from convnd.transfer.step_cost import fixed_share_of_step, step_cost
 from convnd.transfer.tiling_plan import TilingPlan
 
@@ -172,7 +171,9 @@ class PhaseRunner:
                 handover = _Handover.resumed(resume, self._resizer.device)
                 resume = None
             elif handover.values is None:
-                values = self._starting_point(content, styles, phase.size)
+                values = starting_point(
+                    problem, self._options, self._resizer, content, styles, phase.size, self._group
+                )
                 handover.values = _local_part(values, shards)
                 del values
             elif self._phases[phase.number - 1].size != phase.size:
@@ -211,32 +212,6 @@ class PhaseRunner:
             weights=self._options.style_weights,
             generator=torch.Generator().manual_seed(self._options.seed),
         )
-
-    def _starting_point(
-        self, content: Tensor | None, styles: Sequence[Tensor], size: Sequence[int]
-    ) -> Tensor:
-        """Return the values ``(B, C, *S)`` that the first phase starts from."""
-        problem, options = self._problem, self._options
-        if problem.init is not None:
-            return self._resizer.resize(problem.init, size)
-        if options.init == "instant":
-            instant = InstantTransfer(
-                options, spatial_dims=len(size), in_channels=styles[0].shape[1]
-            )
-            at_size = replace(problem, content=content, size=tuple(size))
-            (progress,) = instant.run(at_size, group=self._group)
-            return progress.values
-        if options.init == "style":
-            return resize_nd(styles[0], size, mode="linear", antialias=True)
-        # Drawn on the CPU, so that a seed means the same on every device.
-        generator = torch.Generator().manual_seed(options.seed)
-        if options.init != "content":
-            shape = (*styles[0].shape[:2], *size)
-            return torch.rand(shape, generator=generator).to(self._resizer.device)
-        if content is None:
-            weights = options.style_weights
-            content = random_phase_noise(styles, size, weights=weights, generator=generator)
-        return content if problem.initial is None else problem.initial(content)
 
     def _objective(
         self,
