@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from convnd_tasks.modalities.arrays.codec import value_range
+from convnd_tasks.modalities.value_range import value_range
 from convnd_tasks.modalities.volumes.look import blend_noise
 from convnd_tasks.modalities.volumes.look_metrics import MeasuredScan, noise_distance
 from convnd_tasks.modalities.volumes.scan import Scan

@@ -23,7 +23,7 @@ from convnd_tasks.inspect import (
     parse_units,
     probe_receptive_field,
 )
-from convnd_tasks.modalities.arrays.codec import value_range
+from convnd_tasks.modalities.value_range import value_range
 from error_fields import raises
 from rounding import network_rounding
 from torch import nn

@@ -15,8 +15,8 @@ from convnd.grid import Grid
 from convnd.nn import resize_nd
 from convnd.transfer.scales import fit_size
 from convnd_tasks.inspect.top import CHANNEL_SEPARATOR
-from convnd_tasks.modalities.arrays.codec import value_range
 from convnd_tasks.modalities.images.hidden import fill_hidden_pixels
+from convnd_tasks.modalities.value_range import value_range
 from convnd_tasks.runtime.prefetch import prefetch
 
 __all__ = ["Batch", "Input", "iter_batches", "normalize", "open_resized", "prepare_input"]

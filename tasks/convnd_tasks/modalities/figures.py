@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from convnd.io.images.formats import opacity
+from convnd_tasks.modalities.value_range import value_range
 from convnd_tasks.runtime.plots import encode, new_figure
 
 if TYPE_CHECKING:
@@ -74,10 +75,4 @@ def _plane(grid: Grid) -> Any:
 
 
 def _value_range(grid: Grid) -> tuple[float, float]:
-    import numpy as np
-
-    finite = grid.values[np.isfinite(grid.values.numpy())].numpy()
-    if finite.size == 0:
-        return 0.0, 1.0
-    low, high = np.percentile(finite, (0.5, 99.5))
-    return float(low), float(max(high, low + 1e-12))
+    return value_range(grid.values) if bool(grid.values.isfinite().any()) else (0.0, 1.0)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
-from convnd_tasks.modalities.arrays.codec import value_range
 from convnd_tasks.modalities.metrics import Measure, finite_mean
+from convnd_tasks.modalities.value_range import value_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable

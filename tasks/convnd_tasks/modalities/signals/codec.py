@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from convnd.errors import InputFileError
 from convnd.io.signals.signal import describe, sampling_rate, signal_of, value_units
-from convnd_tasks.modalities.arrays.codec import value_range
 from convnd_tasks.modalities.base import MIN_EXTENT, LabelledGrid, TransferInputs
 from convnd_tasks.modalities.signals.baseline import match_baseline
 from convnd_tasks.modalities.signals.changing_leads import choose_leads, matching_grid
@@ -29,6 +28,7 @@ from convnd_tasks.modalities.signals.matching import (
 )
 from convnd_tasks.modalities.signals.peaks import MIN_RATE
 from convnd_tasks.modalities.signals.selection import describe_others, lead_pairs
+from convnd_tasks.modalities.value_range import value_range
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from convnd.io.reading import import_optional
-from convnd_tasks.modalities.arrays.codec import same_units, value_range
+from convnd_tasks.modalities.value_range import same_units, value_range
 from convnd_tasks.modalities.volumes.orientation import canonical_array
 
 if TYPE_CHECKING:
