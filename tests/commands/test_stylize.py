@@ -427,6 +427,18 @@ def test_help_does_not_wait_for_torch() -> None:
     assert "painting" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "words", ["stylize town.jgp waves", "stylize town a.jgp", "evaluate a.jgp town"]
+)
+def test_a_mistyped_name_does_not_wait_for_torch(words: str) -> None:
+    code = (
+        "import sys\nfrom convnd.cli import run\nfrom convnd.errors import InputFileError\n"
+        f"try:\n    run({words.split()})\nexcept InputFileError:\n    pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.slow
 def test_no_work_waits_for_torchs_compiler() -> None:
     code = (

@@ -58,9 +58,6 @@ def run_command(
         ConvndError: the job cannot be done, or the only transfer failed.
         typer.Exit: some of several transfers failed, code 1.
     """
-    from convnd.optimize import ProcessGroup
-    from convnd_tasks.pipeline.job import Job
-    from convnd_tasks.pipeline.job_options import make_options
     from convnd_tasks.runtime.settings import JobSettings
 
     options, init = _split_init(typed_options)
@@ -76,6 +73,11 @@ def run_command(
         resume=settings.resume,
         recursive=settings.recursive,
     )
+    # Torch is loaded after the names are checked: a mistyped one is answered at once.
+    from convnd.optimize import ProcessGroup
+    from convnd_tasks.pipeline.job import Job
+    from convnd_tasks.pipeline.job_options import make_options
+
     spec = _check_batch(spec.preview() if settings.preview else spec, settings)
     group = ProcessGroup.current()
     # `init` is a file here, for which the rules of a named starting point hold.
