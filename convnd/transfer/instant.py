@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
@@ -22,6 +23,8 @@ from convnd.transfer.resizing import Resizer
 from convnd.transfer.tiling_plan import size_text
 
 __all__ = ["InstantTransfer"]
+
+_LOG = logging.getLogger(__name__)
 
 _SMALLEST_CROP = 256
 """Samples of a tile with its halo along an axis, below which the halo is most of it."""
@@ -123,6 +126,9 @@ class InstantTransfer(OnePassTransfer):
                 remedy="allow more (--memory), or use a smaller --size",
             )
 
+        if self._matching is None:  # not for each frame of a video
+            _log_memory(self.network.peak_bytes(content.shape[2:], ()), free, content)
+
         def fits(crop: tuple[int, ...], layers: Sequence[str]) -> bool:
             return self.network.peak_bytes(crop, layers) <= free
 
@@ -130,6 +136,22 @@ class InstantTransfer(OnePassTransfer):
         return Tiler(
             tile=int(tile) if tile.isdecimal() else None, fits=None if tile == "off" else fits
         )
+
+
+def _log_memory(whole: int, free: int, content: Tensor) -> None:
+    """Log the memory of one pass, which is that of the whole, or of tiles that fill what is free.
+
+    Args:
+        whole: bytes of one pass without tiles.
+        free: bytes that the network may use.
+        content: the content at the size of the result.
+    """
+    needed = min(whole, free)
+    _LOG.info(
+        "%s in one pass, about %s of %s",
+        *(size_text(content.shape[2:]), gib(needed), gib(free)),
+        extra={"figures": {"memory_needed": needed, "memory_free": free}},
+    )
 
 
 @cache

@@ -11,8 +11,12 @@ import pytest
 import torch
 from command_line import Run
 from error_fields import raises, read_fields
+from torch import Tensor
 
+from convnd.backbones.weights import load_state
 from convnd.errors import DependencyError
+from convnd.feedforward import ArbitraryStyleNet
+from convnd.feedforward.decoder import LEVELS, decode
 from convnd.feedforward.network_file import StyleNetwork, write_network
 from convnd.feedforward.onnx_file import write_onnx
 from convnd.feedforward.transform_net import NetworkShape, TransformNet
@@ -49,6 +53,33 @@ def test_any_batch_and_size_has_the_same_values(
         with torch.no_grad():
             torch.testing.assert_close(torch.from_numpy(values), net(x), atol=1e-4, rtol=0)
     assert run("export", "n.safetensors")[0] != 0  # n.onnx exists
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*:FutureWarning")  # of torch, about its own exporter
+def test_the_decoder_for_any_style_can_be_exported(tmp_path: Path) -> None:
+    runtime: Any = pytest.importorskip("onnxruntime")
+    net = ArbitraryStyleNet(load_state("instant"))
+
+    class Decoder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.decoder = net.decoder
+
+        def forward(self, *features: Tensor) -> Tensor:
+            levels = (dict(zip(LEVELS, part, strict=True)) for part in (features[:4], features[4:]))
+            return decode(self.decoder, *levels)
+
+    features = net(torch.rand(1, 3, 48, 64), LEVELS)
+    inputs = 2 * tuple(features[name].contiguous() for name in LEVELS)
+    program: Any = torch.onnx.export(Decoder().eval(), inputs, dynamo=True, verbose=False)
+    program.save(tmp_path / "decoder.onnx")
+    session = runtime.InferenceSession(tmp_path / "decoder.onnx")
+    names = [entry.name for entry in session.get_inputs()]
+    feed = {name: values.numpy() for name, values in zip(names, inputs, strict=True)}
+    (change,) = session.run(None, feed)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(change), Decoder()(*inputs), atol=1e-4, rtol=0)
 
 
 def test_wrong_files_are_refused(run: Run) -> None:

@@ -105,6 +105,16 @@ def test_options_of_the_optimisation_are_refused(run: Run, pair: tuple[Path, Pat
         assert read_fields(err).operation == name
 
 
+def test_a_dry_run_estimates_the_memory(run: Run, pair: tuple[Path, Path]) -> None:
+    estimates = []
+    for size in ("64", "256"):
+        out = run("stylize", *pair, "--instant", "--size", size, "--dry-run", "--json")[1]
+        estimates.append(json.loads(out)["dry_run"])
+    memory = [estimate["memory"] for estimate in estimates]
+    assert 0 < memory[0] < memory[1] < estimates[1]["memory_free"]
+    assert not Path("photo_stylized.png").exists()
+
+
 def test_other_kinds_of_data_are_refused(run: Run, tmp_path: Path) -> None:
     code, _, err = run("stylize", "--dim", "1", "--init", "instant")
     assert code == 2
