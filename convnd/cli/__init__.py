@@ -32,7 +32,7 @@ from convnd.errors import (
     printable,
 )
 from convnd.malloc import tune_malloc
-from convnd.shapes import is_count
+from convnd.shapes import is_count_text
 
 __all__ = ["CommandLineError", "app", "main", "run", "usage_message"]
 
@@ -62,7 +62,7 @@ def _set_offline(offline: bool) -> None:
 def _set_max_pixels(text: str | None) -> None:
     if text is None:
         return
-    if not (is_count(text) and 1 <= int(text) <= _MOST_PIXELS):
+    if not (is_count_text(text) and 1 <= int(text) <= _MOST_PIXELS):
         raise typer.BadParameter(
             f"expected a whole number from 1 to {_MOST_PIXELS}, got {text[:40]!r}"
         )
@@ -285,7 +285,7 @@ def _is_unexpected(error: BaseException) -> bool:
 
 def _several() -> bool:
     size = os.environ.get("WORLD_SIZE", "1")
-    if not is_count(size):
+    if not is_count_text(size):
         raise UsageError(
             "WORLD_SIZE", expected="a number of processes", got=repr(size), remedy="unset it"
         )

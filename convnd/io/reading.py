@@ -201,10 +201,10 @@ def size_limit(limit: int | None, default: int) -> int:
     """
     if limit is not None:
         return limit
-    from convnd.shapes import is_count  # a decoding child never gets here
+    from convnd.shapes import is_count_text  # a decoding child never gets here
 
     text = os.environ.get("CONVND_MAX_PIXELS", "")
-    if text and not (is_count(text) and int(text) > 0):
+    if text and not (is_count_text(text) and int(text) > 0):
         raise UsageError(
             "CONVND_MAX_PIXELS",
             expected="a whole number above 0",

@@ -6,7 +6,7 @@ type them end with the channels: ``14x14x3``.
 """
 
 from convnd.shapes.layer import KINDS, Layer, output_size
-from convnd.shapes.notation import is_count, parse_layer, parse_shape
+from convnd.shapes.notation import is_count_text, parse_layer, parse_shape
 from convnd.shapes.receptive_field import ReceptiveField
 from convnd.shapes.stack import Row, trace
 from convnd.shapes.tiling import Tile, Tiling
@@ -21,7 +21,7 @@ __all__ = [
     "Row",
     "Tile",
     "Tiling",
-    "is_count",
+    "is_count_text",
     "ntuple",
     "output_size",
     "pad_pairs",

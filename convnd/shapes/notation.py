@@ -23,19 +23,19 @@ from convnd.errors import ShapeError, UsageError
 from convnd.registry import check_name, unknown_name
 from convnd.shapes.layer import KINDS, Layer
 
-__all__ = ["is_count", "parse_layer", "parse_shape"]
+__all__ = ["is_count_text", "parse_layer", "parse_shape"]
 
 _DIGITS = 18  # what 64 bits hold
 _ALIASES = {"pool": "maxpool"}
 
 
-def is_count(text: str) -> bool:
+def is_count_text(text: str) -> bool:
     """Whether a text is a whole number of at least 0 and at most 18 digits.
 
     `str.isdigit` accepts superscripts as digits, and Python converts only numbers up to a limit of
     digits.
 
-    >>> is_count("12"), is_count("-1"), is_count("²"), is_count("9" * 5000)
+    >>> is_count_text("12"), is_count_text("-1"), is_count_text("²"), is_count_text("9" * 5000)
     (True, False, False, False)
     """
     return text.isdecimal() and len(text) <= _DIGITS
@@ -57,7 +57,7 @@ def parse_shape(text: str, spatial_dims: int | None = None) -> tuple[tuple[int, 
     """
     pieces = text.lower().replace("×", "x").split("x")
     for piece in pieces:
-        if not is_count(piece) or int(piece) < 1:
+        if not is_count_text(piece) or int(piece) < 1:
             raise UsageError(
                 f"shape {text!r}",
                 expected="positive whole numbers with x between them",
@@ -139,7 +139,7 @@ def parse_layer(text: str, spatial_dims: int) -> Layer:
 
 
 def _number(text: str, piece: str) -> int:
-    if not is_count(piece):
+    if not is_count_text(piece):
         raise UsageError(
             f"layer {text!r}",
             expected="a whole number",

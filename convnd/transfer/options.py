@@ -19,7 +19,7 @@ from convnd.options import (
     Range,
 )
 from convnd.registry import check_name
-from convnd.shapes import is_count
+from convnd.shapes import is_count_text
 from convnd.transfer.byte_size import parse_memory
 from convnd.transfer.objective_options import ObjectiveOptions
 
@@ -137,7 +137,9 @@ class TransferOptions(ObjectiveOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name("init", self.init, INITS)
-        if self.tile not in ("auto", "off") and not (is_count(self.tile) and int(self.tile) > 0):
+        if self.tile not in ("auto", "off") and not (
+            is_count_text(self.tile) and int(self.tile) > 0
+        ):
             raise UsageError(
                 "tile",
                 expected="auto, off or a number of samples",

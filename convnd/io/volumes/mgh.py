@@ -21,7 +21,7 @@ from convnd.io.quantization import IntegerEncoding, integer_header, plain_intege
 from convnd.io.reading import check_positions, size_limit, translate_errors
 from convnd.io.registry import Format
 from convnd.io.volumes.nifti_content import LARGEST_REST, opened
-from convnd.io.volumes.voxels import count_missing, voxels_to_write
+from convnd.io.volumes.voxels import count_missing, size_error, voxels_to_write
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,7 +95,7 @@ def _content(path: Path, max_voxels: int) -> tuple[Any, NDArray[Any]]:
     with opened(path) as (stream, compressed):
         start = stream.read(_HEADER)
         if len(start) < _HEADER:
-            raise _size_error(path, _HEADER, "fewer")
+            raise size_error(path, _HEADER, "fewer")
         numbers = np.frombuffer(start[:28], ">i4").tolist()
         version, *shape, code, _ = numbers
         if version != 1 or code not in _DTYPES:
@@ -111,7 +111,7 @@ def _content(path: Path, max_voxels: int) -> tuple[Any, NDArray[Any]]:
         limit = path.stat().st_size * (_DEFLATE_LIMIT if compressed else 1)
         content = stream.read(size + LARGEST_REST + 1) if size <= limit else b""
     if len(content) < size or len(content) > size + LARGEST_REST:
-        raise _size_error(path, size, "fewer" if len(content) < size else "more")
+        raise size_error(path, size, "fewer" if len(content) < size else "more")
     footer = content[size : size + _FOOTER].ljust(_FOOTER, b"\0")
     header = make_header(start[:_FIELDS] + footer, check=False)
     voxels = np.frombuffer(content, dtype, math.prod(shape)).reshape(shape, order="F")
@@ -156,12 +156,6 @@ def _storable(integers: NDArray[Any]) -> NDArray[Any]:
         if limits.min <= integers.min() and integers.max() <= limits.max:
             return integers.astype(name)
     return integers.astype(np.float32)
-
-
-def _size_error(path: Path, size: int, got: str) -> InputFileError:
-    return InputFileError(
-        f"read {path}", expected=f"{size:,} bytes", got=got, remedy="save it again"
-    )
 
 
 FORMATS = (

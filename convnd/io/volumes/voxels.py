@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["count_missing", "read_voxels", "voxels_to_write"]
+__all__ = ["count_missing", "read_voxels", "size_error", "voxels_to_write"]
 
 _BLOCK = 2**20
 _DEFLATE_LIMIT = 1100  # deflate packs at most 1032 bytes into one
@@ -69,7 +69,7 @@ def read_voxels(path: Path, header: VolumeHeader) -> NDArray[Any]:
         if header.encoding == "raw":
             content: bytes | bytearray = file.read(size)
             if len(content) < size:
-                raise _size_error(path, size, "fewer")
+                raise size_error(path, size, "fewer")
         elif header.encoding == "gzip":
             content = _inflate(path, file, size)
         elif header.encoding == "hex":
@@ -100,16 +100,16 @@ def count_missing(path: Path, volume: NDArray[Any]) -> int:
 
 def _inflate(path: Path, file: IO[bytes], size: int) -> bytearray:
     if size > _DEFLATE_LIMIT * path.stat().st_size:
-        raise _size_error(path, size, "fewer")
+        raise size_error(path, size, "fewer")
     content, filled, members = bytearray(size), 0, allowed_members(size)
     unpacker, block = zlib.decompressobj(_ZLIB_OR_GZIP), b""
     while True:
         block = block or file.read(_BLOCK)
         if not block:
-            raise _size_error(path, size, "fewer: the file is cut short")
+            raise size_error(path, size, "fewer: the file is cut short")
         part = unpacker.decompress(block, _BLOCK)
         if filled + len(part) > size:
-            raise _size_error(path, size, "more")
+            raise size_error(path, size, "more")
         content[filled : filled + len(part)] = part
         filled += len(part)
         block = unpacker.unconsumed_tail
@@ -118,7 +118,7 @@ def _inflate(path: Path, file: IO[bytes], size: int) -> bytearray:
         if unpacker.eof:  # gzip allows several members in a row
             members -= 1
             if members < 0:
-                raise _size_error(path, size, "fewer in many parts")
+                raise size_error(path, size, "fewer in many parts")
             block, unpacker = unpacker.unused_data, zlib.decompressobj(_ZLIB_OR_GZIP)
 
 
@@ -126,7 +126,7 @@ def _from_hex(path: Path, file: IO[bytes], size: int) -> bytes:
     digits = file.read(4 * size + _BLOCK)  # two for a byte, and line breaks
     content = bytes.fromhex(digits.decode("ascii"))
     if len(content) != size:
-        raise _size_error(path, size, "fewer" if len(content) < size else "more")
+        raise size_error(path, size, "fewer" if len(content) < size else "more")
     return content
 
 
@@ -135,21 +135,21 @@ def _from_text(path: Path, file: IO[bytes], dtype: Any, count: int) -> bytes:
 
     values = np.empty(min(count, path.stat().st_size), dtype.newbyteorder("="))
     if len(values) < count:
-        raise _size_error(path, count, "fewer", "numbers")
+        raise size_error(path, count, "fewer", "numbers")
     filled, rest = 0, b""
     while block := file.read(_BLOCK):
         words = (rest + block).split()
         # The last word may go on in the next block.
         rest = words.pop() if words and not block[-1:].isspace() else b""
         if len(rest) > 1000 or filled + len(words) + bool(rest) > count:
-            raise _size_error(path, count, "more", "numbers")
+            raise size_error(path, count, "more", "numbers")
         values[filled : filled + len(words)] = [_number(word, dtype) for word in words]
         filled += len(words)
     if rest:
         values[filled] = _number(rest, dtype)
         filled += 1
     if filled < count:
-        raise _size_error(path, count, "fewer", "numbers")
+        raise size_error(path, count, "fewer", "numbers")
     return values.astype(dtype).tobytes()
 
 
@@ -157,7 +157,15 @@ def _number(word: bytes, dtype: Any) -> float | int:
     return float(word) if dtype.kind == "f" else int(word)
 
 
-def _size_error(path: Path, size: int, got: str, unit: str = "bytes") -> InputFileError:
+def size_error(path: Path, size: int, got: str, unit: str = "bytes") -> InputFileError:
+    """Return the error for a file that does not hold all voxels, or more.
+
+    Args:
+        path: the file.
+        size: number of bytes or numbers that its header declares.
+        got: what it holds, for example "fewer".
+        unit: plural noun for what is counted.
+    """
     return InputFileError(
         f"read {path}", expected=f"{size:,} {unit} of voxels", got=got, remedy="save it again"
     )

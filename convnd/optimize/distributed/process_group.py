@@ -22,7 +22,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from convnd.errors import ResourceError, UsageError, is_out_of_memory
-from convnd.shapes import is_count
+from convnd.shapes import is_count_text
 
 __all__ = ["ProcessGroup"]
 
@@ -270,7 +270,7 @@ def _first_line(error: BaseException) -> str:
 def _environment(name: str, default: int | None = None) -> int:
     """Read a number that torchrun sets in the environment."""
     text = os.environ.get(name, "" if default is None else str(default))
-    if not is_count(text):
+    if not is_count_text(text):
         raise UsageError(
             name, expected="a whole number from 0 on", got=repr(text[:80]), remedy="use torchrun"
         )

@@ -9,7 +9,7 @@ import torch
 
 from convnd.backbones import Backbone
 from convnd.errors import UsageError
-from convnd.shapes import ReceptiveField, is_count
+from convnd.shapes import ReceptiveField, is_count_text
 
 __all__ = ["check_units", "parse_units", "receptive_fields"]
 
@@ -65,7 +65,7 @@ def parse_units(text: str, channels: int, *, layer: str, seed: int = 0) -> list[
         return list(range(channels))
     kind, _, amount = text.partition(":")
     if kind == "random":
-        if not is_count(amount) or not int(amount) > 0:
+        if not is_count_text(amount) or not int(amount) > 0:
             raise invalid
         sample = random.Random(seed).sample(range(channels), min(int(amount), channels))
         return sorted(sample)
@@ -73,7 +73,7 @@ def parse_units(text: str, channels: int, *, layer: str, seed: int = 0) -> list[
     for word in text.split(","):
         first, dash, last = word.strip().partition("-")
         bounds = [first, last if dash else first]
-        if not all(is_count(bound) for bound in bounds):
+        if not all(is_count_text(bound) for bound in bounds):
             raise invalid
         low, high = map(int, bounds)
         if high < low or high >= channels:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from convnd import io
 from convnd.errors import ConvndError, OutputFileError, UsageError
-from convnd.shapes import is_count
+from convnd.shapes import is_count_text
 from convnd_tasks import samples
 from convnd_tasks.modalities.opening import check_input
 from convnd_tasks.modalities.style_network import is_network
@@ -231,7 +231,7 @@ def parse_shard(text: str) -> tuple[int, int] | None:
     if not text:
         return None
     number, _, count = text.partition("/")
-    if is_count(number) and is_count(count) and 1 <= int(number) <= int(count):
+    if is_count_text(number) and is_count_text(count) and 1 <= int(number) <= int(count):
         return int(number), int(count)
     raise UsageError(
         "--shard", expected="I/N with 1 <= I <= N", got=repr(text), remedy="for example 1/4"
