@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from convnd import io
-from convnd.errors import InputFileError, UsageError
+from convnd.errors import InputFileError
 from convnd.transfer.problem import TransferProblem
+from convnd_tasks.modalities import style_network
 from convnd_tasks.modalities.opening import open_grid
-from convnd_tasks.modalities.style_network import is_network, open_network
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,24 +27,10 @@ if TYPE_CHECKING:
     from convnd_tasks.runtime.checkpoints import Checkpointer
     from convnd_tasks.runtime.settings import JobSettings
 
-__all__ = [
-    "MIN_EXTENT",
-    "NO_INSTANT_NETWORK",
-    "LabelledGrid",
-    "Modality",
-    "PreparedInputs",
-    "Transfer",
-    "TransferInputs",
-]
+__all__ = ["MIN_EXTENT", "LabelledGrid", "Modality", "PreparedInputs", "Transfer", "TransferInputs"]
 
 MIN_EXTENT = 16
 """Samples along an axis below which the deepest default layer has less than one position."""
-
-
-NO_INSTANT_NETWORK = (
-    "no network for any style is shipped for them; convnd train makes one for a style"
-)
-"""Reason why ``instant`` does not apply to kinds of data other than pictures and videos."""
 
 
 class LabelledGrid(NamedTuple):
@@ -210,7 +196,7 @@ class Modality(ABC):
     """
 
     name: ClassVar[str]
-    unsupported: ClassVar[Mapping[str, str]] = {"instant": NO_INSTANT_NETWORK}
+    unsupported: ClassVar[Mapping[str, str]] = {"instant": style_network.NO_INSTANT_NETWORK}
     keeps_partial_result: ClassVar[bool] = True
     draws_figures: ClassVar[bool] = False
     draws_demo_figures: ClassVar[bool] = True
@@ -236,12 +222,7 @@ class Modality(ABC):
 
         check_names(self.options)
         if self.options.init == "instant" and not self.has_instant_network:
-            raise UsageError(
-                "instant",
-                expected="pictures or videos, which its network was trained for",
-                got=self.name,
-                remedy="give another --init, or train a network for your style (convnd train)",
-            )
+            raise style_network.no_instant_network_error(self.name)
 
     def open(self, name: str, role: str, content: Grid | None = None) -> Any:
         """Open one input; of a trained network, the style that it learnt.
@@ -255,11 +236,11 @@ class Modality(ABC):
             UsageError: no such sample, or a setting does not fit the file.
             InputFileError: the file cannot be read, or holds another kind of data.
         """
-        if role != "style" or not is_network(name):
+        if role != "style" or not style_network.is_network(name):
             return self.read(name, role, content)
         from convnd.transfer.network_transfer import NetworkTransfer
 
-        trained = open_network(name, self.name, self.spatial_dims)
+        trained = style_network.open_network(name, self.name, self.spatial_dims)
         self.trained = NetworkTransfer(trained.network, self.options)
         return trained.styles[0]
 

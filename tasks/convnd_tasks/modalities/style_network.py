@@ -6,13 +6,21 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from convnd.errors import InputFileError
+from convnd.errors import InputFileError, UsageError
 
 if TYPE_CHECKING:
     from convnd.feedforward.network_file import StyleNetwork
     from convnd.grid import Grid
 
-__all__ = ["UNUSED_OPTIONS", "is_network", "open_network", "restore_style", "stored_style"]
+__all__ = [
+    "NO_INSTANT_NETWORK",
+    "UNUSED_OPTIONS",
+    "is_network",
+    "no_instant_network_error",
+    "open_network",
+    "restore_style",
+    "stored_style",
+]
 
 _SUFFIX = ".safetensors"
 
@@ -27,6 +35,11 @@ UNUSED_OPTIONS = (
 )
 """Options of the optimisation, which have no meaning if a trained network makes the result."""
 
+NO_INSTANT_NETWORK = (
+    "no network for any style is shipped for them; convnd train makes one for a style"
+)
+"""Reason why ``instant`` does not apply to kinds of data other than pictures and videos."""
+
 _MAX_SAMPLES = {1: 30_000, 2: 512 * 512, 3: 96**3}
 """Largest number of samples of a style in the file of a network, by number of axes."""
 
@@ -38,6 +51,16 @@ def is_network(name: str) -> bool:
     (True, False)
     """
     return name.lower().endswith(_SUFFIX)
+
+
+def no_instant_network_error(kind: str) -> UsageError:
+    """Make the error of a kind of data that no network for any style takes."""
+    return UsageError(
+        "instant",
+        expected="pictures or videos, which its network was trained for",
+        got=kind,
+        remedy="give another --init, or train a network for your style (convnd train)",
+    )
 
 
 def open_network(name: str, kind: str, spatial_dims: int) -> StyleNetwork:
