@@ -11,19 +11,20 @@ from convnd.nn import resize_nd
 
 __all__ = ["pyramid_sizes", "refine", "spread_steps"]
 
+_LONGEST = 64  # samples of the longest axis of the coarsest size, at least
+_FINEST = 0.4  # share of the steps that the finest size takes
 
-def pyramid_sizes(
-    size: Sequence[int], scales: int, *, factor: float = 2.0, longest: int = 64, shortest: int = 16
-) -> list[tuple[int, ...]]:
-    """Return sizes from coarse to fine, each ``factor`` times the one before, ending at ``size``.
+
+def pyramid_sizes(size: Sequence[int], scales: int, *, shortest: int = 16) -> list[tuple[int, ...]]:
+    """Return sizes from coarse to fine, each twice the one before, ending at ``size``.
+
+    The longest axis of the coarsest size has at least 64 samples, unless ``size`` is smaller.
 
     Args:
         size: extent of the finest size along each axis.
         scales: number of sizes, at most.
-        factor: ratio of consecutive sizes.
-        longest: lower bound for the longest axis of the coarsest size, unless ``size`` is smaller.
-        shortest: lower bound for its shortest axis, which the backbone needs. An axis of length 1
-            stays 1.
+        shortest: lower bound for the shortest axis of the coarsest size, which the backbone needs.
+            An axis of length 1 stays 1.
 
     Raises:
         UsageError: ``scales`` is less than 1.
@@ -39,16 +40,16 @@ def pyramid_sizes(
         return [tuple(size)]
     sizes = [tuple(size)]
     for level in range(1, scales):
-        smaller = tuple(max(1, round(extent / factor**level)) for extent in size)
+        smaller = tuple(max(1, round(extent / 2**level)) for extent in size)
         narrowest = min(new for new, old in zip(smaller, size, strict=True) if old > 1)
-        if max(smaller) < longest or narrowest < shortest:
+        if max(smaller) < _LONGEST or narrowest < shortest:
             break
         sizes.append(smaller)
     return sizes[::-1]
 
 
-def spread_steps(steps: int, scales: int, *, finest: float = 0.4) -> list[int]:
-    """Return the number of steps at each size: a share for the finest, the rest evenly.
+def spread_steps(steps: int, scales: int) -> list[int]:
+    """Return the number of steps at each size: 40 % at the finest, the rest evenly.
 
     At 256 px one, two and three sizes reach a loss about equally fast. Coarse steps arrange large
     patterns, which are visible although the loss hardly depends on them.
@@ -56,13 +57,12 @@ def spread_steps(steps: int, scales: int, *, finest: float = 0.4) -> list[int]:
     Args:
         steps: steps of all sizes together; each size gets at least one.
         scales: number of sizes.
-        finest: share of the finest size.
 
     >>> spread_steps(100, 3), spread_steps(100, 1)
     ([30, 30, 40], [100])
     """
     coarse = (
-        [max(1, round(steps * (1 - finest) / (scales - 1)))] * (scales - 1) if scales > 1 else []
+        [max(1, round(steps * (1 - _FINEST) / (scales - 1)))] * (scales - 1) if scales > 1 else []
     )
     return [*coarse, max(1, steps - sum(coarse))] if coarse else [steps]
 

@@ -110,20 +110,17 @@ def explain_patch(network: Backbone, patch: Patch, method: str) -> Tensor:
     return gradient[(slice(None), slice(None), *(slice(count, None) for count in margin))].cpu()
 
 
-def channel_maps(
-    network: Backbone, x: Tensor, layer: str, units: Sequence[int], *, resize: bool = True
-) -> Tensor:
-    """Compute the activation of channels at each position of an input.
+def channel_maps(network: Backbone, x: Tensor, layer: str, units: Sequence[int]) -> Tensor:
+    """Compute the activation of channels at each position of an input, by linear interpolation.
 
     Args:
         network: the network.
         x: input ``(1, C, *S)`` as the network takes it.
         layer: name of the layer.
         units: channels of the layer; an empty sequence selects all.
-        resize: resize the maps to the size of the input, by linear interpolation.
 
     Returns:
-        ``(len(units), *S)``, or without ``resize`` the size of the feature map.
+        ``(len(units), *S)``, the size of the input.
 
     Raises:
         UnknownNameError: the network has no such layer.
@@ -132,9 +129,7 @@ def channel_maps(
     with torch.inference_mode():
         features: Tensor = network(x, [layer])[layer]
     maps = features[:, check_units(layer, units, features.shape[1])].float()
-    if resize:
-        maps = resize_nd(maps, x.shape[2:], mode="linear")
-    return maps[0].cpu()
+    return resize_nd(maps, x.shape[2:], mode="linear")[0].cpu()
 
 
 class _Rectify(torch.autograd.Function):
