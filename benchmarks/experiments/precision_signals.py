@@ -15,7 +15,7 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.prepare import prepare
 

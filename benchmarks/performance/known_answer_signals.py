@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.signals.distances import (
     amplitude_distance,
     autocorrelation_distance,

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from convnd_tasks import samples
-from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.metrics import measure_all
 from convnd_tasks.modalities.volumes.options import VolumeOptions

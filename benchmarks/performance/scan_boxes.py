@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.volumes.geometry import value_unit
 from convnd_tasks.modalities.volumes.inputs import default_style, open_style
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer

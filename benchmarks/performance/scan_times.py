@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 import psutil
-from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.memory import estimate_memory
 from convnd_tasks.modalities.volumes.metrics import measure_all

@@ -88,7 +88,7 @@ PHASES: dict[str, tuple[list[str], str, set[str]]] = {
     "patches, writing": (PATCHES, f"{WRITTEN}@2", set()),
     "evaluate": (
         ["evaluate", "a.csv", "a.csv"],
-        "convnd_tasks.modalities.base:TransferInputs.compared_content",
+        "convnd_tasks.modalities.inputs:TransferInputs.compared_content",
         set(),
     ),
     "trace": (["trace", "14x1", "conv:5:2"], "convnd_tasks.commands.trace:as_table", set()),

@@ -20,7 +20,7 @@ from typing import NoReturn
 import pytest
 import torch
 import torch._dynamo  # which Adam loads at its first step: here once for all processes
-from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.runtime.checkpoints import Checkpointer

@@ -4,119 +4,29 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from convnd import io
-from convnd.errors import InputFileError
-from convnd.transfer.problem import TransferProblem
 from convnd_tasks.modalities import style_network
 from convnd_tasks.modalities.opening import open_grid
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from convnd.grid import Grid
     from convnd.optimize import ProcessGroup
     from convnd.transfer.network_transfer import NetworkTransfer
     from convnd.transfer.options import TransferOptions
     from convnd.transfer.progress import Progress
+    from convnd_tasks.modalities.inputs import TransferInputs
     from convnd_tasks.modalities.metrics import Measure
     from convnd_tasks.modalities.results import Figure, JobResult, Table
     from convnd_tasks.runtime.checkpoints import Checkpointer
     from convnd_tasks.runtime.settings import JobSettings
 
-__all__ = ["MIN_EXTENT", "LabelledGrid", "Modality", "PreparedInputs", "Transfer", "TransferInputs"]
+__all__ = ["MIN_EXTENT", "Modality", "Transfer"]
 
 MIN_EXTENT = 16
 """Samples along an axis below which the deepest default layer has less than one position."""
-
-
-class LabelledGrid(NamedTuple):
-    """One input of a transfer.
-
-    Args:
-        role: ``"content"``, ``"style"``, ``"init"`` or ``"mask"``.
-        grid: the data.
-        label: role and name, for messages.
-    """
-
-    role: str
-    grid: Grid
-    label: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransferInputs:
-    """The inputs of one transfer.
-
-    Args:
-        content: the content; None for a texture.
-        styles: the styles, at least one.
-        names: paths or sample names of the inputs that are not None, in the order content, styles,
-            init, mask.
-        init: starting point of the optimisation, or None.
-        mask: share of the change that applies at each position, from 0 (the content does not
-            change) to 1; None is 1 everywhere.
-        rate_given: whether the user gave the sampling rate, because no file holds it.
-    """
-
-    content: Grid | None
-    styles: Sequence[Grid]
-    names: Sequence[str]
-    init: Grid | None = None
-    mask: Grid | None = None
-    rate_given: bool = False
-
-    @property
-    def template(self) -> Grid:
-        """The grid whose geometry and metadata the result has: the content, or the first style."""
-        return self.styles[0] if self.content is None else self.content
-
-    def compared_content(self) -> Grid:
-        """The content that a result is compared with.
-
-        Raises:
-            InputFileError: there is none, since the result is a texture.
-        """
-        if self.content is None:
-            raise InputFileError(
-                "evaluate", expected="a content to compare with", got="none", remedy="give one"
-            )
-        return self.content
-
-    def labelled(self) -> list[LabelledGrid]:
-        """Every input with its role and label, in the order of ``names``."""
-        roles = [
-            ("content", self.content),
-            *(("style", style) for style in self.styles),
-            ("init", self.init),
-            ("mask", self.mask),
-        ]
-        present = [(role, grid) for role, grid in roles if grid is not None]
-        return [
-            LabelledGrid(role, grid, name if name.startswith(role) else f"{role} {name}")
-            for (role, grid), name in zip(present, self.names, strict=True)
-        ]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PreparedInputs(TransferProblem):
-    """Inputs that are encoded as values of about ``[0, 1]``, and the function that decodes them.
-
-    Args:
-        decode: converts values ``(B, C, *S')`` of any extent to a grid in the units of the file.
-        messages: lines for users about what was done to the inputs.
-        record: entries of the result's record about the inputs.
-        visible_content: the content with the colours of hidden pixels replaced, for mixing with a
-            result of another size; None is the content as it was read.
-    """
-
-    decode: Callable[[Tensor], Grid]
-    messages: tuple[str, ...] = ()
-    record: Mapping[str, str] = field(default_factory=dict)
-    visible_content: Grid | None = None
 
 
 class Transfer(ABC):

@@ -16,8 +16,9 @@ from convnd.nn import resize_nd
 from convnd.transfer.instant import InstantTransfer
 from convnd.transfer.one_pass import OnePassTransfer
 from convnd.transfer.style_transfer import StyleTransfer
-from convnd_tasks.modalities.base import Modality, PreparedInputs, Transfer, TransferInputs
+from convnd_tasks.modalities.base import Modality, Transfer
 from convnd_tasks.modalities.figures import draw_comparison
+from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.opening import check_no_content_options
 from convnd_tasks.modalities.results import Figure, JobResult
 

@@ -14,7 +14,7 @@ from convnd.grid import Grid
 from convnd.options import flags_of
 from convnd.registry import unknown_name
 from convnd_tasks.modalities import modality_class
-from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.pipeline.in_memory import as_input, is_name, kind_of_grid, spacing_text
 from convnd_tasks.pipeline.resolve import JobSpec, resolve
 from convnd_tasks.runtime.settings import JobSettings

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd_tasks.modalities import modality_class
-from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.opening import check_input
 from convnd_tasks.pipeline.job_options import make_options
 from convnd_tasks.pipeline.kinds import file_paths, infer_dim, is_video, kind_of

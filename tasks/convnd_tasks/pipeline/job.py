@@ -13,7 +13,8 @@ from convnd.errors import ConvndError, NumericalError, ResourceError, is_out_of_
 from convnd.io.atomic import atomic_path
 from convnd.io.registry import find_format
 from convnd_tasks.modalities import modality_class
-from convnd_tasks.modalities.base import Transfer, TransferInputs
+from convnd_tasks.modalities.base import Transfer
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.opening import check_input
 from convnd_tasks.modalities.results import Figure, JobResult
 from convnd_tasks.pipeline.provenance import job_parameters

@@ -16,7 +16,8 @@ from convnd_tasks.runtime.checkpoints import save_last_good
 
 if TYPE_CHECKING:
     from convnd.transfer.progress import Progress
-    from convnd_tasks.modalities.base import Modality, Transfer, TransferInputs
+    from convnd_tasks.modalities.base import Modality, Transfer
+    from convnd_tasks.modalities.inputs import TransferInputs
     from convnd_tasks.pipeline.resolve import JobSpec
     from convnd_tasks.runtime.checkpoints import Checkpointer
 

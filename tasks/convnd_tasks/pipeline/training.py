@@ -32,7 +32,8 @@ from convnd_tasks.runtime.settings import JobSettings
 if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd.transfer.progress import Progress
-    from convnd_tasks.modalities.base import Modality, PreparedInputs
+    from convnd_tasks.modalities.base import Modality
+    from convnd_tasks.modalities.inputs import PreparedInputs
 
 __all__ = ["TrainingJob", "TrainingResult", "make_modality", "open_job"]
 

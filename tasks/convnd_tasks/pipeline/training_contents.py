@@ -14,14 +14,15 @@ from convnd.errors import ConvndError, InputFileError
 from convnd.io.missing import missing_file_error
 from convnd.transfer.resizing import Resizer
 from convnd_tasks import samples
-from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.grid_transfer import GridTransfer
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.pipeline.folders import list_contents
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd.transfer.problem import TransferProblem
-    from convnd_tasks.modalities.base import Modality, PreparedInputs
+    from convnd_tasks.modalities.base import Modality
+    from convnd_tasks.modalities.inputs import PreparedInputs
 
 __all__ = ["ContentPool", "list_data"]
 

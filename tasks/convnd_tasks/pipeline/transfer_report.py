@@ -13,7 +13,8 @@ from convnd_tasks.pipeline.report import Report
 from convnd_tasks.runtime import plots
 
 if TYPE_CHECKING:
-    from convnd_tasks.modalities.base import Modality, TransferInputs
+    from convnd_tasks.modalities.base import Modality
+    from convnd_tasks.modalities.inputs import TransferInputs
     from convnd_tasks.modalities.results import Figure, JobResult
     from convnd_tasks.pipeline.resolve import JobSpec
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from convnd_tasks import samples
-from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.signals.baseline import baseline_rms, match_baseline
 from convnd_tasks.modalities.signals.metrics import measure_all
 from convnd_tasks.modalities.signals.options import SignalOptions

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import Run
-from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.signals.beats import BeatTemplate, extract_beats
 from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.peaks import r_peaks

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from convnd_tasks import samples
-from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.signals.beats import extract_beats
 from convnd_tasks.modalities.signals.leads import lead_kind, may_be_ecg
 from convnd_tasks.modalities.signals.options import SignalOptions

@@ -12,7 +12,7 @@ import pytest
 import torch
 from command_line import Run
 from convnd_tasks import samples
-from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.signals.leads import identity_error
 from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.prepare import prepare

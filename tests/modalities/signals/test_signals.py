@@ -15,7 +15,7 @@ import scipy.stats
 import torch
 from command_line import Run
 from convnd_tasks import samples
-from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.signals.distances import psd_distance
 from convnd_tasks.modalities.signals.ecg_plot import figure
 from convnd_tasks.modalities.signals.leads import (

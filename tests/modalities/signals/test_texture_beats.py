@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.peaks import r_peaks
 from convnd_tasks.modalities.signals.prepare import prepare

@@ -15,8 +15,8 @@ import pytest
 import torch
 from command_line import Run
 from convnd_tasks import samples
-from convnd_tasks.modalities.base import TransferInputs
 from convnd_tasks.modalities.images.codec import keep_luminance_only
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.video import frames as stylizer
 from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, warping_error
 from convnd_tasks.modalities.video.frame_cache import FrameCache, quantize

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from convnd_tasks.modalities.base import TransferInputs
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.volumes import look_transfer
 from convnd_tasks.modalities.volumes.inputs import check_style
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convnd.errors import InputFileError
-from convnd_tasks.modalities.base import MIN_EXTENT, PreparedInputs, TransferInputs
+from convnd_tasks.modalities.base import MIN_EXTENT
+from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.value_range import value_range
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from convnd_tasks.modalities.arrays import codec
-from convnd_tasks.modalities.base import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.grid_transfer import GridModality
+from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
 
 if TYPE_CHECKING:
     from typing import ClassVar

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from convnd.errors import InputFileError
-from convnd_tasks.modalities.base import MIN_EXTENT, PreparedInputs, TransferInputs
+from convnd_tasks.modalities.base import MIN_EXTENT
 from convnd_tasks.modalities.grid_transfer import mask_share
 from convnd_tasks.modalities.images.hidden import visible_weight
 from convnd_tasks.modalities.images.options import ImageOptions
+from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from convnd_tasks.modalities.base import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.grid_transfer import GridModality
 from convnd_tasks.modalities.images import codec
 from convnd_tasks.modalities.images.hidden import fill_hidden_pixels, mask_by_opacity
 from convnd_tasks.modalities.images.options import ImageOptions
+from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from convnd.errors import InputFileError, UsageError
-from convnd_tasks.modalities.base import MIN_EXTENT, LabelledGrid
+from convnd_tasks.modalities.base import MIN_EXTENT
+from convnd_tasks.modalities.inputs import LabelledGrid
 from convnd_tasks.modalities.signals.leads import independent, lead_key, lead_kind
 from convnd_tasks.modalities.signals.matching import match_leads
 from convnd_tasks.modalities.signals.selection import choose_rate, with_leads

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from convnd.errors import InputFileError
 from convnd.io.signals.signal import describe, sampling_rate, signal_of, value_units
-from convnd_tasks.modalities.base import MIN_EXTENT, LabelledGrid, TransferInputs
+from convnd_tasks.modalities.base import MIN_EXTENT
+from convnd_tasks.modalities.inputs import LabelledGrid, TransferInputs
 from convnd_tasks.modalities.signals.baseline import match_baseline
 from convnd_tasks.modalities.signals.changing_leads import choose_leads, matching_grid
 from convnd_tasks.modalities.signals.leads import (

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import UsageError
 from convnd.io.signals.signal import describe, sampling_rate, signal_of, value_units
-from convnd_tasks.modalities.base import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.grid_transfer import GridModality
+from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.results import Figure, JobResult, Table
 from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.prepare import prepare

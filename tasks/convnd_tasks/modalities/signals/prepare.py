@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import DependencyError, UsageError
 from convnd.io.signals.signal import sampling_rate
-from convnd_tasks.modalities.base import PreparedInputs, TransferInputs
+from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.signals.beats import BeatTemplate, extract_beats
 from convnd_tasks.modalities.signals.codec import LeadCodec
 from convnd_tasks.modalities.signals.leads import may_be_ecg

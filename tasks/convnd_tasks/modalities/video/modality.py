@@ -18,9 +18,10 @@ from convnd.errors import UsageError
 from convnd.grid import Grid
 from convnd.io.video.encoder import square_pixels
 from convnd.transfer.instant import InstantTransfer
-from convnd_tasks.modalities.base import Modality, TransferInputs
+from convnd_tasks.modalities.base import Modality
 from convnd_tasks.modalities.images.codec import color_moments, match_colors, pooled_moments
 from convnd_tasks.modalities.images.hidden import fill_hidden_pixels, mask_by_opacity
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.opening import check_no_content_options, open_grid
 from convnd_tasks.modalities.results import Figure, JobResult, Table
 from convnd_tasks.modalities.video.blocks import make_block_transfer, read_style_video

@@ -14,7 +14,8 @@ import torch
 from convnd.errors import NumericalError
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.progress import Progress
-from convnd_tasks.modalities.base import Transfer, TransferInputs
+from convnd_tasks.modalities.base import Transfer
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.volumes.inputs import (
     PHANTOM,
     check_writable,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from convnd import io
 from convnd.errors import UsageError
-from convnd_tasks.modalities.base import Modality, Transfer, TransferInputs
+from convnd_tasks.modalities.base import Modality, Transfer
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.results import Figure, JobResult, Table
 from convnd_tasks.modalities.style_network import NO_INSTANT_NETWORK
 from convnd_tasks.modalities.volumes.inputs import (

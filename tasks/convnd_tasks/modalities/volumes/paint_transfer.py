@@ -10,8 +10,8 @@ import torch
 
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
-from convnd_tasks.modalities.base import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.grid_transfer import GridTransfer
+from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.value_range import value_range
 from convnd_tasks.modalities.volumes.inputs import (
     SHORTEST_SIDE,
