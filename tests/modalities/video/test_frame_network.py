@@ -122,3 +122,10 @@ def test_blocks_and_options_of_the_optimisation_are_refused(run: Run) -> None:
         code, out, err = run("stylize", "film.mp4", "waves", *WORDS, *words)
         assert (code, out) == (2, "")
         assert read_fields(err).operation == name
+
+
+def test_a_texture_needs_the_optimisation(run: Run) -> None:
+    film(2)
+    code, out, err = run("stylize-video", "--texture", "film.mp4", "--instant")
+    assert (code, out) == (2, "")
+    assert read_fields(err).got == "none, for a texture"

@@ -82,6 +82,8 @@ class Videos(Modality):
             )
         if not self.settings.texture:
             return
+        if self.options.is_instant:
+            check_one_pass(self.options, texture=True)
         check_no_content_options(self.options, self.settings)
         if self.options.mode != "block":
             raise UsageError(

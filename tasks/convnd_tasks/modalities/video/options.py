@@ -192,12 +192,24 @@ class VideoOptions(ImageOptions):
             )
 
 
-def check_one_pass(options: VideoOptions) -> None:
+def check_one_pass(options: VideoOptions, *, texture: bool = False) -> None:
     """Check options whose frames a network stylises in one pass each.
 
+    Args:
+        options: the options.
+        texture: whether there is no content.
+
     Raises:
-        UsageError: the mode is "block", in which frames are optimised together.
+        UsageError: there is no content, or the mode is "block", in which frames are optimised
+            together.
     """
+    if texture:
+        raise UsageError(
+            "one pass of a network",
+            expected="a content to start from",
+            got="none, for a texture",
+            remedy="leave --texture out, or optimise with a video or picture as style",
+        )
     if options.mode == "block":
         raise UsageError(
             "mode",
