@@ -14,6 +14,7 @@ for torch:
 - `convnd.backbones`: pretrained features in every dimension;
 - `convnd.stats`, `convnd.losses`: Gram matrices and the objectives made of them;
 - `convnd.optimize`: minimising them, coarse to fine;
+- `convnd.feedforward`: networks that stylise in one pass, their files, and ONNX;
 - `convnd.io`, `convnd.Grid`: files, and values with what their owners need back.
 
 >>> import convnd
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from convnd.errors import ConvndError
 
 if TYPE_CHECKING:
-    from convnd import backbones, io, losses, nn, optimize, shapes, stats, transfer
+    from convnd import backbones, feedforward, io, losses, nn, optimize, shapes, stats, transfer
     from convnd.grid import Grid
     from convnd.io import read, write
 
@@ -47,6 +48,7 @@ __all__ = [
     "__version__",
     "backbones",
     "evaluate",
+    "feedforward",
     "io",
     "losses",
     "nn",
@@ -72,7 +74,9 @@ _FUNCTIONS = {
     "stylize": "convnd_tasks.pipeline.api",
     "train": "convnd_tasks.pipeline.train_api",
 }
-_ROOMS = ("backbones", "io", "losses", "nn", "optimize", "shapes", "stats", "transfer")
+_ROOMS = (
+    *("backbones", "feedforward", "io", "losses", "nn", "optimize", "shapes", "stats", "transfer"),
+)
 
 
 def __getattr__(name: str) -> object:

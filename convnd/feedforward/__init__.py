@@ -1,12 +1,28 @@
 """Networks that stylise in one pass, without an optimisation.
 
-`ArbitraryStyleNet` is a shipped network that gives pictures any style. `transform_net` holds the
-network that users train for one style, over any number of axes, and `network_file` its files.
+`ArbitraryStyleNet` is a shipped network that gives pictures any style. `TransformNet` is the
+network that users train for one style, over any number of axes; `read_network` and `write_network`
+read and write its files, and `write_onnx` writes it for programs without torch.
 """
 
 from __future__ import annotations
 
 from convnd.feedforward.arbitrary import ArbitraryStyleNet, StyleTargets
 from convnd.feedforward.matching import AffineMap, StylePatches, monge_map
+from convnd.feedforward.network_file import StyleNetwork, read_network, write_network
+from convnd.feedforward.onnx_file import write_onnx
+from convnd.feedforward.transform_net import NetworkShape, TransformNet
 
-__all__ = ["AffineMap", "ArbitraryStyleNet", "StylePatches", "StyleTargets", "monge_map"]
+__all__ = [
+    "AffineMap",
+    "ArbitraryStyleNet",
+    "NetworkShape",
+    "StyleNetwork",
+    "StylePatches",
+    "StyleTargets",
+    "TransformNet",
+    "monge_map",
+    "read_network",
+    "write_network",
+    "write_onnx",
+]

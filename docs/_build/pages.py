@@ -15,7 +15,9 @@ from typing import Any
 import typer.main
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("nn", "shapes", "backbones", "stats", "losses", "optimize", "transfer", "io")
+ROOMS = (
+    *("nn", "shapes", "backbones", "stats", "losses", "optimize", "feedforward", "transfer", "io"),
+)
 ROOT_FILES = {
     "security": "SECURITY.md",
     "contributing": "CONTRIBUTING.md",
