@@ -20,7 +20,7 @@ from convnd.io.video.description import chapters, color_tags, frame_count, remar
 from convnd.io.video.pixels import Orientation, open_container, orientation, pyav, rgb_pixels
 from convnd.io.video.timing import FrameClock, last_duration, missing_text, stream_offset
 from convnd.io.video.tone_mapping import HLG, PQ, tone_map
-from convnd.io.video.types import damaged_frames_text
+from convnd.io.video.types import damaged_frames_text, transparency_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -211,12 +211,7 @@ class VideoDecoder:
         self._reserve_memory(BYTES_PER_PIXEL * context.height * context.width)
         self._is_mapped(context)
         if stream.metadata.get("alpha_mode") == "1":
-            raise InputFileError(
-                f"read {self._path}",
-                expected="opaque frames",
-                got="transparency",
-                remedy="put it on a background first",
-            )
+            raise transparency_error(self._path)
 
     def _is_mapped(self, tagged: Any) -> bool:
         """Whether the tags of a stream or a frame declare high dynamic range.

@@ -22,6 +22,7 @@ from convnd.io.video.types import (
     VideoFrame,
     VideoInfo,
     damaged_frames_text,
+    transparency_error,
 )
 
 __all__ = [
@@ -178,12 +179,7 @@ class ImageSequence:
                     remedy="bring all to one size",
                 )
             if "alpha" in grid.header:
-                raise InputFileError(
-                    f"read {path}",
-                    expected="opaque frames",
-                    got="transparency",
-                    remedy="put it on a background first",
-                )
+                raise transparency_error(path)
             yield VideoFrame(number, grid.values, path.name, duration=every)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convnd.errors import InputFileError
 from convnd.io.reading import import_optional
-from convnd.io.video.types import ColorTags
+from convnd.io.video.types import ColorTags, transparency_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -135,12 +135,7 @@ def rgb_pixels(frame: Any, path: Path) -> NDArray[Any]:
             remedy="convert it to yuv420p first",
         ) from error
     if opacity < _OPAQUE:
-        raise InputFileError(
-            f"read {path}",
-            expected="opaque frames",
-            got="transparency",
-            remedy="put it on a background first",
-        )
+        raise transparency_error(path)
     return pixels
 
 

@@ -16,6 +16,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from convnd.errors import InputFileError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -30,6 +32,7 @@ __all__ = [
     "damaged_frames_text",
     "is_animated",
     "is_video",
+    "transparency_error",
 ]
 
 VIDEO_SUFFIXES = (
@@ -162,6 +165,20 @@ def damaged_frames_text(count: int) -> str:
     ('1 damaged frame was left out', '2 damaged frames were left out')
     """
     return f"{count} damaged frame{' was' if count == 1 else 's were'} left out"
+
+
+def transparency_error(path: str | os.PathLike[str]) -> InputFileError:
+    """Return the error for frames that are not opaque.
+
+    Args:
+        path: the video.
+    """
+    return InputFileError(
+        f"read {path}",
+        expected="opaque frames",
+        got="transparency",
+        remedy="put it on a background first",
+    )
 
 
 def is_animated(path: str | os.PathLike[str]) -> bool:

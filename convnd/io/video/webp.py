@@ -11,8 +11,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from convnd.errors import InputFileError
 from convnd.io.reading import check_positions, translate_errors
+from convnd.io.video.types import transparency_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -128,12 +128,7 @@ class WebpDecoder:
                 picture.seek(number)
                 codes = np.asarray(picture.convert("RGBA"))
                 if codes[..., 3].min() < 255:
-                    raise InputFileError(
-                        f"read {self._path}",
-                        expected="opaque frames",
-                        got="transparency",
-                        remedy="put it on a background first",
-                    )
+                    raise transparency_error(self._path)
                 yield np.ascontiguousarray(codes[..., :3])
 
 
