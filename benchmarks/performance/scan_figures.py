@@ -192,8 +192,13 @@ def thin_contrast(
     return float("nan")
 
 
-def edge_slope(volume: Volume, spacing: Sequence[float], guide: Volume) -> float:
-    """Median slope in the plane at the strongest edges of the volume ``guide``."""
+def edge_slope(
+    volume: Volume, spacing: Sequence[float], guide: Volume, background: Any = None
+) -> float:
+    """Median slope in the plane at the strongest edges of the volume ``guide``.
+
+    With a ``background``, voxels within 5 voxels of it are left out; NaN without other voxels.
+    """
 
     def slope(values: Volume, sigma: float) -> Any:
         return np.hypot(
@@ -203,8 +208,13 @@ def edge_slope(volume: Volume, spacing: Sequence[float], guide: Volume) -> float
             )
         )
 
-    steep = slope(guide, 1.5)
-    return float(np.median(slope(volume, 0.7)[steep >= np.percentile(steep, 98)]))
+    steep, fine = slope(guide, 1.5), slope(volume, 0.7)
+    if background is not None:
+        inside = ndimage.maximum_filter(background, 11) == 0
+        steep, fine = steep[inside], fine[inside]
+    if steep.size < _FEWEST:
+        return float("nan")
+    return float(np.median(fine[steep >= np.percentile(steep, 98)]))
 
 
 def dice(

@@ -418,7 +418,22 @@ def test_axes_of_one_amount_are_sharpened_together(rng: np.random.Generator) -> 
     blurred = ndimage.gaussian_filter(values, (0, 1.2, 1.2), mode="nearest", truncate=4)
     scan = Scan(torch.from_numpy(values), SPACING, torch.ones(values.shape, dtype=torch.bool))
     actual = apply_filters(scan, filters)
-    np.testing.assert_allclose(actual, values + 1.5 * (values - blurred), atol=1e-9)
+    expected = (values + 1.5 * (values - blurred)).clip(values.min(), values.max())
+    np.testing.assert_allclose(actual, expected, atol=1e-9)
+
+
+def test_voxels_beside_edges_are_no_edges() -> None:
+    """Two balls have few edges: most of the largest 2 % of slopes lie beside them."""
+    z, y, x = np.meshgrid(*(np.arange(extent) for extent in SHAPE), indexing="ij")
+    balls = np.zeros(SHAPE)
+    for centre in (22, 50):
+        balls += np.sqrt((z - 12) ** 2 + (y - 36) ** 2 + (x - centre) ** 2) < 7
+    for width in (0.7, 1.2):
+        edges, _ = measure_edges(scan_of(ndimage.gaussian_filter(balls, width)), 1.0)
+        # The slopes of a blurred step; a voxel adds the variance 1 / 12, and balls are no planes.
+        variance = width**2 + 1 / 12
+        expected = math.sqrt((2.0**2 + variance) / (0.7**2 + variance))
+        assert edges[2].sharpness() == pytest.approx(expected, rel=0.1)
 
 
 def test_the_benchmark_judges_structures_rather_than_noise() -> None:

@@ -226,9 +226,7 @@ class LookTransfer(Transfer):
             filters: filters that change the sharpness, by axis.
         """
         resolution = self._resolution
-        low, high = scan.values[scan.valid].aminmax()
-        filtered = apply_filters(scan, filters).clamp(low, high)
-        sharp = scan.with_values(torch.where(scan.valid, filtered, scan.values))
+        sharp = scan.with_values(apply_filters(scan, filters))
         scheme = tissue_scheme(scan, self._units.unit)
         before = transferable_noise(measure_scan_noise(sharp, scheme, resolution), scheme)
         styles = [look.noise for look in self._looks]

@@ -43,14 +43,12 @@ EDGE_SIGMAS = _NARROW, _WIDE = 0.7, 2.0
 _REACH = 7  # resolutions; half the length of a profile
 _EDGE_SHARE = 0.02  # of the voxels, those with the largest slopes, are edges
 _SLOPE_QUANTILES = (0.9, 0.95, 0.98, 0.99, 0.995)
-_FEWEST, _MOST = 100, 20_000  # profiles
+_FEWEST, _MOST = 30, 20_000  # profiles
 _UNSHARP_SIGMA = 1.0  # resolutions; the Gaussian of unsharp masking
 _MOST_BLUR, _MOST_SHARPENING = 2.0, 4.0  # resolutions; factor of unsharp masking
-_LEAST_SPREAD = 0.15  # of log(Q - 1) between two anatomies
-_UNKNOWN_SPREAD = 0.5  # of log(Q - 1), the largest between parts of large scans
 _LEAST_CHANGE = 0.15  # of log(Q - 1), at most 7 % of a slope; smaller differences are ignored
-# Anatomies that differ by more have nothing in common: mean log ratio of slopes, value distance.
-_OTHER_SLOPES, _OTHER_VALUES = 0.25, 0.1
+# Anatomies that differ by less are the same: mean log ratio of slopes, and value distance.
+_SAME_SLOPES, _SAME_VALUES = 0.085, 0.035
 
 
 @dataclass(frozen=True)
@@ -59,12 +57,10 @@ class EdgeProfiles:
 
     Args:
         moments: ``(P, P)``, float64, for profiles of P voxels.
-        parts: ``(P, P)`` each; the moments of every octant of the scan with more than 50 edges.
         scale: voxels along the axis in one resolution.
     """
 
     moments: Tensor
-    parts: tuple[Tensor, ...]
     scale: float
 
     def sharpness(self, matrix: Tensor | None = None) -> float:
@@ -73,13 +69,16 @@ class EdgeProfiles:
         Args:
             matrix: ``(P, P)``, a filter along the profiles that comes first; None is no filter.
         """
-        return _slope_ratio(self.moments, self.scale, matrix)
+        extent = self.moments.shape[0]
+        offsets = torch.arange(extent, dtype=torch.float64) - extent // 2
 
-    @property
-    def spread(self) -> float:
-        """The standard deviation of log(Q - 1) between octants of the scan."""
-        logs = torch.tensor([_log(_slope_ratio(part, self.scale, None)) for part in self.parts])
-        return float(logs.std()) if len(logs) > 1 else _UNKNOWN_SPREAD
+        def derivative(sigma: float) -> Tensor:
+            kernel = offsets * torch.exp(-0.5 * (offsets / (sigma * self.scale)) ** 2)
+            kernel = kernel / (kernel * offsets).sum()
+            return kernel if matrix is None else matrix.mT @ kernel
+
+        narrow, wide = derivative(_NARROW), derivative(_WIDE)
+        return float(narrow @ self.moments @ wide / (wide @ self.moments @ wide))
 
 
 @dataclass(frozen=True)
@@ -135,28 +134,24 @@ def measure_edges(
     smooth = local_mean(scan.values, scan.valid.float(), widths)
     slopes = {axis: torch.gradient(smooth, dim=axis)[0] / spacing[axis] for axis in long}
     magnitude = torch.stack([slope.square() for slope in slopes.values()]).sum(0).sqrt()
-    border = [math.ceil(_WIDE * width) for width in widths]
-    quantiles = _quantiles(magnitude[erode(scan.valid, border)], _SLOPE_QUANTILES)
-    lines: dict[int, list[Tensor]] = {}  # profiles of every octant, by the first axis of a spacing
+    quantiles = _quantiles(magnitude[_inside(scan, widths)], _SLOPE_QUANTILES)
+    lines: dict[int, Tensor] = {}  # profiles, by the first axis of a spacing
     for axis in long:
         room = [reach[axis] if other == axis else 0 for other in range(3)]
         inside = _interior(erode(scan.valid, room), axis, reach[axis])
         if int(inside.sum()) < _FEWEST:
             continue
         (limit,) = _quantiles(magnitude[inside], [1 - _EDGE_SHARE]).tolist()
-        edges = inside & (magnitude >= limit) & (slopes[axis].abs() >= 0.8 * magnitude)
+        slope = slopes[axis].abs()
+        edges = inside & _maxima(slope, axis) & (magnitude >= limit) & (slope >= 0.8 * magnitude)
         if limit > 0:
-            octants = _octant_profiles(scan.values, edges.nonzero(), axis, reach[axis])
+            across = _profiles(scan.values, edges.nonzero(), axis, reach[axis])
             first = next(n for n in fine if n == axis or (pooled and _alike(spacing, n, axis)))
-            former = lines.get(first, [octants[0][:0]] * len(octants))
-            lines[first] = [torch.cat(pair) for pair in zip(former, octants, strict=True)]
+            lines[first] = torch.cat([lines.get(first, across[:0]), across])
     profiles = {}
-    for first, octants in lines.items():
-        if sum(map(len, octants)) >= _FEWEST:
-            moments = [octant.mT @ octant for octant in octants]
-            large = [m for m, octant in zip(moments, octants, strict=True) if len(octant) > 50]
-            total = torch.stack(moments).sum(0)
-            edges_along = EdgeProfiles(total, tuple(large), resolution / spacing[first])
+    for first, across in lines.items():
+        if len(across) >= _FEWEST:
+            edges_along = EdgeProfiles(across.mT @ across, resolution / spacing[first])
             alike = [n for n in fine if n == first or (pooled and _alike(spacing, first, n))]
             profiles.update(dict.fromkeys(alike, edges_along))
     return profiles, quantiles
@@ -182,11 +177,10 @@ def find_filter(edges: EdgeProfiles, sharpness: float) -> Filter:
 def is_significant(
     scan: EdgeProfiles, style: EdgeProfiles, slopes: tuple[Tensor, Tensor], distance: float
 ) -> bool:
-    """Whether two scans differ in sharpness by more than their anatomies explain.
+    """Whether two scans of one anatomy differ in sharpness.
 
-    Edges of two anatomies differ even with one scanner, by about as much as octants of one scan do.
-    The more similar the anatomies are, the less they explain. A difference is significant if it is
-    above four standard deviations; with dissimilar anatomies none is.
+    Edges of two anatomies differ even with one scanner. So no difference is significant unless the
+    slopes and the values of the filtered scan show that the anatomies are the same.
 
     Args:
         scan: edges of the scan along an axis.
@@ -195,11 +189,8 @@ def is_significant(
         distance: distance of their values, see `value_distance`.
     """
     ratio = (slopes[1] / slopes[0].clamp(min=1e-12)).clamp(min=1e-6).log()
-    dissimilarity = max(float(ratio.abs().mean()) / _OTHER_SLOPES, distance / _OTHER_VALUES)
-    if dissimilarity > 0.5:
-        return False
-    spread = math.sqrt((scan.spread**2 + style.spread**2) / 2)
-    return differs(scan, style, 4 * dissimilarity * max(spread, _LEAST_SPREAD))
+    dissimilarity = max(float(ratio.abs().mean()) / _SAME_SLOPES, distance / _SAME_VALUES)
+    return dissimilarity < 1 and differs(scan, style)
 
 
 def value_distance(scan: Tensor, style: Tensor) -> float:
@@ -218,19 +209,22 @@ def value_distance(scan: Tensor, style: Tensor) -> float:
 def value_quantiles(scan: Scan, resolution: float) -> Tensor:
     """49 quantiles, 5 to 95 %, of a scan's values after a blur of two resolutions.
 
+    Voxels near the background are left out, as for edges.
+
     Args:
         scan: the scan.
         resolution: mm.
     """
     widths = sigmas(scan.spacing, _WIDE * resolution, min(scan.spacing))
     smooth = local_mean(scan.values, scan.valid.float(), widths)
-    return _quantiles(smooth[scan.valid], [0.05 + 0.9 * number / 48 for number in range(49)])
+    shares = [0.05 + 0.9 * number / 48 for number in range(49)]
+    return _quantiles(smooth[_inside(scan, widths)], shares)
 
 
-def differs(scan: EdgeProfiles, style: EdgeProfiles, least: float = 0.0) -> bool:
-    """Whether log(Q - 1) of two scans differs by more than 0.15 and more than ``least``."""
-    difference = _log(style.sharpness()) - _log(scan.sharpness())
-    return abs(difference) > max(_LEAST_CHANGE, least)
+def differs(scan: EdgeProfiles, style: EdgeProfiles) -> bool:
+    """Whether log(Q - 1) of two scans differs by more than 0.15."""
+    logs = [math.log(max(1e-3, edges.sharpness() - 1)) for edges in (scan, style)]
+    return abs(logs[1] - logs[0]) > _LEAST_CHANGE
 
 
 def apply_filters(scan: Scan, filters: Mapping[int, Filter]) -> Tensor:
@@ -241,10 +235,12 @@ def apply_filters(scan: Scan, filters: Mapping[int, Filter]) -> Tensor:
         filters: filters by axis.
 
     Returns:
-        Values ``(D, H, W)``; those of voxels that are not valid are unchanged.
+        Values ``(D, H, W)`` in the range of the scan's valid values; those of voxels that are not
+        valid are unchanged.
     """
     if not filters:
         return scan.values
+    low, high = scan.values[scan.valid].aminmax()
     filled = scan.values
     # Background gets the values of its neighbours, so its border is not an edge.
     if not bool(scan.valid.all()):
@@ -256,15 +252,15 @@ def apply_filters(scan: Scan, filters: Mapping[int, Filter]) -> Tensor:
         alike = {axis: along for axis, along in filters.items() if along.amount == amount}
         blurred = gaussian(filled, [alike[n].sigma if n in alike else 0.0 for n in range(3)])
         filled = next(iter(alike.values())).combine(filled, blurred)
-    return torch.where(scan.valid, filled, scan.values)
+    return torch.where(scan.valid, filled.clamp(low, high), scan.values)
 
 
-def _octant_profiles(values: Tensor, voxels: Tensor, axis: int, reach: int) -> list[Tensor]:
-    """The profiles ``(n, 2 reach + 1)`` of each octant of a volume, less their means.
+def _profiles(values: Tensor, voxels: Tensor, axis: int, reach: int) -> Tensor:
+    """The profiles ``(n, 2 reach + 1)`` across edges, less their means, float64.
 
     Args:
         values: ``(D, H, W)``.
-        voxels: indices ``(m, 3)`` of edges.
+        voxels: indices ``(m, 3)`` of edges; of too many, every k-th is used.
         axis: axis of the profiles.
         reach: voxels on either side of an edge.
     """
@@ -272,9 +268,7 @@ def _octant_profiles(values: Tensor, voxels: Tensor, axis: int, reach: int) -> l
     index = [voxels[:, None, other] for other in range(3)]
     index[axis] = index[axis] + torch.arange(-reach, reach + 1)
     lines = values[tuple(index)].double()
-    lines = lines - lines.mean(1, keepdim=True)
-    octant = (2 * voxels // torch.tensor(values.shape)) @ torch.tensor([4, 2, 1])
-    return [lines[octant == number] for number in range(8)]
+    return lines - lines.mean(1, keepdim=True)
 
 
 def _alike(spacing: Sequence[float], first: int, second: int) -> bool:
@@ -282,23 +276,20 @@ def _alike(spacing: Sequence[float], first: int, second: int) -> bool:
     return math.isclose(spacing[first], spacing[second], rel_tol=0.05)
 
 
-def _slope_ratio(moments: Tensor, scale: float, matrix: Tensor | None) -> float:
-    """The sharpness Q of profiles, see `EdgeProfiles`."""
-    extent = moments.shape[0]
-    offsets = torch.arange(extent, dtype=torch.float64) - extent // 2
-
-    def derivative(sigma: float) -> Tensor:
-        kernel = offsets * torch.exp(-0.5 * (offsets / sigma) ** 2)
-        kernel = kernel / (kernel * offsets).sum()
-        return kernel if matrix is None else matrix.mT @ kernel
-
-    narrow, wide = derivative(_NARROW * scale), derivative(_WIDE * scale)
-    return float(narrow @ moments @ wide / (wide @ moments @ wide))
+def _maxima(values: Tensor, axis: int) -> Tensor:
+    """The voxels that are at least as high as their two neighbours along an axis."""
+    size = values.shape[axis]
+    rises = values.narrow(axis, 1, size - 1) >= values.narrow(axis, 0, size - 1)
+    falls = values.narrow(axis, 1, size - 1) <= values.narrow(axis, 0, size - 1)
+    maxima = torch.ones_like(values, dtype=torch.bool)
+    maxima.narrow(axis, 1, size - 1).logical_and_(rises)
+    maxima.narrow(axis, 0, size - 1).logical_and_(falls)
+    return maxima
 
 
-def _log(sharpness: float) -> float:
-    """log(Q - 1), bounded for edges that are very blurred."""
-    return math.log(max(1e-3, sharpness - 1))
+def _inside(scan: Scan, widths: Sequence[float]) -> Tensor:
+    """The valid voxels that are more than two widths of a Gaussian away from the background."""
+    return erode(scan.valid, [math.ceil(_WIDE * width) for width in widths])
 
 
 def _interior(mask: Tensor, axis: int, reach: int) -> Tensor:
