@@ -192,12 +192,10 @@ def thin_contrast(
     return float("nan")
 
 
-def edge_slope(
-    volume: Volume, spacing: Sequence[float], guide: Volume, background: Any = None
-) -> float:
+def edge_slope(volume: Volume, spacing: Sequence[float], guide: Volume, background: Any) -> float:
     """Median slope in the plane at the strongest edges of the volume ``guide``.
 
-    With a ``background``, voxels within 5 voxels of it are left out; NaN without other voxels.
+    Voxels within 5 voxels of the background are left out; NaN without others.
     """
 
     def slope(values: Volume, sigma: float) -> Any:
@@ -208,10 +206,8 @@ def edge_slope(
             )
         )
 
-    steep, fine = slope(guide, 1.5), slope(volume, 0.7)
-    if background is not None:
-        inside = ndimage.maximum_filter(background, 11) == 0
-        steep, fine = steep[inside], fine[inside]
+    inside = ndimage.maximum_filter(background, 11) == 0
+    steep, fine = slope(guide, 1.5)[inside], slope(volume, 0.7)[inside]
     if steep.size < _FEWEST:
         return float("nan")
     return float(np.median(fine[steep >= np.percentile(steep, 98)]))
