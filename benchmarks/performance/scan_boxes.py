@@ -89,11 +89,10 @@ def main() -> None:
         conditions=arguments.conditions,
         summary=(
             "spectrum left: distance of the noise spectrum to the truth's, in % of the content's "
-            "distance; edges: % by which the slope of edges misses the truth, 5 voxels away from the "
-            "background; mean: largest "
-            "change of the mean of a tissue from the scan's, in HU or % of its value, where "
-            "sharpness changes 4 voxels away from other tissues, else 2; bone: the same of bone in "
-            "CT, in %; to truth: "
+            "distance; edges: % by which the slope of edges misses the truth, 5 voxels from the "
+            "background; mean: largest change of the mean of a tissue from the scan's, in HU or % "
+            "of its value, where sharpness changes 4 voxels away from other tissues, else 2; bone: "
+            "the same of bone in CT, in %; to truth: "
             "2 voxels away from other tissues, from the truth's; of truth: how far the known "
             "change itself moves them from the scan's; CNR: contrast-to-noise ratio over that of "
             "the truth; thin: contrast of thin structures over the expected one; largest: change "
