@@ -168,44 +168,19 @@ def _differences(
     before, after = scan.values.numpy(), result.numpy()
     change = (after - before)[compared.numpy()].astype(np.float64)
     value_range = f"{span:.4g}{unit and ' ' + unit}, the range of 99 % of the scan's values"
+    share, rmse = 100 * float(compared.float().mean()), float(np.sqrt(np.square(change).mean()))
+    largest = float(np.abs(change).max())
+    psnr = similarity.peak_signal_to_noise(change, span)
+    ssim = similarity.structural_similarity(before, after, span, compared.numpy())
+    anatomy_error = similarity.anatomy_error(after, before, scan.spacing)
     rows = (
-        (
-            "compared",
-            100 * float(compared.float().mean()),
-            "%",
-            "share of voxels that are neither padding nor missing",
-        ),
+        ("compared", share, "%", "share of voxels that are neither padding nor missing"),
         ("bias", float(change.mean()), unit, "mean of result - scan"),
-        (
-            "rmse",
-            float(np.sqrt(np.square(change).mean())),
-            unit,
-            "root mean square of result - scan",
-        ),
-        (
-            "largest_difference",
-            float(np.abs(change).max()),
-            unit,
-            "largest magnitude of result - scan",
-        ),
-        (
-            "psnr",
-            similarity.peak_signal_to_noise(change, span),
-            "dB",
-            f"peak signal-to-noise ratio; peak {value_range}",
-        ),
-        (
-            "ssim",
-            similarity.structural_similarity(before, after, span, compared.numpy()),
-            "",
-            f"structural similarity to the scan; range {value_range}",
-        ),
-        (
-            "anatomy_error",
-            similarity.anatomy_error(after, before, scan.spacing),
-            unit,
-            "mean absolute difference after a blur of 2 mm",
-        ),
+        ("rmse", rmse, unit, "root mean square of result - scan"),
+        ("largest_difference", largest, unit, "largest magnitude of result - scan"),
+        ("psnr", psnr, "dB", f"peak signal-to-noise ratio; peak {value_range}"),
+        ("ssim", ssim, "", f"structural similarity to the scan; range {value_range}"),
+        ("anatomy_error", anatomy_error, unit, "mean absolute difference after a blur of 2 mm"),
     )
     better = {"psnr": "higher", "ssim": "higher", "anatomy_error": "lower"}
     return [
@@ -290,24 +265,27 @@ def _radiomics(
         )
         for other, places in others:
             target = places.features(other.values.numpy(), function, bin_width)
-            first, second = (
-                {key: concordance(features[key], target[key], ranked=True) for key in features}
-                if target
-                else {}
-                for features in (before, after)
-            )
-            measures.append(
-                Measure(
-                    f"{name}_ccc_style",
-                    _mean(second),
-                    before=_mean(first),
-                    better="higher",
-                    against="style",
-                    parts=second,
-                    meaning="concordance of blocks' radiomics, ranked, with the style's",
-                )
-            )
+            measures.append(_style_concordance(name, before, after, target))
     return measures
+
+
+def _style_concordance(name: str, before: Any, after: Any, target: Any) -> Measure:
+    """Ranked concordance of features with the style's, which are {} for a scan without blocks."""
+    from convnd_tasks.modalities.volumes.radiomics import concordance
+
+    first, second = (
+        {key: concordance(features[key], target[key], ranked=True) for key in target}
+        for features in (before, after)
+    )
+    return Measure(
+        f"{name}_ccc_style",
+        _mean(second),
+        before=_mean(first),
+        better="higher",
+        against="style",
+        parts=second,
+        meaning="concordance of blocks' radiomics, ranked, with the style's",
+    )
 
 
 def _mean(parts: dict[str, float]) -> float:
