@@ -274,7 +274,11 @@ def _style_concordance(name: str, before: Any, after: Any, target: Any) -> Measu
     from convnd_tasks.modalities.volumes.radiomics import concordance
 
     first, second = (
-        {key: concordance(features[key], target[key], ranked=True) for key in target}
+        {
+            key: concordance(features[key], target[key], ranked=True)
+            for key in features
+            if key in target
+        }
         for features in (before, after)
     )
     return Measure(
