@@ -100,7 +100,7 @@ def core() -> NDArray[np.bool_]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kernel", [0.0, 1.2])
-def test_known_noise_comes_over_and_nothing_else(kernel: float) -> None:
+def test_known_noise_is_transferred_and_nothing_else(kernel: float) -> None:
     content = chest(5, 1)
     style = chest(30, 2, kernel, mirrored=True)
     change = stylise(content, style) - content
@@ -156,7 +156,7 @@ def test_coarse_noise_of_ct_is_noise() -> None:
     assert change[core()].std() > 15
 
 
-def test_weak_anatomy_passes_for_noise_in_both_scans_alike() -> None:
+def test_weak_anatomy_cancels_in_the_difference_of_two_noises() -> None:
     rng, part = np.random.default_rng(6), (np.arange(24) > 16)[:, None, None]
     clean = chest(0, 1) + part * waves(3, 12)  # half of the style's noise, twice the scan's
     content = clean + 5 * rng.normal(size=SHAPE)
@@ -179,7 +179,7 @@ def test_small_tissues_get_no_more_noise_than_others() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.8, 1.2])
-def test_known_blur_comes_over(sigma: float) -> None:
+def test_a_known_blur_is_transferred(sigma: float) -> None:
     content = chest(3, 1)
     style = ndimage.gaussian_filter(content, sigma)
     result = stylise(content, style[:, :, ::-1].copy())
@@ -189,7 +189,7 @@ def test_known_blur_comes_over(sigma: float) -> None:
 
 
 @pytest.mark.slow
-def test_sharpening_comes_over_in_slope() -> None:
+def test_a_known_sharpening_gives_the_slope_of_edges() -> None:
     content = chest(2, 1)
     style = content + 0.8 * (content - ndimage.gaussian_filter(content, 1.2))
     result = stylise(content, style[:, :, ::-1].copy())
@@ -200,7 +200,7 @@ def test_sharpening_comes_over_in_slope() -> None:
     assert after == pytest.approx(target, rel=0.15)
 
 
-def test_noise_alone_never_sharpens() -> None:
+def test_noise_does_not_change_the_measured_sharpness() -> None:
     profiles, _ = measure_edges(scan_of(chest(5, 1)), 1.0)
     noisy, _ = measure_edges(scan_of(chest(40, 3)), 1.0)
     for axis in profiles:
@@ -208,7 +208,7 @@ def test_noise_alone_never_sharpens() -> None:
 
 
 @pytest.mark.slow
-def test_less_noise_is_less_noise() -> None:
+def test_a_quieter_style_removes_noise() -> None:
     content, clean = chest(30, 1), chest(0, 1)
     result = stylise(content, chest(8, 2, mirrored=True))
     inside = core()
@@ -226,7 +226,7 @@ def test_another_anatomy_changes_no_sharpness() -> None:
     assert np.median(slopes[1][edges]) == pytest.approx(np.median(slopes[0][edges]), rel=0.02)
 
 
-def test_padding_range_and_gaps_stay() -> None:
+def test_padding_range_and_gaps_do_not_change() -> None:
     content, style = chest(5, 1)[:18, :40, :40], chest(30, 2)[:18, :40, :40]
     content[:, :6] = content[:, :, -5:] = -2000.0
     content[3, 20, 20] = np.nan
@@ -257,7 +257,7 @@ def test_noise_at_the_end_of_the_range_keeps_the_mean() -> None:
 
 
 @pytest.mark.parametrize(("own", "style", "least", "most"), [(8, 60, 10, 12.5), (40, 8, 26, 32)])
-def test_a_style_that_was_not_asked_for_changes_noise_moderately(
+def test_the_built_in_style_changes_noise_moderately(
     own: float, style: float, least: float, most: float
 ) -> None:
     """Noise of half the dose is the square root of 2 times as strong."""
@@ -384,7 +384,7 @@ def test_fitted_spectra_have_the_measured_covariance(generator: torch.Generator)
     assert float(spectrum.mean()) == pytest.approx(100.0, rel=0.12)
 
 
-def test_filters_of_the_room(rng: np.random.Generator) -> None:
+def test_gaussian_and_erosion_equal_those_of_scipy(rng: np.random.Generator) -> None:
     values = rng.normal(size=(9, 30, 17))
     expected = ndimage.gaussian_filter(values, (0, 1.7, 1.7), mode="nearest", truncate=4)
     actual = gaussian(torch.from_numpy(values), (0.0, 1.7, 1.7))
@@ -397,7 +397,7 @@ def test_filters_of_the_room(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(shrunk, expected_mask)
 
 
-def test_constant_tissue_of_a_phantom_is_no_background() -> None:
+def test_constant_tissue_of_a_phantom_is_not_background() -> None:
     data = chest(0, 1).round()
     three = torch.from_numpy(np.where(data > 200, 300.0, np.where(data > -500, 40.0, -820.0)))
     background = constant_background(three)
@@ -422,7 +422,7 @@ def test_axes_of_one_amount_are_sharpened_together(rng: np.random.Generator) -> 
     np.testing.assert_allclose(actual, expected, atol=1e-9)
 
 
-def test_voxels_beside_edges_are_no_edges() -> None:
+def test_voxels_beside_edges_are_not_edges() -> None:
     """Two balls have few edges: most of the largest 2 % of slopes lie beside them."""
     z, y, x = np.meshgrid(*(np.arange(extent) for extent in SHAPE), indexing="ij")
     balls = np.zeros(SHAPE)
@@ -547,7 +547,7 @@ def test_frames_of_different_strengths_are_named(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(("thickness", "slices"), [(1.0, 64), (5.0, 26)])
-def test_a_look_is_that_of_the_whole_height(thickness: float, slices: int) -> None:
+def test_the_look_of_a_tall_scan_is_measured_at_both_ends(thickness: float, slices: int) -> None:
     values = torch.arange(90.0)[:, None, None].expand(90, 8, 8) + torch.randn(90, 8, 8)
     sample = Scan.from_values(values, (thickness, 1.0, 1.0)).slabs()
     assert sample.values.shape[0] == slices

@@ -48,7 +48,7 @@ def test_scans_in_different_places_are_not_compared(tmp_path: Path) -> None:
     assert {m.name: m.value for m in measure_all(first, again, [])}["rmse"] == 0
 
 
-def test_turned_scans_are_not_compared(tmp_path: Path) -> None:
+def test_rotated_scans_are_not_compared(tmp_path: Path) -> None:
     data = speckle((18, 18, 18))
     nibabel.save(nibabel.Nifti1Image(data, np.diag([1.0, 1.0, 1.0, 1.0])), tmp_path / "a.nii")
     nibabel.save(nibabel.Nifti1Image(data, np.diag([-1.0, 1.0, 1.0, 1.0])), tmp_path / "b.nii")

@@ -69,7 +69,7 @@ def test_the_noise_of_the_style_arrives(look: ScanLook, quiet: Tensor, strength:
     assert correlation == pytest.approx(math.exp(-0.25), abs=0.06)
 
 
-def test_a_volume_as_noisy_as_the_style_stays(look: ScanLook) -> None:
+def test_a_volume_as_noisy_as_the_style_does_not_change(look: ScanLook) -> None:
     loud = anatomy() + 30 * noise(2)
     assert torch.equal(look.apply(loud), loud)
 
@@ -86,7 +86,7 @@ def test_evaluate_finds_the_noise_nearer_to_the_style(look: ScanLook, quiet: Ten
     assert distance.value < 0.25 * distance.before
 
 
-def test_padding_and_missing_values_stay(look: ScanLook, quiet: Tensor) -> None:
+def test_padding_and_missing_values_do_not_change(look: ScanLook, quiet: Tensor) -> None:
     values = quiet.clone()
     values[:8] = -2000
     values[30, 30, 8] = math.nan
@@ -172,7 +172,7 @@ def test_workers_of_a_loader_draw_other_noise(look: ScanLook, quiet: Tensor) -> 
         assert all(not torch.equal(one, other) for other in results[:index])
 
 
-def test_it_can_be_sent_to_other_processes(look: ScanLook, quiet: Tensor) -> None:
+def test_a_scan_look_can_be_pickled(look: ScanLook, quiet: Tensor) -> None:
     again = pickle.loads(pickle.dumps(look))
     torch.manual_seed(1)
     first = look(quiet)
@@ -207,7 +207,7 @@ def test_a_pipeline_of_monai_keeps_its_affine(quiet: Tensor) -> None:
     )
 
 
-def test_what_does_not_fit_is_refused(quiet: Tensor, tmp_path: Any) -> None:
+def test_wrong_arguments_are_refused(quiet: Tensor, tmp_path: Any) -> None:
     look = ScanLook(quiet, spacing=STEPS)
     with raises(ShapeError, operation="ScanLook", expected="(C, I, J, K)"):
         look(torch.ones(4, 4))

@@ -220,7 +220,7 @@ def test_scans_of_other_voxels_or_units_are_refused() -> None:
     assert measure(uptake, uptake)["rmse"].unit == "SUV"
 
 
-def test_similarity_is_scikit_images(rng: Any) -> None:
+def test_similarity_equals_that_of_scikit_image(rng: Any) -> None:
     one, two = rng.normal(size=(2, 24, 25, 26))
     expected = reference_similarity(
         one, two, data_range=4.0, gaussian_weights=True, use_sample_covariance=False, full=True
@@ -230,7 +230,7 @@ def test_similarity_is_scikit_images(rng: Any) -> None:
     )
 
 
-def test_texture_in_a_plane_is_scikit_images(rng: Any) -> None:
+def test_texture_in_a_plane_equals_that_of_scikit_image(rng: Any) -> None:
     picture = rng.integers(0, 8, (20, 21))
     features = texture(picture[..., None] * 25.0 + 1)
     angles = [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4]
@@ -249,7 +249,7 @@ def test_texture_in_a_plane_is_scikit_images(rng: Any) -> None:
         assert features[name] == pytest.approx(expected, rel=1e-6), name
 
 
-def test_radiomics_of_the_digital_phantom_are_ibsis() -> None:
+def test_radiomics_of_the_digital_phantom_equal_those_of_ibsi() -> None:
     """Values of the consensus, to the digits that IBSI gives."""
     inside = PHANTOM > 0
     expected = {
@@ -288,7 +288,7 @@ def test_concordance_by_hand() -> None:
     assert concordance([1, 2, 3], [3, 1, 2], ranked=True) == pytest.approx(1)
 
 
-def test_lungs_are_found_and_what_is_dark_in_them(rng: Any) -> None:
+def test_lungs_and_their_dark_share_are_found(rng: Any) -> None:
     values = np.full((60, 60, 20), 40.0, np.float32)
     values[:4] = -1000  # outside
     values[15:45, 15:45, 3:17] = -850

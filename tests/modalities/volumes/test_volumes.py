@@ -57,7 +57,9 @@ def style(tmp_path: Path, rng: np.random.Generator) -> Any:
     return save(tmp_path / "style.nii.gz", hounsfield(rng, noise=60).astype(np.int16))
 
 
-def test_a_scan_comes_back_where_it_was(run: Run, scan: Any, style: Any, tmp_path: Path) -> None:
+def test_a_result_has_the_affine_of_the_scan(
+    run: Run, scan: Any, style: Any, tmp_path: Path
+) -> None:
     code, out, err = run("stylize-volume", scan, "--style", style, *QUICK, "--window", "-400,1100")
     assert code == 0, err
     assert out.startswith("scan_stylized.nii.gz  32 x 30 x 28, 4 steps")
@@ -130,7 +132,7 @@ def test_a_mask_may_be_an_array_on_the_grid_of_the_scan(
 
 
 @pytest.mark.slow
-def test_a_series_is_done_frame_by_frame(
+def test_a_series_is_changed_frame_by_frame(
     run: Run, style: Any, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     frames = np.stack([hounsfield(rng, noise=n) for n in (5, 9)], -1).astype(np.float32)
@@ -151,7 +153,7 @@ def test_a_series_is_done_frame_by_frame(
     assert (alone.steps, together.steps) == (4, 8)
 
 
-def test_gaps_stay_gaps_and_do_not_spread(
+def test_missing_values_do_not_spread(
     run: Run, style: Any, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     data = hounsfield(rng).astype(np.float32)
@@ -224,7 +226,7 @@ def test_styles_and_masks_that_do_not_fit(
     check_error(err, got="nothing", expected="sharp")
 
 
-def test_what_cannot_be_done_is_found_before_the_work(
+def test_wrong_reports_and_thin_scans_are_refused_before_the_work(
     run: Run, scan: Any, style: Any, tmp_path: Path
 ) -> None:
     before = sorted(tmp_path.iterdir())
@@ -313,7 +315,7 @@ def test_windows() -> None:
         ((1, 2, 0), (1,)),
     ],
 )
-def test_however_the_file_stores_it_the_patient_gets_the_same(
+def test_the_order_of_axes_in_a_file_does_not_change_the_result(
     rng: np.random.Generator, order: tuple[int, ...], flips: Any
 ) -> None:
     data = torch.from_numpy(hounsfield(rng, (22, 20, 18)).astype(np.float32))

@@ -163,7 +163,7 @@ def compare_noise(
     for number in list(before.noise)[:1] if uniform else before.noise:
         first, last, target = before.noise[number], after[number], targets.get(number)
         suffix = "" if uniform else "_" + _slug(before.scheme.names[number])
-        place = "" if uniform else f" in {_tissue(before.scheme.names[number])}"
+        location = "" if uniform else f" in {_tissue(before.scheme.names[number])}"
         measures.append(
             Measure(
                 f"noise{suffix}",
@@ -171,7 +171,7 @@ def compare_noise(
                 before=first.deviation,
                 style=None if target is None else target.deviation,
                 unit=unit,
-                meaning=f"standard deviation of the noise{place}",
+                meaning=f"standard deviation of the noise{location}",
             )
         )
         measures.append(
@@ -181,7 +181,7 @@ def compare_noise(
                 before=_mean_frequency(first),
                 style=None if target is None else _mean_frequency(target),
                 unit="1/mm",
-                meaning=f"mean frequency of the noise{place}",
+                meaning=f"mean frequency of the noise{location}",
             )
         )
         compared, against = (first, "content") if target is None else (target, "style")
@@ -192,7 +192,7 @@ def compare_noise(
                 before=None if target is None else noise_distance(first, compared),
                 better="lower" if target is not None else "",
                 against=against,
-                meaning=f"relative distance of the noise spectrum{place} from the "
+                meaning=f"relative distance of the noise spectrum{location} from the "
                 f"{_role(against)}'s",
             )
         )

@@ -263,8 +263,8 @@ def _radiomics(
                 "scan's",
             )
         )
-        for other, places in others:
-            target = places.features(other.values.numpy(), function, bin_width)
+        for other, style_blocks in others:
+            target = style_blocks.features(other.values.numpy(), function, bin_width)
             measures.append(_style_concordance(name, before, after, target))
     return measures
 

@@ -47,7 +47,7 @@ _FLAT_SHARE = 0.15  # of a tissue's voxels; with fewer flat ones, noise and anat
 # Limits of the relative distance from the most frequent local deviation of flat voxels.
 _SPREAD_LIMITS = (0.15, 0.4)
 _ANATOMY_SHARE = 0.75  # of that distance is due to weak anatomy, the rest to the scatter of noise
-# Anatomy in place of noise: power around 1/16 per resolution above 1.25 times that around 1/8, and
+# Anatomy instead of noise: power around 1/16 per resolution above 1.25 times that around 1/8, and
 # power of fine noise below a tenth of it.
 _STEEP, _FINE = 1.25, 0.1
 

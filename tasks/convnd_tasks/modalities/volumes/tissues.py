@@ -104,8 +104,8 @@ def otsu_limits(values: Sequence[Tensor], classes: int) -> tuple[float, ...]:
         return (low + step * (1 + best),)
     first, second = inner[:, None], inner[None]
     score = between[0, first] + between[first, second] + between[second, bins]
-    place = int(torch.where(first < second, score, -1.0).argmax())
-    return low + step * (1 + place // (bins - 1)), low + step * (1 + place % (bins - 1))
+    best = int(torch.where(first < second, score, -1.0).argmax())
+    return low + step * (1 + best // (bins - 1)), low + step * (1 + best % (bins - 1))
 
 
 class TissueMap:
