@@ -150,8 +150,12 @@ def test_variables_of_torchrun_that_are_no_numbers_are_refused(
         *(("evaluate", "a.png", ""), ("patches", "")),
     ],
 )
-def test_an_empty_name_is_not_the_current_folder(run: Run, words: tuple[str, ...]) -> None:
+def test_an_empty_name_is_not_the_current_folder(
+    run: Run, words: tuple[str, ...], tmp_path: Path
+) -> None:
     """A variable of the shell that is not set gives one."""
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).touch()
     code, out, err = run(*words)
     assert (code, out) == (2, "")
     check_error(err, got="an empty one")
@@ -176,8 +180,9 @@ LONG = "x" * 300
     ],
 )
 def test_names_that_are_too_long_are_one_line(
-    run: Run, words: tuple[str, ...], expected: int
+    run: Run, words: tuple[str, ...], expected: int, tmp_path: Path
 ) -> None:
+    (tmp_path / "a.png").touch()
     code, out, err = run(*words)
     assert (code, out, err.count("\n")) == (expected, "", 1)
     assert "File name too long" in err
