@@ -34,6 +34,7 @@ from convnd_tasks.modalities.volumes.look import (
     transferable_noise,
 )
 from convnd_tasks.modalities.volumes.look_change import LookChange
+from convnd_tasks.modalities.volumes.look_report import describe_frame
 from convnd_tasks.modalities.volumes.memory import check_memory
 from convnd_tasks.modalities.volumes.noise_change import change_noise, noise_changes
 from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, measure_noise_again
@@ -181,7 +182,14 @@ class LookTransfer(Transfer):
         after = self._noise_after(change, result)
         self._results.append(result)
         self._strengths.append(strength * self._options.strength)
-        self._report(change, after, strength, figures, frame, message)
+        lines, record = describe_frame(
+            change, after, strength, figures, self._units.unit, moderate=self._moderate
+        )
+        series = self._scan.values.shape[1] > 1
+        for line in lines:
+            message(f"frame {frame + 1}: {line}" if series else line)
+        suffix = f"_{frame + 1}" if series else ""
+        self.record |= {f"{name}{suffix}": text for name, text in record.items()}
         yield self._progress(frame, _STAGES, result, change.spectrum_distance(after))
         broken = describe_broken(figures)
         if broken:
@@ -298,54 +306,6 @@ class LookTransfer(Transfer):
         before, after = (change.scan.with_values(v).slabs() for v in (change.expected, result))
         tissues = TissueMap(before, change.scheme, self._resolution)
         return measure_noise_again(after.values, change.before, tissues, self._resolution)
-
-    def _report(
-        self,
-        change: LookChange,
-        after: Mapping[int, NoiseCovariance],
-        strength: float,
-        figures: Sequence[SafetyFigure],
-        frame: int,
-        message: Callable[[str], None],
-    ) -> None:
-        """Print and record the change of one frame and its safety figures.
-
-        Args:
-            change: the change at full strength.
-            after: noise of the result by tissue.
-            strength: share of the change that the result has.
-            figures: safety figures of the result.
-            frame: index of the frame.
-            message: prints a line.
-        """
-        unit = f" {self._units.unit}" if self._units.unit else ""
-        series = self._scan.values.shape[1] > 1
-        prefix, suffix = (f"frame {frame + 1}: ", f"_{frame + 1}") if series else ("", "")
-        for name, first, last, style in change.noise_table(after):
-            deviations = f"from {first:.3g} to {last:.3g}{unit}"
-            if f"{first:.3g}" == f"{last:.3g}":
-                deviations = f"{first:.3g}{unit}, unchanged"
-            aim = "the aim is" if self._moderate else "the style has"
-            aim = "that of the style is unknown" if math.isnan(style) else f"{aim} {style:.3g}"
-            message(f"{prefix}noise of {name}: {deviations}; {aim}")
-            self.record[f"noise_{name.replace(' ', '_')}{suffix}"] = (
-                f"{first:.4g} to {last:.4g}, style {style:.4g}"
-            )
-        if any(part.anatomy for part in change.changes.values()):
-            message(
-                f"{prefix}noise: scan or style shows weak anatomy instead of noise, as an average "
-                "of scans does; so only fine noise is added, and none is removed"
-            )
-            self.record[f"anatomy_in_noise{suffix}"] = "yes"
-        sharpness = change.describe_sharpness() or "unchanged"
-        message(f"{prefix}sharpness: {sharpness}")
-        self.record[f"sharpness{suffix}"] = sharpness
-        self.record[f"safe_strength{suffix}"] = f"{strength:g}"
-        self.record[f"anatomy{suffix}"] = "; ".join(map(str, figures))
-        if strength < 1:
-            message(f"{prefix}strength: {strength:g}, since more would harm the anatomy")
-        if not describe_broken(figures):
-            message(f"{prefix}anatomy: {'; '.join(map(str, figures))}")
 
     def _progress(self, frame: int, stage: int, values: Tensor, loss: float) -> Progress:
         """The progress after a stage of a frame; an unknown loss counts as 1."""

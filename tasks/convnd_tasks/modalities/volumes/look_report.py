@@ -1,0 +1,73 @@
+"""What a transfer of a look did to a frame, as lines for users and as entries of the record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken
+
+if TYPE_CHECKING:
+    from convnd_tasks.modalities.volumes.look_change import LookChange
+    from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance
+
+__all__ = ["describe_frame"]
+
+
+def describe_frame(
+    change: LookChange,
+    after: Mapping[int, NoiseCovariance],
+    strength: float,
+    figures: Sequence[SafetyFigure],
+    unit: str,
+    *,
+    moderate: bool,
+) -> tuple[list[str], dict[str, str]]:
+    """Describe the change of one frame and its safety figures.
+
+    Args:
+        change: the change at full strength.
+        after: noise of the result by tissue.
+        strength: share of the change that the result has.
+        figures: safety figures of the result.
+        unit: unit of the values, "" for none.
+        moderate: whether the result has a moderate amount of the style's noise.
+
+    Returns:
+        Lines for users, and the entries of the record.
+    """
+    lines, record = _describe_noise(change, after, unit, moderate=moderate)
+    if any(part.anatomy for part in change.changes.values()):
+        lines.append(
+            "noise: scan or style shows weak anatomy instead of noise, as an average of scans "
+            "does; so only fine noise is added, and none is removed"
+        )
+        record["anatomy_in_noise"] = "yes"
+    sharpness = change.describe_sharpness() or "unchanged"
+    anatomy = "; ".join(map(str, figures))
+    lines.append(f"sharpness: {sharpness}")
+    record |= {"sharpness": sharpness, "safe_strength": f"{strength:g}", "anatomy": anatomy}
+    if strength < 1:
+        lines.append(f"strength: {strength:g}, since more would harm the anatomy")
+    if not describe_broken(figures):
+        lines.append(f"anatomy: {anatomy}")
+    return lines, record
+
+
+def _describe_noise(
+    change: LookChange, after: Mapping[int, NoiseCovariance], unit: str, *, moderate: bool
+) -> tuple[list[str], dict[str, str]]:
+    """Describe the noise of each tissue before, after and in the style."""
+    lines, record = [], {}
+    for name, before, now, style in change.noise_table(after):
+        deviations = f"from {before:.3g} to {now:.3g}{unit and ' ' + unit}"
+        if f"{before:.3g}" == f"{now:.3g}":
+            deviations = f"{before:.3g}{unit and ' ' + unit}, unchanged"
+        aim = f"{'the aim is' if moderate else 'the style has'} {style:.3g}"
+        if math.isnan(style):
+            aim = "that of the style is unknown"
+        lines.append(f"noise of {name}: {deviations}; {aim}")
+        key = f"noise_{name.replace(' ', '_')}"
+        record[key] = f"{before:.4g} to {now:.4g}, style {style:.4g}"
+    return lines, record
