@@ -12,6 +12,8 @@ import pytest
 import torch
 from command_line import Run
 from convnd_tasks.pipeline.train_api import train
+from convnd_tasks.pipeline.training import open_job
+from convnd_tasks.pipeline.training_options import TrainingOptions
 from error_fields import check_error
 from PIL import Image
 from torch import Tensor
@@ -317,3 +319,14 @@ def test_the_motion_loss_is_a_term_of_its_own() -> None:
     without, with_motion = parts
     assert with_motion.pop("motion") > 0
     assert with_motion == without
+
+
+@pytest.mark.parametrize(
+    ("style", "kind"), [("sharp", "volumes"), ("mr", "volumes"), ("waves", "arrays")]
+)
+def test_built_in_styles_of_scans_give_networks_for_scans(style: str, kind: str) -> None:
+    job = open_job([style], 3, None, TrainingOptions(), None)
+    assert job.kind == kind
+    names = {str(name).partition("#")[0] for name in job.pool.contents}
+    # Styles are resized to the voxels of contents, which those of other samples would multiply.
+    assert (names == {"chest"}) == (kind == "volumes")

@@ -28,6 +28,7 @@ from convnd_tasks.pipeline.training_contents import ContentPool, list_data
 from convnd_tasks.pipeline.training_options import TrainingOptions
 from convnd_tasks.runtime.checkpoints import Checkpointer, RunLog
 from convnd_tasks.runtime.settings import JobSettings
+from convnd_tasks.samples import head, phantom
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -339,7 +340,12 @@ def open_job(
             remedy="for example style.safetensors",
         )
     rank, kind = infer_kind(styles, dim, None, None, texture=True)
+    if kind == "arrays" and styles[0] in (*phantom.STYLES, *head.STYLES):
+        kind = "volumes"  # a texture of them is an array, a network for them is for scans
     modality = make_modality(kind, rank, options)
     contents = [] if data is None else list_data(data, kind, rank)
-    grids = [modality.open(name, "style") for name in styles]
+    example = None  # built-in styles of scans have its voxels
+    if kind == "volumes":
+        example = modality.open(contents[0] if contents else "chest", "content")
+    grids = [modality.open(name, "style", example) for name in styles]
     return TrainingJob(modality, grids, styles, contents, options)

@@ -17,6 +17,7 @@ from convnd_tasks import samples
 from convnd_tasks.modalities.grid_transfer import GridTransfer
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.pipeline.folders import list_contents
+from convnd_tasks.samples import phantom
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -69,6 +70,8 @@ class ContentPool:
         names = samples.contents(modality.spatial_dims)
         if modality.spatial_dims == 3:  # a video is no volume, and bodies are small
             names = [name for name in names if name != "video"]
+        if modality.name == "volumes":  # others have no voxels in mm, which styles are resized to
+            names = [*phantom.CONTENTS]
         varied = [f"{name}#{seed}" for seed in range(_SEEDS) for name in names]
         return cls(modality, styles, style_names, varied, built_in=True)
 
