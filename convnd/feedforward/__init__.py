@@ -10,8 +10,9 @@ from __future__ import annotations
 from convnd.feedforward.arbitrary import ArbitraryStyleNet, StyleTargets
 from convnd.feedforward.matching import AffineMap, StylePatches, monge_map
 from convnd.feedforward.network_file import StyleNetwork, read_network, write_network
+from convnd.feedforward.network_shape import NetworkShape
 from convnd.feedforward.onnx_file import write_onnx
-from convnd.feedforward.transform_net import NetworkShape, TransformNet
+from convnd.feedforward.transform_net import TransformNet
 
 __all__ = [
     "AffineMap",

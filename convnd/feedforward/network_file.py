@@ -22,7 +22,8 @@ from torch import Tensor
 
 from convnd.backbones.weights.integrity import tensors_sha256
 from convnd.errors import ConvndError, InputFileError
-from convnd.feedforward.transform_net import NetworkShape, TransformNet
+from convnd.feedforward.network_shape import NetworkShape
+from convnd.feedforward.transform_net import TransformNet
 from convnd.grid import Grid
 from convnd.io.atomic import atomic_path, error_text
 from convnd.io.reading import check_file

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ResourceError, ShapeError, UsageError
-from convnd.feedforward.transform_net import OUTPUT, FieldStatistics, TransformNet
+from convnd.feedforward.network_shape import OUTPUT
+from convnd.feedforward.transform_net import FieldStatistics, TransformNet
 from convnd.losses import tile_index
 from convnd.optimize import ProcessGroup
 from convnd.optimize.evaluation.tiles import write_tiles
@@ -37,7 +38,7 @@ class NetworkTransfer(OnePassTransfer):
         network: the network.
         options: see `OnePassTransfer`.
 
-    >>> from convnd.feedforward.transform_net import NetworkShape
+    >>> from convnd.feedforward.network_shape import NetworkShape
     >>> network = TransformNet(NetworkShape.for_rank(1, 1))
     >>> wave = torch.linspace(0, 6, 64).view(1, 1, 64)
     >>> transfer = NetworkTransfer(network, TransferOptions(size=0))

@@ -18,8 +18,9 @@ from convnd.errors import DependencyError
 from convnd.feedforward import ArbitraryStyleNet
 from convnd.feedforward.decoder import LEVELS, decode
 from convnd.feedforward.network_file import StyleNetwork, write_network
+from convnd.feedforward.network_shape import NetworkShape
 from convnd.feedforward.onnx_file import write_onnx
-from convnd.feedforward.transform_net import NetworkShape, TransformNet
+from convnd.feedforward.transform_net import TransformNet
 from convnd.grid import Grid
 
 

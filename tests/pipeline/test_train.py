@@ -22,14 +22,10 @@ import convnd
 from convnd import io
 from convnd.errors import InputFileError, OutputExistsError, UnknownNameError, UsageError
 from convnd.feedforward.network_file import read_network
-from convnd.feedforward.transform_net import (
-    INPUT,
-    NetworkShape,
-    TransformNet,
-    field_statistics,
-)
+from convnd.feedforward.network_shape import INPUT, NetworkShape
+from convnd.feedforward.transform_net import TransformNet, field_statistics
 from convnd.losses import tile_index
-from convnd.transfer.training import _CropLoss
+from convnd.transfer.crop_loss import CropLoss
 
 SMALL: dict[str, Any] = {"width": 4, "levels": 1, "blocks": 1, "preview_every": 0}
 
@@ -287,7 +283,7 @@ def test_the_motion_loss_is_zero_for_a_network_that_follows_shifts(shift: Sequen
     network.initialize(0)
     content = torch.rand(1, 3, 60, 70, generator=torch.Generator().manual_seed(0))
     statistics = {INPUT: field_statistics(content, network.basis)}
-    loss = _CropLoss(network, None, 32, 1.0)  # type: ignore[arg-type]
+    loss = CropLoss(network, None, 32, 1.0)  # type: ignore[arg-type]
     window = [slice(10, 42), slice(12, 44)]
     shifted = [slice(s.start + n, s.stop + n) for s, n in zip(window, shift, strict=True)]
 

@@ -16,7 +16,8 @@ import torch
 from convnd import __version__
 from convnd.errors import UsageError
 from convnd.feedforward.network_file import StyleNetwork, write_network
-from convnd.feedforward.transform_net import NetworkShape, TransformNet
+from convnd.feedforward.network_shape import NetworkShape
+from convnd.feedforward.transform_net import TransformNet
 from convnd.io.atomic import atomic_path, check_target
 from convnd.transfer.objective import TransferObjective
 from convnd.transfer.training import TrainingPlan, train_network
@@ -162,14 +163,11 @@ class TrainingJob:
         )
 
     def _make_network(self, example: PreparedInputs) -> TransformNet:
-        options, channels = self.options, example.styles[0].shape[1]
-        shape = NetworkShape.for_rank(self.dim, channels)
-        sizes = {name: getattr(options, name) for name in ("width", "levels", "blocks")}
-        shape = dataclasses.replace(
-            shape, **{name: value for name, value in sizes.items() if value is not None}
-        )
-        network = TransformNet(shape)
-        network.initialize(options.seed)
+        shape = NetworkShape.for_rank(self.dim, channels=example.styles[0].shape[1])
+        sizes = {name: getattr(self.options, name) for name in ("width", "levels", "blocks")}
+        typed = {name: value for name, value in sizes.items() if value is not None}
+        network = TransformNet(dataclasses.replace(shape, **typed))
+        network.initialize(self.options.seed)
         network.set_style(example.styles)
         return network
 

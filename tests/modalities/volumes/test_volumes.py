@@ -20,7 +20,8 @@ from PIL import Image
 import convnd.io
 from convnd.errors import UsageError
 from convnd.feedforward.network_file import StyleNetwork, write_network
-from convnd.feedforward.transform_net import NetworkShape, TransformNet
+from convnd.feedforward.network_shape import NetworkShape
+from convnd.feedforward.transform_net import TransformNet
 from convnd.grid import Grid
 
 QUICK = ("-q",)

@@ -17,7 +17,8 @@ from convnd.feedforward.network_file import (
     read_network,
     write_network,
 )
-from convnd.feedforward.transform_net import NetworkShape, TransformNet
+from convnd.feedforward.network_shape import NetworkShape
+from convnd.feedforward.transform_net import TransformNet
 from convnd.grid import Grid
 
 

@@ -8,11 +8,9 @@ import pytest
 import torch
 
 from convnd.errors import ShapeError, UsageError
+from convnd.feedforward.network_shape import INPUT, OUTPUT, NetworkShape
 from convnd.feedforward.transform_net import (
-    INPUT,
-    OUTPUT,
     FieldStatistics,
-    NetworkShape,
     TransformNet,
     channel_basis,
     field_statistics,
