@@ -277,6 +277,19 @@ def test_a_damaged_file_among_the_data_is_left_out(run: Run, files: Path) -> Non
     assert "0.png" in err
 
 
+def test_a_network_stylises_data_in_memory_as_a_file(files: Path) -> None:
+    wave = torch.linspace(0, 99, 400).sin()
+    network = files / "wave.safetensors"
+    convnd.train(wave, dim=1, data=[wave.abs()], steps=1, width=4, out=network)
+    io.write(files / "wave.npy", convnd.Grid(values=wave[None, None]))
+    in_memory = convnd.stylize(wave, network, dim=1)
+    from_file = convnd.stylize(files / "wave.npy", network, dim=1)
+    assert torch.equal(in_memory.values, from_file.values)
+    assert not torch.equal(in_memory.values[0, 0], wave)
+    with pytest.raises(InputFileError):
+        convnd.stylize(torch.rand(3, 20, 20), network, dim=2)
+
+
 @pytest.mark.parametrize("shift", [(3, -2), (0, 0), (-5, 4)])
 def test_the_motion_loss_is_zero_for_a_network_that_follows_shifts(shift: Sequence[int]) -> None:
     network = TransformNet(NetworkShape(spatial_dims=2, channels=3, width=4, levels=1, blocks=1))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import os
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -109,7 +110,7 @@ def lost_properties(
 
 
 def write_video(
-    path: Path,
+    path: str | os.PathLike[str],
     info: VideoInfo,
     frames: Iterable[VideoFrame],
     *,
@@ -124,6 +125,7 @@ def write_video(
     Raises:
         ConvndError: as `check_video_output` and `encode`; errors of ``frames`` pass unchanged.
     """
+    path = Path(path)
     check_video_output(
         path, info, overwrite=overwrite, audio=audio, provenance=bool(provenance), encoding=encoding
     )

@@ -15,6 +15,7 @@ from convnd.options import flags_of
 from convnd.registry import unknown_name
 from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.inputs import TransferInputs
+from convnd_tasks.modalities.style_network import is_network, open_network
 from convnd_tasks.pipeline.in_memory import as_input, is_name, kind_of_grid, spacing_text
 from convnd_tasks.pipeline.resolve import JobSpec, resolve
 from convnd_tasks.runtime.settings import JobSettings
@@ -106,7 +107,8 @@ def stylize(
         content: a path, the name of a built-in sample, a `Grid`, a PIL image, or a tensor or array
             ``(*S)``, ``(C, *S)`` or ``(1, C, *S)``; 8-bit arrays may be ``(H, W, 3)``. None makes
             a texture.
-        style: one style or several, of the same types; without one, a built-in style is taken.
+        style: one style or several, of the same types, or the file of a network of ``convnd
+            train``; without one, a built-in style is taken.
         out: path of the result; None does not write it.
         dim: number of spatial axes, for a tensor or array whose shape does not tell.
         on_progress: is called with every step.
@@ -262,8 +264,15 @@ def _open_inputs(
     """Convert data in memory, and open files, as the inputs of a transfer."""
     content = None if content is None else as_input(content, dim, "content", rate, spacing)
     rank = dim or (None if content is None else content.ndim)
-    grids = [as_input(data, rank, "style", rate, spacing) for data in styles]
-    names = [f"style {number}" for number in range(1, len(grids) + 1)]
+    grids, names = [], []
+    for number, data in enumerate(styles, 1):
+        if content is not None and is_name(data) and is_network(os.fspath(data)):
+            names.append(os.fspath(data))
+            trained = open_network(names[-1], kind_of_grid(content), content.ndim)
+            grids.append(trained.styles[0])
+        else:
+            names.append(f"style {number}")
+            grids.append(as_input(data, rank, "style", rate, spacing))
     return TransferInputs(
         content=content,
         styles=grids,
@@ -299,6 +308,8 @@ def _run(
     job = Job(
         spec, make_options(spec, options, settings), JobSettings(**{"figures": False, **settings})
     )
+    if inputs is not None and spec.network is not None:
+        job.modality.open(spec.network, "style")
     target = None if out is None else spec.outputs[0]
     spec.make_folder()
     outcome = job.run(
