@@ -131,6 +131,8 @@ class StyleLoss:
 
     def _target_as(self, summary: Tensor) -> Tensor:
         """Return the target in the number format of a summary."""
+        if is_transformed():  # a tensor of torch's exporter must not be kept
+            return self.target.to(summary.dtype)
         if summary.dtype not in self._targets:
             self._targets[summary.dtype] = self.target.to(summary.dtype)
         return self._targets[summary.dtype]

@@ -65,7 +65,7 @@ CASES = {
     "return Decoded(numpy.zeros((9, 9, 9), 'u1'), {})": "no pixels",
     "return Decoded(numpy.zeros((9, 9, 3), complex), {})": "its protocol",
     "return Decoded(numpy.zeros((9, 9, 3), 'u1'), "
-    "{'text': {'a': 'b' * 2**24}})": "metadata of at most",
+    "{'text': {'a': 'b' * 2**24}})": "bytes of metadata",
 }
 
 
