@@ -277,7 +277,10 @@ def test_samples_of_one_rank_tell_the_rank() -> None:
         resolve(["waves"], texture=True)
 
 
-def test_a_demo_of_five_axes_is_refused() -> None:
+def test_work_without_files_is_refused_from_five_axes_on(run: Run) -> None:
     assert resolve([], dim=4).demo
     with raises(UsageError, operation="--dim", got="5"):
         resolve([], dim=5)
+    code, out, err = run("patches", "--dim", "5")
+    assert (code, out) == (2, "")
+    check_error(err, operation="--dim", got="5")

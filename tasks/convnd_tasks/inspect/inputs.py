@@ -78,6 +78,7 @@ def resolve_inputs(
 
 def _varied_samples(dim: int, seed: int) -> list[Input]:
     """All built-in contents and styles, made from a few seeds."""
+    samples.check_demo(dim)
     return [
         Input(name if not variation else f"{name} (seed {seed + variation})", open_sample)
         for variation in range(_VARIATIONS.get(dim, 1))

@@ -28,7 +28,6 @@ __all__ = ["JobSpec", "parse_shard", "resolve"]
 
 _DEMO_SIZE = {1: 0, 2: 320}
 """Longest axis of the built-in demo, for under 20 s on two cores; 0 is the sample's own."""
-_MOST_DEMO_AXES = 4  # five axes of at least 16 samples would take hours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,13 +244,7 @@ def _default_style(kind: str, dim: int, *, demo: bool) -> str:
 
 
 def _demo_content(kind: str, dim: int) -> str:
-    if dim > _MOST_DEMO_AXES:
-        raise UsageError(
-            "--dim",
-            expected=f"at most {_MOST_DEMO_AXES} for the demo",
-            got=dim,
-            remedy="give a content and a style, for example .npy files",
-        )
+    samples.check_demo(dim)
     if kind == "videos":
         from convnd_tasks.samples import video
 

@@ -29,6 +29,7 @@ __all__ = [
     "MATCHING_STYLE",
     "STYLES",
     "Sample",
+    "check_demo",
     "common_rank",
     "content",
     "contents",
@@ -45,6 +46,8 @@ STYLES: Registry[Sample] = Registry("style")
 
 MATCHING_STYLE = "matching"
 """Name that stands for the built-in style of the modality of a scan."""
+
+_MOST_DEMO_AXES = 4  # at five, 16 samples along each axis take hours
 
 for _name, _sample in (
     scenes.CONTENTS | signals.CONTENTS | phantom.CONTENTS | video.CONTENTS | bodies.CONTENTS
@@ -132,6 +135,24 @@ def common_rank(names: Iterable[str]) -> int | None:
         supported = {3} if name == MATCHING_STYLE else filter(table[name].supports, ranks)
         ranks = ranks.intersection(supported)
     return ranks.pop() if len(ranks) == 1 else None
+
+
+def check_demo(spatial_dims: int) -> None:
+    """Check that a command without files does not take hours.
+
+    Args:
+        spatial_dims: number of axes.
+
+    Raises:
+        UsageError: there are too many axes.
+    """
+    if spatial_dims > _MOST_DEMO_AXES:
+        raise UsageError(
+            "--dim",
+            expected=f"at most {_MOST_DEMO_AXES} without files",
+            got=spatial_dims,
+            remedy="give files, for example .npy",
+        )
 
 
 def contents(spatial_dims: int) -> list[str]:
