@@ -152,4 +152,4 @@ def _spot_noise(
     noise: Tensor = torch.fft.irfftn(spectrum, s=tuple(size), dim=axes)
     power = noise.square().mean([1, *axes], keepdim=True)
     variance = deviation.square().mean([1, *axes], keepdim=True)
-    return noise * (variance / power.clamp_min(1e-20)).sqrt()
+    return noise * (variance / power.clamp_min(_LEAST_POWER)).sqrt()

@@ -288,6 +288,9 @@ def test_a_network_stylises_data_in_memory_as_a_file(files: Path) -> None:
     assert not torch.equal(in_memory.values[0, 0], wave)
     with pytest.raises(InputFileError):
         convnd.stylize(torch.rand(3, 20, 20), network, dim=2)
+    for content, styles in ((wave, [network, wave]), (None, [network, wave])):
+        with pytest.raises(UsageError, match="trained network alone"):
+            convnd.stylize(content, styles, dim=1)
 
 
 @pytest.mark.parametrize("shift", [(3, -2), (0, 0), (-5, 4)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ from convnd.options import flags_of
 from convnd.registry import unknown_name
 from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.inputs import TransferInputs
-from convnd_tasks.modalities.style_network import is_network, open_network
+from convnd_tasks.modalities.style_network import is_network
 from convnd_tasks.pipeline.in_memory import as_input, is_name, kind_of_grid, spacing_text
-from convnd_tasks.pipeline.resolve import JobSpec, resolve
+from convnd_tasks.pipeline.resolve import JobSpec, check_networks, resolve
 from convnd_tasks.runtime.settings import JobSettings
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.transfer.progress import Progress
+    from convnd_tasks.modalities.base import Modality
     from convnd_tasks.modalities.metrics import Measure
 
     Data = str | os.PathLike[str] | Grid | Tensor | NDArray[np.generic] | Image
@@ -219,6 +221,7 @@ def _evaluate_data(
     spec = _describe_inputs(inputs, None)
     transfer_options = make_options(spec, options, settings)
     modality = modality_class(spec.modality)(transfer_options, JobSettings(**settings), spec.dim)
+    inputs = _open_network(inputs, spec, modality)
     output = as_input(result, spec.dim, "content", settings.get("rate"), spacing)
     return modality.metrics(inputs, output)
 
@@ -264,21 +267,29 @@ def _open_inputs(
     """Convert data in memory, and open files, as the inputs of a transfer."""
     content = None if content is None else as_input(content, dim, "content", rate, spacing)
     rank = dim or (None if content is None else content.ndim)
-    grids, names = [], []
-    for number, data in enumerate(styles, 1):
-        if content is not None and is_name(data) and is_network(os.fspath(data)):
-            names.append(os.fspath(data))
-            trained = open_network(names[-1], kind_of_grid(content), content.ndim)
-            grids.append(trained.styles[0])
-        else:
-            names.append(f"style {number}")
-            grids.append(as_input(data, rank, "style", rate, spacing))
+    names = [
+        os.fspath(data) if is_name(data) and is_network(os.fspath(data)) else f"style {number}"
+        for number, data in enumerate(styles, 1)
+    ]
+    check_networks(names, texture=content is None)
+    grids = [
+        as_input(data, rank, "style", rate, spacing)
+        for name, data in zip(names, styles, strict=True)
+        if not is_network(name)  # the kind of data opens it, see `_open_network`
+    ]
     return TransferInputs(
         content=content,
         styles=grids,
         names=names if content is None else ["content", *names],
         rate_given=rate is not None,
     )
+
+
+def _open_network(inputs: TransferInputs, spec: JobSpec, modality: Modality) -> TransferInputs:
+    """Open the trained network of a job, if it has one, and add the style that it learnt."""
+    if spec.network is None:
+        return inputs
+    return dataclasses.replace(inputs, styles=[modality.open(spec.network, "style")])
 
 
 def _describe_inputs(inputs: TransferInputs, out: str | os.PathLike[str] | None) -> JobSpec:
@@ -308,8 +319,8 @@ def _run(
     job = Job(
         spec, make_options(spec, options, settings), JobSettings(**{"figures": False, **settings})
     )
-    if inputs is not None and spec.network is not None:
-        job.modality.open(spec.network, "style")
+    if inputs is not None:
+        inputs = _open_network(inputs, spec, job.modality)
     target = None if out is None else spec.outputs[0]
     spec.make_folder()
     outcome = job.run(

@@ -12,6 +12,7 @@ from convnd import io
 from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd.io.images.formats import grid_of_image, grid_of_pixels
+from convnd.io.missing import missing_file_error
 from convnd_tasks.modalities.opening import open_grid
 from convnd_tasks.runtime.fraction import parse_fraction
 
@@ -175,9 +176,7 @@ def _open_or_convert(data: Any, dim: int | None, role: str) -> Grid:
     if dim is not None:
         return open_grid(os.fspath(data), dim, role=role, seed=0)
     if not Path(data).exists():
-        raise InputFileError(
-            f"read {data}", expected="an existing file", got="none", remedy="check the spelling"
-        )
+        raise missing_file_error(data)
     return io.read(data)
 
 

@@ -24,7 +24,7 @@ from convnd_tasks.pipeline.output_paths import (
     single_output,
 )
 
-__all__ = ["JobSpec", "parse_shard", "resolve"]
+__all__ = ["JobSpec", "check_networks", "parse_shard", "resolve"]
 
 _DEMO_SIZE = {1: 0, 2: 320}
 """Longest axis of the built-in demo, for under 20 s on two cores; 0 is the sample's own."""
@@ -150,7 +150,7 @@ def resolve(
     if not style_names:
         style_names = (_default_style(kind, dim, demo=demo),)
         message = "" if demo else f"no style given, using the built-in one: {style_names[0]}"
-    _check_networks(style_names, texture=texture)
+    check_networks(style_names, texture=texture)
     spec = JobSpec(
         modality=kind,
         dim=dim,
@@ -204,8 +204,16 @@ def _check_names(
         check_output_name(os.fspath(output))
 
 
-def _check_networks(styles: Sequence[str], *, texture: bool) -> None:
-    """Check that a trained network is the only style, and has a content."""
+def check_networks(styles: Sequence[str], *, texture: bool) -> None:
+    """Check that a trained network is the only style, and has a content.
+
+    Args:
+        styles: names of the styles.
+        texture: whether there is no content.
+
+    Raises:
+        UsageError: there are other styles, or there is no content.
+    """
     if any(map(is_network, styles)) and (len(styles) > 1 or texture):
         raise UsageError(
             "style",

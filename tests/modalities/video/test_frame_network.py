@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 from command_line import Run
-from convnd_tasks.modalities.video.frame_network import keep_detail, warp_bicubic
+from convnd_tasks.modalities.video.flow import warp_bicubic
+from convnd_tasks.modalities.video.frame_network import keep_detail
 from convnd_tasks.modalities.video.frames import FrameStylizer
 from convnd_tasks.samples.video import SampleVideo
 from error_fields import read_fields

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from convnd.errors import ShapeError
@@ -30,6 +31,7 @@ __all__ = [
     "is_cut",
     "optical_flow",
     "warp",
+    "warp_bicubic",
     "warping_error",
 ]
 
@@ -154,6 +156,24 @@ def warp(values: Tensor, flow: Tensor) -> Tensor:
         for row in rows
     )
     return upper * (1 - down) + lower * down
+
+
+def warp_bicubic(values: Tensor, flow: Tensor) -> Tensor:
+    """Sample values at the ends of a flow, with less blur than `warp`.
+
+    Args:
+        values: ``(B, C, H, W)``.
+        flow: ``(2, H, W)``; a position outside the frame is moved to its border.
+
+    Returns:
+        ``(B, C, H, W)``.
+    """
+    height, width = values.shape[2:]
+    y, x = _positions(flow)
+    places = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], -1)
+    return F.grid_sample(
+        values, places[None], mode="bicubic", padding_mode="border", align_corners=True
+    )
 
 
 def consistency_mask(flow: Tensor, reverse: Tensor, *, keep_boundaries: bool = False) -> Tensor:

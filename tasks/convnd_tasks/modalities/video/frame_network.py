@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from convnd.transfer.instant import InstantTransfer
 from convnd.transfer.problem import TransferProblem
-from convnd_tasks.modalities.video.flow import consistency_mask
+from convnd_tasks.modalities.video.flow import consistency_mask, warp_bicubic
 from convnd_tasks.modalities.video.frame_cache import quantize
 from convnd_tasks.modalities.video.progress import StepCallback, TransferOutcome, run_transfer
 
@@ -121,25 +121,6 @@ def keep_detail(output: Tensor, warped: Tensor, mask: Tensor) -> Tensor:
     share = mask * ((_DIFFERENT - difference) / (_DIFFERENT - _SAME)).clamp(0, 1)
     share = torch.minimum(share, F.avg_pool2d(share, 3, 1, 1))  # without a hard edge
     return torch.lerp(output, coarse_warped + _SHARE * change + gain * detail, share)
-
-
-def warp_bicubic(values: Tensor, flow: Tensor) -> Tensor:
-    """Sample values at the ends of a flow, with less blur than `flow.warp` gives.
-
-    Args:
-        values: ``(B, C, H, W)``.
-        flow: ``(2, H, W)``; a position outside the frame is moved to its border.
-
-    Returns:
-        ``(B, C, H, W)``.
-    """
-    height, width = values.shape[2:]
-    y = torch.arange(height, dtype=flow.dtype)[:, None] + flow[0]
-    x = torch.arange(width, dtype=flow.dtype)[None] + flow[1]
-    places = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], -1)
-    return F.grid_sample(
-        values, places[None], mode="bicubic", padding_mode="border", align_corners=True
-    )
 
 
 def _blur(x: Tensor) -> Tensor:
