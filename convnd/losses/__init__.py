@@ -1,4 +1,4 @@
-"""Content, style, smoothness, temporal and event losses, and the objective that sums them."""
+"""Losses of content, style, smoothness, colours, time and events, and the objective of them."""
 
 from convnd.losses.base import (
     INPUT,
@@ -14,6 +14,7 @@ from convnd.losses.base import (
 )
 from convnd.losses.content import ContentLoss, ContentSource
 from convnd.losses.events import EventLoss, mean_event
+from convnd.losses.local_affine import LocalAffineLoss, default_radius
 from convnd.losses.objective import Objective
 from convnd.losses.perceptual import PerceptualLoss
 from convnd.losses.smoothness import TotalVariationLoss, total_variation
@@ -26,6 +27,7 @@ __all__ = [
     "ContentLoss",
     "ContentSource",
     "EventLoss",
+    "LocalAffineLoss",
     "Loss",
     "Objective",
     "PerceptualLoss",
@@ -35,6 +37,7 @@ __all__ = [
     "TotalVariationLoss",
     "Window",
     "check_normalization",
+    "default_radius",
     "expand_target",
     "mean_event",
     "tile_index",

@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 
 from convnd.backbones import Backbone
-from convnd.losses import INPUT
+from convnd.losses import INPUT, default_radius
 from convnd.optimize import OPTIMIZERS, ProcessGroup
 from convnd.stats import STATISTICS, overlap_of, peak_bytes_of
 from convnd.transfer.options import TransferOptions
@@ -20,7 +20,6 @@ __all__ = ["KEPT_PAGES", "MemoryModel"]
 KEPT_PAGES = 512 * 2**20
 """Bytes in blocks that the allocator does not return because they are too small: measured for one
 axis; for more axes half as much."""
-
 
 @dataclass(frozen=True)
 class MemoryModel:
@@ -73,6 +72,9 @@ class MemoryModel:
         field = self.field_bytes(size)
         in_memory = self.content_location in (None, (self.device, tuple(size)))
         content = 0 if in_memory else field  # whole in every process
+        if self.options.affine_weight and self.content_location is not None:
+            # A float64 matrix of channels by channels for each window, in every process.
+            content += 2 * self.backbone.in_channels * field
         return content + field * copies // self.group.size
 
     def content_bytes(self, size: Sequence[int]) -> int:
@@ -102,6 +104,9 @@ class MemoryModel:
                 total += channels * peak_bytes_of(STATISTICS[options.style_loss], extent)
         values = [peak_bytes_of(STATISTICS[name], crop) for name in options.value_statistics]
         total += self.backbone.in_channels * sum(values)
+        if options.affine_weight:
+            channels = self.backbone.in_channels
+            total += (150 * channels + 60 * channels**2) * math.prod(crop)  # measured
         if self.backbone.spatial_dims > 1:
             return total * self.batch + min(total * self.batch, KEPT_PAGES) // 2
         # With one axis deep layers are as large as shallow ones, and the peak is at the losses: a
@@ -117,6 +122,8 @@ class MemoryModel:
         """Positions behind its own that a tile needs, by layer, see `convnd.losses.Loss`."""
         options = self.options
         values = max((overlap_of(STATISTICS[name]) for name in options.value_statistics), default=0)
+        if options.affine_weight:
+            values = max(values, 2 * default_radius([2]))
         overlap = overlap_of(STATISTICS[options.style_loss])
         return {INPUT: values, **dict.fromkeys(options.style_layers, overlap)}
 

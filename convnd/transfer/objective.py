@@ -16,6 +16,7 @@ from convnd.backbones import MultiPlanar, choose_device
 from convnd.losses import (
     INPUT,
     ContentLoss,
+    LocalAffineLoss,
     Objective,
     StyleLoss,
     Term,
@@ -163,6 +164,8 @@ class TransferObjective:
             reference = 1.0 if content is None else total_variation(content, spacing).item()
             smooth = TotalVariationLoss(spacing, reference=reference)
             terms.append(Term("total_variation", options.tv_weight, smooth))
+        if options.affine_weight > 0 and content is not None:
+            terms.append(Term("local_affine", options.affine_weight, LocalAffineLoss(content)))
         return Objective(self.backbone, [*terms, *extra_terms], precision=self.precision)
 
     def style_terms(

@@ -51,6 +51,8 @@ class ObjectiveOptions:
         content_weight: :math:`\alpha`.
         style_weight: :math:`\beta`.
         tv_weight: weight of the total variation, relative to the content's own.
+        affine_weight: weight of `convnd.losses.LocalAffineLoss`, which lets values change only by
+            maps that vary slowly, so that a photograph stays a photograph; 3 is a good start.
         style_loss: statistic of the features that is compared, see `convnd.stats.STATISTICS`.
         value_statistics: further statistics that are compared, of the values themselves, see
             `convnd.stats.STATISTICS`.
@@ -83,6 +85,15 @@ class ObjectiveOptions:
     ] = ()
     tv_weight: Annotated[
         float, Flag("Weight of the total variation loss, which smooths the result.", LOOK), WEIGHT
+    ] = 0.0
+    affine_weight: Annotated[
+        float,
+        Flag(
+            "Weight of the local affine loss, which keeps edges straight and adds no texture: "
+            "photographs stay photographs.",
+            LOOK,
+        ),
+        WEIGHT,
     ] = 0.0
     backbone: Annotated[
         str,

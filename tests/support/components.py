@@ -30,6 +30,7 @@ from convnd.backbones import BACKBONES
 from convnd.losses import (
     ContentLoss,
     EventLoss,
+    LocalAffineLoss,
     Loss,
     StyleLoss,
     TemporalLoss,
@@ -59,6 +60,7 @@ def make_losses(target: Tensor) -> dict[str, Loss]:
     )
     losses["content"] = ContentLoss(target)
     losses["total_variation"] = TotalVariationLoss([0.5] * ndim)
+    losses["local_affine"] = LocalAffineLoss(target)
     losses["temporal"] = TemporalLoss(target, target[:, :1])
     window = target[tile_index([slice(2)] * ndim)]
     losses["events"] = EventLoss(window, torch.zeros(1, ndim).long(), size=size)

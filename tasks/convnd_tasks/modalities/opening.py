@@ -120,6 +120,7 @@ def check_no_content_options(options: TransferOptions, settings: JobSettings) ->
     """
     for option, was_given, purpose in (
         ("--mask", settings.mask is not None, "to protect"),
+        ("--affine-weight", options.affine_weight != 0, "to keep the structure of"),
         ("--strength", options.strength != 1, "to mix with"),
         ("--colors", getattr(options, "colors", "style") != "style", "whose colours to keep"),
     ):
