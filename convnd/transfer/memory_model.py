@@ -21,6 +21,7 @@ KEPT_PAGES = 512 * 2**20
 """Bytes in blocks that the allocator does not return because they are too small: measured for one
 axis; for more axes half as much."""
 
+
 @dataclass(frozen=True)
 class MemoryModel:
     """Bytes that the parts of one transfer take in each process.
