@@ -12,6 +12,7 @@ from convnd.losses.base import Window, check_normalization, expand_target, tile_
 from convnd.nn.transforms import apply_function, full_precision, is_transformed
 from convnd.stats import (
     STATISTICS,
+    GuidedStatistic,
     ProjectedStatistic,
     Statistic,
     Sums,
@@ -50,6 +51,8 @@ class StyleLoss:
         layer: the layer of the features.
         statistic: one of `convnd.stats.STATISTICS`, or a statistic itself.
         normalization: one of `NORMALIZATIONS`.
+        guide: weights of the positions of the layer, see `convnd.stats.GuidedStatistic`; the target
+            then has to be that of a region. None is 1 everywhere.
         projection: linear map ``(C', C)`` from the raw features that the loss receives to the
             features of the target, see `convnd.backbones.Backbone.projection`. The statistic then
             has to be `convnd.stats.LinearlyMappable`.
@@ -73,6 +76,7 @@ class StyleLoss:
         statistic: str | Statistic = "gram",
         normalization: str = "balanced",
         projection: Tensor | None = None,
+        guide: Tensor | None = None,
     ) -> None:
         self.layer = layer
         self.raw = projection is not None
@@ -84,6 +88,8 @@ class StyleLoss:
         self.overlap = overlap_of(self.statistic)
         if projection is not None:
             self.statistic = ProjectedStatistic(self.statistic, projection)
+        if guide is not None:
+            self.statistic = GuidedStatistic(self.statistic, guide)
         if statistic != "gram" and normalization in ("lecture", "gatys"):
             raise UsageError(
                 "StyleLoss",
@@ -93,6 +99,8 @@ class StyleLoss:
                 remedy="use balanced or mean",
             )
         self.target = self.statistic.summary(target).detach()
+        if isinstance(self.statistic, GuidedStatistic) and not bool(self.statistic.present.all()):
+            self.target = _without_absent(self.target, self.statistic.present)
         self._targets = {self.target.dtype: self.target}
         energy = self.target.square().sum().item()
         self._energy = energy if energy > 0 else 1.0  # a target of zeros has no scale of its own
@@ -136,6 +144,12 @@ class StyleLoss:
         if summary.dtype not in self._targets:
             self._targets[summary.dtype] = self.target.to(summary.dtype)
         return self._targets[summary.dtype]
+
+
+def _without_absent(target: Tensor, present: Tensor) -> Tensor:
+    """Return a target of zeros, the statistic of nothing, for items outside of a region."""
+    shares = present.to(target).view(-1, *[1] * (target.ndim - 1))
+    return target * shares
 
 
 def _squared_distance(summary: Tensor, target: Tensor, dtype: torch.dtype) -> Tensor:

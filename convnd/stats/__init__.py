@@ -13,12 +13,14 @@ from convnd.stats.base import (
     Sums,
     accumulable,
     blend,
+    count_positions,
     is_additive,
     overlap_of,
     peak_bytes_of,
     tile_sums,
 )
 from convnd.stats.gram import GramStatistic, gram_matrix
+from convnd.stats.guided import GuidedStatistic, layer_guide
 from convnd.stats.moments import CovarianceStatistic, DistributionStatistic, MomentStatistic
 from convnd.stats.projected import LinearlyMappable, ProjectedStatistic
 from convnd.stats.transport import transport_matrix
@@ -29,6 +31,7 @@ __all__ = [
     "CovarianceStatistic",
     "DistributionStatistic",
     "GramStatistic",
+    "GuidedStatistic",
     "LinearlyMappable",
     "MomentStatistic",
     "OverlapStatistic",
@@ -38,8 +41,10 @@ __all__ = [
     "Sums",
     "accumulable",
     "blend",
+    "count_positions",
     "gram_matrix",
     "is_additive",
+    "layer_guide",
     "overlap_of",
     "peak_bytes_of",
     "tile_sums",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convnd.errors import UsageError
-from convnd.stats.base import Sums
+from convnd.stats.base import Sums, count_positions
 
 __all__ = ["LAGS", "AutocorrelationStatistic", "SpectrumStatistic"]
 
@@ -17,6 +17,7 @@ LAGS = 256
 """Default of the largest lag, in samples."""
 
 _DIRECT = 16  # up to this many lags, direct products are faster than Fourier transforms
+_LEAST_PAIRS = 1e-9  # of the pairs at lag 0
 _FLOOR = 1e-8  # of power; an amplitude of 1e-4 for values that span about 1
 
 
@@ -54,6 +55,8 @@ class AutocorrelationStatistic:
         features: Tensor,
         tile_shape: Sequence[int] | None = None,
         tile_offset: Sequence[int] | None = None,
+        *,
+        weight: Tensor | None = None,
     ) -> Sums:
         """Sum the values, and for each axis and lag the products and the numbers of pairs.
 
@@ -62,6 +65,8 @@ class AutocorrelationStatistic:
             tile_shape: extent of the tile along each axis; positions after it belong to the next
                 tile. None is all of ``features``.
             tile_offset: first position of the tile in the whole field; None is 0 along each axis.
+            weight: weight of each position of ``features``, ``(B, 1, *S)`` or ``(1, 1, *S)``; None
+                is 1. The weight of a pair is the product of the weights of its positions.
 
         Returns:
             Sums ``(B, 1 + 2 A (lags + 1), C)`` for ``A`` spatial axes.
@@ -70,6 +75,9 @@ class AutocorrelationStatistic:
         dtype = torch.float32 if features.device.type == "mps" else torch.float64
         whole = features.to(dtype)
         extents = tuple(whole.shape[2:]) if tile_shape is None else tuple(tile_shape)
+        shares = None if weight is None else weight.to(whole)
+        if shares is not None:
+            whole = whole * shares
         tile = _crop(whole, extents)
         rows = [tile.flatten(2).sum(2)[:, None]]
         for axis, extent in enumerate(extents):
@@ -77,17 +85,24 @@ class AutocorrelationStatistic:
             reach = list(extents)
             reach[axis] = min(whole.shape[axis + 2], extent + self.overlap)
             line = _crop(whole, reach).movedim(axis + 2, -1)
-            weight = self._weight(
+            taper = self._taper(
                 reach[axis], extent, 0 if tile_offset is None else tile_offset[axis]
             ).to(whole)
-            line = line[..., : len(weight)] * weight
+            line = line[..., : len(taper)] * taper
             rows.append(self._products(line[..., :extent], line))
-            across = math.prod(extents[:axis]) * math.prod(extents[axis + 1 :])
-            pairs = across * self._products(weight[None, None, :extent], weight[None, None])
+            if shares is None:
+                across = math.prod(extents[:axis]) * math.prod(extents[axis + 1 :])
+                pairs = across * self._products(taper[None, None, :extent], taper[None, None])
+            else:
+                line = _crop(shares, reach).movedim(axis + 2, -1)[..., : len(taper)] * taper
+                pairs = self._products(line[..., :extent], line)
+                # Fourier transforms leave rounding errors where there are no pairs.
+                pairs = pairs.where(pairs > _LEAST_PAIRS * pairs[:, :1], 0.0)
             rows.append(pairs.expand(len(whole), -1, whole.shape[1]))
-        return Sums(torch.cat(rows, 1), math.prod(extents))
+        count = count_positions(tile, None if shares is None else _crop(shares, extents))
+        return Sums(torch.cat(rows, 1), count)
 
-    def _weight(self, visible: int, extent: int, offset: int) -> Tensor:
+    def _taper(self, visible: int, extent: int, offset: int) -> Tensor:
         """Weights of the positions of a tile and its overlap along an axis.
 
         An end of the field that lies beyond the overlap is too far away to change a weight.
@@ -104,7 +119,9 @@ class AutocorrelationStatistic:
         part = ((nearest + 0.5) / self.taper).clamp(max=1)
         return 0.5 - 0.5 * torch.cos(math.pi * part)
 
-    def sums_in_blocks(self, features: Tensor, positions: int = 2**18) -> Sums:
+    def sums_in_blocks(
+        self, features: Tensor, positions: int = 2**18, *, weight: Tensor | None = None
+    ) -> Sums:
         """Compute `sums` block by block along the longest axis, which takes less memory.
 
         Fourier transforms take about 20 times the memory of the features.
@@ -112,6 +129,7 @@ class AutocorrelationStatistic:
         Args:
             features: ``(B, C, *S)``.
             positions: number of positions of a block, approximately.
+            weight: as for `sums`.
 
         >>> statistic, x = AutocorrelationStatistic(lags=2), torch.arange(9.0)[None, None]
         >>> parts, whole = statistic.sums_in_blocks(x, 4), statistic.sums(x)
@@ -129,7 +147,12 @@ class AutocorrelationStatistic:
             tile_offset = [0] * len(extents)
             tile_offset[axis] = start
             reach = min(step + self.overlap, extents[axis] - start)
-            part = self.sums(features.narrow(axis + 2, start, reach), tile_shape, tile_offset)
+            part = self.sums(
+                features.narrow(axis + 2, start, reach),
+                tile_shape,
+                tile_offset,
+                weight=None if weight is None else weight.narrow(axis + 2, start, reach),
+            )
             total = part if total is None else total + part
         assert total is not None
         return total

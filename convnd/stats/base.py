@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -17,6 +18,7 @@ __all__ = [
     "Sums",
     "accumulable",
     "blend",
+    "count_positions",
     "is_additive",
     "overlap_of",
     "peak_bytes_of",
@@ -38,6 +40,26 @@ def accumulable(values: Tensor) -> Tensor:
     return values if values.dtype in (torch.float32, torch.float64) else values.float()
 
 
+def count_positions(features: Tensor, weight: Tensor | None = None) -> float:
+    """Count the positions of features, or add up their weights.
+
+    Args:
+        features: ``(B, C, *S)``.
+        weight: weight of each position ``(B, 1, *S)`` or ``(1, 1, *S)``; None is 1.
+
+    Returns:
+        For weights of several items, the mean of their sums.
+
+    >>> count_positions(torch.zeros(1, 3, 4, 5))
+    20
+    >>> count_positions(torch.zeros(1, 3, 2), torch.tensor([[[0.5, 0.0]]]))
+    0.5
+    """
+    if weight is None:
+        return math.prod(features.shape[2:])
+    return float(weight.sum(dtype=torch.float64)) / len(weight)
+
+
 @dataclass(frozen=True)
 class Sums:
     r"""A statistic summed over positions, and the number of positions.
@@ -47,7 +69,7 @@ class Sums:
 
     Args:
         total: any shape without spatial axes.
-        count: number of positions.
+        count: number of positions, or the sum of their weights.
 
     >>> import torch
     >>> (Sums(torch.tensor(2.0), 3) + Sums(torch.tensor(1.0), 1)).count
@@ -55,7 +77,7 @@ class Sums:
     """
 
     total: Tensor
-    count: int
+    count: float
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(self.total + other.total, self.count + other.count)
@@ -78,8 +100,17 @@ class Statistic(Protocol):
 
     additive: bool
 
-    def sums(self, features: Tensor) -> Sums:
-        """Sum the statistic over the positions of ``(B, C, *S)``; the total is ``(B, …)``."""
+    def sums(self, features: Tensor, *, weight: Tensor | None = None) -> Sums:
+        """Sum the statistic over positions.
+
+        Args:
+            features: ``(B, C, *S)``.
+            weight: weight of each position ``(B, 1, *S)`` or ``(1, 1, *S)``, at least 0, with the
+                same sum for each item; None is 1.
+
+        Returns:
+            The total ``(B, …)``, and the number of positions or the sum of their weights.
+        """
         ...
 
     def summary(self, sums: Sums) -> Tensor:
@@ -101,6 +132,8 @@ class OverlapStatistic(Statistic, Protocol):
         features: Tensor,
         tile_shape: Sequence[int] | None = None,
         tile_offset: Sequence[int] | None = None,
+        *,
+        weight: Tensor | None = None,
     ) -> Sums:
         """Sum the statistic over a tile.
 
@@ -109,6 +142,7 @@ class OverlapStatistic(Statistic, Protocol):
             tile_shape: extent of the tile along each axis; positions after it belong to the next
                 tile. None is all of ``features``.
             tile_offset: first position of the tile in the whole field; None is 0 along each axis.
+            weight: as for `Statistic.sums`.
         """
         ...
 
@@ -145,7 +179,7 @@ def tile_sums(
         tile_shape: extent of the tile along each axis.
         tile_offset: first position of the tile in the field.
     """
-    if overlap_of(statistic):
+    if overlap_of(statistic) or getattr(statistic, "reads_positions", False):
         return cast("OverlapStatistic", statistic).sums(features, tile_shape, tile_offset)
     return statistic.sums(features)
 

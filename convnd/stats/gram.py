@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convnd.errors import ShapeError
 from convnd.nn.transforms import apply_function, full_precision, is_transformed
-from convnd.stats.base import Sums, accumulable
+from convnd.stats.base import Sums, accumulable, count_positions
 
 __all__ = ["GramStatistic", "gram_matrix"]
 
@@ -23,17 +23,22 @@ _FLOAT32_POSITIONS = 2048
 _WIDE = 384  # channels, above which a matrix leaves the fastest cache
 
 
-def gram_matrix(features: Tensor) -> Tensor:
+def gram_matrix(features: Tensor, weight: Tensor | None = None) -> Tensor:
     r"""Compute the Gram matrix: products of channels, summed over all positions.
 
-    .. math:: G_{kk'} = \sum_p a_{pk} a_{pk'}
+    .. math:: G_{kk'} = \sum_p w_p\, a_{pk} a_{pk'}
 
-    as in the lecture and in Gatys et al. (2016). The forward pass takes one matrix product, and so
-    does the backward pass, which turns the gradient :math:`\bar G` into
-    :math:`(\bar G + \bar G^T) a`. Nothing is copied if channels are innermost in memory.
+    as in the lecture and in Gatys et al. (2016) for weights of 1. Gatys et al. (2017, "Controlling
+    perceptual factors in neural style transfer") multiply features by a guide :math:`T`, which is
+    :math:`w = T^2`. Positions of weight 0 are left out of the products.
+
+    The forward pass takes one matrix product, and so does the backward pass, which turns the
+    gradient :math:`\bar G` into :math:`(\bar G + \bar G^T) a`. Without weights nothing is copied
+    if channels are innermost in memory.
 
     Args:
         features: ``(B, C, *S)``, any number of spatial axes.
+        weight: weight of each position ``(B, 1, *S)`` or ``(1, 1, *S)``, at least 0; None is 1.
 
     Returns:
         ``(B, C, C)``, float32 (float64 for float64 features).
@@ -55,8 +60,8 @@ def gram_matrix(features: Tensor) -> Tensor:
     with full_precision(features):
         if is_transformed():
             flat = accumulable(features.flatten(2))
-            return flat @ flat.mT
-        result: Tensor = apply_function(_Gram, features)
+            return flat @ flat.mT if weight is None else (flat * weight.flatten(2)) @ flat.mT
+        result: Tensor = apply_function(_Gram, features, weight)
         return result
 
 
@@ -70,9 +75,9 @@ class GramStatistic:
 
     additive = True
 
-    def sums(self, features: Tensor) -> Sums:
+    def sums(self, features: Tensor, *, weight: Tensor | None = None) -> Sums:
         """Sum the products of channels over positions, ``(B, C, C)``."""
-        return Sums(gram_matrix(features), math.prod(features.shape[2:]))
+        return Sums(gram_matrix(features, weight), count_positions(features, weight))
 
     def project_sums(self, sums: Sums, matrix: Tensor) -> Sums:
         r"""Turn the sums :math:`G` of ``a`` into those of :math:`W a`, :math:`W G W^T`."""
@@ -84,14 +89,14 @@ class GramStatistic:
         return sums.total / sums.count
 
 
-def _rows(features: Tensor) -> Tensor:
+def _rows(features: Tensor, order: list[int]) -> Tensor:
     """Positions as rows, ``(B, N, C)``.
 
     The result is a view if channels are innermost in memory, a copy if the features are a window of
     such features, and a transposed view otherwise.
     """
     if features.stride(1) == 1:
-        return features.permute(_memory_order(features)).flatten(1, -2)
+        return features.permute(order).flatten(1, -2)
     return features.flatten(2).mT
 
 
@@ -104,37 +109,79 @@ def _memory_order(features: Tensor) -> list[int]:
     return [0, *sorted(range(2, features.ndim), key=lambda axis: -strides[axis]), 1]
 
 
+def _weighted_positions(
+    weight: Tensor, features: Tensor, order: list[int]
+) -> tuple[Tensor, Tensor]:
+    """Return the indices of the rows with a weight, and the roots of these weights."""
+    if features.stride(1) == 1:
+        weight = weight.permute(order)
+    flat = weight.flatten(1)
+    index = (flat > 0).any(0).nonzero()[:, 0]
+    return index, flat[:, index].sqrt().to(features.dtype)[..., None]
+
+
 class _Gram(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, features: Tensor) -> Tensor:
-        ctx.save_for_backward(features)
-        rows = _rows(features)
-        if rows.dtype in (torch.float32, torch.float64):
-            return rows.mT @ rows
-        batch, count, channels = rows.shape
-        if count <= _FLOAT32_POSITIONS:
-            rows = rows.float()
-            return rows.mT @ rows
-        size = max(_MIN_CHUNK, math.ceil(count / _CHUNKS))
-        chunked_count = count // size * size
-        parts = rows[:, :chunked_count].reshape(-1, size, channels)
-        total = (parts.mT @ parts).view(batch, -1, channels, channels).sum(1, dtype=torch.float32)
-        if chunked_count < count:
-            last_columns = rows[:, chunked_count:].float()
-            total += last_columns.mT @ last_columns
-        return total
+    def forward(ctx: Any, features: Tensor, weight: Tensor | None) -> Tensor:
+        ctx.order = _memory_order(features)
+        rows = _rows(features, ctx.order)
+        ctx.index = None
+        if weight is not None:
+            ctx.index, ctx.root = _weighted_positions(weight, features, ctx.order)
+            rows = rows[:, ctx.index] * ctx.root
+            ctx.shape = features.shape
+            ctx.innermost = features.stride(1) == 1
+            ctx.save_for_backward(rows)
+        else:
+            ctx.save_for_backward(features)
+        return _products(rows)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        features: Tensor = ctx.saved_tensors[0]
-        (gradient,) = gradients
-        symmetric = _add_transposed(gradient.to(features.dtype))
-        if features.stride(1) == 1:
-            order = _memory_order(features)
-            permuted_features = features.permute(order)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        saved: Tensor = ctx.saved_tensors[0]
+        symmetric = _add_transposed(gradients[0].to(saved.dtype))
+        if ctx.index is not None:
+            return _scatter(ctx, (saved @ symmetric) * ctx.root), None
+        if saved.stride(1) == 1:
+            permuted_features = saved.permute(ctx.order)
             product = (permuted_features.flatten(1, -2) @ symmetric).view(permuted_features.shape)
-            return product.permute([order.index(axis) for axis in range(len(order))])
-        return (symmetric @ features.flatten(2)).view(features.shape)
+            return _from_memory_order(product, ctx.order), None
+        return (symmetric @ saved.flatten(2)).view(saved.shape), None
+
+
+def _products(rows: Tensor) -> Tensor:
+    """Sum the products of channels over rows ``(B, N, C)``."""
+    if rows.dtype in (torch.float32, torch.float64):
+        return rows.mT @ rows
+    batch, count, channels = rows.shape
+    if count <= _FLOAT32_POSITIONS:
+        rows = rows.float()
+        return rows.mT @ rows
+    size = max(_MIN_CHUNK, math.ceil(count / _CHUNKS))
+    chunked_count = count // size * size
+    parts = rows[:, :chunked_count].reshape(-1, size, channels)
+    total = (parts.mT @ parts).view(batch, -1, channels, channels).sum(1, dtype=torch.float32)
+    if chunked_count < count:
+        last_columns = rows[:, chunked_count:].float()
+        total += last_columns.mT @ last_columns
+    return total
+
+
+def _scatter(ctx: Any, rows: Tensor) -> Tensor:
+    """Return the gradient of all positions from the rows of those that have a weight."""
+    batch, channels, *extent = ctx.shape
+    if not ctx.innermost:
+        gradient = rows.new_zeros((batch, channels, math.prod(extent)))
+        gradient[:, :, ctx.index] = rows.mT
+        return gradient.view(ctx.shape)
+    permuted_shape = [ctx.shape[axis] for axis in ctx.order]
+    gradient = rows.new_zeros((batch, math.prod(extent), channels))
+    gradient[:, ctx.index] = rows
+    return _from_memory_order(gradient.view(permuted_shape), ctx.order)
+
+
+def _from_memory_order(values: Tensor, order: list[int]) -> Tensor:
+    return values.permute([order.index(axis) for axis in range(len(order))])
 
 
 def _add_transposed(matrices: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from convnd.stats.base import Sums, accumulable
+from convnd.stats.base import Sums, accumulable, count_positions
 from convnd.stats.gram import gram_matrix
 
 __all__ = ["CovarianceStatistic", "DistributionStatistic", "MomentStatistic"]
@@ -29,11 +29,15 @@ class MomentStatistic:
 
     additive = True
 
-    def sums(self, features: Tensor) -> Sums:
+    def sums(self, features: Tensor, *, weight: Tensor | None = None) -> Sums:
         """Sum the values and their squares, ``(B, 2, C)``."""
         flat = accumulable(features.flatten(2))
-        total = torch.stack([flat.sum(2), flat.square().sum(2)], 1)
-        return Sums(total, math.prod(features.shape[2:]))
+        if weight is None:
+            rows = flat.sum(2), flat.square().sum(2)
+        else:
+            weighted = flat * weight.flatten(2)
+            rows = weighted.sum(2), (weighted * flat).sum(2)
+        return Sums(torch.stack(rows, 1), count_positions(features, weight))
 
     def summary(self, sums: Sums) -> Tensor:
         """Compute mean and variance, ``(B, 2, C)``."""
@@ -55,11 +59,13 @@ class CovarianceStatistic:
 
     additive = True
 
-    def sums(self, features: Tensor) -> Sums:
+    def sums(self, features: Tensor, *, weight: Tensor | None = None) -> Sums:
         """Sum the products of channels and, in a last column, the values: ``(B, C, C + 1)``."""
         values = accumulable(features.flatten(2))
-        total = torch.cat([gram_matrix(features), values.sum(2, keepdim=True)], 2)
-        return Sums(total, math.prod(features.shape[2:]))
+        if weight is not None:
+            values = values * weight.flatten(2)
+        total = torch.cat([gram_matrix(features, weight), values.sum(2, keepdim=True)], 2)
+        return Sums(total, count_positions(features, weight))
 
     def project_sums(self, sums: Sums, matrix: Tensor) -> Sums:
         r"""Turn the sums of ``a`` into those of ``W a``: :math:`W G W^T` and :math:`W \sum a`."""
@@ -90,15 +96,18 @@ class DistributionStatistic:
 
     additive = True
 
-    def sums(self, features: Tensor) -> Sums:
+    def sums(self, features: Tensor, *, weight: Tensor | None = None) -> Sums:
         """Sum the powers 1 to 4 of the values, ``(B, 4, C)``."""
         flat = features.flatten(2)
         if flat.device.type != "mps":  # central moments are small differences of large sums
             flat = flat.double()
         square = flat.square()
-        powers = (flat, square, flat * square, square.square())
+        powers = [flat, square, flat * square, square.square()]
+        if weight is not None:
+            shares = weight.flatten(2).to(flat)
+            powers = [power * shares for power in powers]
         total = torch.stack([power.sum(2) for power in powers], 1)
-        return Sums(total, math.prod(features.shape[2:]))
+        return Sums(total, count_positions(features, weight))
 
     def peak_bytes(self, extent: Sequence[int]) -> int:
         """Estimate the peak memory, see `convnd.stats.peak_bytes_of`: six copies in float64."""

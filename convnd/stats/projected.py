@@ -60,9 +60,9 @@ class ProjectedStatistic:
         self._matrix = matrix.detach()
         self.additive = statistic.additive
 
-    def sums(self, features: Tensor) -> Sums:
+    def sums(self, features: Tensor, *, weight: Tensor | None = None) -> Sums:
         """Sum the statistic of the mapped features."""
-        sums = self._statistic.sums(features)
+        sums = self._statistic.sums(features, weight=weight)
         with full_precision(features):
             return self._mappable.project_sums(sums, self._matrix)
 

@@ -7,37 +7,27 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
 
 from convnd.backbones import MultiPlanar, choose_device
 from convnd.losses import (
-    INPUT,
     ContentLoss,
     LocalAffineLoss,
     Objective,
-    StyleLoss,
     Term,
     TotalVariationLoss,
     total_variation,
 )
 from convnd.optimize import ProcessGroup, ShardedField, Tiler
-from convnd.stats import (
-    STATISTICS,
-    AutocorrelationStatistic,
-    LinearlyMappable,
-    ProjectedStatistic,
-    SpectrumStatistic,
-    Statistic,
-    Sums,
-    blend,
-)
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.network import load_network, log_run_settings
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.regions import StyleRegion
 from convnd.transfer.resizing import Resizer
+from convnd.transfer.style_terms import StyleTermMaker
 from convnd.transfer.targets import Targets
 
 __all__ = ["TransferObjective"]
@@ -119,6 +109,7 @@ class TransferObjective:
         value_styles: Sequence[Tensor] | None = None,
         known_bandwidth: float = 1.0,
         extra_terms: Sequence[Term] = (),
+        regions: Sequence[StyleRegion] = (),
     ) -> Objective:
         """Make the objective at one size, and compute its targets.
 
@@ -135,6 +126,11 @@ class TransferObjective:
             known_bandwidth: share of the frequencies, from 0 to the Nyquist frequency of the
                 result, that the styles contain.
             extra_terms: further terms.
+            regions: parts of the result with styles of their own, at this size; empty is one of all
+                positions with all styles.
+
+        Raises:
+            UsageError: there are regions, and the receptive field of a layer is not known.
         """
         if content is not None:
             self.resolve_layers(content.shape[2:])
@@ -156,6 +152,7 @@ class TransferObjective:
                 group=None if shards is None else shards.group,
                 value_styles=value_styles,
                 known_bandwidth=known_bandwidth,
+                regions=regions,
             )
             if style_terms is None
             else style_terms
@@ -176,8 +173,12 @@ class TransferObjective:
         group: ProcessGroup | None = None,
         value_styles: Sequence[Tensor] | None = None,
         known_bandwidth: float = 1.0,
+        regions: Sequence[StyleRegion] = (),
     ) -> list[Term]:
         """Make the terms that depend only on the styles; they serve all contents of one size.
+
+        The weight of a region is its share of the positions. Each position is then pulled towards
+        its style as strongly as if the region were a picture of its own.
 
         Args:
             styles: ``(1, C, *S_i)`` each, at the size at which they are compared.
@@ -185,129 +186,19 @@ class TransferObjective:
             group: the processes that share the work; None is this one alone.
             value_styles: as for `objective`.
             known_bandwidth: as for `objective`.
+            regions: as for `objective`.
         """
-        options = self.options
-        weights = options.style_weights or (1.0,) * len(styles)
-        projections = self._projections()
-        shares = self._shares(styles)
-        terms: list[Term] = []
-        if options.style_weight > 0:
-            with torch.no_grad():
-                statistic = STATISTICS[options.style_loss]
-                statistics = {
-                    name: ProjectedStatistic(statistic, projections[name])
-                    if name in projections
-                    else statistic
-                    for name in shares
-                }
-                tiler = Tiler() if tiler is None else tiler
-                sums = [
-                    self._style_sums(style, statistics, tiler, raw=[*projections], group=group)
-                    for style in styles
-                ]
-                targets = {name: blend([part[name] for part in sums], weights) for name in shares}
-            terms += [
-                Term(
-                    "style",
-                    options.style_weight * share / sum(shares.values()),
-                    StyleLoss(
-                        targets[name],
-                        layer=name,
-                        statistic=options.style_loss,
-                        normalization=options.normalization,
-                        projection=projections.get(name),
-                    ),
-                )
-                for name, share in shares.items()
-            ]
-        if options.value_statistics_weight > 0:
-            terms += self._value_terms(
-                styles if value_styles is None else value_styles, weights, known_bandwidth
-            )
-        return terms
-
-    def _style_sums(
-        self,
-        style: Tensor,
-        statistics: Mapping[str, Statistic],
-        tiler: Tiler,
-        *,
-        raw: Collection[str],
-        group: ProcessGroup | None,
-    ) -> dict[str, Sums]:
-        """Compute the statistics of a style by layer.
-
-        The one plane of a style with an axis of one sample serves the planes of every orientation.
-        """
-        sources = {name: name for name in statistics}
-        if isinstance(self.backbone, MultiPlanar) and not self.fixed_axes:
-            visible = self.backbone.plane_layers(
-                self._requested_options.style_layers, style.shape[2:]
-            )
-            first = {name.partition("@")[0]: name for name in reversed(visible)}
-            sources = {
-                name: name if name in visible else first[name.partition("@")[0]]
-                for name in statistics
-            }
-        sums = self._targets.style(
-            style,
-            {source: statistics[name] for name, source in sources.items()},
-            tiler,
-            raw={sources[name] for name in raw if name in sources},
-            group=group,
+        maker = StyleTermMaker(
+            self.backbone,
+            self.options,
+            self._requested_options.style_layers,
+            self.fixed_axes,
+            self._targets,
+            Tiler() if tiler is None else tiler,
+            group,
         )
-        return {name: sums[source] for name, source in sources.items()}
-
-    def _shares(self, styles: Sequence[Tensor]) -> dict[str, float]:
-        """The weight of each style layer."""
-        options = self.options
-        weights = options.style_layer_weights or (1.0,) * len(options.style_layers)
-        shares = dict(zip(options.style_layers, weights, strict=True))
-        if isinstance(self.backbone, MultiPlanar) and self.fixed_axes and styles[0].shape[2] == 1:
-            # One sample along a fixed axis does not say how a style changes along it.
-            visible = self.backbone.plane_layers(
-                self._requested_options.style_layers, styles[0].shape[2:]
-            )
-            shares = {name: share for name, share in shares.items() if name in visible}
-        return shares
-
-    def _projections(self) -> dict[str, Tensor]:
-        """Return the projections of style layers that are applied to sums instead of features."""
-        options = self.options
-        if not isinstance(STATISTICS[options.style_loss], LinearlyMappable):
-            return {}
-        content = options.content_layers if options.content_weight > 0 else ()
-        projections = {
-            name: self.backbone.projection(name)
-            for name in options.style_layers
-            if name not in content
-        }
-        return {name: matrix for name, matrix in projections.items() if matrix is not None}
-
-    def _value_terms(
-        self, styles: Sequence[Tensor], weights: Sequence[float], bandwidth: float
-    ) -> list[Term]:
-        """Make the terms of the values themselves, one for each statistic of the options."""
-        options = self.options
-        statistics: dict[str, Statistic] = {
-            name: STATISTICS[name] for name in options.value_statistics
-        }
-        if "spectrum" in statistics and bandwidth < 1:
-            statistics["spectrum"] = SpectrumStatistic(max_frequency=bandwidth)
-        balanced = "mean" if options.normalization == "mean" else "balanced"
-        return [
-            Term(
-                name,
-                options.value_statistics_weight,
-                StyleLoss(
-                    blend([_value_sums(statistic, style) for style in styles], weights),
-                    layer=INPUT,
-                    statistic=statistic,
-                    normalization=balanced,
-                ),
-            )
-            for name, statistic in statistics.items()
-        ]
+        value_styles = styles if value_styles is None else value_styles
+        return maker.terms(styles, value_styles, regions, known_bandwidth)
 
 
 def _on_planes(
@@ -324,9 +215,3 @@ def _on_planes(
             for _ in network.plane_layers(options.style_layers[:1], style)
         ),
     )
-
-
-def _value_sums(statistic: Statistic, style: Tensor) -> Sums:
-    if isinstance(statistic, AutocorrelationStatistic):
-        return statistic.sums_in_blocks(style)
-    return statistic.sums(style)

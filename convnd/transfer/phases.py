@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,18 +18,20 @@ from convnd.optimize import (
     Smoothing,
     Step,
     TiledEvaluation,
+    evaluate_masked,
     evaluate_whole,
     evaluate_within,
-    refine,
 )
 from convnd.optimize.base import is_count
 from convnd.optimize.state import check_field, state_errors
+from convnd.transfer.handover import Handover, local_part
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.objective import TransferObjective
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
 from convnd.transfer.random_phase import detail_change
+from convnd.transfer.regions import StyleRegion
 from convnd.transfer.resizing import Resizer
 from convnd.transfer.scales import Phase, plan_phases
 from convnd.transfer.starting_point import starting_point
@@ -38,63 +39,6 @@ from convnd.transfer.step_cost import fixed_share_of_step, step_cost
 from convnd.transfer.tiling_plan import TilingPlan
 
 __all__ = ["PhaseRunner"]
-
-
-@dataclass
-class _Handover:
-    """The values and the state of the optimiser that one phase passes to the next.
-
-    Args:
-        values: values to start from, the local part where several processes share them; None before
-            the first phase.
-        content: the content at the size of the phase before.
-        memory: state of the optimiser of the phase before, and the samples of this phase relative
-            to those of that one, see ``inherit`` of `convnd.optimize.minimize`.
-        state: state of the optimiser to resume from, or None.
-        steps: number of steps that the phases before have taken.
-        rejected_steps: number of rejected steps in the phases before.
-    """
-
-    values: Tensor | None = None
-    content: Tensor | None = None
-    memory: tuple[dict[str, Any], float] | None = None
-    state: dict[str, Any] | None = None
-    steps: int = 0
-    rejected_steps: int = 0
-
-    @classmethod
-    def resumed(cls, state: Mapping[str, Any], device: torch.device) -> _Handover:
-        """Return the handover to an interrupted phase, from its `Progress.state`."""
-        optimizer = state["optimizer"]
-        steps, rejected_steps = state["before"]
-        values = optimizer["step"]["values"].to(device)
-        return cls(values, state=optimizer, steps=steps, rejected_steps=rejected_steps)
-
-    def refine(
-        self,
-        size: tuple[int, ...],
-        content: Tensor | None,
-        shards: ShardedField | None,
-        detail: Tensor | None,
-    ) -> None:
-        """Resize the values for the next phase.
-
-        Args:
-            size: samples of the next phase along each axis.
-            content: the content at this size, or None.
-            shards: the processes that share the values of this size; None is this one alone.
-            detail: change of the content's detail at this size, or None.
-        """
-        assert self.values is not None
-        contents = None if content is None or self.content is None else (self.content, content)
-        values = refine(self.values, size, contents)
-        self.values = _local_part(values if detail is None else values + detail, shards)
-
-    def start(self) -> dict[str, Any]:
-        """Return the arguments of `convnd.optimize.minimize`, and drop the references to them."""
-        arguments = {"start": self.values, "inherit": self.memory, "resume": self.state}
-        self.values = self.content = self.memory = self.state = None
-        return arguments
 
 
 class PhaseRunner:
@@ -139,7 +83,8 @@ class PhaseRunner:
         )
         content, batch = problem.content, problem.styles[0].shape[0]
         location = None if content is None else (content.device, tuple(content.shape[2:]))
-        shared = resizer.device, batch, group, location, problem.bounds is not None
+        cut = problem.bounds is not None or problem.mask is not None
+        shared = resizer.device, batch, group, location, cut
         self._budgets = [
             MemoryBudget(MemoryModel(network.options, network.backbone, *shared), on_message)
             for network in networks
@@ -157,7 +102,7 @@ class PhaseRunner:
         Args:
             resume: `Progress.state` of an earlier run, or None.
         """
-        problem, handover, first = self._problem, _Handover(), 0
+        problem, handover, first = self._problem, Handover(), 0
         if resume is not None:
             self._check_state(resume)
             first = resume["phase"]
@@ -168,13 +113,16 @@ class PhaseRunner:
             styles = self._at_size(problem.styles, phase)
             shards = ShardedField(phase.size, self._group) if self._group.size > 1 else None
             if resume is not None:
-                handover = _Handover.resumed(resume, self._resizer.device)
+                handover = Handover.resumed(resume, self._resizer.device)
                 resume = None
             elif handover.values is None:
                 values = starting_point(
                     problem, self._options, self._resizer, content, styles, phase.size, self._group
                 )
-                handover.values = _local_part(values, shards)
+                mask = self._mask_at(phase)
+                if content is not None and mask is not None:
+                    values = torch.where(mask > 0, values, content)
+                handover.values = local_part(values, shards)
                 del values
             elif self._phases[phase.number - 1].size != phase.size:
                 detail = self._detail_change(content, styles, phase)
@@ -183,7 +131,8 @@ class PhaseRunner:
             plan = self._budgets[phase.network].plan(phase.size)
             objective = self._objective(phase, content, styles, plan, shards)
             del styles  # they may be as large as the result
-            for progress in self._run_phase(phase, objective, plan, shards, handover):
+            evaluate = self._evaluator(phase, plan, shards, content)
+            for progress in self._run_phase(phase, objective, evaluate, plan, shards, handover):
                 yield progress
             steps = progress.step - handover.steps
             handover = self._hand_over(phase, progress, content)
@@ -204,14 +153,26 @@ class PhaseRunner:
         problem = self._problem
         if content is None or not problem.matches_detail:
             return None
-        return detail_change(
-            styles,
-            content,
-            self._phases[phase.number - 1].size,
-            bandwidth=problem.bandwidth_at(phase.size),
-            weights=self._options.style_weights,
-            generator=torch.Generator().manual_seed(self._options.seed),
-        )
+        weights = self._options.style_weights or (1.0,) * len(styles)
+        parts: Sequence[StyleRegion | None] = self._regions_at(phase) or [None]
+        detail: Tensor | None = None
+        for region in parts:
+            numbers = range(len(styles)) if region is None else region.styles
+            change = detail_change(
+                [styles[number] for number in numbers],
+                content,
+                self._phases[phase.number - 1].size,
+                bandwidth=problem.bandwidth_at(phase.size),
+                weights=[weights[number] for number in numbers],
+                generator=torch.Generator().manual_seed(self._options.seed),
+            )
+            change = change if region is None else change * region.share
+            detail = change if detail is None else detail + change
+        return detail
+
+    def _regions_at(self, phase: Phase) -> list[StyleRegion]:
+        resize = partial(self._resizer.resize, size=phase.size)
+        return [region.resized(resize) for region in self._problem.regions]
 
     def _objective(
         self,
@@ -236,15 +197,17 @@ class PhaseRunner:
             keep=plan.keep_content,
             shards=shards,
             extra_terms=() if problem.extra_terms is None else problem.extra_terms(phase.size),
+            regions=self._regions_at(phase),
         )
 
     def _run_phase(
         self,
         phase: Phase,
         objective: Objective,
+        evaluate: Evaluator,
         plan: TilingPlan,
         shards: ShardedField | None,
-        handover: _Handover,
+        handover: Handover,
     ) -> Iterator[Progress]:
         """Yield the steps of one phase."""
         network, last = self._networks[phase.network], self._phases[-1]
@@ -257,7 +220,7 @@ class PhaseRunner:
         for step in self._optimize(
             objective,
             **handover.start(),
-            evaluate=self._evaluator(plan, shards),
+            evaluate=evaluate,
             steps=phase.steps,
             tolerance=self._options.tolerance,
             all_reduce=self._group.all_reduce,
@@ -288,22 +251,42 @@ class PhaseRunner:
         if self._options.optimizer != "lbfgs":
             return None
         smoothing = Smoothing(phase.size, fixed_axes=range(self._resizer.fixed_axes))
-        if shards is None:
-            return smoothing
-        return lambda values: shards.local_part(smoothing(shards.gather(values)))
+        mask = self._mask_at(phase)
 
-    def _evaluator(self, plan: TilingPlan, shards: ShardedField | None) -> Evaluator:
+        def precondition(values: Tensor) -> Tensor:
+            values = values if shards is None else shards.gather(values)
+            if mask is None:
+                return local_part(smoothing(values), shards)
+            # A gradient is 0 outside of the mask, and the step has to be so too.
+            return local_part(smoothing(values * mask) * mask, shards)
+
+        return precondition
+
+    def _mask_at(self, phase: Phase) -> Tensor | None:
+        mask = self._problem.mask
+        return None if mask is None else self._resizer.resize(mask, phase.size).clamp(0, 1)
+
+    def _evaluator(
+        self,
+        phase: Phase,
+        plan: TilingPlan,
+        shards: ShardedField | None,
+        content: Tensor | None,
+    ) -> Evaluator:
         """Make the evaluator of a phase: whole, in tiles, or shared by processes."""
-        tiler = plan.tiler
+        tiler, problem = plan.tiler, self._problem
         evaluate: Evaluator = evaluate_whole if tiler is None else TiledEvaluation(tiler)
         if shards is not None and tiler is not None:
             evaluate = ShardedEvaluation(tiler, shards)
-        bounds = self._problem.bounds
-        return evaluate if bounds is None else evaluate_within(evaluate, bounds)
+        mask = self._mask_at(phase)
+        if content is not None and mask is not None:
+            local_content = local_part(content, shards)
+            evaluate = evaluate_masked(evaluate, local_content, local_part(mask, shards))
+        return evaluate if problem.bounds is None else evaluate_within(evaluate, problem.bounds)
 
-    def _hand_over(self, phase: Phase, progress: Progress, content: Tensor | None) -> _Handover:
+    def _hand_over(self, phase: Phase, progress: Progress, content: Tensor | None) -> Handover:
         """Make the handover to the next phase after the last step of this one."""
-        handover = _Handover(
+        handover = Handover(
             progress.values,
             content,
             steps=progress.step,
@@ -336,10 +319,6 @@ def _count_statistics(objective: Objective) -> int:
     """Count the numbers in the statistics that an objective compares at every step."""
     losses = (term.loss for term in objective.terms)
     return sum(loss.target.numel() for loss in losses if isinstance(loss, StyleLoss))
-
-
-def _local_part(values: Tensor, shards: ShardedField | None) -> Tensor:
-    return values if shards is None else shards.local_part(values)
 
 
 def _state(phase: int, counts: tuple[int, int], step: Step) -> dict[str, Any]:

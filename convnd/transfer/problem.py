@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.losses import Term
+    from convnd.transfer.regions import StyleRegion
 
 __all__ = ["TransferProblem"]
 
@@ -42,8 +43,10 @@ class TransferProblem:
             instead of the content's own, see `convnd.transfer.random_phase.detail_change`.
         bounds: lowest and highest value of a result, which is cut there when it is written, see
             `convnd.optimize.evaluate_within`; None does not cut it.
-        mask: share of the result that is used at each position, ``(1, 1, *S)``. The network for any
-            style matches the statistics of this part; an optimisation does not read it. None is 1.
+        mask: share of the result that is used at each position, ``(1, 1, *S)``; the rest is the
+            content. Statistics are those of this part. None is 1.
+        regions: parts of the result with styles of their own; empty is one of all positions, or of
+            those of the mask, with all styles.
 
     Raises:
         UsageError: there is no style, or neither a content nor a size.
@@ -68,6 +71,7 @@ class TransferProblem:
     matches_detail: bool = False
     bounds: tuple[float, float] | None = None
     mask: Tensor | None = None
+    regions: Sequence[StyleRegion] = ()
 
     def __post_init__(self) -> None:
         if not self.styles:
@@ -80,6 +84,19 @@ class TransferProblem:
                     "texture", expected="a size", got="neither size nor content", remedy="give one"
                 )
             object.__setattr__(self, "size", tuple(self.content.shape[2:]))
+        for region in self.regions:
+            if max(region.styles) >= len(self.styles):
+                raise UsageError(
+                    region.name,
+                    expected=f"styles among the {len(self.styles)} of the transfer",
+                    got=region.styles,
+                    remedy="add the style",
+                )
+        if self.mask is not None and not self.regions:
+            from convnd.transfer.regions import StyleRegion
+
+            everywhere = StyleRegion(self.mask, tuple(range(len(self.styles))), name="mask")
+            object.__setattr__(self, "regions", (everywhere,))
         if not self.spacing:
             object.__setattr__(self, "spacing", (1.0,) * len(self.size))
 

@@ -43,7 +43,7 @@ from convnd.optimize import (
     sharded_sums,
 )
 from convnd.optimize.evaluation import tiler as tiler_module
-from convnd.stats import STATISTICS
+from convnd.stats import STATISTICS, GuidedStatistic
 from convnd.transfer import memory as memory_module
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
@@ -91,6 +91,12 @@ def evaluations(group: ProcessGroup, folder: Path) -> None:
             for layer in LAYERS
             for name in ("gram", "moments", "covariance", "autocorrelation")
         ]  # fmt: skip
+        for name, layer in itertools.product(("gram", "autocorrelation"), LAYERS):
+            share = torch.rand(1, 1, *targets[layer].shape[2:], generator=generator)
+            guide = share.double().where(share > 0.3, 0.0)
+            guided_sums = GuidedStatistic(STATISTICS[name], guide).sums(targets[layer])
+            loss = StyleLoss(guided_sums, layer=layer, statistic=name, guide=guide)
+            terms.append(Term("region", 2.0, loss))
         terms.append(Term("smooth", 0.5, TotalVariationLoss([0.7] * len(size))))
         terms.append(Term("temporal", 0.3, TemporalLoss(style, content[:, :1])))
         overlaps = dict.fromkeys(LAYERS, 3)

@@ -77,6 +77,12 @@ def objective_for(
             normalization=normalization if statistic == "gram" else "balanced",
         )
         terms.append(Term("style", 3.0, loss))
+    for name in layers:
+        guide = torch.rand((2, 1, *targets[name].shape[2:]), generator=generator, dtype=dtype)
+        guide = guide.where(guide > 0.4, 0.0)
+        guided_sums = STATISTICS["gram"].sums(targets[name], weight=guide)
+        guided_loss = StyleLoss(guided_sums, layer=name, normalization=normalization, guide=guide)
+        terms.append(Term("region", 2.0, guided_loss))
     terms.append(Term("smooth", 0.5, TotalVariationLoss([0.7] * len(size))))
     terms.append(Term("temporal", 0.3, Difference(style, content)))
     return Objective(net, terms, precision=Precision(dtype)), x

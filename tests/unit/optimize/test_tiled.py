@@ -271,7 +271,8 @@ def test_terms_that_do_not_add_up_are_refused(generator: torch.Generator) -> Non
     class Median:
         additive = False
 
-        def sums(self, features: Tensor) -> Sums:
+        def sums(self, features: Tensor, *, weight: Tensor | None = None) -> Sums:
+            del weight
             return Sums(features.flatten(2).median(2).values, 1)
 
         def summary(self, sums: Sums) -> Tensor:

@@ -1,0 +1,81 @@
+"""What one phase of a transfer passes to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convnd.optimize import ShardedField, refine
+
+__all__ = ["Handover", "local_part"]
+
+
+@dataclass
+class Handover:
+    """The values and the state of the optimiser that one phase passes to the next.
+
+    Args:
+        values: values to start from, the local part where several processes share them; None before
+            the first phase.
+        content: the content at the size of the phase before.
+        memory: state of the optimiser of the phase before, and the samples of this phase relative
+            to those of that one, see ``inherit`` of `convnd.optimize.minimize`.
+        state: state of the optimiser to resume from, or None.
+        steps: number of steps that the phases before have taken.
+        rejected_steps: number of rejected steps in the phases before.
+    """
+
+    values: Tensor | None = None
+    content: Tensor | None = None
+    memory: tuple[dict[str, Any], float] | None = None
+    state: dict[str, Any] | None = None
+    steps: int = 0
+    rejected_steps: int = 0
+
+    @classmethod
+    def resumed(cls, state: Mapping[str, Any], device: torch.device) -> Handover:
+        """Return the handover to an interrupted phase, from its `Progress.state`."""
+        optimizer = state["optimizer"]
+        steps, rejected_steps = state["before"]
+        values = optimizer["step"]["values"].to(device)
+        return cls(values, state=optimizer, steps=steps, rejected_steps=rejected_steps)
+
+    def refine(
+        self,
+        size: tuple[int, ...],
+        content: Tensor | None,
+        shards: ShardedField | None,
+        detail: Tensor | None,
+    ) -> None:
+        """Resize the values for the next phase.
+
+        Args:
+            size: samples of the next phase along each axis.
+            content: the content at this size, or None.
+            shards: the processes that share the values of this size; None is this one alone.
+            detail: change of the content's detail at this size, or None.
+        """
+        assert self.values is not None
+        contents = None if content is None or self.content is None else (self.content, content)
+        values = refine(self.values, size, contents)
+        self.values = local_part(values if detail is None else values + detail, shards)
+
+    def start(self) -> dict[str, Any]:
+        """Return the arguments of `convnd.optimize.minimize`, and drop the references to them."""
+        arguments = {"start": self.values, "inherit": self.memory, "resume": self.state}
+        self.values = self.content = self.memory = self.state = None
+        return arguments
+
+
+def local_part(values: Tensor, shards: ShardedField | None) -> Tensor:
+    """Return this process's part of a field.
+
+    Args:
+        values: the whole field.
+        shards: the processes that share it; None is this one alone.
+    """
+    return values if shards is None else shards.local_part(values)

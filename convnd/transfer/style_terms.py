@@ -1,0 +1,281 @@
+"""The terms of an objective that compare statistics with those of styles."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from convnd.backbones import Backbone, MultiPlanar
+from convnd.errors import UsageError
+from convnd.losses import INPUT, StyleLoss, Term
+from convnd.nn import resize_nd
+from convnd.optimize import ProcessGroup, Tiler
+from convnd.shapes import ReceptiveField
+from convnd.stats import (
+    STATISTICS,
+    AutocorrelationStatistic,
+    GuidedStatistic,
+    LinearlyMappable,
+    ProjectedStatistic,
+    SpectrumStatistic,
+    Statistic,
+    Sums,
+    blend,
+    layer_guide,
+)
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.regions import StyleRegion
+from convnd.transfer.targets import Targets
+
+__all__ = ["StyleTermMaker"]
+
+
+class _Part(NamedTuple):
+    """The styles of one part of the result.
+
+    Args:
+        share: share of each position that belongs to the part; None is all of them.
+        styles: ``(1, C, *S_i)`` each.
+        style_shares: the parts of these styles that are read, ``(1, 1, *S_i)``, or None for all.
+        weights: weight of each style; only their ratios count.
+    """
+
+    share: Tensor | None
+    styles: Sequence[Tensor]
+    style_shares: Sequence[Tensor | None]
+    weights: Sequence[float]
+
+    @classmethod
+    def of(
+        cls, region: StyleRegion | None, styles: Sequence[Tensor], weights: Sequence[float]
+    ) -> _Part:
+        """Return the part of a region; None is the whole result, with all styles."""
+        if region is None:
+            return cls(None, styles, [None] * len(styles), weights)
+        return cls(
+            region.share,
+            [styles[number] for number in region.styles],
+            region.style_shares,
+            [weights[number] for number in region.styles],
+        )
+
+
+@dataclass(frozen=True)
+class StyleTermMaker:
+    """Makes the terms of styles at one size.
+
+    Args:
+        backbone: the network.
+        options: options, with layers for each plane where the network is a `MultiPlanar`.
+        style_layers: the style layers without planes.
+        fixed_axes: number of leading axes that keep their length.
+        targets: computes statistics of styles.
+        tiler: cuts the styles into tiles.
+        group: the processes that share the work; None is this one alone.
+    """
+
+    backbone: Backbone
+    options: TransferOptions
+    style_layers: Sequence[str]
+    fixed_axes: int
+    targets: Targets
+    tiler: Tiler
+    group: ProcessGroup | None
+
+    def terms(
+        self,
+        styles: Sequence[Tensor],
+        value_styles: Sequence[Tensor],
+        regions: Sequence[StyleRegion],
+        bandwidth: float,
+    ) -> list[Term]:
+        """Make the terms, see `TransferObjective.style_terms`.
+
+        Args:
+            styles: ``(1, C, *S_i)`` each, whose features are compared.
+            value_styles: ``(1, C, *S_i)`` each, whose values are compared.
+            regions: parts of the result with styles of their own; empty is one with all styles.
+            bandwidth: share of the frequencies that the styles contain.
+        """
+        options = self.options
+        weights = options.style_weights or (1.0,) * len(styles)
+        parts: Sequence[StyleRegion | None] = regions or [None]
+        terms: list[Term] = []
+        for region in parts:
+            features, values = (
+                _Part.of(region, compared, weights) for compared in (styles, value_styles)
+            )
+            if max(features.weights) == 0:
+                continue
+            area = 1.0 if region is None else region.area
+            if options.style_weight > 0:
+                # The printed formula of the lecture grows with the number of positions by itself.
+                scale = 1.0 if options.normalization == "lecture" else area
+                terms += self._feature_terms(features, scale)
+            if options.value_statistics_weight > 0:
+                terms += self._value_terms(values, area, bandwidth)
+        return terms
+
+    def _feature_terms(self, part: _Part, scale: float) -> list[Term]:
+        """Make the terms of the features of one part, one for each layer."""
+        options, statistic = self.options, STATISTICS[self.options.style_loss]
+        projections, shares = self._projections(), self._layer_weights(part.styles)
+        with torch.no_grad():
+            statistics = {
+                name: ProjectedStatistic(statistic, projections[name])
+                if name in projections
+                else statistic
+                for name in shares
+            }
+            sums = [
+                self._style_sums(style, share, statistics, raw=[*projections])
+                for style, share in zip(part.styles, part.style_shares, strict=True)
+            ]
+            targets = {
+                name: blend([layers[name] for layers in sums], part.weights) for name in shares
+            }
+        return [
+            Term(
+                "style",
+                options.style_weight * scale * share / sum(shares.values()),
+                StyleLoss(
+                    targets[name],
+                    layer=name,
+                    statistic=options.style_loss,
+                    normalization=options.normalization,
+                    projection=projections.get(name),
+                    guide=None if part.share is None else self._guide(part.share, name),
+                ),
+            )
+            for name, share in shares.items()
+        ]
+
+    def _style_sums(
+        self,
+        style: Tensor,
+        share: Tensor | None,
+        statistics: Mapping[str, Statistic],
+        *,
+        raw: Collection[str],
+    ) -> dict[str, Sums]:
+        """Compute the statistics of a style, or of a part of it, by layer.
+
+        The one plane of a style with an axis of one sample serves the planes of every orientation.
+        """
+        sources = {name: name for name in statistics}
+        if isinstance(self.backbone, MultiPlanar) and not self.fixed_axes:
+            visible = self.backbone.plane_layers(self.style_layers, style.shape[2:])
+            first = {name.partition("@")[0]: name for name in reversed(visible)}
+            sources = {
+                name: name if name in visible else first[name.partition("@")[0]]
+                for name in statistics
+            }
+        of_sources = {source: statistics[name] for name, source in sources.items()}
+        if share is not None:
+            share = _fit(share, style)
+            of_sources = {
+                source: GuidedStatistic(statistic, self._guide(share, source))
+                for source, statistic in of_sources.items()
+            }
+        sums = self.targets.style(
+            style,
+            of_sources,
+            self.tiler,
+            raw={sources[name] for name in raw if name in sources},
+            group=self.group,
+        )
+        return {name: sums[source] for name, source in sources.items()}
+
+    def _layer_weights(self, styles: Sequence[Tensor]) -> dict[str, float]:
+        """The weight of each style layer."""
+        options = self.options
+        weights = options.style_layer_weights or (1.0,) * len(options.style_layers)
+        shares = dict(zip(options.style_layers, weights, strict=True))
+        if isinstance(self.backbone, MultiPlanar) and self.fixed_axes and styles[0].shape[2] == 1:
+            # One sample along a fixed axis does not say how a style changes along it.
+            visible = self.backbone.plane_layers(self.style_layers, styles[0].shape[2:])
+            shares = {name: share for name, share in shares.items() if name in visible}
+        return shares
+
+    def _projections(self) -> dict[str, Tensor]:
+        """Return the projections of style layers that are applied to sums instead of features."""
+        options = self.options
+        if not isinstance(STATISTICS[options.style_loss], LinearlyMappable):
+            return {}
+        content = options.content_layers if options.content_weight > 0 else ()
+        projections = {
+            name: self.backbone.projection(name)
+            for name in options.style_layers
+            if name not in content
+        }
+        return {name: matrix for name, matrix in projections.items() if matrix is not None}
+
+    def _guide(self, share: Tensor, layer: str) -> Tensor:
+        """Bring a region to the positions of a layer, see `layer_guide`."""
+        field = self.backbone.receptive_fields.get(layer)
+        if field is None:
+            raise UsageError(
+                "regions",
+                expected="a network whose receptive fields are known",
+                got=f"{self.options.backbone}, whose {layer} has none",
+                remedy="use another --backbone",
+            )
+        return layer_guide(share, field)
+
+    def _value_terms(self, part: _Part, scale: float, bandwidth: float) -> list[Term]:
+        """Make the terms of the values of one part, one for each statistic of the options."""
+        options = self.options
+        statistics: dict[str, Statistic] = {
+            name: STATISTICS[name] for name in options.value_statistics
+        }
+        if "spectrum" in statistics and bandwidth < 1:
+            statistics["spectrum"] = SpectrumStatistic(max_frequency=bandwidth)
+        balanced = "mean" if options.normalization == "mean" else "balanced"
+        terms = []
+        for name, statistic in statistics.items():
+            sums = []
+            for style, share in zip(part.styles, part.style_shares, strict=True):
+                guide = None if share is None else self._value_guide(_fit(share, style), statistic)
+                sums.append(_value_sums(statistic, style, guide))
+            loss = StyleLoss(
+                blend(sums, part.weights),
+                layer=INPUT,
+                statistic=statistic,
+                normalization=balanced,
+                guide=None if part.share is None else self._value_guide(part.share, statistic),
+            )
+            terms.append(Term(name, options.value_statistics_weight * scale, loss))
+        return terms
+
+    def _value_guide(self, share: Tensor, statistic: Statistic) -> Tensor:
+        """Return the weights of values; those of a spectrum fall smoothly at the region's ends."""
+        reach = getattr(statistic, "taper", 0)
+        extents = share.shape[2:]
+        reaches = [
+            0 if axis < self.fixed_axes or extent == 1 else reach
+            for axis, extent in enumerate(extents)
+        ]
+        field = ReceptiveField(
+            tuple(2 * one + 1 for one in reaches),
+            (1,) * len(extents),
+            tuple(-one for one in reaches),
+        )
+        return layer_guide(share, field, erode=reach > 0)
+
+
+def _fit(share: Tensor, style: Tensor) -> Tensor:
+    """Resize a part of a style to the style's size, and move it there."""
+    share = share.to(style.device)
+    if share.shape[2:] == style.shape[2:]:
+        return share
+    return resize_nd(share, style.shape[2:], mode="linear", antialias=True).clamp(0, 1)
+
+
+def _value_sums(statistic: Statistic, style: Tensor, weight: Tensor | None) -> Sums:
+    if isinstance(statistic, AutocorrelationStatistic):
+        return statistic.sums_in_blocks(style, weight=weight)
+    return statistic.sums(style, weight=weight)

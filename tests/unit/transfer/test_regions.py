@@ -1,0 +1,149 @@
+"""Parts of a result with styles of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from error_fields import raises
+from torch import Tensor
+
+from convnd.errors import UsageError
+from convnd.optimize import evaluate_whole
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.problem import TransferProblem
+from convnd.transfer.regions import StyleRegion
+from convnd.transfer.style_transfer import StyleTransfer
+
+OPTIONS = TransferOptions(
+    backbone="compact",
+    precision="float32",
+    style_layers=("relu1_1", "relu2_1"),
+    content_layers=("relu2_2",),
+    steps=30,
+    scales=1,
+    size=0,
+)
+SIZES = [(120,), (40, 48), (16, 20, 24)]
+
+
+def field(*extent: int, seed: int = 0, smooth: bool = False) -> Tensor:
+    """Noise, or noise of low frequencies."""
+    values = torch.rand(1, 1, *extent, generator=torch.Generator().manual_seed(seed))
+    for axis in range(2, values.ndim) if smooth else ():
+        values = (values + values.roll(1, axis) + values.roll(2, axis) + values.roll(3, axis)) / 4
+    return values
+
+
+def halves(extent: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The first and the second half along the last axis."""
+    first = torch.zeros(1, 1, *extent)
+    first[..., : extent[-1] // 2] = 1
+    return first, 1 - first
+
+
+def result(options: TransferOptions, problem: TransferProblem) -> Tensor:
+    transfer = StyleTransfer(options, spatial_dims=len(problem.size), in_channels=1)
+    return [*transfer.run(problem)][-1].values
+
+
+def distance(values: Tensor, style: Tensor) -> float:
+    """Style energy of values relative to a style, from the objective without content."""
+    options = dataclasses.replace(OPTIONS, content_weight=0.0)
+    transfer = StyleTransfer(options, spatial_dims=values.ndim - 2, in_channels=1)
+    objective = transfer.objective(None, [style], [1.0] * (values.ndim - 2))
+    return evaluate_whole(objective, values).loss
+
+
+@pytest.mark.parametrize("extent", SIZES)
+def test_each_region_takes_its_style(extent: tuple[int, ...]) -> None:
+    content, rough, fine = (
+        field(*extent, seed=1) * 0.2 + 0.4,
+        field(*extent, seed=2),
+        field(*extent, seed=3, smooth=True),
+    )
+    first, second = halves(extent)
+    regions = (StyleRegion(first, (0,)), StyleRegion(second, (1,)))
+    values = result(OPTIONS, TransferProblem(content, [rough, fine], regions=regions))
+    parts = values.split(extent[-1] // 2, -1)
+    for number, styles in enumerate(((rough, fine), (fine, rough))):
+        own, other = (distance(parts[number], style) for style in styles)
+        assert own < 0.5 * other
+
+
+@pytest.mark.parametrize("extent", SIZES)
+def test_one_region_of_all_positions_is_no_region(extent: tuple[int, ...]) -> None:
+    content, style = field(*extent), field(*extent, seed=2)
+    everywhere = (StyleRegion(torch.ones(1, 1, *extent), (0,)),)
+    transfer = StyleTransfer(OPTIONS, spatial_dims=len(extent), in_channels=1)
+    spacing = [1.0] * len(extent)
+    plain = evaluate_whole(transfer.objective(content, [style], spacing), content + 0.1)
+    guided = evaluate_whole(
+        transfer.objective(content, [style], spacing, regions=everywhere), content + 0.1
+    )
+    assert guided.loss == pytest.approx(plain.loss, rel=1e-5)
+    error = (guided.gradient - plain.gradient).norm() / plain.gradient.norm()
+    assert error < 1e-4
+
+
+@pytest.mark.parametrize("extent", SIZES)
+def test_nothing_changes_outside_of_the_mask(extent: tuple[int, ...]) -> None:
+    content, style = field(*extent), field(*extent, seed=2)
+    first, second = halves(extent)
+    problem = TransferProblem(content, [style], mask=first)
+    assert [region.styles for region in problem.regions] == [(0,)]
+    values = result(OPTIONS, problem)
+    assert torch.equal(values * second, content * second)
+    assert (values - content)[first > 0].abs().mean() > 0.01
+
+
+def test_a_part_of_a_style_is_read() -> None:
+    halved = torch.cat([field(60, seed=2), field(60, seed=3, smooth=True)], -1)
+    content = field(100) * 0.2 + 0.4
+    first, second = halves((120,))
+    everywhere = torch.ones(1, 1, 100)
+    rough, fine = (
+        result(
+            OPTIONS,
+            TransferProblem(content, [halved], regions=(StyleRegion(everywhere, (0,), (share,)),)),
+        )
+        for share in (first, second)
+    )
+    assert distance(rough, halved[..., :60]) < 0.5 * distance(fine, halved[..., :60])
+    assert distance(fine, halved[..., 60:]) < 0.5 * distance(rough, halved[..., 60:])
+
+
+def test_weights_of_regions_are_their_areas() -> None:
+    transfer = StyleTransfer(OPTIONS, spatial_dims=1, in_channels=1)
+    share = torch.zeros(1, 1, 100)
+    share[..., :25] = 1
+    regions = (StyleRegion(share, (0,)), StyleRegion(1 - share, (1,)))
+    terms = transfer.style_terms([field(50), field(60)], regions=regions)
+    weights = [term.weight for term in terms]
+    assert sum(weights) == pytest.approx(OPTIONS.style_weight)
+    assert sum(weights[:2]) == pytest.approx(OPTIONS.style_weight / 4)
+
+
+def test_an_axis_of_one_sample_changes_nothing() -> None:
+    first, _ = halves((96,))
+    losses = []
+    for shape in ((96,), (1, 96), (1, 1, 96)):
+        content, style, share = (
+            values.view(1, 1, *shape) for values in (field(96), field(96, seed=2), first)
+        )
+        transfer = StyleTransfer(OPTIONS, spatial_dims=len(shape), in_channels=1)
+        regions = (StyleRegion(share, (0,)),)
+        objective = transfer.objective(content, [style], [1.0] * len(shape), regions=regions)
+        losses.append(evaluate_whole(objective, content * 0.9).loss)
+    assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-5)
+
+
+def test_errors() -> None:
+    with raises(UsageError, operation="sky", got="none"):
+        StyleRegion(torch.ones(1, 1, 4), (), name="sky")
+    with raises(UsageError, operation="sky", got="empty"):
+        StyleRegion(torch.zeros(1, 1, 4), (0,), name="sky")
+    with raises(UsageError, operation="sky", expected="1"):
+        region = StyleRegion(torch.ones(1, 1, 4), (1,), name="sky")
+        TransferProblem(torch.zeros(1, 1, 4), [torch.zeros(1, 1, 4)], regions=(region,))
