@@ -7,13 +7,23 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from convnd.errors import ShapeError
+from convnd.errors import ShapeError, UsageError
 from convnd.registry import check_name
 
 if TYPE_CHECKING:
     from convnd.shapes import ReceptiveField
 
-__all__ = ["Backbone"]
+__all__ = ["Backbone", "no_periodic_network_error"]
+
+
+def no_periodic_network_error(name: str) -> UsageError:
+    """Make the error of a network that cannot read across the border."""
+    return UsageError(
+        "seamless",
+        expected="one of the shipped networks, which read across the border",
+        got=name,
+        remedy="choose one of `convnd backbones`, or leave --seamless out",
+    )
 
 
 class Backbone(nn.Module):
@@ -27,12 +37,14 @@ class Backbone(nn.Module):
         in_channels: number of channels of the input.
         layers: names of all layers, from shallow to deep.
         receptive_fields: receptive field and stride of each layer; empty where they are unknown.
+        periodic: whether inputs count as one period of a field that repeats along every axis.
     """
 
     spatial_dims: int
     in_channels: int
     layers: tuple[str, ...]
     receptive_fields: Mapping[str, ReceptiveField]
+    periodic: bool = False
 
     def forward(
         self, x: Tensor, layers: Sequence[str], *, raw: Collection[str] = ()
@@ -120,6 +132,23 @@ class Backbone(nn.Module):
             split, or if a split would save no memory.
         """
         return None
+
+    def as_periodic(self) -> Backbone:
+        """Return this network for periodic inputs; both share the weights.
+
+        Raises:
+            UsageError: the network cannot read across the border.
+        """
+        raise no_periodic_network_error(type(self).__name__)
+
+    def cut_along(self, axes: Collection[int]) -> Backbone:  # noqa: ARG002
+        """Return the network for crops of a periodic input that have their own margins.
+
+        Args:
+            axes: the axes along which inputs are crops with margins; along the others they are
+                whole periods.
+        """
+        return self
 
     def independent_groups(self, layers: Sequence[str]) -> list[tuple[str, ...]]:
         """Divide layers into groups that share no computation.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Collection, Sequence
@@ -67,6 +68,7 @@ class MultiPlanar(Backbone):
             for axes in itertools.combinations(range(spatial_dims), net.spatial_dims)
             if planes is None or axes in planes
         }
+        self._cut_axes: tuple[int, ...] = ()  # set by `cut_along`
         self.layers = self.plane_layers(net.layers)
         self.receptive_fields = {
             f"{name}@{orientation}": _embed(field, axes, spatial_dims)
@@ -124,9 +126,32 @@ class MultiPlanar(Backbone):
                 inverse[2 + axis] = 1 + place + (place >= len(other_axes))
             slices = planes.flatten(0, len(other_axes))
             slices = channels_last(slices) if is_channels_last(x) else slices.contiguous()
-            for name, values in self.net(slices, names, raw=raw_names).items():
+            net = self.net.cut_along(
+                [place for place, axis in enumerate(axes) if axis in self._cut_axes]
+            )
+            for name, values in net(slices, names, raw=raw_names).items():
                 features[f"{name}@{orientation}"] = values.unflatten(0, lead).permute(inverse)
         return {name: features[name] for name in layers}
+
+    @property
+    def periodic(self) -> bool:  # type: ignore[override]
+        """Whether inputs count as one period of a field, see `Backbone`."""
+        return self.net.periodic
+
+    def as_periodic(self) -> MultiPlanar:
+        """Return the network for slices of a periodic field, see `Backbone.as_periodic`."""
+        twin = copy.copy(self)
+        # Modules are stored beside attributes, in a dictionary that the copy would share.
+        twin._modules = {**self._modules, "net": self.net.as_periodic()}
+        return twin
+
+    def cut_along(self, axes: Collection[int]) -> MultiPlanar:
+        """Return the network for crops with margins of their own, see `Backbone.cut_along`."""
+        if not self.periodic or not axes:
+            return self
+        twin = copy.copy(self)
+        twin._cut_axes = tuple(sorted({*self._cut_axes, *axes}))
+        return twin
 
     def projection(self, layer: str) -> Tensor | None:
         """Return the projection of the network's layer, see `Backbone.projection`."""

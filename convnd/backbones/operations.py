@@ -19,6 +19,7 @@ from convnd.backbones.kernels import ConvOptions, FrozenWeights, frozen_conv, fr
 from convnd.errors import ShapeError
 from convnd.nn import avg_pool_nd, conv_nd
 from convnd.nn.layout import channels_last, is_channels_last
+from convnd.nn.pad import wrapped_crop
 from convnd.nn.transforms import autocast_dtype, full_precision, is_transformed
 
 __all__ = ["Convolution", "Convolve", "Operation", "Pool", "Rectify"]
@@ -160,22 +161,25 @@ class Convolve(Operation):
         constant_axes: axes along which the input is constant, see `Convolution.forward`.
         dtype: number format of the result.
         options: ReLU and memory.
-        replicated_axes: spatial axes along which the outermost samples repeat beyond the border;
-            along the others, zeros lie there.
+        padded_axes: spatial axes along which samples of the field lie beyond the border; along the
+            others, zeros lie there.
+        circular: whether these are the samples at the other end, or else the outermost ones.
     """
 
     convolution: Convolution
     constant_axes: tuple[int, ...]
     dtype: torch.dtype
     options: ConvOptions
-    replicated_axes: tuple[int, ...] = ()
+    padded_axes: tuple[int, ...] = ()
+    circular: bool = False
 
     def __call__(self, x: Tensor, features: dict[str, Tensor]) -> Tensor:
         """Convolve, see `Operation.__call__`."""
-        margins = [self.convolution.weight.shape[axis + 2] // 2 for axis in self.replicated_axes]
-        # The zero padding lies beyond the repeated samples; results that it reaches are cut off.
-        for axis, margin in zip(self.replicated_axes, margins, strict=True):
-            x = _replicate(x, axis + 2, margin)
+        margins = [self.convolution.weight.shape[axis + 2] // 2 for axis in self.padded_axes]
+        # The zero padding lies beyond these samples; results that it reaches are cut off.
+        pad = _wrap if self.circular else _replicate
+        for axis, margin in zip(self.padded_axes, margins, strict=True):
+            x = pad(x, axis + 2, margin)
         x, values = self.convolution(x, self.constant_axes, self.dtype, self.options)
         if any(margins):
             x, values = (self._cut(result, margins) for result in (x, values))
@@ -184,7 +188,7 @@ class Convolve(Operation):
 
     def _cut(self, values: Tensor, margins: Sequence[int]) -> Tensor:
         keep_layout = is_channels_last(values)
-        for axis, margin in zip(self.replicated_axes, margins, strict=True):
+        for axis, margin in zip(self.padded_axes, margins, strict=True):
             values = values.narrow(axis + 2, margin, values.shape[axis + 2] - 2 * margin)
         return channels_last(values) if keep_layout else values.contiguous()
 
@@ -196,6 +200,22 @@ def _replicate(x: Tensor, axis: int, margin: int) -> Tensor:
     keep_layout = is_channels_last(x)
     low, high = x.narrow(axis, 0, 1), x.narrow(axis, x.shape[axis] - 1, 1)
     x = torch.cat([low] * margin + [x] + [high] * margin, axis)
+    return channels_last(x) if keep_layout else x
+
+
+def _wrap(x: Tensor, axis: int, margin: int) -> Tensor:
+    """Continue both ends with the samples at the other end."""
+    extent = x.shape[axis]
+    if margin == 0:
+        return x
+    keep_layout = is_channels_last(x)
+    if margin <= extent:
+        ends = x.narrow(axis, extent - margin, margin), x.narrow(axis, 0, margin)
+        x = torch.cat([ends[0], x, ends[1]], axis)
+    else:  # a deep layer may have fewer positions than the kernel reaches
+        crop = [slice(0, n) for n in x.shape[2:]]
+        crop[axis - 2] = slice(-margin, extent + margin)
+        x = wrapped_crop(x, crop)
     return channels_last(x) if keep_layout else x
 
 

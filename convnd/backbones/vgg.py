@@ -16,6 +16,7 @@ from convnd.backbones.base import Backbone
 from convnd.backbones.kernels import ConvOptions, kernel_bytes
 from convnd.backbones.operations import Convolution, Convolve, Operation, Pool, Rectify
 from convnd.backbones.plan import Block, VGGPlan
+from convnd.nn.pad import wrapped_crop
 from convnd.registry import check_name
 
 __all__ = ["VGG"]
@@ -47,7 +48,8 @@ class VGG(Backbone):
     Attributes:
         padding: values that the first convolution reads beyond the border. ``"zeros"``, as trained,
             stand for the mean of the training pictures. ``"replicate"`` repeats the outermost
-            samples, so that features depend less on the border.
+            samples, so that features depend less on the border. With ``"circular"`` all layers
+            read the samples at the other end, and features are those of a periodic field.
         winograd: whether float32 convolutions on a CPU use `NativeConv`, or `winograd_conv_nd`,
             where it is faster.
 
@@ -114,6 +116,7 @@ class VGG(Backbone):
         # Set by `split_at`: the layer whose features are the input, and the constant axes.
         self._input_layer = ""
         self._constant_axes: tuple[int, ...] = ()
+        self._cut_axes: tuple[int, ...] = ()  # set by `cut_along`
         self._operation_cache: dict[Any, tuple[Operation, ...]] = {}
 
     def forward(
@@ -123,6 +126,8 @@ class VGG(Backbone):
         self.check(x, layers)
         if not layers:
             return {}
+        if self.periodic and (ragged := self._ragged_axes(x.shape[2:], layers)):
+            return self._extended(x, layers, raw, ragged)
         if self._input_layer:
             constant_axes = self._constant_axes
         else:
@@ -141,7 +146,7 @@ class VGG(Backbone):
         projected_layers = frozenset(self.projections).difference(raw)
         key = (
             *(tuple(layers), projected_layers, constant_axes, is_trained),
-            *(self.dtype, self.winograd, self.padding),
+            *(self.dtype, self.winograd, self.padding, self._cut_axes),
         )
         if key not in self._operation_cache:
             operations = self._compile(
@@ -194,12 +199,17 @@ class VGG(Backbone):
             for group in (self.reductions, self.convolutions, self.expansions)
             if name in group
         ]
-        replicated_axes: tuple[int, ...] = ()
-        if self.padding == "replicate" and self.layers[0] == name and not self._input_layer:
-            axes = range(self.spatial_dims)
-            replicated_axes = tuple(axis for axis in axes if axis not in constant_axes)
+        padded_axes: tuple[int, ...] = ()
+        is_first = self.layers[0] == name and not self._input_layer
+        if self.periodic or (self.padding == "replicate" and is_first):
+            without = {*constant_axes, *self._cut_axes}
+            padded_axes = tuple(axis for axis in range(self.spatial_dims) if axis not in without)
         convolve = partial(
-            Convolve, constant_axes=constant_axes, dtype=self.dtype, replicated_axes=replicated_axes
+            Convolve,
+            constant_axes=constant_axes,
+            dtype=self.dtype,
+            padded_axes=padded_axes,
+            circular=self.periodic,
         )
         options = ConvOptions(winograd=self.winograd, inplace_grad=True)
         for convolution in reductions:
@@ -221,6 +231,62 @@ class VGG(Backbone):
             yield convolve(convolution=last, options=options, name=name)
             if relu:
                 yield Rectify(name=relu_name, projection=projection)
+
+    @property
+    def periodic(self) -> bool:  # type: ignore[override]
+        """Whether inputs count as one period of a field, see `Backbone`."""
+        return self.padding == "circular"
+
+    def as_periodic(self) -> VGG:
+        """Return the network with circular padding, see `Backbone.as_periodic`."""
+        twin = copy.copy(self)
+        twin.padding = "circular"
+        return twin
+
+    def cut_along(self, axes: Collection[int]) -> VGG:
+        """Return the network for crops with margins of their own, see `Backbone.cut_along`."""
+        if not self.periodic or not axes:
+            return self
+        twin = copy.copy(self)
+        twin._cut_axes = tuple(sorted({*self._cut_axes, *axes}))
+        return twin
+
+    def _ragged_axes(self, size: Sequence[int], layers: Sequence[str]) -> list[int]:
+        """List the periodic axes whose extent is no multiple of the strides of some layers."""
+        steps = [max(int(self.receptive_fields[name].stride[axis]) for name in layers)
+                 for axis in range(self.spatial_dims)]  # fmt: skip
+        return [
+            axis
+            for axis, (extent, step) in enumerate(zip(size, steps, strict=True))
+            if extent > 1 and axis not in self._cut_axes and extent % step
+        ]
+
+    def _extended(
+        self, x: Tensor, layers: Sequence[str], raw: Collection[str], axes: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """Compute the features of a periodic field from its period and margins around it.
+
+        A pooling drops the last samples of an odd extent, after which the ends no longer fit.
+        """
+        fields = [self.receptive_fields[name] for name in layers]
+        crop, starts = [slice(0, extent) for extent in x.shape[2:]], [0] * self.spatial_dims
+        for axis in axes:
+            step = max(int(field.stride[axis]) for field in fields)
+            low = max(0, *(math.ceil(-field.offset[axis]) for field in fields))
+            starts[axis] = -(-low // step) * step
+            extent = x.shape[2 + axis]
+            # Behind the offset, a field is one stride less wider than its position.
+            high = max(math.ceil(field.offset[axis] + field.size[axis]) for field in fields)
+            crop[axis] = slice(-starts[axis], extent + max(0, high))
+        extended = self.cut_along(axes)(wrapped_crop(x, crop), layers, raw=raw)
+        features = {}
+        for name, values in extended.items():
+            for axis in axes:
+                step = int(self.receptive_fields[name].stride[axis])
+                count = max(1, x.shape[2 + axis] // step)
+                values = values.narrow(2 + axis, starts[axis] // step, count)
+            features[name] = values
+        return features
 
     @staticmethod
     def _module(group: nn.ModuleDict, name: str) -> Convolution:
@@ -245,6 +311,8 @@ class VGG(Backbone):
         >>> name, rest(h, ["relu5_1"])["relu5_1"].shape
         ('pool3', torch.Size([1, 512, 4, 4]))
         """
+        if self.periodic and self._ragged_axes(size, layers):
+            return None
         deepest = max((self.layers.index(name) for name in layers), default=0)
         spans = [max(self.receptive_fields[name].span) for name in self.layers[: deepest + 1]]
         names = [
@@ -288,7 +356,8 @@ class VGG(Backbone):
             if name in layers:
                 value_bytes = itemsize + 3 * name.startswith("pool")
             saved_bytes += positions * channels * value_bytes
-        return saved_bytes + 3 * largest + self._kernel_bytes(deepest)
+        copies = 5 if self.periodic else 3  # with margins, and without them
+        return saved_bytes + copies * largest + self._kernel_bytes(deepest)
 
     def _kernel_bytes(self, deepest: int) -> int:
         """Count the bytes of `NativeConv`'s kernels for both directions, down to a layer index."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from convnd.errors import UsageError
 from convnd.losses.base import INPUT, Window, expand_target, tile_index, tile_offset, tile_shape
+from convnd.nn.pad import wrapped_crop
 from convnd.stats import Sums
 
 __all__ = ["LocalAffineLoss", "default_radius"]
@@ -54,6 +55,8 @@ class LocalAffineLoss:
         radius: a window is ``2 radius + 1`` positions wide along each axis, or as wide as a shorter
             axis; None is `default_radius`.
         ridge: :math:`\varepsilon` for values that span about 1.
+        periodic: whether content and field are one period of a field, so that windows at the end go
+            on with the first positions.
 
     Raises:
         UsageError: ``radius`` is less than 1, or ``ridge`` is not above 0.
@@ -69,7 +72,14 @@ class LocalAffineLoss:
     additive = True
     linear = False
 
-    def __init__(self, guide: Tensor, *, radius: int | None = None, ridge: float = 1e-7) -> None:
+    def __init__(
+        self,
+        guide: Tensor,
+        *,
+        radius: int | None = None,
+        ridge: float = 1e-7,
+        periodic: bool = False,
+    ) -> None:
         radius = default_radius(guide.shape[2:]) if radius is None else radius
         if radius < 1 or not 0 < ridge < math.inf:
             raise UsageError(
@@ -83,10 +93,13 @@ class LocalAffineLoss:
         self._positions = math.prod(self.widths)
         channels = guide.shape[1]
         self.joint = self._positions >= _POSITIONS_PER_PARAMETER * (channels + 1)
-        self.guide = guide.detach()
+        size, self.guide = guide.shape[2:], guide.detach()
+        if periodic:
+            self.guide = wrapped_crop(self.guide, [slice(0, n + self.overlap) for n in size])
         covariance = self._covariance(_wide(self.guide), _wide(self.guide))
         # Sum over channels of the variance in every window, times the positions of a window.
-        variances = covariance.diagonal(dim1=1, dim2=2) if self.joint else covariance
+        variances = covariance.diagonal(dim1=1, dim2=2).movedim(-1, 1) if self.joint else covariance
+        variances = variances[tile_index([slice(n) for n in size])]
         reference = self._positions * float(variances.sum())
         self._reference = reference if reference > 0 else 1.0
         self._inverse = self._invert(covariance, ridge / self._positions)

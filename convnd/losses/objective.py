@@ -11,6 +11,7 @@ from torch import Tensor
 from convnd.backbones import Backbone, Precision
 from convnd.errors import UsageError
 from convnd.losses.base import INPUT, Term, Window, tile_index, tile_shape
+from convnd.nn.pad import wrapped_crop
 from convnd.stats import Sums
 
 __all__ = ["Objective"]
@@ -96,16 +97,16 @@ class Objective:
         self.backbone = exact.convert(self.backbone)
         return True
 
-    def features(self, x: Tensor) -> dict[str, Tensor]:
+    def features(self, x: Tensor, *, cut_axes: tuple[int, ...] = ()) -> dict[str, Tensor]:
         """Return the features of every layer that a term reads, and the field itself as `INPUT`.
 
         Args:
             x: ``(1, C, *S)``, float32.
+            cut_axes: axes along which ``x`` is a crop of a periodic field with a halo.
         """
+        backbone = self.backbone.cut_along(cut_axes)
         features = (
-            self.backbone(self.precision.layout(x), self.layers, raw=self.raw)
-            if self.layers
-            else {}
+            backbone(self.precision.layout(x), self.layers, raw=self.raw) if self.layers else {}
         )
         return {**features, INPUT: x}
 
@@ -138,6 +139,8 @@ class Objective:
                 continue
             layer, overlap = term.loss.layer, term.loss.overlap
             values, window = features[layer], None if windows is None else windows[layer]
+            if overlap and self.backbone.periodic:
+                values, window = _continue(values, window, overlap)
             if window is not None and overlap < self.overlaps[layer]:
                 extents = tile_shape(values, window)
                 values = values[tile_index([slice(extent + overlap) for extent in extents])]
@@ -161,3 +164,29 @@ class Objective:
             ]
         )
         return shares.sum(), shares.detach()
+
+
+def _continue(
+    features: Tensor, window: Window | None, overlap: int
+) -> tuple[Tensor, tuple[slice, ...]]:
+    """Continue a periodic layer with its first positions, along the axes that are not cut.
+
+    Args:
+        features: ``(B, C, *S)``.
+        window: positions of the tile in the layer; None is the whole layer.
+        overlap: number of positions to add.
+
+    Returns:
+        The features, and the window with the ends of the layer.
+    """
+    window = [slice(0, None)] * (features.ndim - 2) if window is None else window
+    extents = features.shape[2:]
+    crop = [
+        slice(0, n + (overlap if part.stop is None else 0))
+        for n, part in zip(extents, window, strict=True)
+    ]
+    ends = [
+        slice(part.start, n if part.stop is None else part.stop)
+        for n, part in zip(extents, window, strict=True)
+    ]
+    return wrapped_crop(features, crop), tuple(ends)

@@ -19,7 +19,7 @@ from convnd.nn.norm import BatchNormNd, InstanceNormNd
 from convnd.nn.pad import PAD_MODES, PADDING_MODES, PadNd, pad_nd
 from convnd.nn.pool import avg_pool_nd, max_pool_nd
 from convnd.nn.pool_layers import AvgPoolNd, MaxPoolNd
-from convnd.nn.resize import RESIZE_MODES, resize_nd
+from convnd.nn.resize import RESIZE_MODES, resize_nd, resize_period
 from convnd.nn.transpose import ConvTransposeNd, conv_transpose_nd
 from convnd.nn.upsample import INTERPOLATION_MODES, UpsampleNd, interpolate_nd
 
@@ -47,4 +47,5 @@ __all__ = [
     "max_pool_nd",
     "pad_nd",
     "resize_nd",
+    "resize_period",
 ]

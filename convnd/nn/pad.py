@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
@@ -12,7 +15,7 @@ from convnd.nn._scripting import is_scripting, script_pad
 from convnd.registry import check_name
 from convnd.shapes import Padding, Pairs, ntuple, pad_pairs
 
-__all__ = ["PADDING_MODES", "PAD_MODES", "PadNd", "pad_nd"]
+__all__ = ["PADDING_MODES", "PAD_MODES", "PadNd", "pad_nd", "wrapped_crop"]
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 """Values beyond the border that a convolution reads: zeros, the mirror image without the border
@@ -117,6 +120,31 @@ def pad_by_pairs(x: Tensor, pairs: Pairs, mode: str, value: float | None = None)
         return F.pad(part, _innermost_first(part_pairs), mode)
 
     return _crop(apply_separably(x, apply), pairs)
+
+
+def wrapped_crop(x: Tensor, crop: Sequence[slice]) -> Tensor:
+    """Cut a crop out of a periodic field.
+
+    Args:
+        x: one period ``(B, C, *S)``.
+        crop: start and stop along each axis; both may lie outside of ``x``, by any number of
+            periods.
+
+    Returns:
+        The crop; a view of ``x`` if it lies inside.
+
+    >>> import torch
+    >>> wrapped_crop(torch.arange(3).view(1, 1, 3), [slice(-2, 6)]).flatten().tolist()
+    [1, 2, 0, 1, 2, 0, 1, 2]
+    """
+    for axis, part in enumerate(crop, start=2):
+        extent = x.shape[axis]
+        if part.start >= 0 and part.stop <= extent:
+            x = x.narrow(axis, part.start, part.stop - part.start)
+        else:
+            position = torch.arange(part.start, part.stop, device=x.device) % extent
+            x = x.index_select(axis, position)
+    return x
 
 
 def _check_extents(x: Tensor, pairs: Pairs, mode: str) -> None:

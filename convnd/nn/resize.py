@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -11,10 +12,11 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from convnd.errors import ShapeError, UsageError
 from convnd.nn._native import apply_separably, check_batched
+from convnd.nn.pad import wrapped_crop
 from convnd.registry import check_name
 from convnd.shapes import ntuple
 
-__all__ = ["RESIZE_MODES", "resize_nd", "scale_factors"]
+__all__ = ["RESIZE_MODES", "resize_nd", "resize_period", "scale_factors"]
 
 RESIZE_MODES = {
     "nearest": "nearest-exact",
@@ -112,6 +114,40 @@ def _target(
         return ntuple(size, len(shape), "resize: size")
     return tuple(
         max(1, round(samples * factor)) for samples, factor in zip(shape, factors, strict=True)
+    )
+
+
+def resize_period(
+    x: Tensor, size: Sequence[int], *, mode: str = "linear", antialias: bool = True
+) -> Tensor:
+    """Resample one period of a periodic field: `resize_nd` that reads across the border.
+
+    Args:
+        x: one period ``(B, C, *S)``.
+        size: samples of the result along each axis.
+        mode: one of `RESIZE_MODES`.
+        antialias: as for `resize_nd`.
+
+    Returns:
+        ``(B, C, *size)``.
+
+    >>> import torch
+    >>> resize_period(torch.tensor([[[0.0, 4.0]]]), [4]).tolist()
+    [[[1.0, 1.0, 3.0, 3.0]]]
+    """
+    crop, padded_size, starts = [], [], []
+    for extent, new_extent in zip(x.shape[2:], size, strict=True):
+        # The margin of a cubic kernel, enlarged to a whole number of new samples.
+        step = extent // math.gcd(extent, new_extent)
+        reach = 0 if extent == new_extent else 3 * max(1, math.ceil(extent / new_extent))
+        margin = math.ceil(reach / step) * step
+        start = margin * new_extent // extent
+        crop.append(slice(-margin, extent + margin))
+        padded_size.append(new_extent + 2 * start)
+        starts.append(start)
+    resized = resize_nd(wrapped_crop(x, crop), padded_size, mode=mode, antialias=antialias)
+    return wrapped_crop(
+        resized, [slice(start, start + n) for start, n in zip(starts, size, strict=True)]
     )
 
 

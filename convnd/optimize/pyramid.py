@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from convnd.errors import UsageError
-from convnd.nn import resize_nd
+from convnd.nn import resize_nd, resize_period
 
 __all__ = ["pyramid_sizes", "refine", "spread_steps"]
 
@@ -67,7 +67,13 @@ def spread_steps(steps: int, scales: int) -> list[int]:
     return [*coarse, max(1, steps - sum(coarse))] if coarse else [steps]
 
 
-def refine(x: Tensor, size: Sequence[int], content: tuple[Tensor, Tensor] | None = None) -> Tensor:
+def refine(
+    x: Tensor,
+    size: Sequence[int],
+    content: tuple[Tensor, Tensor] | None = None,
+    *,
+    periodic: bool = False,
+) -> Tensor:
     r"""Resize a result to the next finer size.
 
     With a content, the detail that only the finer size shows is added,
@@ -78,14 +84,16 @@ def refine(x: Tensor, size: Sequence[int], content: tuple[Tensor, Tensor] | None
         x: the result ``(1, C, *S)``.
         size: extent along each axis of the finer size.
         content: the content at the coarse and at the fine size.
+        periodic: whether result and content are one period of a field.
 
     Returns:
         ``(1, C, *size)``.
     """
     if content is not None and x.equal(content[0]):
         return content[1].clone()  # exactly: rounding would be a change, which bfloat16 enlarges
-    finer = resize_nd(x, size, mode="cubic")
+    resize = resize_period if periodic else resize_nd
+    finer = resize(x, size, mode="cubic")
     if content is None:
         return finer
     coarse, fine = content
-    return finer + fine - resize_nd(coarse, size, mode="cubic")
+    return finer + fine - resize(coarse, size, mode="cubic")

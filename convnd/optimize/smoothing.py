@@ -35,6 +35,8 @@ class Smoothing:
     Args:
         size: samples along each axis.
         fixed_axes: axes along which nothing is smoothed.
+        periodic: whether a field goes on with its other end instead. The frequencies are then those
+            of a Fourier transform.
 
     >>> smooth = Smoothing((16, 16))
     >>> rough, even = torch.randn(1, 3, 16, 16), torch.ones(1, 3, 16, 16)
@@ -42,7 +44,10 @@ class Smoothing:
     (True, True)
     """
 
-    def __init__(self, size: Sequence[int], *, fixed_axes: Collection[int] = ()) -> None:
+    def __init__(
+        self, size: Sequence[int], *, fixed_axes: Collection[int] = (), periodic: bool = False
+    ) -> None:
+        self._periodic = periodic
         self._axes = [n for n, extent in enumerate(size) if extent > 1 and n not in fixed_axes]
 
     def __call__(self, values: Tensor) -> Tensor:
@@ -51,6 +56,8 @@ class Smoothing:
         Args:
             values: ``(B, C, *size)``.
         """
+        if self._periodic:
+            return self._smooth_periods(values)
         values = values.clone()
         for axis in self._axes:
             _transform(values, 2 + axis, inverse=False)
@@ -58,6 +65,24 @@ class Smoothing:
         for axis in self._axes:
             _transform(values, 2 + axis, inverse=True)
         return values
+
+    def _smooth_periods(self, values: Tensor) -> Tensor:
+        if not self._axes:
+            return values.clone()
+        axes, smoothed = self._axes, []
+        for item in values.flatten(0, 1):  # channel by channel, which limits the memory
+            spectrum = torch.fft.rfftn(item, dim=axes)
+            squares = item.new_ones([1] * item.ndim)
+            for axis in axes:
+                extent = item.shape[axis]
+                cycles = torch.fft.rfftfreq if axis == axes[-1] else torch.fft.fftfreq
+                shape = [-1 if n == axis else 1 for n in range(item.ndim)]
+                frequencies = cycles(extent, dtype=item.dtype, device=item.device)
+                squares = squares + (frequencies / CUTOFF).square().view(shape)
+            spectrum *= squares.pow_(-_POWER)
+            extents = [item.shape[axis] for axis in axes]
+            smoothed.append(torch.fft.irfftn(spectrum, extents, dim=axes))
+        return torch.stack(smoothed).view(values.shape)
 
     def _response(self, values: Tensor) -> Tensor:
         """The factor of each frequency; not kept, since it may be as large as the values."""

@@ -43,6 +43,8 @@ class AxisTiling:
         receptive_fields: size, stride and offset along the axis, by layer.
         overlaps: number of positions after its own that a piece sees, by layer.
         min_crop: smallest extent of a crop, if the axis is that long.
+        periodic: whether the grid repeats along the axis. Crops then start before 0 or stop after
+            `extent`, and no end of the grid is an end of a layer.
     """
 
     extent: int
@@ -51,6 +53,7 @@ class AxisTiling:
     receptive_fields: Mapping[str, tuple[int | Fraction, int | Fraction, int | Fraction]]
     overlaps: Mapping[str, int]
     min_crop: int
+    periodic: bool = False
 
     @property
     def count(self) -> int:
@@ -74,8 +77,11 @@ class AxisTiling:
             last_position = end - 1 + self.overlaps.get(name, 0)
             low = min(low, math.ceil(offset + begin * stride))
             high = max(high, math.floor(offset + last_position * stride + size - 1) + 1)
-        low = 0 if first else max(0, low)
-        high = self.extent if last else min(self.extent, high)
+        if self.periodic:
+            first = last = False
+        else:
+            low = 0 if first else max(0, low)
+            high = self.extent if last else min(self.extent, high)
         low, high = self._align(low, high)
         windows, crop_windows = {}, {}
         for name, (begin, end) in ends.items():
@@ -96,11 +102,12 @@ class AxisTiling:
         if window.start == 0 and window.stop is None:
             return slice(0, self.extent), slice(0, None)
         low, high = 0, self.extent
-        if window.start > 0:
-            low = max(0, math.ceil(offset + window.start * stride))
+        if window.start > 0 or self.periodic:
+            low = math.ceil(offset + window.start * stride)
         if window.stop is not None:
-            end = math.floor(offset + (window.stop - 1) * stride + size - 1) + 1
-            high = min(self.extent, end)
+            high = math.floor(offset + (window.stop - 1) * stride + size - 1) + 1
+        if not self.periodic:
+            low, high = max(0, low), min(self.extent, high)
         low, high = self._align(low, high)
         first_position = math.floor(low / Fraction(stride))
         stop = None if window.stop is None else window.stop - first_position
@@ -108,6 +115,8 @@ class AxisTiling:
 
     def _align(self, low: int, high: int) -> tuple[int, int]:
         """Enlarge a crop to the minimum extent, and move its start to a multiple of `align`."""
+        if self.periodic:
+            return low // self.align * self.align, max(high, low + self.min_crop)
         high = min(self.extent, max(high, low + self.min_crop))
         low = max(0, min(low, high - self.min_crop))
         return low // self.align * self.align, high
@@ -132,6 +141,8 @@ def tile_axis(
     fields: Mapping[str, ReceptiveField],
     overlaps: Mapping[str, int] | None,
     min_crop: Sequence[int] | None,
+    *,
+    periodic: bool = False,
 ) -> AxisTiling:
     """Make the tiling along one of several axes, see `AxisTiling`.
 
@@ -143,6 +154,7 @@ def tile_axis(
         fields: receptive fields of the layers over all axes.
         overlaps: number of positions after its own that a piece sees, by layer; None is 0.
         min_crop: smallest extent of a crop along each axis; None is 0.
+        periodic: whether the grid repeats along the axis.
     """
     return AxisTiling(
         extent=extent,
@@ -154,6 +166,7 @@ def tile_axis(
         },
         overlaps={} if overlaps is None else overlaps,
         min_crop=0 if min_crop is None else min_crop[axis],
+        periodic=periodic,
     )
 
 

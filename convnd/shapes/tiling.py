@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 
 from convnd.errors import ShapeError
 from convnd.shapes.receptive_field import ReceptiveField
@@ -22,16 +23,20 @@ class Tile:
     """A part of a grid that is processed separately.
 
     Args:
-        crop: the part of the input to cut out: the samples of the tile and the halo around them.
+        crop: the part of the input to cut out: the samples of the tile and the halo around them. In
+            a periodic grid it may begin before 0 and stop after the end.
         windows: positions of the tile, by layer. Each position of a layer belongs to exactly one
             tile. A stop of None is the end of the layer.
         crop_windows: the same positions in the features of the crop, by layer, followed by the
             positions of the layer's overlap, as far as the layer has them.
+        cut_axes: axes of a periodic grid along which the crop has a halo. Along the others it is a
+            whole period, and the network reads across the border.
     """
 
     crop: Slices
     windows: Mapping[str, Slices]
     crop_windows: Mapping[str, Slices]
+    cut_axes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,8 @@ class Tiling:
     Cuts, and the starts of crops, lie at multiples of every layer's stride. So the features of a
     crop equal those of the whole grid, except near its cut edges, where the network pads instead of
     seeing the neighbouring samples. The halo covers that range and is cut away. At the border of
-    the grid, the crop ends with the grid, and the network pads as it does for the whole grid.
+    the grid, the crop ends with the grid, and the network pads as it does for the whole grid. A
+    periodic grid has no border: crops go on with its first samples after its last.
 
     ``len``, iteration and an index give the number of tiles, the tiles, and one `Tile`.
 
@@ -69,6 +75,7 @@ class Tiling:
         min_crop: Sequence[int] | None = None,
         align: Sequence[int] | None = None,
         pieces: Sequence[int] | None = None,
+        periodic: bool = False,
     ) -> Tiling:
         """Cut a grid into tiles of one size; the last tile along an axis may be smaller.
 
@@ -83,6 +90,8 @@ class Tiling:
             align: cuts are multiples of this many samples along each axis; None is the strides of
                 ``fields``. A network that downsamples and upsamples again needs more.
             pieces: minimum number of pieces along each axis, as far as strides allow.
+            periodic: whether the grid is one period of a field that repeats along every axis. A
+                tile that covers a whole axis has no halo along it.
 
         Raises:
             ShapeError: the numbers of axes differ, there is no layer, or a tile is empty.
@@ -104,7 +113,14 @@ class Tiling:
         return cls(
             tuple(
                 tile_axis(
-                    axis, extent, max(1, length // step) * step, step, fields, overlaps, min_crop
+                    axis,
+                    extent,
+                    max(1, length // step) * step,
+                    step,
+                    fields,
+                    overlaps,
+                    min_crop,
+                    periodic=periodic,
                 )
                 for axis, (extent, length, step) in enumerate(zip(size, tiles, steps, strict=True))
             )
@@ -121,6 +137,7 @@ class Tiling:
         min_crop: Sequence[int] | None = None,
         align: Sequence[int] | None = None,
         pieces: Sequence[int] | None = None,
+        periodic: bool = False,
     ) -> Tiling:
         """Choose the tiles with the least halo among those that fit; the smallest if none does.
 
@@ -133,6 +150,7 @@ class Tiling:
             align: cuts are multiples of this many samples along each axis; as in `cut`.
             pieces: the number of pieces along each axis is a multiple of this number, as far as
                 strides allow.
+            periodic: whether the grid repeats along every axis; as in `cut`.
 
         Raises:
             ShapeError: the numbers of axes differ, or there is no layer.
@@ -152,7 +170,9 @@ class Tiling:
                 {divide_up(units, times * count) for count in _counts(divide_up(units, times))}
             )
             candidates = [
-                tile_axis(axis, extent, length * step, step, fields, overlaps, min_crop)
+                tile_axis(
+                    axis, extent, length * step, step, fields, overlaps, min_crop, periodic=periodic
+                )
                 for length in lengths
             ]
             options.append([(*candidate.sizes(), candidate) for candidate in candidates])
@@ -168,7 +188,9 @@ class Tiling:
                 return cls(tuple(axis for _, _, axis in axes))
         return cls(tuple(candidates[0][2] for candidates in options))
 
-    def crop_for(self, name: str, window: Sequence[slice]) -> tuple[Slices, Slices]:
+    def crop_for(
+        self, name: str, window: Sequence[slice]
+    ) -> tuple[Slices, Slices, tuple[int, ...]]:
         """Compute the crop of the input that the features in a window of a layer depend on.
 
         Args:
@@ -176,10 +198,19 @@ class Tiling:
             window: positions of the layer, one slice for each axis, as in `Tile.windows`.
 
         Returns:
-            The crop, and the window in the crop's features.
+            The crop, the window in the crop's features, and the `Tile.cut_axes` of such a tile.
         """
         pairs = [axis.crop_for(name, part) for axis, part in zip(self.axes, window, strict=True)]
-        return tuple(crop for crop, _ in pairs), tuple(inner for _, inner in pairs)
+        cut_axes = [
+            n
+            for n, (axis, part) in enumerate(zip(self.axes, window, strict=True))
+            if axis.periodic and (part.start, part.stop) != (0, None)
+        ]
+        return (
+            tuple(crop for crop, _ in pairs),
+            tuple(inner for _, inner in pairs),
+            tuple(cut_axes),
+        )
 
     def share(self, axis: int, number: int, shares: int) -> range:
         """Divide the pieces along an axis among workers.
@@ -253,7 +284,12 @@ class Tiling:
             crop_windows={
                 name: tuple(piece.crop_windows[name] for piece in pieces) for name in self._names
             },
+            cut_axes=self._cut_axes,
         )
+
+    @cached_property
+    def _cut_axes(self) -> tuple[int, ...]:
+        return tuple(n for n, axis in enumerate(self.axes) if axis.periodic and axis.count > 1)
 
     @property
     def _names(self) -> Sequence[str]:

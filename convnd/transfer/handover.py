@@ -50,6 +50,8 @@ class Handover:
         content: Tensor | None,
         shards: ShardedField | None,
         detail: Tensor | None,
+        *,
+        periodic: bool = False,
     ) -> None:
         """Resize the values for the next phase.
 
@@ -58,10 +60,11 @@ class Handover:
             content: the content at this size, or None.
             shards: the processes that share the values of this size; None is this one alone.
             detail: change of the content's detail at this size, or None.
+            periodic: whether the values are one period of a field.
         """
         assert self.values is not None
         contents = None if content is None or self.content is None else (self.content, content)
-        values = refine(self.values, size, contents)
+        values = refine(self.values, size, contents, periodic=periodic)
         self.values = local_part(values if detail is None else values + detail, shards)
 
     def start(self) -> dict[str, Any]:

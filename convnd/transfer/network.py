@@ -17,6 +17,7 @@ from convnd.backbones import (
     choose_precision,
     load,
 )
+from convnd.backbones.base import no_periodic_network_error
 from convnd.backbones.user_models import is_user_model, load_user_model
 from convnd.errors import UsageError
 from convnd.losses import check_normalization
@@ -48,6 +49,8 @@ def check_names(options: TransferOptions) -> None:
                 got=f"{name}, which is run as it is",
                 remedy="leave them out",
             )
+        elif options.seamless:
+            raise no_periodic_network_error(name)
     if options.inflation not in (*INFLATIONS, "multiplanar", "auto"):
         raise unknown_name("inflation", options.inflation, ["auto", "multiplanar", *INFLATIONS])
     for name in (options.style_loss, *options.value_statistics):

@@ -72,10 +72,15 @@ class TransferObjective:
             options, spatial_dims=spatial_dims, in_channels=in_channels, planes=planes
         )
         self._requested_options = options
+        plain = self.backbone
+        if options.seamless:
+            self.backbone = plain.as_periodic()
         self.resolve_layers(None)
         shortest = self.backbone.min_extent(self.options.layers)
-        self.resizer = Resizer(self.device, fixed_axes, options.style_scale, shortest)
-        self._targets = Targets(self.backbone, self.precision, self.device)
+        self.resizer = Resizer(
+            self.device, fixed_axes, options.style_scale, shortest, options.seamless
+        )
+        self._targets = Targets(self.backbone, self.precision, self.device, style_backbone=plain)
         log_run_settings(_LOG, options.backbone, self.device, self.precision)
 
     def resolve_layers(self, size: Sequence[int] | None) -> None:
@@ -162,7 +167,8 @@ class TransferObjective:
             smooth = TotalVariationLoss(spacing, reference=reference)
             terms.append(Term("total_variation", options.tv_weight, smooth))
         if options.affine_weight > 0 and content is not None:
-            terms.append(Term("local_affine", options.affine_weight, LocalAffineLoss(content)))
+            affine = LocalAffineLoss(content, periodic=options.seamless)
+            terms.append(Term("local_affine", options.affine_weight, affine))
         return Objective(self.backbone, [*terms, *extra_terms], precision=self.precision)
 
     def style_terms(

@@ -63,6 +63,8 @@ class ObjectiveOptions:
         pooling: "max", as trained, or "avg".
         padding: values that the network's first layer reads beyond the border: "zeros", as trained,
             or "replicate", the outermost samples. A user's network keeps its own padding.
+        seamless: whether the result repeats without a seam: the network and the losses read across
+            its border, from each end to the other. Styles are read as they are.
         inflation: use of a network of two axes for more axes: "multiplanar" (2.5-D: on slices
             across every axis, see `convnd.backbones.MultiPlanar`; "auto" is the same), or with
             kernels that gain axes, see `convnd.backbones.change_rank`.
@@ -148,6 +150,13 @@ class ObjectiveOptions:
         str, Flag("Pooling of the network: max or avg.", LOSS, choices=("max", "avg"))
     ] = "max"
     padding: Annotated[str, PADDING] = "zeros"
+    seamless: Annotated[
+        bool,
+        Flag(
+            "Make a result that repeats without a seam, along every axis; mostly with --texture.",
+            LOOK,
+        ),
+    ] = False
     inflation: Annotated[
         str,
         Flag(

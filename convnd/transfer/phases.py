@@ -109,7 +109,7 @@ class PhaseRunner:
         for phase in self._phases[first:]:
             content = None
             if problem.content is not None:
-                content = self._resizer.resize(problem.content, phase.size)
+                content = self._resizer.resize_field(problem.content, phase.size)
             styles = self._at_size(problem.styles, phase)
             shards = ShardedField(phase.size, self._group) if self._group.size > 1 else None
             if resume is not None:
@@ -126,7 +126,9 @@ class PhaseRunner:
                 del values
             elif self._phases[phase.number - 1].size != phase.size:
                 detail = self._detail_change(content, styles, phase)
-                handover.refine(phase.size, content, shards, detail)
+                handover.refine(
+                    phase.size, content, shards, detail, periodic=self._resizer.periodic
+                )
                 del detail
             plan = self._budgets[phase.network].plan(phase.size)
             objective = self._objective(phase, content, styles, plan, shards)
@@ -250,7 +252,11 @@ class PhaseRunner:
         """Make the preconditioner of L-BFGS in one phase, see `Smoothing`."""
         if self._options.optimizer != "lbfgs":
             return None
-        smoothing = Smoothing(phase.size, fixed_axes=range(self._resizer.fixed_axes))
+        smoothing = Smoothing(
+            phase.size,
+            fixed_axes=range(self._resizer.fixed_axes),
+            periodic=self._resizer.periodic,
+        )
         mask = self._mask_at(phase)
 
         def precondition(values: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from convnd.nn import resize_nd
+from convnd.nn import resize_nd, resize_period
 from convnd.transfer.scales import compared_style_size
 
 __all__ = ["Resizer"]
@@ -23,12 +23,28 @@ class Resizer:
         fixed_axes: number of leading axes that keep their length.
         style_scale: size of a style's patterns relative to their size in its file.
         shortest: least number of samples of a style along an axis.
+        periodic: whether the result, and the content, are one period of a field.
     """
 
     device: torch.device
     fixed_axes: int = 0
     style_scale: float = 1.0
     shortest: int = 1
+    periodic: bool = False
+
+    def resize_field(self, values: Tensor, size: Sequence[int]) -> Tensor:
+        """Resize a content or a starting point, which repeat if the result does.
+
+        Args:
+            values: ``(B, C, *S)``.
+            size: samples of the result along each axis.
+
+        Returns:
+            ``(B, C, *size)``; the same values if they have this size.
+        """
+        if not self.periodic or tuple(values.shape[2:]) == tuple(size):
+            return self.resize(values, size)
+        return resize_period(values.to(self.device), size, mode="linear", antialias=True)
 
     def resize(self, values: Tensor, size: Sequence[int]) -> Tensor:
         """Resize values, and move them to the device.

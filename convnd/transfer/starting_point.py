@@ -43,7 +43,7 @@ def starting_point(
         ``(B, C, *S)``, the whole field in every process.
     """
     if problem.init is not None:
-        return resizer.resize(problem.init, size)
+        return resizer.resize_field(problem.init, size)
     if options.init == "instant":
         instant = InstantTransfer(options, spatial_dims=len(size), in_channels=styles[0].shape[1])
         (progress,) = instant.run(replace(problem, content=content, size=tuple(size)), group=group)

@@ -36,10 +36,20 @@ class Targets:
         backbone: the network.
         precision: number format of its features.
         device: device of the network.
+        style_backbone: the network that sees the styles; None is ``backbone``. For periodic results
+            it is another one, since styles are not periodic.
     """
 
-    def __init__(self, backbone: Backbone, precision: Precision, device: torch.device) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        precision: Precision,
+        device: torch.device,
+        *,
+        style_backbone: Backbone | None = None,
+    ) -> None:
         self._backbone, self._precision, self._device = backbone, precision, device
+        self._style_backbone = backbone if style_backbone is None else style_backbone
 
     def content(
         self,
@@ -106,29 +116,34 @@ class Targets:
             raw: layers that are read before their projection, see `Backbone.forward`.
             group: the processes that share the work; None is this process alone.
         """
+        backbone = self._style_backbone
         overlaps = {name: overlap_of(statistic) for name, statistic in statistics.items()}
 
         def sums(tiling: Tiling, names: Sequence[str]) -> dict[str, Sums]:
-            features = self._features(names, raw=raw)
+            features = self._features(names, raw=raw, backbone=backbone)
             of_layers = {name: statistics[name] for name in names}
             if group is not None:
                 return sharded_sums(features, style, tiling, of_layers, group)
             return tiled_sums(features, style, tiling, of_layers)
 
         targets: dict[str, Sums] = {}
-        for names in self._backbone.independent_groups([*statistics]):
+        for names in backbone.independent_groups([*statistics]):
             work = partial(sums, names=names)
-            targets |= tiler.run_with_retries(
-                work, self._backbone, names, style.shape[2:], overlaps
-            )
+            targets |= tiler.run_with_retries(work, backbone, names, style.shape[2:], overlaps)
         return targets
 
     def _features(
-        self, layers: Sequence[str], *, raw: Collection[str] = ()
-    ) -> Callable[[Tensor], Mapping[str, Tensor]]:
-        def features(values: Tensor) -> Mapping[str, Tensor]:
+        self,
+        layers: Sequence[str],
+        *,
+        raw: Collection[str] = (),
+        backbone: Backbone | None = None,
+    ) -> Callable[..., Mapping[str, Tensor]]:
+        backbone = self._backbone if backbone is None else backbone
+
+        def features(values: Tensor, cut_axes: tuple[int, ...] = ()) -> Mapping[str, Tensor]:
             values = self._precision.layout(values.to(self._device))
-            computed: dict[str, Tensor] = self._backbone(values, layers, raw=raw)
+            computed: dict[str, Tensor] = backbone.cut_along(cut_axes)(values, layers, raw=raw)
             return computed
 
         return features

@@ -21,8 +21,9 @@ from convnd.optimize.distributed.process_group import ProcessGroup
 from convnd.optimize.distributed.sharded_field import Box, ShardedField
 from convnd.optimize.evaluation.parts import evaluate_sequentially, independent_parts
 from convnd.optimize.evaluation.split import CutFeatures, SplitObjective
-from convnd.optimize.evaluation.targets import Features, RecomputedContent, tiled_sums
+from convnd.optimize.evaluation.targets import RecomputedContent, tiled_sums
 from convnd.optimize.evaluation.tiler import Tiler
+from convnd.optimize.evaluation.tiles import CropFeatures
 from convnd.optimize.evaluation.two_pass import (
     FirstPass,
     backward_pass,
@@ -150,7 +151,7 @@ class ShardedEvaluation:
             lambda: backward_pass(objective, region.values, region.tiles, first, sum_grads)
         )
         totals = all_reduce_sums(group, sums, device, count)
-        return totals, self.shards.scatter_add(gradient, region.boxes)
+        return totals, region.scatter_add(gradient, self.shards)
 
 
 @dataclass(frozen=True)
@@ -158,12 +159,15 @@ class _Region:
     """The part of the field that this process's tiles read.
 
     Attributes:
-        boxes: the regions of all processes, by rank.
+        axis: the axis along which regions differ.
+        periods: the regions of all processes, by rank, in each period of a periodic field; one for
+            other fields.
         tiles: this process's tiles, the last one first; their crops refer to `values`.
         values: ``(B, C, *S)``.
     """
 
-    boxes: Sequence[Box]
+    axis: int
+    periods: Sequence[Sequence[Box]]
     tiles: Sequence[Tile]
     values: Tensor
 
@@ -171,20 +175,44 @@ class _Region:
     def gather(cls, x: Tensor, tiling: Tiling, shards: ShardedField) -> _Region:
         """Gather the region from the owners of the slabs."""
         group, axis = shards.group, _shared_axis(tiling)
-        boxes = [
-            shards.slab(axis, *tiling.crop_bounds(axis, _share(tiling, rank, group)))
-            for rank in group.ranks
+        bounds = [tiling.crop_bounds(axis, _share(tiling, rank, group)) for rank in group.ranks]
+        extent = shards.size[axis]
+        # Of crops that lie outside of one period, each period's part is exchanged by itself.
+        first = min(start // extent for start, _ in bounds)
+        last = max(-(-stop // extent) for _, stop in bounds)
+        periods = []
+        for origin in range(first * extent, max(last, first + 1) * extent, extent):
+            inside = [
+                (min(extent, max(0, start - origin)), min(extent, stop - origin))
+                for start, stop in bounds
+            ]
+            periods.append([shards.slab(axis, low, max(low, high)) for low, high in inside])
+        parts = [shards.gather_region(x, boxes) for boxes in periods]
+        values = parts[0] if len(parts) == 1 else torch.cat(parts, 2 + axis)
+        start, _ = bounds[group.rank]
+        tiles = [_relative_to(tile, axis, start) for tile in _local_tiles(tiling, group)]
+        return cls(axis, periods, tiles[::-1], values)
+
+    def scatter_add(self, gradient: Tensor, shards: ShardedField) -> Tensor:
+        """Add the gradients of the regions up at the owners of the slabs."""
+        lengths = [
+            stop - start
+            for start, stop in (boxes[shards.group.rank][self.axis] for boxes in self.periods)
         ]
-        box = boxes[group.rank]
-        tiles = [_relative_to(tile, box) for tile in _local_tiles(tiling, group)]
-        return cls(boxes, tiles[::-1], shards.gather_region(x, boxes))
+        parts = gradient.split(lengths, 2 + self.axis)
+        total, *others = [
+            shards.scatter_add(part, boxes) for part, boxes in zip(parts, self.periods, strict=True)
+        ]
+        for other in others:
+            total += other
+        return total
 
 
 class ShardedContent(RecomputedContent):
     """Features of the content in the windows that this process's tiles ask for.
 
     Args:
-        features: computes the features of a crop, see `Features`.
+        features: computes the features of a crop, see `CropFeatures`.
         content: ``(B, C, *S)``, whole.
         tiling: tiles of the content for the layer.
         layer: name of the layer.
@@ -196,7 +224,7 @@ class ShardedContent(RecomputedContent):
 
     def __init__(
         self,
-        features: Features,
+        features: CropFeatures,
         content: Tensor,
         tiling: Tiling,
         layer: str,
@@ -232,7 +260,7 @@ class ShardedContent(RecomputedContent):
 
 
 def sharded_sums(
-    features: Features,
+    features: CropFeatures,
     x: Tensor,
     tiling: Tiling,
     statistics: Mapping[str, Statistic],
@@ -308,10 +336,8 @@ def _cut_origin(layer: str, tiling: Tiling, group: ProcessGroup) -> list[int]:
     return [start if axis == shared else 0 for axis in range(len(tiling.size))]
 
 
-def _relative_to(tile: Tile, box: Box) -> Tile:
-    """Return the tile with a crop that refers to the values of a box."""
-    crop = tuple(
-        slice(part.start - start, part.stop - start)
-        for part, (start, _) in zip(tile.crop, box, strict=True)
-    )
-    return dataclasses.replace(tile, crop=crop)
+def _relative_to(tile: Tile, axis: int, start: int) -> Tile:
+    """Return the tile with a crop that refers to a region that begins at a position of an axis."""
+    crop = list(tile.crop)
+    crop[axis] = slice(crop[axis].start - start, crop[axis].stop - start)
+    return dataclasses.replace(tile, crop=tuple(crop))

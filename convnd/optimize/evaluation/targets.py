@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from convnd.losses import Window, tile_index, tile_offset, tile_shape
-from convnd.optimize.evaluation.tiles import insert_tile, strip_halo, tile_features
+from convnd.optimize.evaluation.tiles import (
+    CropFeatures,
+    crop_features,
+    insert_tile,
+    strip_halo,
+    tile_features,
+)
 from convnd.optimize.evaluation.two_pass import add_sums, not_additive_error
 from convnd.shapes import Tile, Tiling
 from convnd.stats import Statistic, Sums, is_additive, tile_sums
 
-__all__ = ["Features", "RecomputedContent", "tiled_features", "tiled_sums"]
-
-Features = Callable[[Tensor], Mapping[str, Tensor]]
-"""Returns the features of a crop ``(B, C, *S')`` by layer."""
+__all__ = ["RecomputedContent", "tiled_features", "tiled_sums"]
 
 
 class RecomputedContent:
@@ -25,7 +28,7 @@ class RecomputedContent:
     Every evaluation then costs one forward pass of the content up to the layer more.
 
     Args:
-        features: computes the features of a crop, see `Features`.
+        features: computes the features of a crop, see `CropFeatures`.
         content: ``(B, C, *S)``.
         tiling: tiles of the content for the layer.
         layer: name of the layer.
@@ -38,7 +41,7 @@ class RecomputedContent:
 
     def __init__(
         self,
-        features: Features,
+        features: CropFeatures,
         content: Tensor,
         tiling: Tiling,
         layer: str,
@@ -61,14 +64,14 @@ class RecomputedContent:
         """Return the features in a window of the layer; None is the whole layer."""
         if window is None:
             window = [slice(0, None)] * len(self._tiling.size)
-        crop, crop_window = self._tiling.crop_for(self._layer, window)
+        crop, crop_window, cut_axes = self._tiling.crop_for(self._layer, window)
         with torch.no_grad():
-            layers = self._features(self._content[tile_index(crop)])
+            layers = crop_features(self._features, self._content, crop, cut_axes)
             return layers[self._layer][tile_index(crop_window)]
 
 
 def tiled_sums(
-    features: Features,
+    features: CropFeatures,
     x: Tensor,
     tiling: Tiling,
     statistics: Mapping[str, Statistic],
@@ -78,7 +81,7 @@ def tiled_sums(
     """Compute statistics of layers tile by tile.
 
     Args:
-        features: computes the features of a crop, see `Features`.
+        features: computes the features of a crop, see `CropFeatures`.
         x: ``(B, C, *S)``.
         tiling: tiles of ``x``, with the statistics' overlaps in their layers.
         statistics: the statistic of each layer.
@@ -110,12 +113,12 @@ def tiled_sums(
 
 
 def tiled_features(
-    features: Features, x: Tensor, tiling: Tiling, layers: Sequence[str]
+    features: CropFeatures, x: Tensor, tiling: Tiling, layers: Sequence[str]
 ) -> dict[str, Tensor]:
     """Compute the features of whole layers tile by tile.
 
     Args:
-        features: computes the features of a crop, see `Features`.
+        features: computes the features of a crop, see `CropFeatures`.
         x: ``(B, C, *S)``.
         tiling: tiles of ``x``.
         layers: the layers.
@@ -127,7 +130,7 @@ def tiled_features(
     with torch.no_grad():
         for index in reversed(range(len(tiling))):  # `insert_tile` needs the last tile first
             tile = tiling[index]
-            tiled = strip_halo(tile, features(x[tile_index(tile.crop)]))
+            tiled = strip_halo(tile, crop_features(features, x, tile.crop, tile.cut_axes))
             for name in layers:
                 values = tiled[name].to(x.device)
                 whole[name] = insert_tile(values, tile.windows[name], whole.get(name))

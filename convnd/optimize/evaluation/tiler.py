@@ -251,6 +251,7 @@ class _Cutting:
             "overlaps": overlaps,
             "min_crop": min_crop(backbone),
             "align": tile_alignment(backbone, layers),
+            "periodic": backbone.periodic,
             "pieces": [workers if axis == shared else 1 for axis in range(len(size))],
         }
         return cls(size, fields, options, free_axis)

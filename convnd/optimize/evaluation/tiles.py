@@ -9,18 +9,77 @@ from torch import Tensor
 
 from convnd.losses import Window, tile_index
 from convnd.nn.layout import CHANNELS_LAST
+from convnd.nn.pad import wrapped_crop
 from convnd.shapes import Tile
 
-__all__ = ["insert_tile", "strip_halo", "tile_features", "write_tiles"]
+__all__ = [
+    "CropFeatures",
+    "add_crop",
+    "crop_features",
+    "insert_tile",
+    "strip_halo",
+    "tile_features",
+    "write_tiles",
+]
+
+
+CropFeatures = Callable[..., Mapping[str, Tensor]]
+"""Returns the features of a crop ``(B, C, *S')`` by layer. Of a crop of a periodic field it also
+gets the argument ``cut_axes``, see `convnd.shapes.Tile`."""
+
+
+def crop_features(
+    features: CropFeatures, x: Tensor, crop: Sequence[slice], cut_axes: tuple[int, ...]
+) -> Mapping[str, Tensor]:
+    """Cut out a crop and compute its features.
+
+    Args:
+        features: computes them.
+        x: ``(B, C, *S)``.
+        crop: as in `convnd.shapes.Tile`.
+        cut_axes: as in `convnd.shapes.Tile`.
+    """
+    values = wrapped_crop(x, crop)
+    return features(values, cut_axes=cut_axes) if cut_axes else features(values)
+
+
+def add_crop(total: Tensor, crop: Sequence[slice], values: Tensor) -> None:
+    """Add the values of a crop to a field, in place: the transpose of `wrapped_crop`.
+
+    Args:
+        total: ``(B, C, *S)``.
+        crop: the place of the values, which may lie outside of a periodic field.
+        values: ``(B, C, *S')``.
+    """
+    index = []
+    for axis, part in enumerate(crop, start=2):
+        extent = total.shape[axis]
+        if part.start >= 0 and part.stop <= extent:
+            index.append(part)
+            continue
+        index.append(slice(0, extent))
+        shape = list(values.shape)
+        shape[axis] = extent
+        period = values.new_zeros(shape)
+        position = part.start
+        while position < part.stop:  # one period after the other
+            start = position % extent
+            count = min(extent - start, part.stop - position)
+            period.narrow(axis, start, count).add_(
+                values.narrow(axis, position - part.start, count)
+            )
+            position += count
+        values = period
+    total[tile_index(index)] += values
 
 
 def tile_features(
-    features: Callable[[Tensor], Mapping[str, Tensor]], x: Tensor, tiles: Iterable[Tile]
+    features: CropFeatures, x: Tensor, tiles: Iterable[Tile]
 ) -> Iterator[tuple[Tile, dict[str, Tensor]]]:
     """Compute the features of one tile after the other.
 
     Args:
-        features: returns the features of a crop ``(B, C, *S')`` by layer.
+        features: computes the features of a crop.
         x: ``(B, C, *S)``.
         tiles: tiles of ``x``.
 
@@ -28,7 +87,7 @@ def tile_features(
         A tile and its features by layer, without the halo.
     """
     for tile in tiles:
-        yield tile, strip_halo(tile, features(x[tile_index(tile.crop)]))
+        yield tile, strip_halo(tile, crop_features(features, x, tile.crop, tile.cut_axes))
 
 
 def strip_halo(tile: Tile, features: Mapping[str, Tensor]) -> dict[str, Tensor]:

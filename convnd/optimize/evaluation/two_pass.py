@@ -23,9 +23,10 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from convnd.errors import UsageError
-from convnd.losses import Objective, tile_index
+from convnd.losses import Objective
+from convnd.nn.pad import wrapped_crop
 from convnd.optimize.evaluation.tileable import WHOLE
-from convnd.optimize.evaluation.tiles import strip_halo
+from convnd.optimize.evaluation.tiles import add_crop, strip_halo
 from convnd.shapes import Tile
 from convnd.stats import Sums
 
@@ -136,8 +137,8 @@ def forward_pass(
 
 def _sum_tile(objective: Objective, x: Tensor, tile: Tile) -> _SavedTile:
     """Compute a tile's features and sums, with a graph if gradients are enabled."""
-    crop = x[tile_index(tile.crop)].requires_grad_(torch.is_grad_enabled())
-    features = strip_halo(tile, objective.features(crop))
+    crop = wrapped_crop(x, tile.crop).requires_grad_(torch.is_grad_enabled())
+    features = strip_halo(tile, objective.features(crop, cut_axes=tile.cut_axes))
     return _SavedTile(crop, features, objective.sums(features, tile.windows, skip_linear=True))
 
 
@@ -184,7 +185,7 @@ def backward_pass(
             ]
             product = torch.stack(products).sum()
             (tile_gradient,) = torch.autograd.grad(product, crop)
-        gradient[tile_index(tile.crop)] += tile_gradient
+        add_crop(gradient, tile.crop, tile_gradient)
         totals = add_sums(totals, [term.detach() for term in sums])
         del crop, sums, products, product, tile_gradient
     return gradient, totals

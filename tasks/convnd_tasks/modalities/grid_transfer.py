@@ -12,7 +12,7 @@ import torch
 
 from convnd import io
 from convnd.errors import InputFileError
-from convnd.nn import resize_nd
+from convnd.nn import resize_nd, resize_period
 from convnd.transfer.instant import InstantTransfer
 from convnd.transfer.one_pass import OnePassTransfer
 from convnd.transfer.style_transfer import StyleTransfer
@@ -46,6 +46,7 @@ class GridTransfer(Transfer):
         inputs: the inputs as they were read.
         strength: share of the change that is applied.
         engine: function that returns the engine for a number of channels.
+        seamless: whether the result is one period of a field that repeats.
     """
 
     def __init__(
@@ -54,10 +55,13 @@ class GridTransfer(Transfer):
         inputs: TransferInputs,
         strength: float,
         engine: Callable[[int], Engine],
+        *,
+        seamless: bool = False,
     ) -> None:
         self.prepared = prepared
         self.inputs = inputs
         self.strength = strength
+        self.seamless = seamless
         self.messages = prepared.messages
         self.record = prepared.record
         self._engine = engine
@@ -92,7 +96,8 @@ class GridTransfer(Transfer):
             return None
         values = whole_values.cpu()
         if tuple(values.shape[2:]) != self.prepared.size:  # stopped at a coarse scale
-            values = resize_nd(values, self.prepared.size, mode="cubic")
+            resize = resize_period if self.seamless else resize_nd
+            values = resize(values, self.prepared.size, mode="cubic")
         result, content = self.prepared.decode(values), self.inputs.content
         if content is not None and tuple(content.shape) != tuple(result.shape):
             content = self.prepared.visible_content or content
@@ -125,7 +130,13 @@ class GridModality(Modality):
         if inputs.content is None:
             check_no_content_options(self.options, self.settings)
         _check_mask(inputs)
-        return GridTransfer(self.encode(inputs), inputs, self.options.strength, self._engine)
+        return GridTransfer(
+            self.encode(inputs),
+            inputs,
+            self.options.strength,
+            self._engine,
+            seamless=self.options.seamless,
+        )
 
     def figure_names(self) -> list[str]:
         """Name the figure, see `Modality.figure_names`."""

@@ -68,7 +68,8 @@ class Videos(Modality):
         "where the next one begins; the last value is the mean over frames."
     )
     unsupported: ClassVar[Mapping[str, str]] = {
-        "init": "each frame starts from the frame before, moved along the flow"
+        "init": "each frame starts from the frame before, moved along the flow",
+        "seamless": "frames have borders; make a picture, or an array of three axes",
     }
     options: VideoOptions
 
