@@ -52,7 +52,7 @@ class ObjectiveOptions:
         style_weight: :math:`\beta`.
         tv_weight: weight of the total variation, relative to the content's own.
         affine_weight: weight of `convnd.losses.LocalAffineLoss`, which lets values change only by
-            maps that vary slowly, so that a photograph stays a photograph; 3 is a good start.
+            maps that vary slowly, so that a photograph stays a photograph; 3000 to 10000 do so.
         style_loss: statistic of the features that is compared, see `convnd.stats.STATISTICS`.
         value_statistics: further statistics that are compared, of the values themselves, see
             `convnd.stats.STATISTICS`.

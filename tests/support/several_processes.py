@@ -12,10 +12,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -28,10 +28,18 @@ from convnd_tasks.runtime.interrupts import GracefulInterrupt
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from convnd.backbones import VGG, VGG19, MultiPlanar, Precision
+from convnd.backbones import VGG, VGG19, Backbone, MultiPlanar, Precision
 from convnd.errors import is_out_of_memory
 from convnd.grid import Grid
-from convnd.losses import ContentLoss, Objective, StyleLoss, TemporalLoss, Term, TotalVariationLoss
+from convnd.losses import (
+    ContentLoss,
+    LocalAffineLoss,
+    Objective,
+    StyleLoss,
+    TemporalLoss,
+    Term,
+    TotalVariationLoss,
+)
 from convnd.optimize import (
     ProcessGroup,
     ShardedContent,
@@ -102,7 +110,7 @@ def evaluations(group: ProcessGroup, folder: Path) -> None:
         overlaps = dict.fromkeys(LAYERS, 3)
         cut = tiler.make_tiling(net, LAYERS, size, overlaps)
         sums = sharded_sums(
-            lambda x, net=net: net(x, LAYERS), style, cut,  # type: ignore[misc]
+            lambda x, net=net: net(x, LAYERS), style, cut,
             dict.fromkeys(LAYERS, STATISTICS["autocorrelation"]), group,
         )  # fmt: skip
         for layer in LAYERS:
@@ -154,6 +162,57 @@ def planes(group: ProcessGroup, folder: Path) -> None:
     assert abs(got.loss / expected.loss - 1) < 1e-12
     part = shards.local_part(expected.gradient)
     assert (got.gradient - part).abs().max() <= 1e-11 * expected.gradient.abs().max()
+
+
+PERIODS = (((131,), 16), ((131,), None), ((48, 20), 16), ((32, 64), None), ((8, 14, 11), 4))
+
+
+def periods(group: ProcessGroup, folder: Path) -> None:
+    """Periodic fields, whose slabs go on at the other end; also through a split network."""
+    generator = torch.Generator().manual_seed(1)
+    narrow = type(VGG19)(widths=((4, 4), (4, 4), (4,)))
+    for size, tile in PERIODS:
+        net: Backbone = VGG(
+            narrow, spatial_dims=min(2, len(size)), in_channels=2, generator=generator
+        ).double()
+        net = net if len(size) < 3 else MultiPlanar(net, spatial_dims=3)
+        layers = LAYERS if len(size) < 3 else net.plane_layers(LAYERS)  # type: ignore[operator]
+        x, content, style = torch.rand(3, 1, 2, *size, generator=generator, dtype=torch.float64)
+        plain, net, shards = net, net.as_periodic(), ShardedField(size, group)
+        with torch.no_grad():
+            targets, contents = plain(style, layers), net(content, layers)
+        terms = [
+            Term("style", 1.0, StyleLoss(STATISTICS["gram"].sums(targets[name]), layer=name))
+            for name in layers
+        ]
+        terms.append(Term("smooth", 0.5, TotalVariationLoss([1.0] * len(size))))
+        terms.append(Term("affine", 0.5, LocalAffineLoss(content, periodic=True)))
+        tiler = Tiler(tile=tile, workers=group.size)
+
+        def features(
+            crop: Tensor,
+            cut_axes: tuple[int, ...] = (),
+            net: Backbone = net,
+            layers: Sequence[str] = layers,
+        ) -> dict[str, Tensor]:
+            return net.cut_along(cut_axes)(crop, layers[1:2])  # type: ignore[no-any-return]
+
+        tiling = tiler.make_tiling(net, layers[1:2], size)
+        source = ShardedContent(
+            features, content, tiling, layers[1], shards=shards, tiler=tiler, keep=True
+        )
+        losses = [ContentLoss(aim, layer=layers[1]) for aim in (contents[layers[1]], source)]
+        whole, shared = (
+            Objective(net, [*terms, Term("content", 1.0, loss)], precision=Precision(torch.float64))
+            for loss in losses
+        )
+        expected = evaluate_whole(whole, x)
+        deep = Tiler(tile=tile and tile // 2, workers=group.size)
+        for variant in (tiler, Tiler(tile=tile, workers=group.size, deep_tiler=deep)):
+            got = ShardedEvaluation(variant, shards)(shared, shards.local_part(x))
+            assert abs(got.loss / expected.loss - 1) < 1e-12
+            part = shards.local_part(expected.gradient)
+            assert (got.gradient - part).abs().max() <= 1e-11 * expected.gradient.abs().max()
 
 
 def transfers(group: ProcessGroup, folder: Path) -> None:
@@ -244,10 +303,10 @@ def memory(group: ProcessGroup, folder: Path) -> None:
     tiler = Tiler(workers=group.size, on_shrink=shrinks.append)
     features = smooth.features
 
-    def limited(values: torch.Tensor) -> dict[str, torch.Tensor]:
+    def limited(values: torch.Tensor, **more: Any) -> dict[str, torch.Tensor]:
         if group.rank == 1 and values.shape[-1] > 30:
             raise RuntimeError("not enough memory")
-        return features(values)
+        return features(values, **more)
 
     smooth.features = limited  # type: ignore[assignment, method-assign]
     evaluated = ShardedEvaluation(tiler, shards)(smooth, shards.local_part(x))
@@ -326,7 +385,7 @@ def volumes(group: ProcessGroup, folder: Path) -> None:
         assert torch.equal(result.values, one["values"])
 
 
-CASES = (evaluations, transfers, volumes, planes, memory, scarce, signals)
+CASES = (evaluations, periods, transfers, volumes, planes, memory, scarce, signals)
 
 
 def work(rank: int, size: int, port: int, folder: Path) -> None:
@@ -334,7 +393,7 @@ def work(rank: int, size: int, port: int, folder: Path) -> None:
         RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
     group = ProcessGroup.join()
-    for case in CASES if size < 4 else (evaluations, transfers, planes):
+    for case in CASES if size < 4 else (evaluations, periods, transfers, planes):
         case(group, folder)
     ProcessGroup.shutdown()
 
