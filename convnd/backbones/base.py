@@ -141,6 +141,17 @@ class Backbone(nn.Module):
         """
         raise no_periodic_network_error(type(self).__name__)
 
+    def with_mirrored_border(self) -> Backbone:
+        """Return this network for inputs that are continued by their mirror image.
+
+        Its features have no trace of the border, as those of a periodic input. Both share the
+        weights.
+
+        Raises:
+            UsageError: the network pads by itself.
+        """
+        raise no_periodic_network_error(type(self).__name__)
+
     def cut_along(self, axes: Collection[int]) -> Backbone:  # noqa: ARG002
         """Return the network for crops of a periodic input that have their own margins.
 

@@ -140,9 +140,16 @@ class MultiPlanar(Backbone):
 
     def as_periodic(self) -> MultiPlanar:
         """Return the network for slices of a periodic field, see `Backbone.as_periodic`."""
+        return self._with_net(self.net.as_periodic())
+
+    def with_mirrored_border(self) -> MultiPlanar:
+        """Return the network for mirrored slices, see `Backbone.with_mirrored_border`."""
+        return self._with_net(self.net.with_mirrored_border())
+
+    def _with_net(self, net: Backbone) -> MultiPlanar:
         twin = copy.copy(self)
         # Modules are stored beside attributes, in a dictionary that the copy would share.
-        twin._modules = {**self._modules, "net": self.net.as_periodic()}
+        twin._modules = {**self._modules, "net": net}
         return twin
 
     def cut_along(self, axes: Collection[int]) -> MultiPlanar:

@@ -49,7 +49,8 @@ class VGG(Backbone):
         padding: values that the first convolution reads beyond the border. ``"zeros"``, as trained,
             stand for the mean of the training pictures. ``"replicate"`` repeats the outermost
             samples, so that features depend less on the border. With ``"circular"`` all layers
-            read the samples at the other end, and features are those of a periodic field.
+            read the samples at the other end, and features are those of a periodic field. With
+            ``"mirror"`` all layers see the input continued by its mirror image.
         winograd: whether float32 convolutions on a CPU use `NativeConv`, or `winograd_conv_nd`,
             where it is faster.
 
@@ -126,8 +127,8 @@ class VGG(Backbone):
         self.check(x, layers)
         if not layers:
             return {}
-        if self.periodic and (ragged := self._ragged_axes(x.shape[2:], layers)):
-            return self._extended(x, layers, raw, ragged)
+        if extended_axes := self._extended_axes(x.shape[2:], layers):
+            return self._extended(x, layers, raw, extended_axes)
         if self._input_layer:
             constant_axes = self._constant_axes
         else:
@@ -239,32 +240,47 @@ class VGG(Backbone):
 
     def as_periodic(self) -> VGG:
         """Return the network with circular padding, see `Backbone.as_periodic`."""
+        return self._with_padding("circular")
+
+    def with_mirrored_border(self) -> VGG:
+        """Return the network with mirrored inputs, see `Backbone.with_mirrored_border`."""
+        return self._with_padding("mirror")
+
+    def _with_padding(self, padding: str) -> VGG:
         twin = copy.copy(self)
-        twin.padding = "circular"
+        twin.padding = padding
         return twin
 
     def cut_along(self, axes: Collection[int]) -> VGG:
         """Return the network for crops with margins of their own, see `Backbone.cut_along`."""
-        if not self.periodic or not axes:
+        if self.padding not in ("circular", "mirror") or not axes:
             return self
         twin = copy.copy(self)
         twin._cut_axes = tuple(sorted({*self._cut_axes, *axes}))
         return twin
 
-    def _ragged_axes(self, size: Sequence[int], layers: Sequence[str]) -> list[int]:
-        """List the periodic axes whose extent is no multiple of the strides of some layers."""
+    def _extended_axes(self, size: Sequence[int], layers: Sequence[str]) -> list[int]:
+        """List the axes along which the input needs margins.
+
+        They are those with mirrored borders, and periodic ones whose extent is no multiple of the
+        strides of some layers.
+        """
+        if self.padding not in ("circular", "mirror"):
+            return []
         steps = [max(int(self.receptive_fields[name].stride[axis]) for name in layers)
                  for axis in range(self.spatial_dims)]  # fmt: skip
         return [
             axis
             for axis, (extent, step) in enumerate(zip(size, steps, strict=True))
-            if extent > 1 and axis not in self._cut_axes and extent % step
+            if extent > 1
+            and axis not in self._cut_axes
+            and (extent % step or self.padding == "mirror")
         ]
 
     def _extended(
         self, x: Tensor, layers: Sequence[str], raw: Collection[str], axes: Sequence[int]
     ) -> dict[str, Tensor]:
-        """Compute the features of a periodic field from its period and margins around it.
+        """Compute the features from the input and margins around it, which are cut off afterwards.
 
         A pooling drops the last samples of an odd extent, after which the ends no longer fit.
         """
@@ -278,7 +294,8 @@ class VGG(Backbone):
             # Behind the offset, a field is one stride less wider than its position.
             high = max(math.ceil(field.offset[axis] + field.size[axis]) for field in fields)
             crop[axis] = slice(-starts[axis], extent + max(0, high))
-        extended = self.cut_along(axes)(wrapped_crop(x, crop), layers, raw=raw)
+        x_extended = wrapped_crop(x, crop, mirror=self.padding == "mirror")
+        extended = self.cut_along(axes)(x_extended, layers, raw=raw)
         features = {}
         for name, values in extended.items():
             for axis in axes:
@@ -311,7 +328,7 @@ class VGG(Backbone):
         >>> name, rest(h, ["relu5_1"])["relu5_1"].shape
         ('pool3', torch.Size([1, 512, 4, 4]))
         """
-        if self.periodic and self._ragged_axes(size, layers):
+        if self._extended_axes(size, layers):
             return None
         deepest = max((self.layers.index(name) for name in layers), default=0)
         spans = [max(self.receptive_fields[name].span) for name in self.layers[: deepest + 1]]

@@ -122,13 +122,15 @@ def pad_by_pairs(x: Tensor, pairs: Pairs, mode: str, value: float | None = None)
     return _crop(apply_separably(x, apply), pairs)
 
 
-def wrapped_crop(x: Tensor, crop: Sequence[slice]) -> Tensor:
+def wrapped_crop(x: Tensor, crop: Sequence[slice], *, mirror: bool = False) -> Tensor:
     """Cut a crop out of a periodic field.
 
     Args:
         x: one period ``(B, C, *S)``.
         crop: start and stop along each axis; both may lie outside of ``x``, by any number of
             periods.
+        mirror: whether ``x`` is continued by its mirror image instead, without the border sample
+            twice.
 
     Returns:
         The crop; a view of ``x`` if it lies inside.
@@ -142,8 +144,11 @@ def wrapped_crop(x: Tensor, crop: Sequence[slice]) -> Tensor:
         if part.start >= 0 and part.stop <= extent:
             x = x.narrow(axis, part.start, part.stop - part.start)
         else:
-            position = torch.arange(part.start, part.stop, device=x.device) % extent
-            x = x.index_select(axis, position)
+            position = torch.arange(part.start, part.stop, device=x.device)
+            if mirror and extent > 1:
+                last = extent - 1
+                position = last - (position % (2 * last) - last).abs()
+            x = x.index_select(axis, position % extent)
     return x
 
 

@@ -72,15 +72,19 @@ class TransferObjective:
             options, spatial_dims=spatial_dims, in_channels=in_channels, planes=planes
         )
         self._requested_options = options
-        plain = self.backbone
+        style_backbone = self.backbone
         if options.seamless:
-            self.backbone = plain.as_periodic()
+            # Statistics with traces of the style's border could not be reached without a border.
+            style_backbone = self.backbone.with_mirrored_border()
+            self.backbone = self.backbone.as_periodic()
         self.resolve_layers(None)
         shortest = self.backbone.min_extent(self.options.layers)
         self.resizer = Resizer(
             self.device, fixed_axes, options.style_scale, shortest, options.seamless
         )
-        self._targets = Targets(self.backbone, self.precision, self.device, style_backbone=plain)
+        self._targets = Targets(
+            self.backbone, self.precision, self.device, style_backbone=style_backbone
+        )
         log_run_settings(_LOG, options.backbone, self.device, self.precision)
 
     def resolve_layers(self, size: Sequence[int] | None) -> None:

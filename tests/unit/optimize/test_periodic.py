@@ -127,6 +127,39 @@ def test_features_are_those_of_the_repeated_field(
         torch.testing.assert_close(features[layer], expected, atol=1e-12 * scale, rtol=0)
 
 
+@pytest.mark.parametrize("size", [(40,), (13, 21), (1, 30), (8, 6, 9)], ids=str)
+def test_mirrored_inputs_have_no_border(size: tuple[int, ...], generator: torch.Generator) -> None:
+    """The features of a style are those inside of a larger picture."""
+    layers = LAYERS if len(size) < 3 else LAYERS[:2]
+    net = network(len(size), generator)
+    x = torch.rand(1, 2, *size, generator=generator, dtype=torch.float64)
+    margin = 48 if len(size) < 3 else 12
+    # Made by torch's own reflection, one period after the other.
+    larger = x
+    for axis, extent in enumerate(size, 2):
+        if extent > 1:
+            cycle = torch.cat([larger, larger.narrow(axis, 1, extent - 2).flip(axis)], axis)
+            period = cycle.shape[axis]
+            many = torch.cat([cycle] * (2 * margin // period + 4), axis)
+            start = -(-margin // period) * period - margin
+            larger = many.narrow(axis, start, extent + 2 * margin)
+    with torch.no_grad():
+        expected, features = net(larger, layers), net.with_mirrored_border()(x, layers)
+    for layer in layers:
+        inner = [
+            slice(None)
+            if n == 1
+            else slice(margin // int(step), margin // int(step) + n // int(step))
+            for n, step in zip(size, net.receptive_fields[layer].stride, strict=True)
+        ]
+        torch.testing.assert_close(features[layer], expected[layer][tile_index(inner)])
+    tiling = Tiler(tile=8).make_tiling(net, layers, size)
+    mirrored = net.with_mirrored_border()
+    tiled = tiled_features(lambda crop: mirrored(crop, layers), x, tiling, layers)
+    for layer in layers:
+        torch.testing.assert_close(tiled[layer], features[layer])
+
+
 def test_float32_kernels_wrap_as_well(generator: torch.Generator) -> None:
     """Winograd's and the compiled kernels, against float64."""
     x = torch.rand(1, 3, 96, 128, generator=generator)

@@ -44,7 +44,7 @@ class Volumes(Modality):
     unsupported: ClassVar[Mapping[str, str]] = {
         "init": "a volume always starts from the scan",
         "size": "the result always has the scan's grid",
-        "seamless": "a scan has a border; --dim 3 with an array makes a solid texture",
+        "seamless": "scans have borders; an array of three axes makes a solid texture",
         "instant": NO_INSTANT_NETWORK,
         "inflation": "the network always sees slices across the three axes",
     }
