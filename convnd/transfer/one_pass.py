@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from convnd.backbones import choose_device
@@ -15,6 +18,7 @@ from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
+from convnd.transfer.resizing import Resizer
 
 __all__ = ["OnePassTransfer"]
 
@@ -75,7 +79,42 @@ class OnePassTransfer(ABC):
             )
         group = ProcessGroup() if group is None else group
         report = (lambda _: None) if on_message is None else on_message
-        yield Progress.of_one_pass(self.stylize(problem, problem.content, group, report))
+        run = self._stylize_regions if problem.regions else self.stylize
+        yield Progress.of_one_pass(run(problem, problem.content, group, report))
+
+    def _stylize_regions(
+        self,
+        problem: TransferProblem,
+        content: Tensor,
+        group: ProcessGroup,
+        on_message: Callable[[str], None],
+    ) -> Tensor:
+        """Compute one result for each region, and average them by the regions' shares."""
+        resizer = Resizer(self.device)
+        weights = self.options.style_weights or (1.0,) * len(problem.styles)
+        total: Tensor | None = None
+        shares = torch.zeros(())
+        for region in problem.regions:
+            part = copy.copy(self)
+            part.options = replace(
+                self.options, style_weights=tuple(weights[number] for number in region.styles)
+            )
+            part_problem = replace(
+                problem,
+                styles=[problem.styles[number] for number in region.styles],
+                feature_styles=None,
+                mask=region.share,
+                regions=(),
+            )
+            values = part.stylize(part_problem, content, group, on_message)
+            if len(problem.regions) == 1 or region.share is None:
+                return values
+            share = resizer.resize(region.share, problem.size).clamp(0, 1).to(values)
+            total = share * values if total is None else total + share * values
+            shares = shares.to(values) + share
+        assert total is not None
+        outside = resizer.resize(content, problem.size).to(total)
+        return torch.where(shares > 0, total / shares.clamp_min(1e-6), outside)
 
     @abstractmethod
     def stylize(

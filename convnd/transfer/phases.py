@@ -168,7 +168,8 @@ class PhaseRunner:
                 weights=[weights[number] for number in numbers],
                 generator=torch.Generator().manual_seed(self._options.seed),
             )
-            change = change if region is None else change * region.share
+            share = None if region is None else region.share
+            change = change if share is None else change * share
             detail = change if detail is None else detail + change
         return detail
 

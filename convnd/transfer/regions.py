@@ -20,7 +20,7 @@ class StyleRegion:
 
     Args:
         share: share of each position that belongs to the region, from 0 to 1, ``(1, 1, *S)``, or
-            ``(B, 1, *S)`` for each item of a batch.
+            ``(B, 1, *S)`` for each item of a batch; None is 1.
         styles: indices of the styles in `TransferProblem.styles`, at least one.
         style_shares: for each of these styles, the part that is read, ``(1, 1, *S_i)``; None is
             all of it. Empty is None for each.
@@ -35,7 +35,7 @@ class StyleRegion:
     0.5
     """
 
-    share: Tensor
+    share: Tensor | None
     styles: tuple[int, ...]
     style_shares: tuple[Tensor | None, ...] = ()
     name: str = "region"
@@ -59,7 +59,7 @@ class StyleRegion:
     @property
     def area(self) -> float:
         """Share of the result that the region covers."""
-        return float(self.share.mean())
+        return 1.0 if self.share is None else float(self.share.mean())
 
     def resized(self, resize: Callable[[Tensor], Tensor]) -> StyleRegion:
         """Return the region for another size of the result.
@@ -67,4 +67,4 @@ class StyleRegion:
         Args:
             resize: resizes the region.
         """
-        return replace(self, share=resize(self.share).clamp(0, 1))
+        return self if self.share is None else replace(self, share=resize(self.share).clamp(0, 1))

@@ -35,8 +35,14 @@ __all__ = ["rerun"]
 _PLACE = re.compile(r"\{(\d{1,4})\}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _COMMANDS = ("stylize", "stylize-volume", "stylize-video")
-_INPUT_OPTIONS = ("--style", "--init", "--mask")
+_INPUT_OPTIONS = ("--style", "--init", "--mask", "--regions", "--region", "--style-regions")
 """Options whose value is an input; that of ``--init`` may be a named starting point instead."""
+
+_REGION_WORDS = {
+    "--region": re.compile(r"[^={},]+=(keep|\{\d{1,4}\})"),
+    "--style-regions": re.compile(r"\{\d{1,4}\}"),
+}
+"""Form of each part of the options that hold several inputs with commas between."""
 
 
 _Inputs = Annotated[
@@ -186,7 +192,12 @@ def _check_line(result: Path, line: Sequence[str], inputs: int, *, trusted: bool
     for word in line[1:]:
         option, equals, value = word.partition("=")
         place = _PLACE.fullmatch(value if equals else word)
-        if place is not None:
+        if option in _REGION_WORDS:
+            parts, form = value.split(","), _REGION_WORDS[option]
+            fits = all(map(form.fullmatch, parts)) and all(
+                int(number) < inputs for number in _PLACE.findall(value)
+            )
+        elif place is not None:
             fits = int(place[1]) < inputs and (not equals or option in _INPUT_OPTIONS)
         else:
             fits = option in allowed and "{" not in value
@@ -311,6 +322,7 @@ def _fill_places(
     words = []
     for word in line:
         option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-        place = _PLACE.fullmatch(value)
-        words.append(word if place is None else f"{option}{equals}{paths[int(place[1])]}")
+        if option in _REGION_WORDS or _PLACE.fullmatch(value):
+            value = _PLACE.sub(lambda place: paths[int(place[1])], value)
+        words.append(f"{option}{equals}{value}")
     return words

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from convnd import io
 from convnd_tasks.modalities import style_network
+from convnd_tasks.modalities.label_map import number_labels
 from convnd_tasks.modalities.opening import open_grid
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from convnd.grid import Grid
     from convnd.optimize import ProcessGroup
     from convnd.transfer.network_transfer import NetworkTransfer
@@ -99,6 +102,7 @@ class Modality(ABC):
             checkpoint stays.
         draws_figures: whether figures are written by default.
         draws_demo_figures: whether the figures of the built-in demo are written by default.
+        named_regions: words that are typed instead of a map of regions.
         has_instant_network: whether `convnd.feedforward.ArbitraryStyleNet` takes such data.
         step_noun: singular noun for the steps of `Transfer.run`.
         loss_caption: caption of the plot of losses in the report.
@@ -110,6 +114,7 @@ class Modality(ABC):
     keeps_partial_result: ClassVar[bool] = True
     draws_figures: ClassVar[bool] = False
     draws_demo_figures: ClassVar[bool] = True
+    named_regions: ClassVar[Collection[str]] = ()
     has_instant_network: ClassVar[bool] = False
     step_noun: ClassVar[str] = "step"
     loss_caption: ClassVar[str] = (
@@ -139,7 +144,7 @@ class Modality(ABC):
 
         Args:
             name: path, or name of a built-in sample.
-            role: ``"content"``, ``"style"``, ``"init"`` or ``"mask"``.
+            role: ``"content"``, ``"style"``, ``"init"``, ``"mask"`` or ``"regions"``.
             content: the content, for inputs that are read after it.
 
         Raises:
@@ -158,6 +163,22 @@ class Modality(ABC):
         """Open one input that is no trained network, see `open`."""
         del content
         return open_grid(name, self.spatial_dims, role=role, seed=self.options.seed)
+
+    def label_map(self, grid: Grid, labels: Sequence[str], name: str) -> Mapping[str, Tensor]:
+        """Split a map of regions into one share for each label.
+
+        Args:
+            grid: the map ``(1, C, *S)``.
+            labels: the labels that were named.
+            name: name of the map, for messages.
+
+        Returns:
+            The share of each label at each position, ``(1, 1, *S)`` or ``(1, C, *S)``, by label.
+
+        Raises:
+            InputFileError: the map holds no labels.
+        """
+        return number_labels(grid, labels, name)
 
     @abstractmethod
     def prepare(self, inputs: TransferInputs) -> Transfer:

@@ -20,18 +20,17 @@ from convnd_tasks.modalities.base import Modality, Transfer
 from convnd_tasks.modalities.figures import draw_comparison
 from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.opening import check_no_content_options
+from convnd_tasks.modalities.regions import apply_regions, divide, mask_share
 from convnd_tasks.modalities.results import Figure, JobResult
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from convnd.grid import Grid
     from convnd.optimize import ProcessGroup
     from convnd.transfer.options import TransferOptions
     from convnd.transfer.progress import Progress
     from convnd_tasks.runtime.settings import JobSettings
 
-__all__ = ["GridModality", "GridTransfer", "mask_share", "mix_with_content"]
+__all__ = ["GridModality", "GridTransfer", "mix_with_content"]
 
 
 Engine = StyleTransfer | OnePassTransfer
@@ -130,12 +129,10 @@ class GridModality(Modality):
         if inputs.content is None:
             check_no_content_options(self.options, self.settings)
         _check_mask(inputs)
+        inputs, regions = divide(inputs, self.label_map)
+        prepared = apply_regions(self.encode(inputs), inputs, regions)
         return GridTransfer(
-            self.encode(inputs),
-            inputs,
-            self.options.strength,
-            self._engine,
-            seamless=self.options.seamless,
+            prepared, inputs, self.options.strength, self._engine, seamless=self.options.seamless
         )
 
     def figure_names(self) -> list[str]:
@@ -196,19 +193,6 @@ def mix_with_content(
         weight == 0, content_values, torch.where(weight == 1, values, mixed_values)
     )
     return result.with_values(mixed_values)
-
-
-def mask_share(mask: Grid, channels: int = 1) -> Tensor:
-    """Return a mask as shares in ``[0, 1]``.
-
-    Args:
-        mask: the mask ``(1, C, *S)``; colours, and other numbers of channels, are averaged.
-        channels: channels that a mask may have one share for each of.
-    """
-    share = torch.nan_to_num(mask.values).clamp(0, 1)
-    if share.shape[1] not in (1, channels) or mask.channels == ("R", "G", "B"):
-        share = share.mean(1, keepdim=True)
-    return share
 
 
 def _check_mask(inputs: TransferInputs) -> None:

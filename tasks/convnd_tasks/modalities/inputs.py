@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["LabelledGrid", "PreparedInputs", "TransferInputs"]
+__all__ = ["LabelledGrid", "PreparedInputs", "RegionInputs", "TransferInputs"]
 
 
 class LabelledGrid(NamedTuple):
@@ -31,6 +31,25 @@ class LabelledGrid(NamedTuple):
     label: str
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RegionInputs:
+    """The maps of a job's regions, and the styles of their labels.
+
+    Args:
+        grid: labels of the content.
+        name: name of this map, for messages.
+        style_maps: labels of each style; empty if the styles have none.
+        styles: index of the style of each label that was named; None keeps the content.
+        shared: indices of the styles of all other labels; without any they keep the content.
+    """
+
+    grid: Grid
+    name: str
+    style_maps: Sequence[Grid] = ()
+    styles: Mapping[str, int | None]
+    shared: Sequence[int] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class TransferInputs:
     """The inputs of one transfer.
@@ -43,6 +62,7 @@ class TransferInputs:
         init: starting point of the optimisation, or None.
         mask: share of the change that applies at each position, from 0 (the content does not
             change) to 1; None is 1 everywhere.
+        regions: regions with styles of their own, or None.
         rate_given: whether the user gave the sampling rate, because no file holds it.
     """
 
@@ -51,6 +71,7 @@ class TransferInputs:
     names: Sequence[str]
     init: Grid | None = None
     mask: Grid | None = None
+    regions: RegionInputs | None = None
     rate_given: bool = False
 
     @property
@@ -69,6 +90,10 @@ class TransferInputs:
                 "evaluate", expected="a content to compare with", got="none", remedy="give one"
             )
         return self.content
+
+    def style_name(self, number: int) -> str:
+        """Return the name of a style by its index."""
+        return self.names[number + (self.content is not None)]
 
     def labelled(self) -> list[LabelledGrid]:
         """Every input with its role and label, in the order of ``names``."""
@@ -95,9 +120,18 @@ class PreparedInputs(TransferProblem):
         record: entries of the result's record about the inputs.
         visible_content: the content with the colours of hidden pixels replaced, for mixing with a
             result of another size; None is the content as it was read.
+        opacity: share of each position that is seen, ``(1, 1, *S)``; None is 1.
+        style_opacities: the same for each style; empty is 1.
+        encode_share: converts a share of the content's file, ``(1, 1, *S)`` or ``(1, C, *S)``, to
+            one of the encoded content, ``(1, 1, *S)`` or ``(B, 1, *S)``.
+        encode_style_share: the same for a style with an index; a share of None is 1.
     """
 
     decode: Callable[[Tensor], Grid]
     messages: tuple[str, ...] = ()
     record: Mapping[str, str] = field(default_factory=dict)
     visible_content: Grid | None = None
+    opacity: Tensor | None = None
+    style_opacities: Sequence[Tensor | None] = ()
+    encode_share: Callable[[Tensor], Tensor] = lambda share: share
+    encode_style_share: Callable[[int, Tensor | None], Tensor | None] = lambda _, share: share

@@ -18,6 +18,7 @@ from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.style_network import is_network
 from convnd_tasks.pipeline.in_memory import as_input, is_name, kind_of_grid, spacing_text
+from convnd_tasks.pipeline.region_arguments import RegionArguments
 from convnd_tasks.pipeline.resolve import JobSpec, check_networks, resolve
 from convnd_tasks.runtime.settings import JobSettings
 
@@ -118,7 +119,9 @@ def stylize(
         options: options of the command line, with underscores: fields of
             `convnd.transfer.options.TransferOptions`, of the options of the kind of data, and of
             `JobSettings`. With ``spacing``, for example ``(0.6, 0.6, 5)`` mm, arrays of three axes
-            are scans.
+            are scans. ``regions`` and ``style_regions`` may be data in memory: whole numbers for
+            each position; ``region`` maps their labels to styles, for example
+            ``region={1: painting, 2: "keep"}``.
 
     Returns:
         The result with its losses.
@@ -138,17 +141,23 @@ def stylize(
     """
     styles = list(style) if isinstance(style, list | tuple) else [style]
     settings, options = _split_settings(options)
+    regions = RegionArguments.take_from(settings)
     inputs: TransferInputs | None = None
-    if all(is_name(data) for data in (content, *styles) if data is not None):
+    if all(is_name(data) for data in (content, *styles, *regions.data) if data is not None):
+        settings |= regions.as_settings()
         if content is None:
             settings["texture"] = True
         texture = bool(settings.get("texture"))
-        spec = _resolve_files(content, styles, out, dim, texture=texture)
-    elif not styles:
+        region = settings.get("region", ()) if "regions" in settings else None
+        spec = _resolve_files(content, styles, out, dim, texture=texture, region=region)
+    elif not (styles or regions.styles):
         raise UsageError("stylize", expected="at least one style", got="none", remedy="give one")
     else:
         spacing = settings.pop("spacing", "")  # of arrays, which are volumes with it
-        inputs = _open_inputs(content, styles, dim, settings.get("rate"), spacing)
+        all_styles = [*styles, *regions.styles]
+        inputs = _open_inputs(content, all_styles, dim, settings.get("rate"), spacing)
+        maps = regions.open(len(styles), inputs.template.ndim, settings.get("rate"))
+        inputs = dataclasses.replace(inputs, regions=maps)
         spec = _describe_inputs(inputs, out)
     return _run(spec, inputs, out, settings, options, on_progress, on_message)
 
@@ -250,10 +259,11 @@ def _resolve_files(
     dim: int | None,
     *,
     texture: bool,
+    region: Sequence[str] | None = None,
 ) -> JobSpec:
     """Describe the job of stylising a file."""
     files = [os.fspath(data) for data in (content, *styles) if data is not None]
-    spec = resolve(files, dim=dim, output=out, texture=texture)
+    spec = resolve(files, dim=dim, output=out, texture=texture, region=region)
     if spec.batch:
         raise UsageError(
             "stylize", expected="one content", got="a folder", remedy="call it for each file"

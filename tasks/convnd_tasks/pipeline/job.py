@@ -14,7 +14,7 @@ from convnd.io.atomic import atomic_path
 from convnd.io.registry import find_format
 from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.base import Transfer
-from convnd_tasks.modalities.inputs import TransferInputs
+from convnd_tasks.modalities.inputs import RegionInputs, TransferInputs
 from convnd_tasks.modalities.opening import check_input
 from convnd_tasks.modalities.results import Figure, JobResult
 from convnd_tasks.pipeline.provenance import job_parameters
@@ -57,7 +57,7 @@ class Job:
 
     Raises:
         UsageError: an option names something that does not exist.
-        InputFileError: the mask does not exist.
+        InputFileError: the mask, or a map of regions, does not exist.
     """
 
     def __init__(
@@ -74,8 +74,10 @@ class Job:
         self.group = group
         self.modality: Modality = modality_class(spec.modality)(options, settings, spec.dim)
         self.modality.check()
-        if settings.mask is not None:
-            check_input(settings.mask, "mask")
+        maps = [settings.regions, *settings.style_regions]
+        for name in (settings.mask, *maps):
+            if name is not None and name not in self.modality.named_regions:
+                check_input(name, "mask")
         self._shared: dict[tuple[str, str], Any] = {}
         self._announced = False
 
@@ -202,7 +204,24 @@ class Job:
             names=[name for name in names if name is not None],
             init=init,
             mask=mask,
+            regions=self._open_regions(grid),
             rate_given=settings.rate is not None,
+        )
+
+    def _open_regions(self, content: Any) -> RegionInputs | None:
+        """Read the maps of regions."""
+        spec, settings = self.spec, self.settings
+        if settings.regions is None:
+            return None
+        # Intervals and annotations depend on the content, so that nothing is shared.
+        return RegionInputs(
+            grid=self.modality.open(settings.regions, "regions", content),
+            name=Path(settings.regions).name,
+            style_maps=[
+                self.modality.open(name, "style regions") for name in settings.style_regions
+            ],
+            styles=spec.regions,
+            shared=range(spec.shared_styles),
         )
 
     def open_shared(self) -> None:

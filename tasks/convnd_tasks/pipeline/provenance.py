@@ -21,6 +21,7 @@ from convnd.backbones.user_models import import_model, is_user_model
 from convnd.errors import OutputExistsError
 from convnd.options import flag_name, flags_of
 from convnd_tasks.modalities import modality_class
+from convnd_tasks.modalities.regions import KEEP
 from convnd_tasks.modalities.style_network import UNUSED_OPTIONS
 from convnd_tasks.pipeline.flags import arguments_of
 from convnd_tasks.pipeline.output import echo
@@ -88,16 +89,21 @@ def job_parameters(
     Raises:
         InputFileError: an input cannot be read.
     """
+    shared = None if settings.regions is None else spec.shared_styles
     # The content of a video's texture is its first style.
     first = int(settings.texture and spec.modality == "videos")
     roles = [
         ("", content),
-        *(("--style=", style) for style in spec.styles[first:]),
+        *(("--style=", style) for style in spec.styles[first:shared]),
         ("--init=", spec.init),
         ("--mask=", settings.mask),
+        ("--regions=", settings.regions),
     ]
     name_options = [(option, name) for option, name in roles if name is not None]
     words = [f"{option}{PLACEHOLDER % number}" for number, (option, _) in enumerate(name_options)]
+    names = [name for _, name in name_options]
+    if settings.regions is not None:
+        words += _region_words(spec, settings, names)
     rank = [] if spec.modality in _COMMANDS else [f"--dim={spec.dim}"]
     left_out = [*modality_class(spec.modality).unsupported, *(["init"] if spec.init else [])]
     recorded = options.record()
@@ -109,13 +115,13 @@ def job_parameters(
     line = [
         *(_COMMANDS.get(spec.modality, "stylize"), *words),
         *arguments_of(options, without=left_out),
-        *(*rank, *arguments_of(settings, without=("mask",), recorded=True)),
+        *(*rank, *arguments_of(settings, without=_INPUTS, recorded=True)),
     ]
     return {
         "Software": f"convnd {__version__}",
         "convnd:record": FORMAT,
         "convnd:command": json.dumps(line),
-        "convnd:inputs": json.dumps([input_entry(name) for _, name in name_options]),
+        "convnd:inputs": json.dumps([input_entry(name) for name in names]),
         "convnd:versions": json.dumps(versions(processes)),
         **backbones,
         **{f"convnd:{name}": value for name, value in recorded.items()},
@@ -123,6 +129,28 @@ def job_parameters(
         "convnd:dim": str(spec.dim),
         **settings_record(settings, spec),
     }
+
+
+_INPUTS = ("mask", "regions", "region", "style_regions")
+"""Settings that name inputs."""
+
+
+def _region_words(spec: JobSpec, settings: JobSettings, names: list[str]) -> list[str]:
+    """Return the words of the command about regions; their inputs are added to the names."""
+
+    def place(name: str) -> str:
+        names.append(name)
+        return PLACEHOLDER % (len(names) - 1)
+
+    styles = [
+        f"{label}={KEEP if number is None else place(spec.styles[number])}"
+        for label, number in spec.regions.items()
+    ]
+    maps = [place(name) for name in settings.style_regions]
+    return [
+        *([f"--region={','.join(styles)}"] if styles else []),
+        *([f"--style-regions={','.join(maps)}"] if maps else []),
+    ]
 
 
 _COMMANDS = {"volumes": "stylize-volume", "videos": "stylize-video"}
@@ -139,11 +167,18 @@ def settings_record(settings: JobSettings, spec: JobSpec) -> dict[str, str]:
     for name, (_, flag) in flags_of(type(settings)).items():
         value = getattr(settings, name)
         applies = not flag.modalities or spec.modality in flag.modalities
-        if flag.recorded and applies and value not in (None, "") and name != "mask":
+        if flag.recorded and applies and value not in (None, "") and name not in _INPUTS:
             record[f"convnd:{name}"] = str(value)
-    for name, path in (("init", spec.init), ("mask", settings.mask)):
+    for name, path in (
+        ("init", spec.init),
+        ("mask", settings.mask),
+        ("regions", settings.regions),
+    ):
         if path is not None:
             record[f"convnd:{name}"] = Path(path).name
+    for label, number in spec.regions.items():
+        style = KEEP if number is None else Path(spec.styles[number]).name
+        record[f"convnd:region_{label}"] = style
     return record
 
 

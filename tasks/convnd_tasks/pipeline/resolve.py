@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from convnd.errors import ConvndError, OutputFileError, UsageError
 from convnd.shapes import is_count_text
 from convnd_tasks import samples
 from convnd_tasks.modalities.opening import check_input
+from convnd_tasks.modalities.regions import KEEP, parse_regions
 from convnd_tasks.modalities.style_network import is_network
 from convnd_tasks.pipeline.folders import list_contents, list_scans
 from convnd_tasks.pipeline.kinds import infer_kind
@@ -48,6 +49,8 @@ class JobSpec:
         demo: whether built-in samples are used because no file was typed.
         message: a line for users before the work, or "".
         left_out: one line about files of a folder that are not stylised, or "".
+        regions: index of the style of each label of a map of regions; None keeps the content.
+        shared_styles: number of styles, from the first on, that all other labels take.
     """
 
     modality: str
@@ -62,6 +65,8 @@ class JobSpec:
     demo: bool = False
     message: str = ""
     left_out: str = ""
+    regions: Mapping[str, int | None] = dataclasses.field(default_factory=dict)
+    shared_styles: int = 0
 
     @property
     def network(self) -> str | None:
@@ -119,6 +124,7 @@ def resolve(
     modality: str | None = None,
     resume: bool = False,
     recursive: bool = False,
+    region: Sequence[str] | None = None,
 ) -> JobSpec:
     """Turn names of files into a job, without reading the data of any file.
 
@@ -132,6 +138,7 @@ def resolve(
         modality: the kind of data that the command is for, or None for any.
         resume: whether an unfinished demo is continued, under its first name.
         recursive: whether folders in a folder of contents are searched, too.
+        region: ``LABEL=STYLE`` for regions, see `JobSettings.region`; None is no map of regions.
 
     Raises:
         UsageError: the files are of several kinds, or of another one than ``dim`` or ``modality``.
@@ -141,12 +148,18 @@ def resolve(
     >>> spec.modality, spec.outputs[0].name
     ('pictures', 'town_stylized.png')
     """
+    region_styles = parse_regions(region or ())
+    further_styles = [style for style in region_styles.values() if style != KEEP]
     names = [*files, *styles] or ([_demo_texture(modality, dim)] if texture else [])
     demo = not names
     _check_names(names, init, output, dim, texture=texture)
-    dim, kind = infer_kind(names, dim, init, modality, texture=texture)
+    if region is not None:
+        _check_regions(names, region_styles, dim, texture=texture, demo=demo)
+    dim, kind = infer_kind([*names, *further_styles], dim, init, modality, texture=texture)
     batch = not demo and not texture and _is_batch(names[0], kind, recursive=recursive)
     style_names, message = tuple(names[0 if texture else 1 :]), ""
+    shared = len(style_names)
+    style_names = tuple(dict.fromkeys((*style_names, *further_styles)))
     if not style_names:
         style_names = (_default_style(kind, dim, demo=demo),)
         message = "" if demo else f"no style given, using the built-in one: {style_names[0]}"
@@ -159,6 +172,11 @@ def resolve(
         size=_DEMO_SIZE.get(dim, 24) if demo and kind not in ("videos", "volumes") else None,
         demo=demo,
         message=message,
+        regions={
+            label: None if style == KEEP else style_names.index(style)
+            for label, style in region_styles.items()
+        },
+        shared_styles=shared,
     )
     if batch:
         return _with_folder(spec, names[0], output, recursive=recursive)
@@ -185,6 +203,36 @@ def _with_folder(
         batch=True,
         left_out=listing.left_out,
     )
+
+
+def _check_regions(
+    names: Sequence[str], styles: Mapping[str, str], dim: int | None, *, texture: bool, demo: bool
+) -> None:
+    """Check that the content can have regions, and that their styles exist."""
+    if texture or demo:
+        raise UsageError(
+            "--regions",
+            expected="a content to divide",
+            got="--texture" if texture else "no file",
+            remedy="give the content first" if demo else "leave it out",
+        )
+    for style in styles.values():
+        if style != KEEP:
+            check_input(style, "style", dim)
+            if is_network(style):
+                raise UsageError(
+                    "--region",
+                    expected="files or names of styles",
+                    got=f"the trained network {style}",
+                    remedy="give its style, or --mask and the network alone",
+                )
+    if not styles and len(names) < 2:
+        raise UsageError(
+            "--regions",
+            expected="a style for some region",
+            got="none",
+            remedy="for example --region red=painting.jpg,blue=keep",
+        )
 
 
 def _check_names(

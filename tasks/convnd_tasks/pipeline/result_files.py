@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from convnd_tasks.modalities.inputs import TransferInputs
     from convnd_tasks.pipeline.resolve import JobSpec
     from convnd_tasks.runtime.checkpoints import Checkpointer
+    from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = ["Output", "ResultWriter", "Skipped", "check_outputs", "list_outputs"]
 
@@ -83,7 +84,7 @@ def check_outputs(
     # What was stopped has a checkpoint, and is continued rather than refused.
     overwrite = settings.overwrite or (settings.resume and checkpointer.exists())
     output = Output(target, _side_files(target, modality, spec), overwrite)
-    _check_not_an_input(target, spec, settings.mask)
+    _check_not_an_input(target, spec, settings)
     if settings.skip_existing:
         output.record = make_record()
         if is_up_to_date(target, output.record, overwrite=overwrite):
@@ -129,10 +130,11 @@ def _side_files(target: Path, modality: Modality, spec: JobSpec) -> dict[str, Pa
     return paths
 
 
-def _check_not_an_input(target: Path, spec: JobSpec, mask: str | None) -> None:
+def _check_not_an_input(target: Path, spec: JobSpec, settings: JobSettings) -> None:
     """Refuse to replace an input, or a file that an input is read from."""
     outputs = [file for file in io.files_written(target) if file.exists()]
-    names = (*spec.contents, *spec.styles, spec.init, mask)
+    maps = (settings.mask, settings.regions, *settings.style_regions)
+    names = (*spec.contents, *spec.styles, spec.init, *maps)
     for name in names if outputs else ():
         if name is None or not Path(name).exists():
             continue

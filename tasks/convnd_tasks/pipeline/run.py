@@ -72,6 +72,7 @@ def run_command(
         modality=modality,
         resume=settings.resume,
         recursive=settings.recursive,
+        region=None if settings.regions is None else settings.region,
     )
     # Torch is loaded after the names are checked: a mistyped one is answered at once.
     from convnd.optimize import ProcessGroup

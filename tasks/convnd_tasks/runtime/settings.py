@@ -18,6 +18,9 @@ INPUT = "Input"
 """Heading of the help."""
 
 
+_WITH_REGIONS = ("pictures", "signals", "arrays", "volumes")
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobSettings:
     """Settings of a job; how a result looks is in `convnd.transfer.options.TransferOptions`.
@@ -25,6 +28,12 @@ class JobSettings:
     Args:
         texture: every file is a style, and there is no content.
         mask: path of an input of the content's kind: 0 keeps the content, 1 takes the result.
+        regions: path of a map of the content's regions: colours in a picture, whole numbers in a
+            scan or an array, intervals of time in a table for signals.
+        region: ``LABEL=STYLE`` for each label of the map, a path or the name of a built-in style,
+            or ``keep``. Labels without one take the styles that are given besides, if any.
+        style_regions: path of a map for each style: a region takes the part of its style that has
+            the same label.
         rate: samples per second of signals, or frames per second of a folder of pictures, whose
             files do not hold it; a number or a fraction as ``"30000/1001"``.
         spacing: millimetres between samples along three axes, for arrays: ``"0.6,0.6,5"``.
@@ -81,6 +90,35 @@ class JobSettings:
             metavar="FILE",
         ),
     ] = None
+    regions: Annotated[
+        str | None,
+        Flag(
+            "Map of the content's regions: a picture with a colour for each, whole numbers in a "
+            "scan or an array, a table of intervals (start, end, label) for signals.",
+            LOOK,
+            metavar="FILE",
+            modalities=_WITH_REGIONS,
+        ),
+    ] = None
+    region: Annotated[
+        tuple[str, ...],
+        Flag(
+            "Style of each region, for example red=painting.jpg,blue=waves,white=keep; keep leaves "
+            "the content as it is.",
+            LOOK,
+            metavar="LABEL=STYLE,...",
+            modalities=_WITH_REGIONS,
+        ),
+    ] = ()
+    style_regions: Annotated[
+        tuple[str, ...],
+        Flag(
+            "Map of each style: a region takes the part of its style with the same label.",
+            LOOK,
+            metavar="FILE,...",
+            modalities=("pictures", "arrays", "volumes"),
+        ),
+    ] = ()
     rate: Annotated[
         str | None,
         Flag(
@@ -315,6 +353,13 @@ class JobSettings:
                 expected="results with a record of how they were made",
                 got="--no-metadata",
                 remedy="leave one of the two out",
+            )
+        if (self.region or self.style_regions) and self.regions is None:
+            raise UsageError(
+                "--region" if self.region else "--style-regions",
+                expected="a map of the content's regions",
+                got="none",
+                remedy="give one with --regions FILE",
             )
         if self.rate is not None:
             rate = parse_fraction("--rate", self.rate)

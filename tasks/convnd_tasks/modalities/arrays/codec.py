@@ -67,6 +67,7 @@ def prepare(inputs: TransferInputs, options: TransferOptions) -> PreparedInputs:
         init=None if inputs.init is None else scale(inputs.init.values, low, high),
         size=size,
         decode=decode,
+        encode_share=lambda share: share.movedim(1, 0),
         spacing=tuple(
             step * old / new
             for step, old, new in zip(template.spacing, template.shape, size, strict=True)
@@ -91,7 +92,7 @@ def _check(inputs: TransferInputs, template: Grid, size: tuple[int, ...]) -> Non
                 remedy="use more",
             )
     for role, grid, label in labelled:
-        channel_counts = (1, channels) if role == "style" else (channels,)
+        channel_counts = (1, channels) if role in ("style", "mask") else (channels,)
         if grid.values.shape[1] not in channel_counts:
             raise InputFileError(
                 label,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from convnd.errors import InputFileError
 from convnd_tasks.modalities.base import MIN_EXTENT
-from convnd_tasks.modalities.grid_transfer import mask_share
 from convnd_tasks.modalities.images.hidden import visible_weight
 from convnd_tasks.modalities.images.options import ImageOptions
 from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
@@ -75,7 +74,8 @@ def prepare(inputs: TransferInputs, options: ImageOptions) -> PreparedInputs:
         decode=decode,
         visible_content=content,
         bounds=None if content is None else (0.0, 1.0),
-        mask=None if inputs.mask is None else mask_share(inputs.mask),
+        opacity=None if content is None else visible_weight(content),
+        style_opacities=[visible_weight(style) for style in inputs.styles],
         messages=tuple(
             f"{label}: {note}"
             for _, grid, label in inputs.labelled()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from convnd.errors import UsageError
 from convnd_tasks.modalities.grid_transfer import GridModality
 from convnd_tasks.modalities.images import codec
+from convnd_tasks.modalities.images.color_labels import color_labels
 from convnd_tasks.modalities.images.hidden import fill_hidden_pixels, mask_by_opacity
 from convnd_tasks.modalities.images.options import ImageOptions
 from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import ClassVar
+
+    from torch import Tensor
 
     from convnd.grid import Grid
     from convnd_tasks.modalities.metrics import Measure
@@ -34,10 +38,25 @@ class Pictures(GridModality):
     draws_demo_figures: ClassVar[bool] = False  # the result is a picture itself
     options: ImageOptions
 
+    def check(self) -> None:
+        """Check the options, see `Modality.check`; a pass of a network reads whole styles."""
+        super().check()
+        if self.settings.style_regions and self.options.is_instant:
+            raise UsageError(
+                "--style-regions",
+                expected="an optimisation, which reads parts of styles",
+                got="--instant",
+                remedy="leave one of the two out",
+            )
+
     def read(self, name: str, role: str, content: Grid | None = None) -> Any:
         """Read one input, see `Modality.read`; a mask is 0 where its picture is transparent."""
         grid = super().read(name, role, content)
         return mask_by_opacity(grid) if role == "mask" else grid
+
+    def label_map(self, grid: Grid, labels: Sequence[str], name: str) -> Mapping[str, Tensor]:
+        """Split a painted map into its colours, see `Modality.label_map`."""
+        return color_labels(grid, labels, name)
 
     def encode(self, inputs: TransferInputs) -> PreparedInputs:
         """Encode the inputs, see `GridModality.encode`."""

@@ -192,6 +192,10 @@ class LeadCodec:
     def _encode(self, values: Tensor) -> Tensor:
         return (values / self._scale + 0.5).movedim(1, 0)  # (K, 1, T)
 
+    def encode_share(self, share: Tensor) -> Tensor:
+        """Convert a share of the content to one of the encoded leads, see `PreparedInputs`."""
+        return share if share.shape[1] == 1 else share[:, self._leads].movedim(1, 0)
+
     def decode(self, values: Tensor) -> Grid:
         """Convert values to a recording in the content's units.
 

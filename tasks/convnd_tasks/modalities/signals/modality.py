@@ -13,6 +13,12 @@ from convnd.io.signals.signal import describe, sampling_rate, signal_of, value_u
 from convnd_tasks.modalities.grid_transfer import GridModality
 from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.results import Figure, JobResult, Table
+from convnd_tasks.modalities.signals.intervals import (
+    ANNOTATIONS,
+    annotation_labels,
+    is_interval_table,
+    read_intervals,
+)
 from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.prepare import prepare
 from convnd_tasks.modalities.signals.selection import choose_rate, lead_pairs
@@ -20,6 +26,7 @@ from convnd_tasks.runtime.fraction import parse_fraction
 from convnd_tasks.samples import is_sample
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import ClassVar
 
     from convnd.grid import Grid
@@ -32,12 +39,22 @@ class Signals(GridModality):
     """Recordings of one or more leads over time."""
 
     name: ClassVar[str] = "signals"
+    named_regions: ClassVar[Collection[str]] = (ANNOTATIONS,)
     options: SignalOptions
 
     def read(self, name: str, role: str, content: Grid | None = None) -> Any:
         """Read one input, see `Modality.read`; ``--rate`` sets a rate that its file lacks."""
+        if role == "regions" and content is not None:
+            if name == ANNOTATIONS:
+                return annotation_labels(content)
+            if is_interval_table(Path(name)):
+                return read_intervals(Path(name), content)
         grid = super().read(name, role, content)
-        if self.settings.rate is not None and role != "mask" and not is_sample(name):
+        if (
+            self.settings.rate is not None
+            and role not in ("mask", "regions")
+            and not is_sample(name)
+        ):
             grid = set_rate(grid, float(parse_fraction("--rate", self.settings.rate)), name)
         pairs = lead_pairs(self.options.leads)
         if role == "content" and pairs:

@@ -14,6 +14,8 @@ from convnd_tasks.modalities.signals.peaks import MIN_RATE
 from convnd_tasks.modalities.signals.texture_beats import texture_beats
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from convnd_tasks.modalities.signals.options import SignalOptions
 
 __all__ = ["prepare"]
@@ -36,7 +38,9 @@ def prepare(inputs: TransferInputs, options: SignalOptions) -> PreparedInputs:
     codec = LeadCodec(inputs, options)
     content = None if inputs.content is None else codec.content
     beats, message = None, ""
-    if options.beat_weight != 0:
+    if _has_several_styles(inputs) and options.beat_weight is None:
+        message = "beats keep the content's shape, since regions have styles of their own"
+    elif options.beat_weight != 0:
         beats, message = _beats(inputs, options, codec)
     messages = [*codec.messages, *([message] if message else [])]
     return PreparedInputs(
@@ -50,11 +54,32 @@ def prepare(inputs: TransferInputs, options: SignalOptions) -> PreparedInputs:
         init=codec.init,
         size=codec.size,
         decode=codec.decode,
+        encode_share=codec.encode_share,
+        encode_style_share=_whole_style,
         spacing=codec.spacing,
         same_grid=True,
         matches_detail=True,
         messages=tuple(dict.fromkeys(messages)),
     )
+
+
+def _has_several_styles(inputs: TransferInputs) -> bool:
+    """Return whether regions take different styles, whose beats would be averaged."""
+    regions = inputs.regions
+    if regions is None:
+        return False
+    shared = set(regions.shared)
+    return len({number for number in regions.styles.values() if number is not None} | shared) > 1
+
+
+def _whole_style(_: int, share: Tensor | None) -> None:
+    if share is not None:
+        raise UsageError(
+            "--style-regions",
+            expected="pictures, arrays or scans, whose styles keep their positions",
+            got="a signal",
+            remedy="cut the style instead",
+        )
 
 
 def _beats(

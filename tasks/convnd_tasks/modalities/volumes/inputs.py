@@ -22,6 +22,7 @@ __all__ = [
     "PHANTOM",
     "SHORTEST_SIDE",
     "built_in_scan",
+    "check_placement",
     "check_scan",
     "check_style",
     "check_writable",
@@ -314,21 +315,7 @@ def mask_weights(scan: Grid, mask: Grid | None) -> Tensor | float:
 
     if mask is None:
         return 1.0
-    if mask.shape != scan.shape or mask.values.shape[1] not in (1, scan.values.shape[1]):
-        raise InputFileError(
-            "--mask",
-            expected=f"the scan's shape {_extent(scan)}",
-            got=_extent(mask),
-            remedy="resample the mask onto the scan",
-        )
-    difference = placement_difference(scan, mask)
-    if difference:
-        raise InputFileError(
-            "--mask",
-            expected="voxels at the positions of the scan's",
-            got=difference,
-            remedy="resample the mask onto the scan",
-        )
+    check_placement(scan, mask, "--mask")
     weights = torch.nan_to_num(mask.values[:, :1]).clamp(0, 1)
     if not bool((weights > 0).any()):
         raise UsageError(
@@ -340,3 +327,31 @@ def mask_weights(scan: Grid, mask: Grid | None) -> Tensor | float:
 def _extent(grid: Grid) -> str:
     """The extents of a grid, for messages."""
     return " x ".join(map(str, grid.shape))
+
+
+def check_placement(scan: Grid, grid: Grid, option: str) -> None:
+    """Check that a mask or a map has the voxels of a scan.
+
+    Args:
+        scan: the content.
+        grid: the mask or the map.
+        option: option that named it, for the message.
+
+    Raises:
+        InputFileError: it has another shape or position than the scan.
+    """
+    if grid.shape != scan.shape or grid.values.shape[1] not in (1, scan.values.shape[1]):
+        raise InputFileError(
+            option,
+            expected=f"the scan's shape {_extent(scan)}",
+            got=_extent(grid),
+            remedy="resample it onto the scan",
+        )
+    difference = placement_difference(scan, grid)
+    if difference:
+        raise InputFileError(
+            option,
+            expected="voxels at the positions of the scan's",
+            got=difference,
+            remedy="resample it onto the scan",
+        )

@@ -11,9 +11,11 @@ from convnd import io
 from convnd.errors import UsageError
 from convnd_tasks.modalities.base import Modality, Transfer
 from convnd_tasks.modalities.inputs import TransferInputs
+from convnd_tasks.modalities.regions import divide
 from convnd_tasks.modalities.results import Figure, JobResult, Table
 from convnd_tasks.modalities.style_network import NO_INSTANT_NETWORK
 from convnd_tasks.modalities.volumes.inputs import (
+    check_placement,
     check_scan,
     check_style,
     default_style,
@@ -105,6 +107,9 @@ class Volumes(Modality):
                 check_scan(grid, label)
             elif role == "style":
                 check_style(grid, label)
+        if inputs.regions is not None:
+            check_placement(inputs.content, inputs.regions.grid, "--regions")
+        inputs, regions = divide(inputs, self.label_map)
         options = self._options
         options.check_style_weights(len(inputs.styles))
         integers = self.settings.dtype == "input"
@@ -124,7 +129,11 @@ class Volumes(Modality):
             )
 
             transfer = PaintTransfer if self.trained is None else NetworkPaintTransfer
-            return transfer(inputs, options, self._engine, integers=integers)
+            return transfer(inputs, options, self._engine, integers=integers, regions=regions)
+        if regions is not None:
+            from convnd_tasks.modalities.volumes.region_looks import RegionLooks
+
+            return RegionLooks(inputs, options, regions, integers=integers)
         from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 
         return LookTransfer(inputs, options, integers=integers)

@@ -12,6 +12,7 @@ from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd_tasks.modalities.grid_transfer import GridTransfer
 from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
+from convnd_tasks.modalities.regions import Regions, apply_regions
 from convnd_tasks.modalities.value_range import value_range
 from convnd_tasks.modalities.volumes.inputs import (
     SHORTEST_SIDE,
@@ -50,6 +51,7 @@ class PaintTransfer(GridTransfer):
         options: options of the transfer.
         engine: returns the network for slices along given pairs of axes.
         integers: the result will be written in the scan's own integers.
+        regions: regions with styles of their own, or None.
 
     Raises:
         InputFileError: the scan has no slices that are large enough, or no value in the window.
@@ -62,6 +64,7 @@ class PaintTransfer(GridTransfer):
         engine: Callable[[Sequence[tuple[int, int]]], StyleTransfer | OnePassTransfer],
         *,
         integers: bool = False,
+        regions: Regions | None = None,
     ) -> None:
         assert inputs.content is not None
         mask_weights(inputs.content, inputs.mask)
@@ -82,7 +85,7 @@ class PaintTransfer(GridTransfer):
                 ),
                 remedy="use a larger volume",
             )
-        prepared = _encode(inputs.content, inputs.styles, options)
+        prepared = apply_regions(_encode(inputs.content, inputs.styles, options), inputs, regions)
         super().__init__(prepared, inputs, options.strength, lambda _: engine(planes))
 
     def check_writable(self, path: Path) -> None:
@@ -181,6 +184,8 @@ def _encode(scan: Grid, styles: Sequence[Grid], options: VolumeOptions) -> Prepa
         decode=decode,
         spacing=axes.spacing,
         same_grid=True,
+        encode_share=lambda share: axes.to_canonical(share).movedim(1, 0),
+        encode_style_share=lambda number, share: _encode_style_share(styles[number], share),
         messages=(
             f"window {low:g} to {high:g}{chosen}; values outside do not change",
             "transfer: paint",
@@ -206,6 +211,13 @@ def _encode_style(style: Grid, axes: Orientation) -> Tensor:
         for extent, step, target in zip(own.shape, own.spacing, axes.spacing, strict=True)
     ]
     return resize_nd(values, size, mode="linear", antialias=True)
+
+
+def _encode_style_share(style: Grid, share: Tensor | None) -> Tensor | None:
+    """Bring a part of a style to the axes of the encoded style; it is resized later."""
+    if share is None:
+        return None
+    return share[:, :, None] if style.ndim == 2 else Orientation(style).to_canonical(share)
 
 
 def _unit_range(values: Tensor, low: float, high: float) -> Tensor:
