@@ -119,6 +119,7 @@ class TransferObjective:
         known_bandwidth: float = 1.0,
         extra_terms: Sequence[Term] = (),
         regions: Sequence[StyleRegion] = (),
+        strength: float = 1.0,
     ) -> Objective:
         """Make the objective at one size, and compute its targets.
 
@@ -137,6 +138,8 @@ class TransferObjective:
             extra_terms: further terms.
             regions: parts of the result with styles of their own, at this size; empty is one of all
                 positions with all styles.
+            strength: share of the way from the content's statistics to those of the styles that
+                the targets lie at.
 
         Raises:
             UsageError: there are regions, and the receptive field of a layer is not known.
@@ -162,6 +165,8 @@ class TransferObjective:
                 value_styles=value_styles,
                 known_bandwidth=known_bandwidth,
                 regions=regions,
+                content=content,
+                strength=strength,
             )
             if style_terms is None
             else style_terms
@@ -184,6 +189,8 @@ class TransferObjective:
         value_styles: Sequence[Tensor] | None = None,
         known_bandwidth: float = 1.0,
         regions: Sequence[StyleRegion] = (),
+        content: Tensor | None = None,
+        strength: float = 1.0,
     ) -> list[Term]:
         """Make the terms that depend only on the styles; they serve all contents of one size.
 
@@ -197,6 +204,8 @@ class TransferObjective:
             value_styles: as for `objective`.
             known_bandwidth: as for `objective`.
             regions: as for `objective`.
+            content: ``(1, C, *S)``, whose statistics count if the strength is below 1; or None.
+            strength: as for `objective`.
         """
         maker = StyleTermMaker(
             self.backbone,
@@ -208,7 +217,9 @@ class TransferObjective:
             group,
         )
         value_styles = styles if value_styles is None else value_styles
-        return maker.terms(styles, value_styles, regions, known_bandwidth)
+        if strength == 1:
+            content = None
+        return maker.terms(styles, value_styles, regions, known_bandwidth, content, strength)
 
 
 def _on_planes(

@@ -31,7 +31,7 @@ INITS = ("content", "style", "random", "instant")
 
 @dataclass(frozen=True, kw_only=True)
 class TransferOptions(ObjectiveOptions):
-    """Options of a style transfer; those of its objective are in `ObjectiveOptions`.
+    r"""Options of a style transfer; those of its objective are in `ObjectiveOptions`.
 
     Args:
         size: samples along the longest axis of the result; 0 keeps the content's.
@@ -45,7 +45,10 @@ class TransferOptions(ObjectiveOptions):
             starts from noise with the spectrum of the styles instead, see
             `convnd.transfer.random_phase.random_phase_noise`. "instant" needs three channels
             and two axes, see `convnd.feedforward.ArbitraryStyleNet`.
-        strength: share of the change from content to result that is applied, in ``[0, 1]``.
+        strength: how far the result goes from the content (0, to the bit) to the styles (1). The
+            targets of pictures, arrays and painted scans are the statistics
+            :math:`(1 - s) G(C) + s\, G(S)`, so that a share of about :math:`(1 - s)^2` of the
+            content's style energy is left. Of other data :math:`s` times the change is applied.
         seed: seed of everything random.
         precision: number format of the features: "auto" (the fastest here), "float32" or
             "bfloat16".
@@ -97,7 +100,7 @@ class TransferOptions(ObjectiveOptions):
     strength: Annotated[
         float,
         Flag(
-            "Share of the change that the result gets: 0 gives the content, 1 the full change.",
+            "How far the result goes from the content (0) to the style (1).",
             LOOK,
         ),
         Range(0, 1),

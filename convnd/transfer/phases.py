@@ -171,7 +171,7 @@ class PhaseRunner:
             share = None if region is None else region.share
             change = change if share is None else change * share
             detail = change if detail is None else detail + change
-        return detail
+        return None if detail is None else detail * problem.strength
 
     def _regions_at(self, phase: Phase) -> list[StyleRegion]:
         resize = partial(self._resizer.resize, size=phase.size)
@@ -201,6 +201,7 @@ class PhaseRunner:
             shards=shards,
             extra_terms=() if problem.extra_terms is None else problem.extra_terms(phase.size),
             regions=self._regions_at(phase),
+            strength=problem.strength,
         )
 
     def _run_phase(

@@ -45,6 +45,8 @@ class TransferProblem:
             `convnd.optimize.evaluate_within`; None does not cut it.
         mask: share of the result that is used at each position, ``(1, 1, *S)``; the rest is the
             content. Statistics are those of this part. None is 1.
+        strength: share of the way from the content's statistics to those of the styles that the
+            targets lie at, from 0 to 1.
         regions: parts of the result with styles of their own; empty is one of all positions, or of
             those of the mask, with all styles.
 
@@ -71,6 +73,7 @@ class TransferProblem:
     matches_detail: bool = False
     bounds: tuple[float, float] | None = None
     mask: Tensor | None = None
+    strength: float = 1.0
     regions: Sequence[StyleRegion] = ()
 
     def __post_init__(self) -> None:

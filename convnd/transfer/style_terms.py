@@ -49,6 +49,21 @@ class _Part(NamedTuple):
     style_shares: Sequence[Tensor | None]
     weights: Sequence[float]
 
+    def towards(self, content: Tensor, strength: float) -> _Part:
+        """Return the part with the content, in the same region, as one more style.
+
+        Args:
+            content: ``(1, C, *S)``.
+            strength: weight of all styles together; that of the content is the rest.
+        """
+        scale = strength / sum(self.weights)
+        return _Part(
+            self.share,
+            [*self.styles, content],
+            [*self.style_shares, self.share],
+            [*(weight * scale for weight in self.weights), 1 - strength],
+        )
+
     @classmethod
     def of(
         cls, region: StyleRegion | None, styles: Sequence[Tensor], weights: Sequence[float]
@@ -92,6 +107,8 @@ class StyleTermMaker:
         value_styles: Sequence[Tensor],
         regions: Sequence[StyleRegion],
         bandwidth: float,
+        content: Tensor | None = None,
+        strength: float = 1.0,
     ) -> list[Term]:
         """Make the terms, see `TransferObjective.style_terms`.
 
@@ -100,6 +117,9 @@ class StyleTermMaker:
             value_styles: ``(1, C, *S_i)`` each, whose values are compared.
             regions: parts of the result with styles of their own; empty is one with all styles.
             bandwidth: share of the frequencies that the styles contain.
+            content: ``(1, C, *S)``; None leaves its statistics out.
+            strength: weight of the styles' statistics, from 0 to 1; that of the content's is the
+                rest.
         """
         options = self.options
         weights = options.style_weights or (1.0,) * len(styles)
@@ -111,6 +131,8 @@ class StyleTermMaker:
             )
             if max(features.weights) == 0:
                 continue
+            if content is not None:
+                features, values = (part.towards(content, strength) for part in (features, values))
             area = 1.0 if region is None else region.area
             if options.style_weight > 0:
                 # The printed formula of the lecture grows with the number of positions by itself.

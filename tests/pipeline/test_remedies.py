@@ -50,7 +50,10 @@ ELSEWHERE = {
     ("tasks/convnd_tasks/modalities/volumes/inputs.py", "--dim"): ["stylize"],
     **{
         ("tasks/convnd_tasks/commands/rerun.py", f"--{name}"): ["stylize"]
-        for name in ("no-metadata", "no-figures", "backbone", "dim", "init", "mask", "style")
+        for name in (
+            *("no-metadata", "no-figures", "backbone", "dim", "init", "mask", "style"),
+            *("regions", "region", "style-regions"),
+        )
     },
     ("convnd/backbones/weights", "--backbone"): ["stylize"],
     ("convnd/backbones/weights", "--sha256"): ["weights get"],

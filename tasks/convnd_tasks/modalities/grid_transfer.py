@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from convnd.transfer.progress import Progress
     from convnd_tasks.runtime.settings import JobSettings
 
-__all__ = ["GridModality", "GridTransfer", "mix_with_content"]
+__all__ = ["GridModality", "GridTransfer", "blend_statistics", "mix_with_content"]
 
 
 Engine = StyleTransfer | OnePassTransfer
@@ -43,7 +44,7 @@ class GridTransfer(Transfer):
     Args:
         prepared: the encoded inputs.
         inputs: the inputs as they were read.
-        strength: share of the change that is applied.
+        strength: share of the change that is applied to the values.
         engine: function that returns the engine for a number of channels.
         seamless: whether the result is one period of a field that repeats.
     """
@@ -107,9 +108,12 @@ class GridModality(Modality):
     """A kind of data whose inputs and result are grids.
 
     Attributes:
+        blends_statistics: whether ``strength`` applies to the statistics that an optimisation
+            aims at, instead of to the change of values.
         figure_caption: caption of the comparison of content, styles and result.
     """
 
+    blends_statistics: ClassVar[bool] = True
     figure_caption: ClassVar[str] = "Content, styles and result."
 
     def __init__(self, options: TransferOptions, settings: JobSettings, spatial_dims: int) -> None:
@@ -131,8 +135,11 @@ class GridModality(Modality):
         _check_mask(inputs)
         inputs, regions = divide(inputs, self.label_map)
         prepared = apply_regions(self.encode(inputs), inputs, regions)
+        strength = self.options.strength
+        if self.blends_statistics and self.trained is None and not self.options.is_instant:
+            prepared, strength = blend_statistics(prepared, strength)
         return GridTransfer(
-            prepared, inputs, self.options.strength, self._engine, seamless=self.options.seamless
+            prepared, inputs, strength, self._engine, seamless=self.options.seamless
         )
 
     def figure_names(self) -> list[str]:
@@ -154,6 +161,18 @@ class GridModality(Modality):
                 self.options, spatial_dims=self.spatial_dims, in_channels=channels
             )
         return self._engines[channels]
+
+
+def blend_statistics(prepared: PreparedInputs, strength: float) -> tuple[PreparedInputs, float]:
+    """Return inputs whose targets have a strength, and the strength left for their values.
+
+    Args:
+        prepared: the encoded inputs.
+        strength: 0 keeps the content to the bit, by its values.
+    """
+    if strength in (0, 1):
+        return prepared, strength
+    return dataclasses.replace(prepared, strength=strength), 1.0
 
 
 def mix_with_content(

@@ -147,3 +147,27 @@ def test_errors() -> None:
     with raises(UsageError, operation="sky", expected="1"):
         region = StyleRegion(torch.ones(1, 1, 4), (1,), name="sky")
         TransferProblem(torch.zeros(1, 1, 4), [torch.zeros(1, 1, 4)], regions=(region,))
+
+
+@pytest.mark.parametrize("extent", [(200,), (40, 48)])
+def test_strength_is_the_share_of_the_way_to_the_style(extent: tuple[int, ...]) -> None:
+    content, style = field(*extent, seed=1, smooth=True) * 0.5 + 0.25, field(*extent, seed=2)
+    options = dataclasses.replace(OPTIONS, content_weight=0.0, steps=60)
+    whole = distance(content, style)
+    left = {}
+    for strength in (0.25, 0.5, 0.75, 1.0):
+        values = result(options, TransferProblem(content, [style], strength=strength))
+        left[strength] = distance(values, style) / whole
+    assert sorted(left.values(), reverse=True) == [*left.values()]
+    for strength in (0.25, 0.5, 0.75):
+        assert left[strength] == pytest.approx((1 - strength) ** 2, abs=0.06)
+
+
+def test_a_strength_applies_in_each_region() -> None:
+    content, style = field(200, seed=1, smooth=True) * 0.5 + 0.25, field(200, seed=2)
+    first, _ = halves((200,))
+    options = dataclasses.replace(OPTIONS, content_weight=0.0, steps=60)
+    problem = TransferProblem(content, [style], strength=0.5, mask=first)
+    values = result(options, problem)[..., :100]
+    share = distance(values, style) / distance(content[..., :100], style)
+    assert share == pytest.approx(0.25, abs=0.1)

@@ -39,6 +39,7 @@ class Signals(GridModality):
     """Recordings of one or more leads over time."""
 
     name: ClassVar[str] = "signals"
+    blends_statistics: ClassVar[bool] = False  # half the noise is half of its amplitude
     named_regions: ClassVar[Collection[str]] = (ANNOTATIONS,)
     options: SignalOptions
 

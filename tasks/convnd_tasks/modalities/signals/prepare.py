@@ -75,7 +75,7 @@ def _has_several_styles(inputs: TransferInputs) -> bool:
 def _whole_style(_: int, share: Tensor | None) -> None:
     if share is not None:
         raise UsageError(
-            "--style-regions",
+            "regions of a style",
             expected="pictures, arrays or scans, whose styles keep their positions",
             got="a signal",
             remedy="cut the style instead",

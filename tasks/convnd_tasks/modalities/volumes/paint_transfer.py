@@ -10,7 +10,7 @@ import torch
 
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
-from convnd_tasks.modalities.grid_transfer import GridTransfer
+from convnd_tasks.modalities.grid_transfer import GridTransfer, blend_statistics
 from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.regions import Regions, apply_regions
 from convnd_tasks.modalities.value_range import value_range
@@ -86,7 +86,10 @@ class PaintTransfer(GridTransfer):
                 remedy="use a larger volume",
             )
         prepared = apply_regions(_encode(inputs.content, inputs.styles, options), inputs, regions)
-        super().__init__(prepared, inputs, options.strength, lambda _: engine(planes))
+        strength = options.strength
+        if not isinstance(self, NetworkPaintTransfer):
+            prepared, strength = blend_statistics(prepared, strength)
+        super().__init__(prepared, inputs, strength, lambda _: engine(planes))
 
     def check_writable(self, path: Path) -> None:
         """See `Transfer.check_writable`."""
