@@ -18,15 +18,13 @@ from torch import Tensor, nn
 from convnd.backbones.kernels import ConvOptions, FrozenWeights, frozen_conv, frozen_max_pool
 from convnd.errors import ShapeError
 from convnd.nn import avg_pool_nd, conv_nd
-from convnd.nn.layout import channels_last, is_channels_last
-from convnd.nn.pad import wrapped_crop
 from convnd.nn.transforms import autocast_dtype, full_precision, is_transformed
 
 __all__ = ["Convolution", "Convolve", "Operation", "Pool", "Rectify"]
 
 
 class Convolution(nn.Module):
-    """A convolution of odd width with zero padding that keeps the extent.
+    """A convolution of odd width with padding that keeps the extent.
 
     Its weights are frozen unless ``requires_grad`` of one of them is true. Frozen weights are run
     by `frozen_conv`, except under transforms of torch, which do not support it.
@@ -62,7 +60,7 @@ class Convolution(nn.Module):
             constant_axes: axes along which the input is one sample of a constant field; the kernel
                 is summed over them.
             dtype: number format of the result; None means that of the weights.
-            options: ReLU and memory; a trained convolution uses the ReLU alone.
+            options: ReLU, padding and memory; a trained convolution uses the first two alone.
 
         Returns:
             ``(B, O, *S)`` twice: for the next layer and for the caller.
@@ -76,11 +74,16 @@ class Convolution(nn.Module):
             weights = self._frozen_weights(constant_axes, dtype, cast=x.dtype == autocast)
             with full_precision(x):  # the weights are in the right number format already
                 return frozen_conv(x, weights, options)
+        options = ConvOptions() if options is None else options
         weight = self._summed_weight(constant_axes)
-        padding = [width // 2 for width in weight.shape[2:]]
+        border = options.border(weight.shape[2:])
+        padding = [
+            0 if axis in border.margins else width // 2
+            for axis, width in enumerate(weight.shape[2:], 2)
+        ]
         x = x.to(weight.dtype) if autocast is None else x
-        y = conv_nd(x, weight, self.bias, padding=padding)
-        y = F.relu(y) if options is not None and options.relu else y
+        y = conv_nd(border.extend(x), weight, self.bias, padding=padding)
+        y = F.relu(y) if options.relu else y
         y = y if dtype is None or autocast is not None else y.to(dtype)
         return y, y
 
@@ -160,63 +163,19 @@ class Convolve(Operation):
         convolution: the weights.
         constant_axes: axes along which the input is constant, see `Convolution.forward`.
         dtype: number format of the result.
-        options: ReLU and memory.
-        padded_axes: spatial axes along which samples of the field lie beyond the border; along the
-            others, zeros lie there.
-        circular: whether these are the samples at the other end, or else the outermost ones.
+        options: ReLU, padding and memory.
     """
 
     convolution: Convolution
     constant_axes: tuple[int, ...]
     dtype: torch.dtype
     options: ConvOptions
-    padded_axes: tuple[int, ...] = ()
-    circular: bool = False
 
     def __call__(self, x: Tensor, features: dict[str, Tensor]) -> Tensor:
         """Convolve, see `Operation.__call__`."""
-        margins = [self.convolution.weight.shape[axis + 2] // 2 for axis in self.padded_axes]
-        # The zero padding lies beyond these samples; results that it reaches are cut off.
-        pad = _wrap if self.circular else _replicate
-        for axis, margin in zip(self.padded_axes, margins, strict=True):
-            x = pad(x, axis + 2, margin)
         x, values = self.convolution(x, self.constant_axes, self.dtype, self.options)
-        if any(margins):
-            x, values = (self._cut(result, margins) for result in (x, values))
         self._collect(values, features)
         return x
-
-    def _cut(self, values: Tensor, margins: Sequence[int]) -> Tensor:
-        keep_layout = is_channels_last(values)
-        for axis, margin in zip(self.padded_axes, margins, strict=True):
-            values = values.narrow(axis + 2, margin, values.shape[axis + 2] - 2 * margin)
-        return channels_last(values) if keep_layout else values.contiguous()
-
-
-def _replicate(x: Tensor, axis: int, margin: int) -> Tensor:
-    """Repeat the outermost samples; unlike torch's padding, with a deterministic gradient."""
-    if margin == 0:
-        return x
-    keep_layout = is_channels_last(x)
-    low, high = x.narrow(axis, 0, 1), x.narrow(axis, x.shape[axis] - 1, 1)
-    x = torch.cat([low] * margin + [x] + [high] * margin, axis)
-    return channels_last(x) if keep_layout else x
-
-
-def _wrap(x: Tensor, axis: int, margin: int) -> Tensor:
-    """Continue both ends with the samples at the other end."""
-    extent = x.shape[axis]
-    if margin == 0:
-        return x
-    keep_layout = is_channels_last(x)
-    if margin <= extent:
-        ends = x.narrow(axis, extent - margin, margin), x.narrow(axis, 0, margin)
-        x = torch.cat([ends[0], x, ends[1]], axis)
-    else:  # a deep layer may have fewer positions than the kernel reaches
-        crop = [slice(0, n) for n in x.shape[2:]]
-        crop[axis - 2] = slice(-margin, extent + margin)
-        x = wrapped_crop(x, crop)
-    return channels_last(x) if keep_layout else x
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -205,21 +205,20 @@ class VGG(Backbone):
         if self.periodic or (self.padding == "replicate" and is_first):
             without = {*constant_axes, *self._cut_axes}
             padded_axes = tuple(axis for axis in range(self.spatial_dims) if axis not in without)
-        convolve = partial(
-            Convolve,
-            constant_axes=constant_axes,
-            dtype=self.dtype,
-            padded_axes=padded_axes,
-            circular=self.periodic,
-        )
-        options = ConvOptions(winograd=self.winograd, inplace_grad=True)
+        convolve = partial(Convolve, constant_axes=constant_axes, dtype=self.dtype)
+        shared: Any = {
+            "winograd": self.winograd,
+            "padded_axes": padded_axes,
+            "circular": self.periodic,
+        }
+        options = ConvOptions(inplace_grad=True, **shared)
         for convolution in reductions:
             yield convolve(convolution=convolution, options=options)
         options = ConvOptions(
             relu=block.has_fused_relu,
             save_output=relu in layers and relu not in projected_layers,
             mask_grad=mask_grad,
-            winograd=self.winograd,
+            **shared,
             inplace_grad=block.has_fused_relu
             and self.spatial_dims < 4
             and not (block.pool and self.pooling != "max"),
@@ -373,8 +372,7 @@ class VGG(Backbone):
             if name in layers:
                 value_bytes = itemsize + 3 * name.startswith("pool")
             saved_bytes += positions * channels * value_bytes
-        copies = 5 if self.periodic else 3  # with margins, and without them
-        return saved_bytes + copies * largest + self._kernel_bytes(deepest)
+        return saved_bytes + 3 * largest + self._kernel_bytes(deepest)
 
     def _kernel_bytes(self, deepest: int) -> int:
         """Count the bytes of `NativeConv`'s kernels for both directions, down to a layer index."""

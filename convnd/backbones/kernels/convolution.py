@@ -7,7 +7,8 @@ layers saves about a fifth of the bytes that automatic differentiation would sav
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from convnd.backbones.kernels.border import (
+    Border,
+    add_border_gradient,
+    pad_argument,
+    replace_border,
+)
 from convnd.backbones.kernels.native import NativeConv, can_convolve
 from convnd.backbones.kernels.pooling import mask_gradient, positive_mask
 from convnd.backbones.kernels.prepacked import PrepackedConv
@@ -40,6 +47,9 @@ class ConvOptions:
             faster than torch's convolution.
         inplace_grad: whether the gradient of the first result may be overwritten, because only one
             `frozen_conv` or `frozen_max_pool` reads that result.
+        padded_axes: spatial axes along which samples of the field lie beyond the border; along the
+            others, zeros lie there.
+        circular: whether these are the samples at the other end, or else the outermost ones.
     """
 
     relu: bool = False
@@ -47,6 +57,17 @@ class ConvOptions:
     mask_grad: bool = True
     winograd: bool = False
     inplace_grad: bool = False
+    padded_axes: tuple[int, ...] = ()
+    circular: bool = False
+
+    def border(self, kernel: Sequence[int]) -> Border:
+        """Return the samples beyond the border that a kernel reads.
+
+        Args:
+            kernel: extent of the kernel along each spatial axis.
+        """
+        margins = {axis + 2: kernel[axis] // 2 for axis in self.padded_axes if kernel[axis] > 1}
+        return Border(margins, self.circular)
 
 
 class FrozenWeights:
@@ -134,7 +155,7 @@ class FrozenWeights:
 def frozen_conv(
     x: Tensor, weights: FrozenWeights, options: ConvOptions | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Convolve with frozen weights, an odd kernel and zero padding that keeps the extent.
+    """Convolve with frozen weights, an odd kernel and padding that keeps the extent.
 
     The result is returned twice: for the next layer, and as features for the caller. So this layer
     can add and mask the two gradients in the memory of the first.
@@ -156,7 +177,11 @@ def frozen_conv(
     sizes = zip(x.shape[2:], weights.weight.shape[2:], strict=True)
     single = [axis for axis, pair in enumerate(sizes) if pair == (1, 1)][: x.ndim - 3]
     x = x.squeeze([axis + 2 for axis in single])
-    weights = weights.squeeze(tuple(single)) if single else weights
+    if single:
+        weights = weights.squeeze(tuple(single))
+        axes = [axis for axis in range(len(single) + x.ndim - 2) if axis not in single]
+        padded = tuple(axes.index(axis) for axis in options.padded_axes if axis in axes)
+        options = replace(options, padded_axes=padded)
     results = apply_function(_FrozenConv, x, weights, options)
     for axis in single:
         results = tuple(result.unsqueeze(axis + 2) for result in results)
@@ -174,13 +199,18 @@ class _FrozenConv(torch.autograd.Function):
         ctx.winograd = fast and not ctx.native and _prefers_winograd(x, weights.weight)
         ctx.inplace_grad = options.inplace_grad
         ctx.dtype, ctx.weights = x.dtype, weights
+        ctx.border = options.border(weights.weight.shape[2:])
         ctx.set_materialize_grads(False)
-        if ctx.native:
-            y = weights.native_forward(x, relu=options.relu)
-        elif ctx.winograd:
-            y = winograd_conv_nd(x, weights.weight, weights.bias, relu=options.relu)
-        else:
-            y = weights.forward(x, relu=options.relu)
+
+        def convolve(values: Tensor) -> Tensor:
+            if ctx.native:
+                return weights.native_forward(values, relu=options.relu)
+            if ctx.winograd:
+                return winograd_conv_nd(values, weights.weight, weights.bias, relu=options.relu)
+            return weights.forward(values, relu=options.relu)
+
+        y = convolve(x)
+        replace_border(y, x, ctx.border, convolve)
         if ctx.needs_input_grad[0] and options.relu and options.mask_grad:
             ctx.save_for_backward(y if options.save_output else positive_mask(y))
         return y, y.detach()
@@ -189,6 +219,8 @@ class _FrozenConv(torch.autograd.Function):
     def backward(
         ctx: Any, output_grad: Tensor | None, features_grad: Tensor | None
     ) -> tuple[Tensor | None, None, None]:
+        weights: FrozenWeights = ctx.weights
+        border: Border = ctx.border
         tensors = ctx.saved_tensors  # read once, as activation checkpointing asks for
         relu_gate = tensors[0] if tensors else None
         if torch.is_grad_enabled():  # second derivatives need the graph of this pass
@@ -197,25 +229,33 @@ class _FrozenConv(torch.autograd.Function):
                 return None, None, None
             total = sum(parts[1:], start=parts[0])
             total = total if relu_gate is None else total * (relu_gate > 0)
-            return ctx.weights.differentiable_backward(total).to(ctx.dtype), None, None
+            pads = {axis: (margin, margin) for axis, margin in border.margins.items()}
+            total = F.pad(total, pad_argument(total.ndim, pads))
+            x_grad = border.fold(weights.differentiable_backward(total))
+            return x_grad.to(ctx.dtype), None, None
         inplace = ctx.inplace_grad and output_grad is not None
         gradient = features_grad if output_grad is None else output_grad
         if gradient is None:
             return None, None, None
         if output_grad is not None and features_grad is not None:
             gradient = output_grad.add_(features_grad) if inplace else output_grad + features_grad
-        if ctx.native:
-            return ctx.weights.native_backward(gradient, gate=relu_gate), None, None
-        if relu_gate is not None and not (ctx.winograd and relu_gate.dtype == torch.bool):
+        masks = ctx.native or (
+            ctx.winograd and relu_gate is not None and relu_gate.dtype == torch.bool
+        )
+        if relu_gate is not None and not masks:
             # The buffer has the layout of the features; a gradient from outside may have another.
             buffer = gradient if inplace else torch.empty_like(relu_gate, dtype=gradient.dtype)
             gradient, relu_gate = mask_gradient(gradient, relu_gate, buffer), None
-        if ctx.winograd:
-            x_grad = winograd_conv_nd(
-                gradient, ctx.weights.cast_weight, adjoint=True, mask=relu_gate
-            )
-        else:
-            x_grad = ctx.weights.backward(gradient).to(ctx.dtype)
+
+        def adjoint(values: Tensor, gate: Tensor | None = None) -> Tensor:
+            if ctx.native:
+                return weights.native_backward(values, gate=gate)
+            if ctx.winograd:
+                return winograd_conv_nd(values, weights.cast_weight, adjoint=True, mask=gate)
+            return weights.backward(values).to(ctx.dtype)
+
+        x_grad = adjoint(gradient, relu_gate)
+        add_border_gradient(x_grad, gradient, relu_gate, border, adjoint)
         return x_grad, None, None
 
 
