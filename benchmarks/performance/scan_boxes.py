@@ -366,10 +366,11 @@ def _truth(content: Any, spacing: tuple[float, ...], name: str, unit: str, seed:
 
 
 def _background(content: Any) -> Any:
-    """Mask of constant padding: the voxels of the lowest value, if these are many and connected."""
+    """Mask of constant padding: regions of the lowest value that contain a cube of 3 voxels."""
     lowest = content == content.min()
     inner = ndimage.minimum_filter(lowest, 3)
-    return lowest & (inner.mean() > 1e-3)
+    regions, _ = ndimage.label(lowest)
+    return lowest & (inner.mean() > 1e-3) & np.isin(regions, np.unique(regions[inner]))
 
 
 def _plane_last(values: Any, spacing: tuple[float, ...]) -> tuple[Any, tuple[float, ...]]:

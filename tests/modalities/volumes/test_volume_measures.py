@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from convnd_tasks.modalities.metrics import Measure, as_json
+from convnd_tasks.modalities.structural_similarity import structural_similarity
 from convnd_tasks.modalities.volumes import similarity
 from convnd_tasks.modalities.volumes.look_metrics import MeasuredScan, edge_widths
 from convnd_tasks.modalities.volumes.metrics import measure_all
@@ -225,9 +226,10 @@ def test_similarity_equals_that_of_scikit_image(rng: Any) -> None:
     expected = reference_similarity(
         one, two, data_range=4.0, gaussian_weights=True, use_sample_covariance=False, full=True
     )[1]
-    assert similarity.structural_similarity(one, two, 4.0) == pytest.approx(
-        expected.mean(), abs=1e-6
-    )
+    weight = rng.random(one.shape)
+    first, second, weights = (torch.from_numpy(values) for values in (one, two, weight))
+    actual = structural_similarity(first, second, 4.0, weights, mirrored=True)
+    assert actual == pytest.approx((expected * weight).sum() / weight.sum(), abs=1e-9)
 
 
 def test_texture_in_a_plane_equals_that_of_scikit_image(rng: Any) -> None:

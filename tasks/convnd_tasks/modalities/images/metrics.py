@@ -98,7 +98,7 @@ def _content_measures(content: _Picture, result: _Picture, resize_note: str) -> 
     border = similarity.border_change(*pictures)
     measures = [
         (
-            Measure("ssim", similarity.structural_similarity(*pictures)),
+            Measure("ssim", similarity.luma_similarity(*pictures)),
             "higher",
             "structural similarity of the luma to the content, 1 is equal",
         ),

@@ -14,36 +14,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convnd_tasks.modalities.images.codec import LUMA
+from convnd_tasks.modalities.structural_similarity import structural_similarity
 
 __all__ = [
-    "SSIM_WINDOW",
     "border_change",
     "color_difference",
     "color_distribution_distance",
     "edge_correlation",
+    "luma_similarity",
     "srgb_to_lab",
-    "structural_similarity",
 ]
-
-_SIGMA = 1.5  # px, standard deviation of the window of Wang et al.
-SSIM_WINDOW = 11
-"""Pixels along each side of the window of the structural similarity."""
 
 _BORDER, _INSIDE = 2, 8  # px from the edge where the border ends, and where the ring inside it ends
 _SAMPLES = 2**18  # largest number of pixels whose colours are sorted
 _QUANTILES = 1001
 
 
-def structural_similarity(one: Tensor, other: Tensor, opacity: Tensor) -> float:
-    r"""Compute the mean structural similarity (SSIM) of the luma of two pictures.
-
-    .. math:: \frac{(2\mu_x\mu_y + C_1)(2\sigma_{xy} + C_2)}
-        {(\mu_x^2 + \mu_y^2 + C_1)(\sigma_x^2 + \sigma_y^2 + C_2)}
-
-    with means, variances and covariance in a Gaussian window of 11x11 pixels, :math:`\sigma = 1.5`,
-    at every position where it lies inside the picture, :math:`C_1 = 0.01^2` and
-    :math:`C_2 = 0.03^2` (Wang et al., 2004, "Image quality assessment: from error visibility to
-    structural similarity").
+def luma_similarity(one: Tensor, other: Tensor, opacity: Tensor) -> float:
+    """Compute the structural similarity of the luma of two pictures, at windows inside them.
 
     Args:
         one: picture.
@@ -52,30 +40,9 @@ def structural_similarity(one: Tensor, other: Tensor, opacity: Tensor) -> float:
 
     Returns:
         From -1 to 1, where 1 is equality; NaN if the window does not fit into the picture.
-
-    >>> import torch
-    >>> picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    >>> structural_similarity(picture, picture, torch.ones(1, 1, 16, 16))
-    1.0
     """
-    if min(one.shape[2:]) < SSIM_WINDOW:
-        return math.nan
-    radius = SSIM_WINDOW // 2
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    window = (-(offsets**2) / (2 * _SIGMA**2)).exp()
-    window = (window / window.sum()).view(1, 1, 1, -1)
-
-    def local_mean(values: Tensor) -> Tensor:
-        return F.conv2d(F.conv2d(values, window), window.mT)
-
-    x, y = _luma(one.double()), _luma(other.double())
-    mean_x, mean_y = local_mean(x), local_mean(y)
-    variances = local_mean(x * x + y * y) - mean_x**2 - mean_y**2
-    covariance = local_mean(x * y) - mean_x * mean_y
-    c1, c2 = 0.01**2, 0.03**2
-    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    similarity /= (mean_x**2 + mean_y**2 + c1) * (variances + c2)
-    return _mean(similarity, opacity[..., radius:-radius, radius:-radius])
+    first, second = _luma(one.double())[0, 0], _luma(other.double())[0, 0]
+    return structural_similarity(first, second, 1.0, opacity[0, 0])
 
 
 def srgb_to_lab(values: Tensor) -> Tensor:

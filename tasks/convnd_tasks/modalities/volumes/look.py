@@ -8,22 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
 from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, measure_noise
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.sharpness import (
-    EdgeProfiles,
-    Filter,
-    apply_filters,
-    differs,
-    find_filter,
-    is_significant,
-    measure_edges,
-    value_distance,
-    value_quantiles,
-)
+from convnd_tasks.modalities.volumes.sharpness import Edges, find_filters, measure_edges
 from convnd_tasks.modalities.volumes.tissues import (
     HOUNSFIELD,
     TissueMap,
@@ -43,25 +32,20 @@ __all__ = [
     "transferable_noise",
 ]
 
-_ITERATIONS = 6
 _QUIET_HU = 10.0  # noise at a standard dose; a scan may always get as much
 
 
 @dataclass(frozen=True)
 class Look:
-    """The noise and sharpness of a scan, and quantiles that show whether anatomies are similar.
+    """The noise and sharpness of a scan.
 
     Args:
         noise: covariance of the noise by tissue, for tissues whose noise could be measured.
-        edges: profiles across edges, by axis.
-        slopes: quantiles of the slopes of edges, see `measure_edges`.
-        values: quantiles of the values, see `value_quantiles`.
+        edges: its edges, None if their sharpness is of no use.
     """
 
     noise: Mapping[int, NoiseCovariance]
-    edges: Mapping[int, EdgeProfiles]
-    slopes: Tensor
-    values: Tensor
+    edges: Edges | None
 
     @classmethod
     def measure(cls, scan: Scan, scheme: TissueScheme, resolution: float) -> Look:
@@ -72,9 +56,8 @@ class Look:
             scheme: its tissues.
             resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
         """
-        noise, scan = measure_scan_noise(scan, scheme, resolution), scan.slabs()
-        edges, slopes = measure_edges(scan, resolution)
-        return cls(noise, edges, slopes, value_quantiles(scan, resolution))
+        noise = measure_scan_noise(scan, scheme, resolution)
+        return cls(noise, measure_edges(scan.slabs(), resolution))
 
     def without_anatomy(self) -> Look:
         """The look of a phantom: its noise without an allowance for anatomy, and no edges."""
@@ -82,7 +65,7 @@ class Look:
             tissue: dataclasses.replace(part, allowance=0.0, anatomy=False)
             for tissue, part in self.noise.items()
         }
-        return dataclasses.replace(self, noise=noise, edges={})
+        return dataclasses.replace(self, noise=noise, edges=None)
 
 
 def tissue_scheme(scan: Scan, unit: str) -> TissueScheme:
@@ -148,7 +131,7 @@ def transferable_noise(
 
 def match_sharpness(
     scan: Scan, styles: Sequence[Look], weights: Sequence[float], resolution: float
-) -> dict[int, Filter]:
+) -> dict[int, float]:
     """Find the filters that give a scan the sharpness of styles.
 
     Args:
@@ -158,20 +141,14 @@ def match_sharpness(
         resolution: mm, see `Look.measure`.
 
     Returns:
-        Filters by axis, without axes whose difference is not significant, see `is_significant`.
+        Amounts of the filters by axis, see `find_filters`.
     """
-    scan = scan.slabs()
-    own, _ = measure_edges(scan, resolution)
-    total: dict[int, float] = {}
+    scan, amounts = scan.slabs(), dict[int, float]()
     for style, weight in zip(styles, weights, strict=True):
-        for axis, along in _match_style(scan, own, style, resolution).items():
-            share = weight / sum(weights)
-            total[axis] = total.get(axis, 0.0) + share * along.amount
-    return {
-        axis: Filter(amount, resolution / scan.spacing[axis])
-        for axis, amount in total.items()
-        if amount
-    }
+        if style.edges is not None:
+            for axis, amount in find_filters(scan, style.edges, resolution).items():
+                amounts[axis] = amounts.get(axis, 0.0) + amount * weight / sum(weights)
+    return amounts
 
 
 def blend_noise(
@@ -226,30 +203,3 @@ def moderate_noise(
         factor = min(max(variance, own / 2), highest) / variance if variance > 0 else 1.0
         moderate[tissue] = dataclasses.replace(target, values=target.values * factor)
     return moderate
-
-
-def _match_style(
-    scan: Scan, own: Mapping[int, EdgeProfiles], style: Look, resolution: float
-) -> dict[int, Filter]:
-    """Find the filters for one style, and correct them by their effect on the scan."""
-    shared = [axis for axis in own if axis in style.edges and differs(own[axis], style.edges[axis])]
-    if not shared:
-        return {}
-    targets = {axis: style.edges[axis].sharpness() for axis in shared}
-    aims = dict(targets)
-    filters: dict[int, Filter] = {}
-    for _ in range(_ITERATIONS):
-        filters = {axis: find_filter(own[axis], aims[axis]) for axis in shared}
-        filtered = scan.with_values(apply_filters(scan, filters))
-        edges, slopes = measure_edges(filtered, resolution)
-        # Other voxels have the strongest edges after the filter, so their sharpness differs.
-        for axis in shared:
-            if axis in edges:
-                error = (targets[axis] - 1) / max(1e-3, edges[axis].sharpness() - 1)
-                aims[axis] = 1 + (aims[axis] - 1) * math.sqrt(error)
-    distance = value_distance(value_quantiles(filtered, resolution), style.values)
-    return {
-        axis: along
-        for axis, along in filters.items()
-        if is_significant(own[axis], style.edges[axis], (slopes, style.slopes), distance)
-    }

@@ -11,7 +11,6 @@ from convnd_tasks.modalities.volumes.noise_change import NoiseChange
 from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance
 from convnd_tasks.modalities.volumes.noise_spectrum import power_spectrum
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.sharpness import Filter
 from convnd_tasks.modalities.volumes.tissues import WHOLE, TissueScheme
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class LookChange:
     Args:
         scan: the frame.
         expected: ``(D, H, W)``; the frame with its new sharpness, before its noise changes.
-        filters: filters that change the sharpness, by axis.
+        filters: amounts of the filters that change the sharpness, by axis.
         noise: ``(D, H, W)``; the change of the noise, which is added to ``expected``.
         changes: filters that change the noise, by tissue.
         scheme: tissues of the scan.
@@ -37,7 +36,7 @@ class LookChange:
 
     scan: Scan
     expected: Tensor
-    filters: Mapping[int, Filter]
+    filters: Mapping[int, float]
     noise: Tensor
     changes: Mapping[int, NoiseChange]
     scheme: TissueScheme
@@ -80,7 +79,8 @@ class LookChange:
     def describe_sharpness(self) -> str:
         """The change of the sharpness in words, "" if no filter changes it."""
         axes: dict[str, list[str]] = {}
-        for axis, along in sorted(self.filters.items()):
-            words = f"{'blurred' if along.amount < 0 else 'sharpened'} by {abs(along.amount):.2g}"
+        for axis, amount in sorted(self.filters.items()):
+            blur = f"blurred by {math.sqrt(max(0.0, -amount)):.2g}"
+            words = blur if amount < 0 else f"sharpened by {amount:.2g}"
             axes.setdefault(words, []).append(("head", "front", "right")[axis])
         return ", ".join(f"{words} towards {' and '.join(names)}" for words, names in axes.items())

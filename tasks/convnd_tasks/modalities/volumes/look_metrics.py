@@ -248,12 +248,13 @@ def compare_edges(
 def edge_widths(scan: Scan, resolution: float) -> dict[int, float]:
     r"""Estimate the width of a scan's strongest edges, along each axis with fine enough voxels.
 
-    The derivatives of a narrow and a wide Gaussian, of widths :math:`n` and :math:`w`, have the
-    slopes :math:`a / \sqrt{n^2 + s^2}` and :math:`a / \sqrt{w^2 + s^2}` at a step of height a that
-    is blurred by a Gaussian of width :math:`s`. From their ratio Q, which noise hardly changes
-    (`convnd_tasks.modalities.volumes.sharpness`), :math:`s^2 = (w^2 - Q^2 n^2) / (Q^2 - 1)`.
-    Edges of anatomy are not ideal steps, so s includes their own width: compare only results of one
-    scan.
+    Behind a narrow and a wide Gaussian, of widths :math:`n` and :math:`w`, a step of height a that
+    is blurred by a Gaussian of width :math:`s` has the slopes :math:`a / \sqrt{n^2 + s^2}` and
+    :math:`a / \sqrt{w^2 + s^2}`. From their ratio Q, which noise hardly changes
+    (`convnd_tasks.modalities.volumes.sharpness`), :math:`s^2 = (w^2 - Q^2 n^2) / (Q^2 - 1)`. The
+    difference over two voxels of side h, which takes the place of the derivative, adds
+    :math:`h^2 / 3` to the variances. Edges of anatomy are not ideal steps, so s includes
+    their own width: compare only results of one scan.
 
     Args:
         scan: the scan; a tall one is measured on three slabs.
@@ -262,15 +263,14 @@ def edge_widths(scan: Scan, resolution: float) -> dict[int, float]:
     Returns:
         Standard deviation s in mm by axis, without axes that have too few edges.
     """
-    part = scan.slabs()
     narrow, wide = (sigma * resolution for sigma in EDGE_SIGMAS)
-    widths = {}
-    edges, _ = measure_edges(part, resolution, pooled=False)
-    for axis, profiles in edges.items():
-        square = profiles.sharpness() ** 2
-        if square > 1:
-            widths[axis] = math.sqrt(max(0.0, (wide**2 - square * narrow**2) / (square - 1)))
-    return widths
+    edges = measure_edges(scan.slabs(), resolution, pooled=False)
+    variances = {
+        axis: (wide**2 - ratio**2 * narrow**2) / (ratio**2 - 1) - scan.spacing[axis] ** 2 / 3
+        for axis, ratio in edges.sharpness.items()
+        if ratio > 1
+    }
+    return {axis: math.sqrt(max(0.0, variance)) for axis, variance in variances.items()}
 
 
 def anatomy_figures(

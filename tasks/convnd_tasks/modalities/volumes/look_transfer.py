@@ -40,9 +40,14 @@ from convnd_tasks.modalities.volumes.noise_change import change_noise, noise_cha
 from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, measure_noise_again
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.orientation import Orientation
-from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken, measure_safety
+from convnd_tasks.modalities.volumes.safety import (
+    SafetyFigure,
+    describe_broken,
+    limit_means,
+    measure_safety,
+)
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.sharpness import Filter, apply_filters
+from convnd_tasks.modalities.volumes.sharpness import apply_filters
 from convnd_tasks.modalities.volumes.tissues import WHOLE, TissueMap
 from convnd_tasks.modalities.volumes.units import StyleUnits, scan_unit
 from convnd_tasks.samples import MATCHING_STYLE
@@ -226,15 +231,15 @@ class LookTransfer(Transfer):
             messages.append(f"transfer: look, which ignores {names}; --transfer paint uses them")
         return messages
 
-    def _measure_change(self, scan: Scan, filters: Mapping[int, Filter]) -> LookChange:
+    def _measure_change(self, scan: Scan, filters: Mapping[int, float]) -> LookChange:
         """Plan the change of a frame.
 
         Args:
             scan: the frame.
-            filters: filters that change the sharpness, by axis.
+            filters: amounts of the filters that change the sharpness, by axis.
         """
         resolution = self._resolution
-        sharp = scan.with_values(apply_filters(scan, filters))
+        sharp = scan.with_values(apply_filters(scan, filters, resolution).values)
         scheme = tissue_scheme(scan, self._units.unit)
         before = transferable_noise(measure_scan_noise(sharp, scheme, resolution), scheme)
         styles = [look.noise for look in self._looks]
@@ -277,7 +282,11 @@ class LookTransfer(Transfer):
         for strength in _STRENGTHS:
             weight = share * (strength * self._options.strength)
             expected = scan.values + weight * (change.expected - scan.values)
-            result = (expected + weight * change.noise).clamp(low, high)  # against rounding errors
+            result = expected + weight * change.noise
+            excess = share * limit_means(
+                scan, result, change.scheme, self._resolution, self._units.unit
+            )
+            expected, result = expected - excess, (result - excess).clamp(low, high)
             result = torch.where(scan.valid, result, scan.values)
             changes = {
                 tissue: dataclasses.replace(

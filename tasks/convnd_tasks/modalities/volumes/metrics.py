@@ -163,6 +163,7 @@ def _differences(
     """
     import numpy as np
 
+    from convnd_tasks.modalities.structural_similarity import structural_similarity
     from convnd_tasks.modalities.volumes import similarity
 
     before, after = scan.values.numpy(), result.numpy()
@@ -171,7 +172,7 @@ def _differences(
     share, rmse = 100 * float(compared.float().mean()), float(np.sqrt(np.square(change).mean()))
     largest = float(np.abs(change).max())
     psnr = similarity.peak_signal_to_noise(change, span)
-    ssim = similarity.structural_similarity(before, after, span, compared.numpy())
+    ssim = structural_similarity(scan.values, result, span, compared, mirrored=True)
     anatomy_error = similarity.anatomy_error(after, before, scan.spacing)
     rows = (
         ("compared", share, "%", "share of voxels that are neither padding nor missing"),

@@ -11,25 +11,32 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, tissue_residual
+from convnd_tasks.modalities.volumes.noise_covariance import (
+    LARGEST_LAG,
+    LOCAL_SIGMA,
+    NoiseCovariance,
+    tissue_residual,
+)
 from convnd_tasks.modalities.volumes.noise_spectrum import (
     ABOVE_ANATOMY,
     fit_spectrum,
-    high_pass_power,
     power_spectrum,
 )
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import fft_length, gaussian, sigmas
 from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
 
-__all__ = ["NoiseChange", "change_noise", "filter_spectrum", "noise_changes", "padded_size"]
+__all__ = [
+    "LARGEST_CHANGE",
+    "NoiseChange",
+    "change_noise",
+    "filter_spectrum",
+    "noise_changes",
+    "padded_size",
+]
 
-_LEAST_NOISE = 0.03  # share of the scan's noise power; smaller differences are ignored
-_ENERGY_SIGMA = 1.5  # resolutions; the Gaussian window of local energy
-_STRUCTURE = 4.0  # local energy, in units of the noise's, above which all of it is structure
-_LARGEST_REMOVAL = 3.0  # standard deviations of the noise that is removed
-_LARGEST_CHANGE = 5.5  # standard deviations of the tissue's noise
-_MEAN_SIGMA = 8.0  # resolutions; the Gaussian window in which a tissue's mean is unchanged
+LARGEST_CHANGE = 6.0
+"""Standard deviations of a tissue's noise by which a voxel may change."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,7 @@ def change_noise(
     noise = _subtract_means(added, scan, tissues, resolution).clamp(-room, room)
     total, limit = quiet + noise - scan.values, torch.zeros_like(room)
     for tissue, change in changes.items():  # noise of a neighbouring tissue may be much stronger
-        limit[tissues.mask(tissue)] = _LARGEST_CHANGE * max(change.scan, change.style)
+        limit[tissues.mask(tissue)] = LARGEST_CHANGE * max(change.scan, change.style)
     return total.clamp(-limit, limit)
 
 
@@ -190,16 +197,15 @@ def _noise_change(
     added = removed = torch.zeros_like(scan.values)
     deviation = 0.0
     anatomy = scan.anatomy or style.anatomy
-    if float((target - own).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
+    if bool((target > own).any()):
         lacking = style.values - compared.values
         flat_below = ABOVE_ANATOMY if anatomy else 0.0
         spectrum = fit_spectrum(lacking, scan.spacing, resolution, flat_below=flat_below)
         added = _kernel(spectrum.sqrt())
-    if not anatomy and float((own - target).clamp(min=0).sum()) > _LEAST_NOISE * float(own.sum()):
+    if not anatomy and bool((own > target).any()):
         # What remains has the style's power: |1 - H|² = target / own.
         ratio = target / own.clamp(min=1e-12 * float(own.max()))
-        visible = high_pass_power(own.shape, scan.spacing, resolution) > 0.02
-        transfer = torch.where(visible, 1 - ratio.clamp(0, 1).sqrt(), 0.0)
+        transfer = 1 - ratio.clamp(0, 1).sqrt()
         removed = _kernel(transfer)
         deviation = float(_kernel(own.sqrt() * transfer).square().sum().sqrt())
     return NoiseChange(added, removed, deviation, scan.deviation, style.deviation, anatomy)
@@ -212,7 +218,7 @@ def _subtract_means(change: Tensor, scan: Scan, tissues: TissueMap, resolution: 
     """
     if not bool(change.any()):
         return change
-    widths = sigmas(scan.spacing, _MEAN_SIGMA * resolution, min(scan.spacing))
+    widths = sigmas(scan.spacing, LARGEST_LAG * resolution, min(scan.spacing))
     for tissue in range(len(tissues.scheme.names)):
         mask, core = tissues.mask(tissue), tissues.core(tissue)
         if bool(mask.any()):
@@ -232,9 +238,7 @@ def _kernel(transfer: Tensor) -> Tensor:
 
 
 def _noise_like(fine: Tensor, deviation: float, scan: Scan, resolution: float) -> Tensor:
-    """Suppress the structures in a high-pass component: voxels with more energy than noise has."""
-    widths = sigmas(scan.spacing, _ENERGY_SIGMA * resolution, min(scan.spacing))
+    """Weight a high-pass component by the share of noise in its local variance (Lee, 1980)."""
+    widths = sigmas(scan.spacing, LOCAL_SIGMA * resolution, min(scan.spacing))
     energy = gaussian(fine.square(), widths)
-    share = (_STRUCTURE - energy / max(deviation**2, 1e-30)) / (_STRUCTURE - 1)
-    limit = _LARGEST_REMOVAL * deviation
-    return (share.clamp(0, 1) * fine).clamp(-limit, limit)
+    return fine * (deviation**2 / energy.clamp(min=max(deviation**2, 1e-30)))

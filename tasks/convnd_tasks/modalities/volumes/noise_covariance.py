@@ -33,6 +33,8 @@ from convnd_tasks.modalities.volumes.smoothing import fft_length, gaussian, loca
 from convnd_tasks.modalities.volumes.tissues import TissueMap
 
 __all__ = [
+    "LARGEST_LAG",
+    "LOCAL_SIGMA",
     "NoiseCovariance",
     "lag_counts",
     "measure_noise",
@@ -40,13 +42,15 @@ __all__ = [
     "tissue_residual",
 ]
 
-_LARGEST_LAG = 8.0  # resolutions
-_LOCAL_SIGMA = 3.0  # resolutions; the Gaussian window of a local standard deviation
+LARGEST_LAG = 8.0
+"""Resolutions; noise is measured and changed at shorter distances."""
+
+LOCAL_SIGMA = 3.0
+"""Resolutions; standard deviation of the Gaussian window of a local variance."""
+
 _FEWEST = 400  # flat voxels of a tissue whose noise is measured
-_FLAT_SHARE = 0.15  # of a tissue's voxels; with fewer flat ones, noise and anatomy look the same
 # Limits of the relative distance from the most frequent local deviation of flat voxels.
 _SPREAD_LIMITS = (0.15, 0.4)
-_ANATOMY_SHARE = 0.75  # of that distance is due to weak anatomy, the rest to the scatter of noise
 # Anatomy instead of noise: power around 1/16 per resolution above 1.25 times that around 1/8, and
 # power of fine noise below a tenth of it.
 _STEEP, _FINE = 1.25, 0.1
@@ -122,7 +126,7 @@ def lag_counts(
     (1, 8, 8)
     """
     return tuple(
-        min(extent - 1, max(1, round(_LARGEST_LAG * resolution / step)))
+        min(extent - 1, max(1, round(LARGEST_LAG * resolution / step)))
         for extent, step in zip(shape, spacing, strict=True)
     )
 
@@ -142,8 +146,8 @@ def measure_noise(
         resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
         counts: largest lag along each axis, in voxels; None for those of `lag_counts`, zeros for
             the variance only.
-        allowances: variance by tissue that weak anatomy may add at a flat voxel, if it is above the
-            scan's own. Scans whose noise is compared should have equal ones.
+        allowances: variance by tissue that weak anatomy may add at a flat voxel, if it is above
+            that of the scan. Scans whose noise is compared should have equal ones.
 
     Returns:
         The covariance by tissue.
@@ -250,14 +254,14 @@ def _find_flat_voxels(
         inner: ``(D, H, W)``, bool; the voxels of the tissue.
         spacing: mm along each axis.
         resolution: mm.
-        allowance: variance that anatomy may add at a flat voxel, if it is above the scan's own.
+        allowance: variance that anatomy may add at a flat voxel, if it is above that of the scan.
         strict: a tissue with few flat voxels has none.
 
     Returns:
-        Indices ``(n, 3)`` of the flat voxels, None if they are too few; and the scan's own variance
-        that anatomy may add there.
+        Indices ``(n, 3)`` of the flat voxels, None if they are too few; and the variance that
+        anatomy may add there.
     """
-    widths = sigmas(spacing, _LOCAL_SIGMA * resolution, min(spacing))
+    widths = sigmas(spacing, LOCAL_SIGMA * resolution, min(spacing))
     weight = inner.float()
     whole = inner & (gaussian(weight, widths) > 0.5)
     if int(whole.sum()) < _FEWEST:
@@ -276,15 +280,13 @@ def _find_flat_voxels(
     # Anatomy only increases a deviation, so the left flank shows how those of noise scatter.
     half = int((smooth[:peak] < smooth[peak] / 2).sum())
     spread = min(max(3 * (peak - half) / (peak + 0.5), _SPREAD_LIMITS[0]), _SPREAD_LIMITS[1])
-    own = ((1 + _ANATOMY_SHARE * spread) ** 2 - 1) * mode**2
     allowance = max(allowance, ((1 + spread) ** 2 - 1) * mode**2)
     highest = math.sqrt(mode**2 + allowance)
     flat = whole & (local > (1 - spread) * mode) & (local < highest)
     flat_voxels = flat.nonzero()
     if not strict:
-        return flat_voxels if len(flat_voxels) else whole.nonzero(), own
-    enough = len(flat_voxels) >= max(_FEWEST, _FLAT_SHARE * int(whole.sum()))
-    return flat_voxels if enough else None, own
+        return flat_voxels if len(flat_voxels) else whole.nonzero(), allowance
+    return flat_voxels if len(flat_voxels) >= _FEWEST else None, allowance
 
 
 def _covariance(

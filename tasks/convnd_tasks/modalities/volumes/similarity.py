@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["anatomy_error", "lung_mask", "peak_signal_to_noise", "structural_similarity"]
+__all__ = ["anatomy_error", "lung_mask", "peak_signal_to_noise"]
 
 _HIGHEST_AIR = -500.0  # HU
 _SMALLEST_LUNG = 20_000.0  # mm³
@@ -53,32 +53,6 @@ def peak_signal_to_noise(change: NDArray[Any], span: float) -> float:
 
     error = float(np.square(change, dtype=np.float64).mean())
     return math.inf if error == 0 else 10 * math.log10(span**2 / error)
-
-
-def structural_similarity(
-    one: NDArray[Any], other: NDArray[Any], span: float, mask: NDArray[Any] | None = None
-) -> float:
-    r"""Mean SSIM (Wang et al., 2004) with a Gaussian of 1.5 voxels over all axes.
-
-    Args:
-        one: an array.
-        other: an array of the same shape.
-        span: range of the values.
-        mask: bool array of this shape, voxels to average over; None is all.
-    """
-    import numpy as np
-    from scipy import ndimage
-
-    def mean(values: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(ndimage.gaussian_filter(values, 1.5, truncate=3.5))
-
-    x, y = one.astype(np.float64), other.astype(np.float64)
-    mx, my = mean(x), mean(y)
-    vx, vy, cov = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
-    small, smaller = (0.01 * span) ** 2, (0.03 * span) ** 2
-    value = (2 * mx * my + small) * (2 * cov + smaller)
-    value /= (mx * mx + my * my + small) * (vx + vy + smaller)
-    return float(value.mean() if mask is None else value[mask].mean())
 
 
 def lung_mask(volume: NDArray[Any], spacing: Sequence[float]) -> NDArray[Any] | None:

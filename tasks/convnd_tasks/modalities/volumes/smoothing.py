@@ -80,6 +80,8 @@ def local_mean(values: Tensor, weight: Tensor, sigma: Sequence[float]) -> Tensor
     Returns:
         ``(D, H, W)``; 0 where no neighbour has a weight.
     """
+    if bool((weight == 1).all()):
+        return gaussian(values, sigma)
     share = gaussian(weight, sigma)
     return torch.where(share > 1e-4, gaussian(values * weight, sigma) / share.clamp(min=1e-4), 0.0)
 
@@ -102,11 +104,12 @@ def erode(mask: Tensor, reach: Sequence[int]) -> Tensor:
 
 
 def constant_background(values: Tensor) -> Tensor:
-    """Find padding and masked background: voxels that equal the value of a constant region.
+    """Find padding and masked background: regions of one value that contain a constant cube.
 
     The value must be the lowest or the highest of the scan. A value between them counts if it is
-    the only one with a constant region and most voxels at the edges of the slices have it. So the
-    constant tissues of a scan without noise, such as a phantom, are not background.
+    the only one with a constant cube and most voxels at the edges of the slices have it. So the
+    constant tissues of a scan without noise, such as a phantom, are not background. Single voxels
+    of the value, such as zeros in the noise of air, are not background either.
 
     Args:
         values: ``(D, H, W)``, finite.
@@ -123,8 +126,8 @@ def constant_background(values: Tensor) -> Tensor:
     pad = [extent // 2 for extent in window]
     field = values[None, None]
     highest = F.max_pool3d(field, window, 1, pad)[0, 0]
-    lowest = -F.max_pool3d(-field, window, 1, pad)[0, 0]
-    constant, counts = torch.unique(values[highest == lowest], return_counts=True)
+    cubes = highest == -F.max_pool3d(-field, window, 1, pad)[0, 0]
+    constant, counts = torch.unique(values[cubes], return_counts=True)
     constant = constant[counts >= max(1.0, _SMALLEST_CONSTANT * values.numel())]
     background = torch.zeros_like(values, dtype=torch.bool)
     ends = (float(values.min()), float(values.max()))
@@ -134,8 +137,28 @@ def constant_background(values: Tensor) -> Tensor:
         rims = [mask[:, [0, -1]], mask[:, :, [0, -1]]]
         around = sum(int(rim.sum()) for rim in rims) > sum(rim.numel() for rim in rims) / 2
         if value in ends or (len(others) == 1 and around):
-            background |= mask
+            background |= _grow(cubes & mask, mask)
     return background
+
+
+def _grow(seeds: Tensor, mask: Tensor) -> Tensor:
+    """The regions of a mask that contain a seed; voxels of a region share faces.
+
+    Args:
+        seeds: ``(D, H, W)``, bool.
+        mask: ``(D, H, W)``, bool.
+    """
+    while True:
+        count = int(seeds.sum())
+        for axis in range(3):  # a run of voxels with a seed becomes seeds
+            lines, hits = mask.movedim(axis, -1), seeds.movedim(axis, -1)
+            starts = lines & ~F.pad(lines, (1, 0))[..., :-1]
+            runs = starts.flatten().cumsum(0).view(starts.shape)
+            grown = torch.zeros(int(runs.max()) + 1, dtype=torch.bool)
+            grown[runs[hits]] = True
+            seeds = (lines & grown[runs]).movedim(-1, axis)
+        if int(seeds.sum()) == count:
+            return seeds
 
 
 def fft_length(least: int) -> int:
