@@ -219,7 +219,8 @@ def test_a_quieter_style_removes_noise() -> None:
 @pytest.mark.slow
 def test_another_anatomy_changes_no_sharpness() -> None:
     content = chest(5, 1)
-    style = ndimage.gaussian_filter(chest(5, 2), 1.5)[:, :40, :40]  # another part, and blurred
+    # Another part with weaker edges, and blurred: the blur explains a third of the difference.
+    style = 0.5 * ndimage.gaussian_filter(chest(5, 2), 1.5)[:, :40, :40] - 400
     result = stylise(content, np.pad(style, ((0, 0), (0, 16), (0, 16)), mode="reflect"))
     slopes = [np.abs(np.gradient(values, axis=2)) for values in (content, result)]
     edges = slopes[0] > np.quantile(slopes[0], 0.99)

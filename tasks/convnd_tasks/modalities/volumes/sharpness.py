@@ -32,7 +32,7 @@ _SLOPE_QUANTILES = (0.9, 0.95, 0.98, 0.99, 0.995)
 _FEWEST = 30  # voxels of edges
 _MOST = 4.0  # limit of the amount of a filter: a blur of two resolutions, or five-fold contrast
 _STEPS = 6  # of the search for a filter
-_LEAST_CHANGE = 0.05  # of a slope
+_LEAST_CHANGE = 0.05  # of slopes; smaller differences are ignored
 _PRECISION = 2e-3  # of the sharpness, at which the search ends
 _UNEXPLAINED = 1 / 3  # of the difference of slopes that a filter may leave
 
@@ -116,32 +116,30 @@ def find_filters(scan: Scan, style: Edges, resolution: float) -> dict[int, float
         resolution: mm, see `measure_edges`.
 
     Returns:
-        Amounts of the filters by axis, see `apply_filters`; without axes whose sharpness differs by
-        less than 5 %.
+        Amounts of the filters by axis, see `apply_filters`; empty if slopes differ by less than
+        5 %.
     """
     edges = measure_edges(scan, resolution)
     before, targets = dict(edges.sharpness), style.sharpness
-    axes = [
-        axis
-        for axis in before
-        if axis in targets and abs(math.log(targets[axis] / before[axis])) > _LEAST_CHANGE
-    ]
-    if not axes:
+    axes = [axis for axis in before if axis in targets]
+    difference = edges.distance(style)
+    if not axes or difference < _LEAST_CHANGE:
         return {}
     amounts = {axis: math.copysign(0.5, targets[axis] - before[axis]) for axis in axes}
-    former = dict.fromkeys(axes, 0.0)
-    for step in range(_STEPS):
+    former, best, least = dict.fromkeys(axes, 0.0), amounts, math.inf
+    for _ in range(_STEPS):
         filtered = measure_edges(apply_filters(scan, amounts, resolution), resolution)
+        if filtered.distance(style) < least:
+            best, least = dict(amounts), filtered.distance(style)
         missing = {n: targets[n] - filtered.sharpness.get(n, targets[n]) for n in axes}
-        if step == _STEPS - 1 or max(map(abs, missing.values())) < _PRECISION:
+        if max(map(abs, missing.values())) < _PRECISION:
             break
-        for axis, difference in missing.items():
-            change = filtered.sharpness.get(axis, 0.0) - before[axis]
+        for axis, rest in missing.items():
+            change = filtered.sharpness.get(axis, before[axis]) - before[axis]
             slope = (amounts[axis] - former[axis]) / change if change else 0.0
             before[axis], former[axis] = before[axis] + change, amounts[axis]
-            amounts[axis] = min(max(amounts[axis] + difference * slope, -_MOST), _MOST)
-    explained = filtered.distance(style) < _UNEXPLAINED * edges.distance(style)
-    return amounts if explained else {}
+            amounts[axis] = min(max(amounts[axis] + rest * slope, -_MOST), _MOST)
+    return best if least < _UNEXPLAINED * difference else {}
 
 
 def apply_filters(scan: Scan, amounts: Mapping[int, float], resolution: float) -> Scan:
