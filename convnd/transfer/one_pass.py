@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,10 @@ class OnePassTransfer(ABC):
 
     Attributes:
         device: device of the network.
+        draws_strokes: whether the result has patterns that the content has not.
     """
+
+    draws_strokes: ClassVar[bool] = True
 
     def __init__(self, options: TransferOptions) -> None:
         make_deterministic(options.deterministic)
@@ -104,7 +107,7 @@ class OnePassTransfer(ABC):
                 styles=[problem.styles[number] for number in region.styles],
                 feature_styles=None,
                 mask=region.share,
-                regions=(),
+                regions=(replace(region, styles=tuple(range(len(region.styles)))),),
             )
             values = part.stylize(part_problem, content, group, on_message)
             if len(problem.regions) == 1 or region.share is None:

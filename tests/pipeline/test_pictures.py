@@ -14,12 +14,14 @@ from command_line import Run
 from convnd_tasks.modalities.figures import draw_comparison
 from convnd_tasks.modalities.images.hidden import fill_hidden
 from convnd_tasks.modalities.images.metrics import measure_all as evaluate_pictures
-from error_fields import check_error
+from convnd_tasks.modalities.images.options import LOOKS, ImageOptions
+from error_fields import check_error, raises
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from profiles import GREY, P3, SWAPPED
 
 from convnd import io
+from convnd.errors import UnknownNameError
 from convnd.io.images.color import profile_space
 
 Codes = NDArray[np.uint8]
@@ -327,3 +329,47 @@ def test_a_texture_of_grey_is_grey_and_has_its_contrast(run: Run, style: Codes) 
     assert np.ptp(codes, axis=2).max() <= 1
     assert codes.std() == pytest.approx(grey.std(), rel=0.1)
     assert codes.mean() == pytest.approx(grey.mean(), abs=3)
+
+
+def test_only_the_colours_become_those_of_the_style(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scales = np.array([[60, 80], [30, 100], [10, 150]])
+    for name, (low, spread) in zip(("photo", "style"), ((20, 60), (90, 40)), strict=True):
+        shared = rng.uniform(0, 1, (48, 56, 1))
+        pixels = low + spread * (0.6 * shared + 0.4 * rng.uniform(0, 1, (48, 56, 3)))
+        pixels = pixels + (scales[:, 0] if name == "style" else 0) / 2
+        Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8)).save(f"{name}.png")
+    command = ("stylize", "photo.png", "style.png", "--colors", "only", "--size", "0", "-q")
+    code, _, err = run(*command, "-o", "out.png")
+    assert code == 0, err
+    photo, style, out = (
+        np.asarray(Image.open(f"{name}.png")).reshape(-1, 3).astype(float)
+        for name in ("photo", "style", "out")
+    )
+    # Rounding to codes has a variance of 1/12, and the ridge is a thousandth of the variance.
+    np.testing.assert_allclose(out.mean(0), style.mean(0), atol=0.6)
+    np.testing.assert_allclose(np.cov(out.T), np.cov(style.T), rtol=0.02, atol=2)
+    # One affine map of all colours: three and a constant explain the result up to rounding.
+    design = np.c_[photo, np.ones(len(photo))]
+    residual = out - design @ np.linalg.lstsq(design, out, rcond=None)[0]
+    # Rounding is at most half a code, which also moves the fitted map a little.
+    assert np.abs(residual).max() <= 0.6
+    for option in (("--instant",), ("--steps", "5"), ("--style-weight", "3")):
+        code, _, err = run(*command, *option)
+        assert code == 2, option
+        assert err.count("\n") == 1
+
+
+def test_a_look_sets_options_that_are_not_typed() -> None:
+    assert ImageOptions.for_dim(2, look="subtle").strength == 0.5
+    assert ImageOptions.for_dim(2, look="subtle", strength=0.8).strength == 0.8
+    assert ImageOptions.for_dim(2, look="subtle", strength=None).strength == 0.5
+    assert ImageOptions.for_dim(2, look="colors").is_instant
+    for look, options in LOOKS.items():
+        made = ImageOptions.for_dim(2, look=look)
+        assert made.look == look
+        assert all(getattr(made, name) == value for name, value in options.items())
+    with raises(UnknownNameError, got="'strogn'", remedy="strong"):
+        ImageOptions.for_dim(2, look="strogn")

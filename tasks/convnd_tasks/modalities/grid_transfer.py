@@ -14,12 +14,12 @@ import torch
 from convnd import io
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd, resize_period
-from convnd.transfer.instant import InstantTransfer
 from convnd.transfer.one_pass import OnePassTransfer
 from convnd.transfer.style_transfer import StyleTransfer
 from convnd_tasks.modalities.base import Modality, Transfer
 from convnd_tasks.modalities.figures import draw_comparison
 from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
+from convnd_tasks.modalities.one_pass import one_pass_transfer
 from convnd_tasks.modalities.opening import check_no_content_options
 from convnd_tasks.modalities.regions import apply_regions, divide, mask_share
 from convnd_tasks.modalities.results import Figure, JobResult
@@ -156,8 +156,8 @@ class GridModality(Modality):
         if self.trained is not None:
             return self.trained
         if channels not in self._engines:
-            engine = InstantTransfer if self.options.is_instant else StyleTransfer
-            self._engines[channels] = engine(
+            make = one_pass_transfer if self.options.is_instant else StyleTransfer
+            self._engines[channels] = make(
                 self.options, spatial_dims=self.spatial_dims, in_channels=channels
             )
         return self._engines[channels]

@@ -41,7 +41,7 @@ class Pictures(GridModality):
     def check(self) -> None:
         """Check the options, see `Modality.check`; a pass of a network reads whole styles."""
         super().check()
-        if self.settings.style_regions and self.options.is_instant:
+        if self.settings.style_regions and self.options.init == "instant":
             raise UsageError(
                 "--style-regions",
                 expected="an optimisation, which reads parts of styles",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 from convnd.errors import UsageError
 from convnd.options import LOOK, WORK, Flag
@@ -12,12 +13,22 @@ from convnd.transfer.objective_options import PADDING
 from convnd.transfer.options import TransferOptions
 from convnd_tasks.modalities.style_network import UNUSED_OPTIONS
 
-__all__ = ["COLORS", "ImageOptions"]
+__all__ = ["COLORS", "LOOKS", "ImageOptions"]
 
-COLORS = ("style", "luminance", "match")
+COLORS = ("style", "luminance", "match", "only")
 """Source of the result's colours. ``"style"``: the style. ``"luminance"``: the content, since only
-luminance changes. ``"match"``: the content, since the style gets the content's colours first."""
+luminance changes. ``"match"``: the content, since the style gets the content's colours first.
+``"only"``: the style, and nothing else of it: one map of all colours, without a network."""
 
+
+LOOKS: Mapping[str, Mapping[str, Any]] = {
+    "classic": {},
+    "subtle": {"strength": 0.5},
+    "strong": {"style_weight": 100.0},
+    "colors": {"colors": "only"},
+    "photo": {"affine_weight": 3000.0},
+}
+"""Options by the name of a look; options that are typed count more."""
 
 _INSTANT_OPTIONS = {"style_scale", "style_weights", "steps", "init", "seed"}
 """Options that apply to the network for any style, but not to networks trained for one style."""
@@ -29,6 +40,7 @@ class ImageOptions(TransferOptions):
 
     Args:
         colors: one of `COLORS`.
+        look: one of `LOOKS`, whose options `for_dim` sets.
         backbone: see `TransferOptions`. The default leaves no more style and content energy than
             VGG-19 alone with 100 steps, in about 0.7 of its processor time.
         style_weight: see `TransferOptions`. Colours are cut to ``[0, 1]`` before they are compared,
@@ -52,12 +64,23 @@ class ImageOptions(TransferOptions):
     colors: Annotated[
         str,
         Flag(
-            "Source of the colours: style, luminance or match (the last two keep the content's).",
+            "Source of the colours: style, luminance or match (which keep the content's), or only: "
+            "nothing but the colours becomes the style's.",
             LOOK,
             choices=COLORS,
         ),
     ] = "style"
 
+    look: Annotated[
+        str,
+        Flag(
+            "Options by name: classic; subtle (half the strength); strong (five times the style "
+            "weight); colors (--colors only); photo (photographs stay photographs).",
+            LOOK,
+            choices=tuple(LOOKS),
+            modalities=("pictures", "videos"),
+        ),
+    ] = "classic"
     padding: Annotated[str, PADDING] = "replicate"
     instant: Annotated[
         bool,
@@ -69,6 +92,22 @@ class ImageOptions(TransferOptions):
         ),
     ] = False
 
+    @classmethod
+    def for_dim(cls, spatial_dims: int, **given: Any) -> Self:
+        """Make the options, see `TransferOptions.for_dim`, with those of the look.
+
+        >>> ImageOptions.for_dim(2, look="subtle").strength
+        0.5
+        """
+        options = LOOKS.get(given.get("look") or "classic", {})
+        typed = {name: value for name, value in given.items() if value is not None}
+        return super().for_dim(spatial_dims, **{**options, **typed})
+
+    @property
+    def is_instant(self) -> bool:
+        """Whether one pass makes the result, see `TransferOptions.is_instant`."""
+        return super().is_instant or self.colors == "only"
+
     def __post_init__(self) -> None:
         if self.instant:
             self._make_instant()
@@ -76,6 +115,21 @@ class ImageOptions(TransferOptions):
         if self.is_instant:
             self._check_instant()
         check_name("colors", self.colors, COLORS)
+        check_name("look", self.look, LOOKS)
+        if self.colors == "only":
+            self._check_colors_only()
+
+    def _check_colors_only(self) -> None:
+        """Check that nothing was given that needs a network or steps."""
+        defaults = type(self).__dataclass_fields__
+        for name, value in (("init", "content"), ("steps", 0), ("style_scale", 1.0)):
+            if getattr(self, name) not in (value, defaults[name].default):
+                raise UsageError(
+                    name,
+                    expected="no network and no steps for colours only",
+                    got=f"{getattr(self, name)} with --colors only",
+                    remedy="leave it out",
+                )
 
     def _make_instant(self) -> None:
         """Set the options that `instant` stands for."""

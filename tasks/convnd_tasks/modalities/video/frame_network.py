@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from convnd.transfer.color_transfer import ColorTransfer
 from convnd.transfer.instant import InstantTransfer
 from convnd.transfer.problem import TransferProblem
 from convnd_tasks.modalities.video.flow import consistency_mask, warp_bicubic
@@ -75,7 +76,7 @@ class FrameNetwork:
 
     def prepare(self, source: VideoSource) -> None:
         """Read styles and sample frames for the network for any style; nothing for others."""
-        if isinstance(self._transfer, InstantTransfer):
+        if isinstance(self._transfer, InstantTransfer | ColorTransfer):
             frames = source.sample(_SAMPLE_FRAMES)
             if frames:
                 self._transfer = self._transfer.for_frames(self._styles, frames)
@@ -93,6 +94,8 @@ class FrameNetwork:
     ) -> Generator[Progress, None, TransferOutcome]:
         """Stylise a frame, and keep the detail of the one before, see `FrameTransfer.follow`."""
         outcome = yield from self.begin(context.content, to_progress)
+        if not self._transfer.draws_strokes:
+            return outcome
         flow = context.flows[1]
         warped = warp_bicubic(values[-1], flow.backward)
         mask = consistency_mask(flow.backward, flow.forward, keep_boundaries=True)

@@ -17,11 +17,11 @@ from convnd import io
 from convnd.errors import UsageError
 from convnd.grid import Grid
 from convnd.io.video.encoder import square_pixels
-from convnd.transfer.instant import InstantTransfer
 from convnd_tasks.modalities.base import Modality
 from convnd_tasks.modalities.images.codec import color_moments, match_colors, pooled_moments
 from convnd_tasks.modalities.images.hidden import fill_hidden_pixels, mask_by_opacity
 from convnd_tasks.modalities.inputs import TransferInputs
+from convnd_tasks.modalities.one_pass import one_pass_transfer
 from convnd_tasks.modalities.opening import check_no_content_options, open_grid
 from convnd_tasks.modalities.results import Figure, JobResult, Table
 from convnd_tasks.modalities.video.blocks import make_block_transfer, read_style_video
@@ -274,7 +274,7 @@ class Videos(Modality):
         if self.trained is not None:
             return self.trained
         if self.options.is_instant:
-            return InstantTransfer(self.options, spatial_dims=2, in_channels=3)
+            return one_pass_transfer(self.options, spatial_dims=2, in_channels=3)
         if self.options.mode == "block":
             return make_block_transfer(self.options)
         return make_frame_transfer(self.options)
