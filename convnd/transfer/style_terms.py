@@ -129,7 +129,7 @@ class StyleTermMaker:
             features, values = (
                 _Part.of(region, compared, weights) for compared in (styles, value_styles)
             )
-            if max(features.weights) == 0:
+            if not any(features.weights):
                 continue
             if content is not None:
                 features, values = (part.towards(content, strength) for part in (features, values))
