@@ -24,6 +24,7 @@ from convnd.errors import UsageError
 __all__ = [
     "DETERMINISTIC",
     "DEVICE",
+    "DEVICES",
     "LOOK",
     "LOSS",
     "OUTPUT",
@@ -34,6 +35,7 @@ __all__ = [
     "WORK",
     "Flag",
     "Range",
+    "check_device_name",
     "check_range",
     "check_ranges",
     "flag_name",
@@ -80,10 +82,37 @@ DETERMINISTIC = Flag(
 )
 """The flag of a field ``deterministic``, see `convnd.transfer.deterministic`."""
 
-DEVICE = Flag(
-    "Where to compute: auto, cpu, cuda or mps.", RESOURCES, choices=("auto", "cpu", "cuda", "mps")
-)
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""Kinds of devices to compute on; "auto" is the fastest that this machine has."""
+
+DEVICE = Flag("Where to compute: auto, cpu, cuda or mps.", RESOURCES, choices=DEVICES)
 """The flag of a field ``device``."""
+
+
+def check_device_name(name: str) -> str:
+    """Check the name of a device, without asking whether this machine has it.
+
+    Args:
+        name: one of `DEVICES`, also with an index, as in ``cuda:1``.
+
+    Returns:
+        The kind of the device, one of `DEVICES`.
+
+    Raises:
+        UsageError: the name has another form.
+
+    >>> check_device_name("cuda:1")
+    'cuda'
+    """
+    kind, _, index = name.partition(":")
+    if kind not in DEVICES or (index and (kind == "auto" or not index.isdecimal())):
+        raise UsageError(
+            "device",
+            expected=f"one of {', '.join(DEVICES)}",
+            got=repr(name),
+            remedy="choose one of these",
+        )
+    return kind
 
 
 @dataclass(frozen=True)

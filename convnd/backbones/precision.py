@@ -12,14 +12,12 @@ from convnd.backbones.base import Backbone
 from convnd.backbones.module import ModuleBackbone, copy_module
 from convnd.backbones.multiplanar import MultiPlanar
 from convnd.backbones.vgg import VGG
-from convnd.errors import ResourceError, UsageError
+from convnd.errors import ResourceError
 from convnd.nn.layout import channels_last
+from convnd.options import check_device_name
 from convnd.registry import check_name
 
-__all__ = ["DEVICES", "PRECISIONS", "Precision", "choose_device", "choose_precision"]
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
-"""Names that `choose_device` accepts."""
+__all__ = ["PRECISIONS", "Precision", "choose_device", "choose_precision"]
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 """Names that `choose_precision` accepts."""
@@ -133,8 +131,8 @@ def choose_device(name: str = "auto") -> torch.device:
     """Choose the device to compute on.
 
     Args:
-        name: one of `DEVICES`, also with an index, as in ``cuda:1``. ``"auto"`` is CUDA if there is
-            one, else MPS, else the CPU.
+        name: one of `convnd.options.DEVICES`, also with an index, as in ``cuda:1``. ``"auto"`` is
+            CUDA if there is one, else MPS, else the CPU.
 
     Raises:
         UsageError: the name is not one of these.
@@ -143,14 +141,7 @@ def choose_device(name: str = "auto") -> torch.device:
     >>> choose_device("cpu")
     device(type='cpu')
     """
-    kind, _, index = name.partition(":")
-    if kind not in DEVICES or (index and (kind == "auto" or not index.isdecimal())):
-        raise UsageError(
-            "device",
-            expected=f"one of {', '.join(DEVICES)}",
-            got=repr(name),
-            remedy="choose one of these",
-        )
+    kind = check_device_name(name)
     available = {"cuda": torch.cuda.is_available(), "mps": bool(torch.backends.mps.is_available())}
     if kind == "auto":
         return torch.device(

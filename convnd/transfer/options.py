@@ -17,6 +17,7 @@ from convnd.options import (
     WORK,
     Flag,
     Range,
+    check_device_name,
 )
 from convnd.registry import check_name
 from convnd.shapes import is_count_text
@@ -139,6 +140,7 @@ class TransferOptions(ObjectiveOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_device_name(self.device)
         check_name("init", self.init, INITS)
         if self.tile not in ("auto", "off") and not (
             is_count_text(self.tile) and int(self.tile) > 0

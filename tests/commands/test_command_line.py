@@ -16,14 +16,16 @@ from convnd_tasks.inspect.saliency import METHODS
 from convnd_tasks.inspect.search import SUPPRESSION
 from convnd_tasks.modalities import MODALITIES, options_class
 from convnd_tasks.runtime.settings import JobSettings
+from error_fields import raises
 from PIL import Image
 
 from convnd import cli
 from convnd.backbones import INFLATIONS
-from convnd.backbones.precision import DEVICES, PRECISIONS
+from convnd.backbones.precision import PRECISIONS
+from convnd.errors import UsageError
 from convnd.losses import NORMALIZATIONS
 from convnd.optimize import OPTIMIZERS
-from convnd.options import flags_of
+from convnd.options import DEVICES, flags_of
 from convnd.stats import STATISTICS
 
 
@@ -225,3 +227,11 @@ def test_a_command_loads_no_other(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
         run(*words)
     assert mounted == ["samples", "samples", None, None]
     assert list(typer.main.get_command(APP("samples")).commands) == ["samples"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "auto:0"])
+@pytest.mark.parametrize("options", [PatchOptions, *map(options_class, MODALITIES)])
+def test_the_name_of_a_device_is_checked_with_the_options(options: type[Any], name: str) -> None:
+    more = {"layers": ("relu1_1",)} if options is PatchOptions else {}
+    with raises(UsageError, operation="device", got=repr(name)):
+        options(device=name, **more)

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from convnd.errors import UsageError
-from convnd.options import DETERMINISTIC, DEVICE, RESOURCES, SEED, Flag, Range, check_ranges
+from convnd.options import (
+    DETERMINISTIC,
+    DEVICE,
+    RESOURCES,
+    SEED,
+    Flag,
+    Range,
+    check_device_name,
+    check_ranges,
+)
 
 __all__ = ["SEARCH", "VIEWS", "PatchOptions"]
 
@@ -120,6 +129,7 @@ class PatchOptions:
                 "--layer", expected="at least one layer", got="none", remedy="name one"
             )
         check_ranges(self)
+        check_device_name(self.device)
 
     def record(self) -> dict[str, object]:
         """Return every option as data for JSON."""

@@ -58,8 +58,7 @@ def make_options(
                 f"{_typed(name)} applies to {join_words(sorted(holders))}, and these are {kind}; "
                 "leave it out"
             )
-    size = {} if spec.size is None else {"size": spec.size}
-    return options_class(kind).for_dim(spec.dim, **{**size, **typed_options})
+    return options_class(kind).for_dim(spec.dim, **{**spec.defaults, **typed_options})
 
 
 def _check_network_options(names: Sequence[str]) -> None:

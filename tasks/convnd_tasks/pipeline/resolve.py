@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from convnd import io
@@ -27,8 +27,12 @@ from convnd_tasks.pipeline.output_paths import (
 
 __all__ = ["JobSpec", "check_networks", "parse_shard", "resolve"]
 
-_DEMO_SIZE = {1: 0, 2: 320}
-"""Longest axis of the built-in demo, for under 20 s on two cores; 0 is the sample's own."""
+_DEMO_DEFAULTS: Mapping[int, Mapping[str, int]] = {
+    1: {"size": 0},
+    2: {"size": 320},
+    4: {"size": 16, "steps": 20},
+}
+"""Defaults of the built-in demo by number of axes, for under 20 s on two cores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +47,7 @@ class JobSpec:
         outputs: path of each result.
         folder: folder of the results that is made before the work, or None.
         init: path of the file that the optimisation starts from, or None.
-        size: samples along the longest axis of the result without ``--size``; None is the default
-            of the options.
+        defaults: values of options that are not typed; the others have the defaults of their class.
         batch: whether the contents come from a folder. If one fails, the others are still stylised.
         demo: whether built-in samples are used because no file was typed.
         message: a line for users before the work, or "".
@@ -60,7 +63,7 @@ class JobSpec:
     outputs: tuple[Path, ...] = ()
     folder: Path | None = None
     init: str | None = None
-    size: int | None = None
+    defaults: Mapping[str, int] = field(default_factory=dict)
     batch: bool = False
     demo: bool = False
     message: str = ""
@@ -169,7 +172,7 @@ def resolve(
         dim=dim,
         styles=style_names,
         init=init,
-        size=_DEMO_SIZE.get(dim, 24) if demo and kind not in ("videos", "volumes") else None,
+        defaults=_DEMO_DEFAULTS.get(dim, {}) if demo and kind not in ("videos", "volumes") else {},
         demo=demo,
         message=message,
         regions={

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from convnd.options import DEVICE, LOOK, RESOURCES, SEED, WEIGHT, WORK, Flag, Range, check_ranges
+from convnd.options import (
+    DEVICE,
+    LOOK,
+    RESOURCES,
+    SEED,
+    WEIGHT,
+    WORK,
+    Flag,
+    Range,
+    check_device_name,
+    check_ranges,
+)
 
 __all__ = ["TrainingOptions"]
 
@@ -123,6 +134,7 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        check_device_name(self.device)
 
     def record(self) -> dict[str, str]:
         """Every option that the network depends on, as text."""

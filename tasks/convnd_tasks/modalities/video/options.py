@@ -63,6 +63,7 @@ class VideoOptions(ImageOptions):
     """
 
     backbone: Annotated[str, Flag("Network, see `convnd backbones`.", LOSS)] = "compact"
+    style_weight: float = 20.0
     size: Annotated[
         int, Flag("Longest side at most, in pixels; 0: the video's own.", WORK), Range(0, 1 << 20)
     ] = 512
