@@ -119,7 +119,7 @@ def _complete(run: Run, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[st
     [
         (["weights", "li"], ["list"]),
         (["samples", "--off"], ["--offline"]),
-        (["stylize", "--colors", ""], ["style", "luminance", "match"]),
+        (["stylize", "--colors", ""], ["style", "luminance", "match", "only"]),
         (["stylize", "--value-statistics", "gram,auto"], ["gram,autocorrelation"]),
         (["stylize", "--backbone", "vgg19"], ["vgg19", "vgg19-torchvision"]),
         (["stylize", "--backbone", "comp"], ["compact+vgg19", "compact", "compact-1d"]),
