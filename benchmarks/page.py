@@ -1,7 +1,7 @@
 """Writes ``docs/benchmarks.md``, the page of current figures, from ``benchmarks/results/*.json``.
 
 Other pages show the tables of single files between the lines ``<!-- results: FILE.json … -->`` and
-``<!-- end of results -->``.
+``<!-- end of results -->``, with a link in the place of long tables.
 
 python -m benchmarks.page            # write the page
 python -m benchmarks.page --check    # exit with 1 if the page differs from the files
@@ -29,6 +29,9 @@ SECTIONS = (
     "Inspection",
     "Robustness",
 )
+MOST_ROWS = 40
+"""Rows of a table above which other pages link to the page of all figures."""
+
 HEAD = """\
 # Benchmarks
 
@@ -74,8 +77,13 @@ def table_lines(table: Table) -> list[str]:
     return [*lines, ""]
 
 
-def measurement_lines(measurement: Measurement) -> list[str]:
-    """A measurement as lines of Markdown."""
+def measurement_lines(measurement: Measurement, most_rows: int | None = None) -> list[str]:
+    """A measurement as lines of Markdown.
+
+    Args:
+        measurement: the measurement.
+        most_rows: number of rows of a table above which a link takes its place; None for any.
+    """
     machine = dict(measurement.machine)
     processor = str(machine.pop("cpu", NOT_STATED))
     details = [f"{name} {value}" for name, value in machine.items()]
@@ -84,7 +92,11 @@ def measurement_lines(measurement: Measurement) -> list[str]:
     if measurement.summary:
         lines += [measurement.summary, ""]
     for table in measurement.tables:
-        lines += table_lines(table)
+        if most_rows is None or len(table.rows) <= most_rows:
+            lines += table_lines(table)
+        else:
+            link = f"[{len(table.rows)} rows](../benchmarks.md#{_anchor(measurement.title)})"
+            lines += [f"{table.caption}: {link}.", ""]
     if measurement.target:
         lines += [f"**Target.** {measurement.target}", ""]
     lines += [
@@ -93,6 +105,11 @@ def measurement_lines(measurement: Measurement) -> list[str]:
         "",
     ]
     return lines
+
+
+def _anchor(title: str) -> str:
+    """The anchor of a heading, as MkDocs makes it."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
 def page(measurements: Sequence[Measurement]) -> str:
@@ -115,7 +132,7 @@ def filled(text: str) -> str:
         lines = [match[1], ""]
         for name in match[2].split():
             if (RESULTS / name).exists():
-                lines += measurement_lines(Measurement.read(RESULTS / name))
+                lines += measurement_lines(Measurement.read(RESULTS / name), MOST_ROWS)
         return "\n".join([*lines, match[3]])
 
     pattern = r"(<!-- results: ([\w. ]+) -->)\n.*?(<!-- end of results -->)"

@@ -67,6 +67,12 @@ def main() -> None:
         "--lines", nargs="*", default=[], type=Path, metavar="FILE", help="add rows of earlier runs"
     )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="write content, style, result")
+    parser.add_argument(
+        "--development",
+        default="D",
+        metavar="PREFIX",
+        help="boxes on which the method was developed have names that begin so",
+    )
     parser.add_argument("--conditions", default="", help="conditions of the measurement, as text")
     add_json_option(parser)
     arguments = parser.parse_args()
@@ -82,7 +88,10 @@ def main() -> None:
         arguments.json,
         "The look of scans: known answers and harm",
         [
-            Table(rows=_limits_held(rows), caption="Runs that hold each limit, of those judged"),
+            *(
+                Table(rows=_limits_held(part), caption=f"Runs that hold each limit, {name}")
+                for name, part in _by_development(rows, arguments.development).items()
+            ),
             Table(rows=[_in_short(row) for row in rows], caption="Every run"),
         ],
         section="Volumes",
@@ -113,6 +122,13 @@ def _former_rows(paths: list[Path]) -> list[dict[str, Any]]:
     """The rows that earlier runs printed."""
     lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
     return [json.loads(line) for line in lines if line.startswith('{"box"')]
+
+
+def _by_development(rows: list[dict[str, Any]], prefix: str) -> dict[str, list[dict[str, Any]]]:
+    """The rows of boxes on which the method was developed, and those of other boxes."""
+    developed = [row for row in rows if row["box"].startswith(prefix)]
+    others = [row for row in rows if not row["box"].startswith(prefix)]
+    return {"boxes of development": developed, "other boxes": others}
 
 
 def _limits_held(rows: list[dict[str, Any]]) -> list[dict[str, str]]:

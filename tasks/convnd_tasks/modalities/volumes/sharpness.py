@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.smoothing import erode, local_mean, sigmas
+from convnd_tasks.modalities.volumes.smoothing import constant_background, erode, local_mean, sigmas
 
 __all__ = ["EDGE_SIGMAS", "Edges", "apply_filters", "find_filters", "measure_edges"]
 
@@ -155,7 +155,8 @@ def apply_filters(scan: Scan, amounts: Mapping[int, float], resolution: float) -
         resolution: mm.
 
     Returns:
-        The filtered scan, in the range of the scan's valid values.
+        The filtered scan, in the range of the scan's valid values. Voxels that become background
+        are not valid.
     """
     if not amounts:
         return scan
@@ -173,7 +174,11 @@ def apply_filters(scan: Scan, amounts: Mapping[int, float], resolution: float) -
             ],
         )
         values = blurred if amount < 0 else values + amount * (values - blurred)
-    return scan.with_values(torch.where(scan.valid, values.clamp(low, high), scan.values))
+    values = torch.where(scan.valid, values.clamp(low, high), scan.values)
+    if bool(scan.valid.all()):
+        return scan.with_values(values)
+    # In the file of a style, voxels that were clipped beside the background are background, too.
+    return Scan(values, scan.spacing, scan.valid & ~constant_background(values))
 
 
 def _maxima(values: Tensor, axis: int) -> Tensor:
