@@ -1,0 +1,110 @@
+"""Processor time of a step by number of regions, and the exactness of regions in tiles.
+
+    python -m benchmarks.performance.regions --json regions.json
+
+Regions are vertical stripes of equal width with one style each. The steps without regions, and
+with one, two and three of them, take turns; the shortest of each counts. In tiles, the gradient is
+compared with that of one piece, for every number of axes, in float32. Where two values of a maximum
+pooling differ by rounding only, tiles may choose the other one, with and without regions; the tests
+compare in float64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from benchmarks.measurement import add_json_option, write_results
+from convnd.losses import Objective
+from convnd.malloc import tune_malloc
+from convnd.optimize import TiledEvaluation, Tiler, evaluate_whole
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.regions import StyleRegion
+from convnd.transfer.style_transfer import StyleTransfer
+
+_COUNTS = (0, 1, 2, 3)
+_TILED = {1: ((4096,), 512), 2: ((160, 192), 64), 3: ((40, 48, 32), 24)}
+"""Extents of the field and of its tiles, by the number of axes."""
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--size", type=int, default=512, help="side of the picture")
+    parser.add_argument("--repeats", type=int, default=4, help="steps of each kind")
+    add_json_option(parser)
+    args = parser.parse_args()
+    tune_malloc()
+    rows = [step_times(name, args.size, args.repeats) for name in ("compact", "vgg19")]
+    rows += [tile_error(*sizes) for sizes in _TILED.values()]
+    write_results(args.json, "Regions", rows)
+
+
+def objective(transfer: StyleTransfer, content: Tensor, count: int) -> Objective:
+    """Make the objective with a number of regions; 0 is one style without a region."""
+    extent = content.shape[2:]
+    styles = [field(*extent, channels=content.shape[1], seed=1 + n) for n in range(max(1, count))]
+    positions = torch.arange(extent[-1]).expand(1, 1, *extent)
+    regions = [
+        StyleRegion((positions * count // extent[-1] == number).float(), (number,))
+        for number in range(count)
+    ]
+    return transfer.objective(content, styles, [1.0] * len(extent), regions=regions)
+
+
+def field(*extent: int, channels: int, seed: int) -> Tensor:
+    """Make uniform noise ``(1, channels, *extent)``."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(1, channels, *extent, generator=generator)
+
+
+def step_times(backbone: str, size: int, repeats: int) -> dict[str, object]:
+    """Measure loss and gradient of a picture with each number of regions."""
+    transfer = StyleTransfer(
+        TransferOptions(backbone=backbone, size=0), spatial_dims=2, in_channels=3
+    )
+    content = field(size, size, channels=3, seed=0)
+    objectives = [objective(transfer, content, count) for count in _COUNTS]
+    best = [math.inf] * len(_COUNTS)
+    for _ in range(repeats):
+        for number, one in enumerate(objectives):
+            before = time.process_time()
+            evaluate_whole(one, content)
+            best[number] = min(best[number], time.process_time() - before)
+    ratios = [seconds / best[0] for seconds in best]
+    named = {
+        f"{count} regions": ratio for count, ratio in zip(_COUNTS[1:], ratios[1:], strict=True)
+    }
+    print(
+        f"{backbone} {size}x{size}: {best[0]:.2f} s of processor time without regions; times "
+        + ", ".join(f"{ratio:.2f} with {name}" for name, ratio in named.items())
+    )
+    return {"network": backbone, "size": size, "s": best[0], **named}
+
+
+def tile_error(extent: Sequence[int], tile: int) -> dict[str, object]:
+    """Compare the gradient in tiles with that of one piece, for two regions."""
+    options = TransferOptions(backbone="compact", size=0, precision="float32")
+    transfer = StyleTransfer(options, spatial_dims=len(extent), in_channels=1)
+    content = field(*extent, channels=1, seed=0)
+    errors = []
+    for count in (0, 2):
+        one = objective(transfer, content, count)
+        whole = evaluate_whole(one, content).gradient
+        tiled = TiledEvaluation(Tiler(tile=tile))(one, content).gradient
+        errors.append(((tiled - whole).norm() / whole.norm()).item())
+    text = "x".join(map(str, extent))
+    print(
+        f"{text} in tiles of {tile}: relative error of the gradient {errors[1]:.1e} with two "
+        f"regions, {errors[0]:.1e} without"
+    )
+    return {"size": text, "tile": tile, "error": errors[1], "error without regions": errors[0]}
+
+
+if __name__ == "__main__":
+    main()
