@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from benchmarks.measurement import add_json_option, write_results
+from benchmarks.measurement import Table, add_json_option, write_results
 from convnd.losses import Objective
 from convnd.malloc import tune_malloc
 from convnd.optimize import TiledEvaluation, Tiler, evaluate_whole
@@ -40,9 +40,13 @@ def main() -> None:
     add_json_option(parser)
     args = parser.parse_args()
     tune_malloc()
-    rows = [step_times(name, args.size, args.repeats) for name in ("compact", "vgg19")]
-    rows += [tile_error(*sizes) for sizes in _TILED.values()]
-    write_results(args.json, "Regions", rows)
+    steps = [step_times(name, args.size, args.repeats) for name in ("compact", "vgg19")]
+    errors = [tile_error(*sizes) for sizes in _TILED.values()]
+    tables = [
+        Table(rows=steps, caption="Time of a step relative to one without regions"),
+        Table(rows=errors, caption="Gradient in tiles against one piece, with two regions"),
+    ]
+    write_results(args.json, "Regions", tables, section="Pictures")
 
 
 def objective(transfer: StyleTransfer, content: Tensor, count: int) -> Objective:
@@ -77,12 +81,10 @@ def step_times(backbone: str, size: int, repeats: int) -> dict[str, object]:
             evaluate_whole(one, content)
             best[number] = min(best[number], time.process_time() - before)
     ratios = [seconds / best[0] for seconds in best]
-    named = {
-        f"{count} regions": ratio for count, ratio in zip(_COUNTS[1:], ratios[1:], strict=True)
-    }
+    named = {f"with {count}": ratio for count, ratio in zip(_COUNTS[1:], ratios[1:], strict=True)}
     print(
         f"{backbone} {size}x{size}: {best[0]:.2f} s of processor time without regions; times "
-        + ", ".join(f"{ratio:.2f} with {name}" for name, ratio in named.items())
+        + ", ".join(f"{ratio:.2f} {name}" for name, ratio in named.items())
     )
     return {"network": backbone, "size": size, "s": best[0], **named}
 
