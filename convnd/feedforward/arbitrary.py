@@ -176,7 +176,7 @@ class ArbitraryStyleNet(Backbone):
         targets: StyleTargets,
         tiler: Tiler,
         *,
-        mask: Tensor | None = None,
+        masks: Sequence[Tensor] = (),
     ) -> dict[str, AffineMap]:
         """Compute the maps that give contents together the statistics of the styles.
 
@@ -184,14 +184,16 @@ class ArbitraryStyleNet(Backbone):
             contents: ``(1, 3, H, W)`` each, such as frames of a video.
             targets: statistics and patches of the styles.
             tiler: cuts the contents into tiles.
-            mask: shares of positions in ``[0, 1]``, ``(1, 1, H, W)``. Only the statistics of
-                positions with at least half of the largest share are matched; None is all.
+            masks: for each content, shares of positions in ``[0, 1]``, ``(1, 1, H, W)``. Only the
+                statistics of positions with at least half of its largest share are matched. Empty
+                is all positions.
 
         Returns:
             The map of the values and of each level, by name.
         """
         totals: list[Sums] = []
-        for content in contents:
+        shares: Sequence[Tensor | None] = masks or [None] * len(contents)
+        for content, mask in zip(contents, shares, strict=True):
             read = partial(self._read_content, content, mask)
             sums = tiler.run_with_retries(read, self, _READ, content.shape[2:])
             totals = add_sums(totals, [sums[name] for name in _READ])

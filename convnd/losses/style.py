@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -109,6 +110,16 @@ class StyleLoss:
     def additive(self) -> bool:
         """Whether sums of tiles add up, if each tile has its `overlap`."""
         return is_additive(self.statistic)
+
+    def in_region(self, guide: Tensor) -> StyleLoss:
+        """Return the loss of a region, with the same target; this loss has no guide.
+
+        Args:
+            guide: weights of the positions of the layer, not 0 everywhere.
+        """
+        loss = copy.copy(self)
+        loss.statistic = GuidedStatistic(self.statistic, guide)
+        return loss
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
         """Return the sums of the statistic over a tile."""

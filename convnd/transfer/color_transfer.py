@@ -67,18 +67,24 @@ class ColorTransfer(OnePassTransfer):
         maps = self._maps or self._match(problem, [content])
         return torch.cat([one(item[None]) for one, item in zip(maps, content, strict=True)])
 
-    def for_frames(self, styles: Sequence[Tensor], frames: Sequence[Tensor]) -> ColorTransfer:
+    def for_frames(
+        self, styles: Sequence[Tensor], frames: Sequence[Tensor], masks: Sequence[Tensor] = ()
+    ) -> ColorTransfer:
         """Return a transfer with the same map for all frames of a video, so that none flickers.
 
         Args:
             styles: ``(1, C, H_i, W_i)`` each.
             frames: some frames of the video ``(1, C, H, W)``, whose statistics are pooled.
+            masks: for each frame, the share of each position that counts, ``(1, 1, H, W)``; empty
+                is 1.
         """
         transfer = copy.copy(self)
-        transfer._maps = self._match(TransferProblem(frames[0], styles), frames)
+        transfer._maps = self._match(TransferProblem(frames[0], styles), frames, masks)
         return transfer
 
-    def _match(self, problem: TransferProblem, contents: Sequence[Tensor]) -> list[AffineMap]:
+    def _match(
+        self, problem: TransferProblem, contents: Sequence[Tensor], masks: Sequence[Tensor] = ()
+    ) -> list[AffineMap]:
         """Compute the map of each item of the batch."""
         self.options.check_style_weights(len(problem.styles))
         region = problem.regions[0] if problem.regions else None
@@ -91,11 +97,14 @@ class ColorTransfer(OnePassTransfer):
         target = _COVARIANCE.summary(
             blend(sums, self.options.style_weights or (1.0,) * len(problem.styles))
         )
-        mask = None
+        shared_mask = None
         if problem.mask is not None:
-            mask = resizer.resize(problem.mask.to(contents[0]), contents[0].shape[2:]).clamp(0, 1)
+            shared_mask = resizer.resize(problem.mask.to(contents[0]), contents[0].shape[2:]).clamp(
+                0, 1
+            )
         total: Sums | None = None
-        for content in contents:
+        weights: Sequence[Tensor | None] = masks or [shared_mask] * len(contents)
+        for content, mask in zip(contents, weights, strict=True):
             part = _COVARIANCE.sums(content, weight=mask)
             total = part if total is None else total + part
         assert total is not None

@@ -84,10 +84,12 @@ class InstantTransfer(OnePassTransfer):
         targets, maps = self._matching or (self._read_styles(problem, tiler), None)
         if problem.mask is not None and maps is None:
             mask = self.resizer.resize(problem.mask.to(content), problem.size)
-            maps = self.network.match([content], targets, tiler, mask=mask)
+            maps = self.network.match([content], targets, tiler, masks=[mask])
         return self.network.stylize(content, targets, tiler, seed=self.options.seed, maps=maps)
 
-    def for_frames(self, styles: Sequence[Tensor], frames: Sequence[Tensor]) -> InstantTransfer:
+    def for_frames(
+        self, styles: Sequence[Tensor], frames: Sequence[Tensor], masks: Sequence[Tensor] = ()
+    ) -> InstantTransfer:
         """Return a transfer that treats all frames of a video alike, so that nothing flickers.
 
         The statistics are those of some frames together, and the styles are read once.
@@ -95,6 +97,8 @@ class InstantTransfer(OnePassTransfer):
         Args:
             styles: ``(1, 3, H_i, W_i)`` each.
             frames: some frames of the video ``(1, 3, H, W)``, at the size of the result.
+            masks: for each frame, the share of each position whose statistics are matched,
+                ``(1, 1, H, W)``, see `ArbitraryStyleNet.match`; empty is 1.
 
         Raises:
             UsageError: there are more or fewer weights than styles.
@@ -104,7 +108,8 @@ class InstantTransfer(OnePassTransfer):
         contents = [frame.to(self.device) for frame in frames]
         tiler = self._tiler(contents[0], ProcessGroup())
         targets = self._read_styles(TransferProblem(contents[0], styles), tiler)
-        transfer._matching = targets, self.network.match(contents, targets, tiler)
+        masks = [mask.to(self.device) for mask in masks]
+        transfer._matching = targets, self.network.match(contents, targets, tiler, masks=masks)
         return transfer
 
     def _read_styles(self, problem: TransferProblem, tiler: Tiler) -> StyleTargets:

@@ -207,7 +207,26 @@ class TransferObjective:
             content: ``(1, C, *S)``, whose statistics count if the strength is below 1; or None.
             strength: as for `objective`.
         """
-        maker = StyleTermMaker(
+        value_styles = styles if value_styles is None else value_styles
+        if strength == 1:
+            content = None
+        maker = self._term_maker(tiler, group)
+        return maker.terms(styles, value_styles, regions, known_bandwidth, content, strength)
+
+    def terms_in_region(self, terms: Sequence[Term], share: Tensor) -> list[Term]:
+        """Return terms of styles for a part of the result; their targets are not made again.
+
+        Args:
+            terms: result of `style_terms` for one region without a share.
+            share: share of each position that belongs to the region, ``(1, 1, *S)``, not 0
+                everywhere.
+        """
+        return self._term_maker().in_region(terms, share.to(self.device))
+
+    def _term_maker(
+        self, tiler: Tiler | None = None, group: ProcessGroup | None = None
+    ) -> StyleTermMaker:
+        return StyleTermMaker(
             self.backbone,
             self.options,
             self._requested_options.style_layers,
@@ -216,10 +235,6 @@ class TransferObjective:
             Tiler() if tiler is None else tiler,
             group,
         )
-        value_styles = styles if value_styles is None else value_styles
-        if strength == 1:
-            content = None
-        return maker.terms(styles, value_styles, regions, known_bandwidth, content, strength)
 
 
 def _on_planes(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -94,14 +94,10 @@ class OnePassTransfer(ABC):
     ) -> Tensor:
         """Compute one result for each region, and average them by the regions' shares."""
         resizer = Resizer(self.device)
-        weights = self.options.style_weights or (1.0,) * len(problem.styles)
         total: Tensor | None = None
         shares = torch.zeros(())
         for region in problem.regions:
-            part = copy.copy(self)
-            part.options = replace(
-                self.options, style_weights=tuple(weights[number] for number in region.styles)
-            )
+            part = self.with_styles(region.styles)
             part_problem = replace(
                 problem,
                 styles=[problem.styles[number] for number in region.styles],
@@ -118,6 +114,19 @@ class OnePassTransfer(ABC):
         assert total is not None
         outside = resizer.resize(content, problem.size).to(total)
         return torch.where(shares > 0, total / shares.clamp_min(1e-6), outside)
+
+    def with_styles(self, numbers: Sequence[int]) -> Self:
+        """Return a transfer with the weights of some of the styles only.
+
+        Args:
+            numbers: indices of these styles.
+        """
+        transfer = copy.copy(self)
+        weights = self.options.style_weights
+        if weights:
+            chosen = tuple(weights[number] for number in numbers)
+            transfer.options = replace(self.options, style_weights=chosen)
+        return transfer
 
     @abstractmethod
     def stylize(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -141,6 +141,29 @@ class StyleTermMaker:
             if options.value_statistics_weight > 0:
                 terms += self._value_terms(values, area, bandwidth)
         return terms
+
+    def in_region(self, terms: Sequence[Term], share: Tensor) -> list[Term]:
+        """Return terms of the whole result for a region of it, with the same targets.
+
+        Args:
+            terms: terms of `StyleLoss` that `terms` has made for a region without a share.
+            share: share of each position that belongs to the region, ``(1, 1, *S)``, not 0
+                everywhere.
+        """
+        area = float(share.mean())
+        guided = []
+        for term in terms:
+            loss = cast("StyleLoss", term.loss)
+            is_value = loss.layer == INPUT
+            guide = (
+                self._value_guide(share, loss.statistic)
+                if is_value
+                else self._guide(share, loss.layer)
+            )
+            grows = self.options.normalization == "lecture" and not is_value
+            weight = term.weight * (1.0 if grows else area)
+            guided.append(replace(term, weight=weight, loss=loss.in_region(guide)))
+        return guided
 
     def _feature_terms(self, part: _Part, scale: float) -> list[Term]:
         """Make the terms of the features of one part, one for each layer."""

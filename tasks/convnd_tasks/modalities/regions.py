@@ -7,21 +7,25 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from convnd.errors import InputFileError, UsageError
+from convnd.grid import Grid
 from convnd.transfer.regions import StyleRegion
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from convnd.grid import Grid
     from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
 
 __all__ = [
     "KEEP",
     "Regions",
     "apply_regions",
+    "check_style_part",
     "divide",
+    "fit_share",
     "mask_share",
+    "no_style_error",
     "parse_regions",
+    "read_style_maps",
 ]
 
 KEEP = "keep"
@@ -104,20 +108,17 @@ class Regions:
                 got=repr(missing[0]),
                 remedy="name one of these",
             )
-        self._labels = {label: _fit(share, content) for label, share in labels.items()}
+        self._labels = {label: fit_share(share, content.shape) for label, share in labels.items()}
         self.parts = [
             _Region(label, share, styles)
             for label, share in self._labels.items()
             if (styles := self._styles_of(label))
         ]
         if not self.parts:
-            raise InputFileError(
-                f"--regions {maps.name}",
-                expected="a region with a style",
-                got="none, so that nothing would change",
-                remedy="name one, for example --region LABEL=STYLE",
-            )
-        self._style_labels = self._read_style_maps(label_map)
+            raise no_style_error(maps.name)
+        self._style_labels = read_style_maps(inputs, [*self._labels], label_map)
+        for part in self.parts:
+            check_style_part(part.label, part.styles, self._style_labels)
         self.messages = self._describe()
 
     def mask(self) -> Grid | None:
@@ -145,32 +146,6 @@ class Regions:
         number = self._maps.styles[label]
         return () if number is None else (number,)
 
-    def _read_style_maps(self, label_map: _LabelMap) -> Sequence[Mapping[str, Tensor]]:
-        """Return the share of each label in each style, at the style's size; or nothing."""
-        maps, styles = self._maps.style_maps, self._inputs.styles
-        if not maps:
-            return ()
-        if len(maps) != len(styles):
-            raise UsageError(
-                "--style-regions",
-                expected=f"one map for each of {len(styles)} styles",
-                got=len(maps),
-                remedy="give as many",
-            )
-        labels = []
-        for number, (grid, style) in enumerate(zip(maps, styles, strict=True), 1):
-            shares = label_map(grid, [*self._labels], f"map of style {number}")
-            labels.append({label: _fit(share, style) for label, share in shares.items()})
-        for part in self.parts:
-            if not any(part.label in labels[number] for number in part.styles):
-                raise InputFileError(
-                    f"--style-regions, region {part.label}",
-                    expected="this label in the map of its style",
-                    got=", ".join([*labels[part.styles[0]]][:12]) or "none",
-                    remedy="paint it there, or leave --style-regions out",
-                )
-        return labels
-
     def _describe(self) -> list[str]:
         grid, name, content = self._maps.grid, self._maps.name, self._inputs.content
         assert content is not None
@@ -186,6 +161,67 @@ class Regions:
                 text += ", since it has no style"
             messages.append(f"region {label} ({100 * share.mean().item():.3g} %) {text}")
         return messages
+
+
+def no_style_error(name: str) -> InputFileError:
+    """Make the error of a map none of whose regions has a style."""
+    return InputFileError(
+        f"--regions {name}",
+        expected="a region with a style",
+        got="none, so that nothing would change",
+        remedy="name one, for example --region LABEL=STYLE",
+    )
+
+
+def read_style_maps(
+    inputs: TransferInputs, names: Sequence[str], label_map: _LabelMap
+) -> Sequence[Mapping[str, Tensor]]:
+    """Return the share of each label in each style, at the style's size; empty without such maps.
+
+    Args:
+        inputs: inputs with maps of regions.
+        names: the labels.
+        label_map: splits a map into labels.
+
+    Raises:
+        UsageError: there are more or fewer maps than styles.
+    """
+    assert inputs.regions is not None
+    maps, styles = inputs.regions.style_maps, inputs.styles
+    if not maps:
+        return ()
+    if len(maps) != len(styles):
+        raise UsageError(
+            "--style-regions",
+            expected=f"one map for each of {len(styles)} styles",
+            got=len(maps),
+            remedy="give as many",
+        )
+    labels = []
+    for number, (grid, style) in enumerate(zip(maps, styles, strict=True), 1):
+        shares = label_map(grid, names, f"map of style {number}")
+        extent = style.shape if isinstance(style, Grid) else style.info.size
+        labels.append({label: fit_share(share, extent) for label, share in shares.items()})
+    return labels
+
+
+def check_style_part(
+    label: str, styles: Sequence[int], style_labels: Sequence[Mapping[str, Tensor]]
+) -> None:
+    """Check that the map of some style of a region has the region's label.
+
+    Args:
+        label: the label.
+        styles: indices of the styles of the region.
+        style_labels: result of `read_style_maps`.
+    """
+    if style_labels and not any(label in style_labels[number] for number in styles):
+        raise InputFileError(
+            f"--style-regions, region {label}",
+            expected="this label in the map of its style",
+            got=", ".join([*style_labels[styles[0]]][:12]) or "none",
+            remedy="paint it there, or leave --style-regions out",
+        )
 
 
 def divide(inputs: TransferInputs, label_map: _LabelMap) -> tuple[TransferInputs, Regions | None]:
@@ -270,9 +306,10 @@ def mask_share(mask: Grid, channels: int = 1) -> Tensor:
     return share
 
 
-def _fit(share: Tensor, grid: Grid) -> Tensor:
+def fit_share(share: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize shares ``(1, C, *S)`` to other extents."""
     from convnd.nn import resize_nd
 
-    if tuple(share.shape[2:]) == tuple(grid.shape):
+    if tuple(share.shape[2:]) == tuple(size):
         return share
-    return resize_nd(share, grid.shape, mode="linear", antialias=True).clamp(0, 1)
+    return resize_nd(share, size, mode="linear", antialias=True).clamp(0, 1)

@@ -18,7 +18,7 @@ INPUT = "Input"
 """Heading of the help."""
 
 
-_WITH_REGIONS = ("pictures", "signals", "arrays", "volumes")
+_WITH_REGIONS = ("pictures", "signals", "arrays", "volumes", "videos")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +29,13 @@ class JobSettings:
         texture: every file is a style, and there is no content.
         mask: path of an input of the content's kind: 0 keeps the content, 1 takes the result.
         regions: path of a map of the content's regions: colours in a picture, whole numbers in a
-            scan or an array, intervals of time in a table for signals.
+            scan or an array, intervals of time in a table for signals; of a video one picture, or a
+            video or folder of as many.
         region: ``LABEL=STYLE`` for each label of the map, a path or the name of a built-in style,
             or ``keep``. Labels without one take the styles that are given besides, if any.
         style_regions: path of a map for each style: a region takes the part of its style that has
             the same label.
+        track_regions: move the map of a video's first frame along the optical flow.
         rate: samples per second of signals, or frames per second of a folder of pictures, whose
             files do not hold it; a number or a fraction as ``"30000/1001"``.
         spacing: millimetres between samples along three axes, for arrays: ``"0.6,0.6,5"``.
@@ -93,8 +95,9 @@ class JobSettings:
     regions: Annotated[
         str | None,
         Flag(
-            "Map of the content's regions: a picture with a colour for each, whole numbers in a "
-            "scan or an array, a table of intervals (start, end, label) for signals.",
+            "Map of the content's regions: a picture with a colour for each (for a video also a "
+            "video of such pictures), whole numbers in a scan or an array, a table of intervals "
+            "(start, end, label) for signals.",
             LOOK,
             metavar="FILE",
             modalities=_WITH_REGIONS,
@@ -116,9 +119,17 @@ class JobSettings:
             "Map of each style: a region takes the part of its style with the same label.",
             LOOK,
             metavar="FILE,...",
-            modalities=("pictures", "arrays", "volumes"),
+            modalities=("pictures", "arrays", "volumes", "videos"),
         ),
     ] = ()
+    track_regions: Annotated[
+        bool,
+        Flag(
+            "Move the regions of a video's first frame along the optical flow.",
+            LOOK,
+            modalities=("videos",),
+        ),
+    ] = False
     rate: Annotated[
         str | None,
         Flag(

@@ -17,7 +17,6 @@ from convnd_tasks.modalities.video import modality
 from convnd_tasks.modalities.video.finish import FrameFinisher
 from convnd_tasks.modalities.video.frame_cache import FINAL, FrameCache
 from convnd_tasks.modalities.video.frame_optimizer import _unfinished_text, make_frame_transfer
-from convnd_tasks.modalities.video.input import FrameRange
 from convnd_tasks.modalities.video.metrics import measure_texture
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.pipeline.resolve import resolve
@@ -152,7 +151,7 @@ def test_a_texture_ends_with_the_colours_of_its_styles(tmp_path: Path) -> None:
     records = [{"e_warp": None} for _ in frames]
     for number, frame in enumerate(frames):
         cache.save(1, number, frame, records[number])
-    finisher = FrameFinisher(options, None, FrameRange(), color_moments(style))
+    finisher = FrameFinisher(options, color_moments(style))
     assert finisher.changes_frames
     assert list(finisher.run(Source(), cache, 1, records)) == [0, 1, 2, 3]  # type: ignore[arg-type]
     result = torch.stack([cache.load(FINAL, number) for number in range(4)], 2)

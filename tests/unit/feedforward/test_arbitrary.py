@@ -61,12 +61,12 @@ def test_a_mask_chooses_what_is_matched(network: ArbitraryStyleNet, tile: int | 
     mask = torch.zeros(1, 1, 80, 96, dtype=torch.float64)
     mask[..., :48] = 0.7
     targets = network.read_styles([style], [1.0], Tiler())
-    maps = network.match([content], targets, Tiler(tile=tile), mask=mask)
+    maps = network.match([content], targets, Tiler(tile=tile), masks=[mask])
     mapped = maps["input"](content)
     inside = mapped[..., :48].flatten(2)
     torch.testing.assert_close(inside.mean(2), style.flatten(2).mean(2), rtol=0, atol=1e-6)
     assert mapped[..., 48:].mean() < mapped.mean() - 0.1
-    same = network.match([content], targets, Tiler(), mask=torch.ones_like(mask))
+    same = network.match([content], targets, Tiler(), masks=[torch.ones_like(mask)])
     alone = network.match([content], targets, Tiler())
     torch.testing.assert_close(same["relu3_1"].matrix, alone["relu3_1"].matrix)
 

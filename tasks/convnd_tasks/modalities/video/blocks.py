@@ -32,6 +32,7 @@ from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.base import MIN_EXTENT
 from convnd_tasks.modalities.video.flow import estimate_flow
 from convnd_tasks.modalities.video.frame_cache import FIRST_PASS, SHARED, FrameCache, quantize
+from convnd_tasks.modalities.video.frame_regions import FrameRegions
 from convnd_tasks.modalities.video.input import (
     FrameContext,
     StylizedFrame,
@@ -46,6 +47,7 @@ from convnd_tasks.modalities.video.progress import (
     TransferOutcome,
     run_transfer,
     step_callback,
+    unchanged,
 )
 from convnd_tasks.modalities.video.windows import (
     iter_windows,
@@ -58,6 +60,7 @@ from convnd_tasks.runtime.prefetch import prefetch
 if TYPE_CHECKING:
     from convnd.io import Video
     from convnd_tasks.modalities.video.options import VideoOptions
+    from convnd_tasks.modalities.video.video_regions import VideoRegions
 
 __all__ = ["BlockStylizer", "make_block_transfer", "read_style_video"]
 
@@ -115,6 +118,7 @@ class BlockStylizer:
             the motion.
         on_message: callback that gets lines for users.
         transfer: network of the job, from `make_block_transfer`; None makes one.
+        regions: regions of the frames; None is all of each frame.
 
     Raises:
         UsageError: an option names something that does not exist.
@@ -128,12 +132,14 @@ class BlockStylizer:
         texture: bool = False,
         on_message: Callable[[str], None] | None = None,
         transfer: BlockStyleTransfer | None = None,
+        regions: VideoRegions | None = None,
     ) -> None:
         check_names(options)
         self.options = options
         self.texture = texture
         self.styles = [style[:, :, None] if style.ndim == 4 else style for style in styles]
         self.transfer = make_block_transfer(options) if transfer is None else transfer
+        self._regions = regions
         self._margin = 0 if options.inflation == "auto" else _MARGIN
         style_frames = next(
             (list(style.unbind(2)) for style in self.styles if style.shape[2] > 1), []
@@ -148,7 +154,7 @@ class BlockStylizer:
         previous: StylizedFrame | None = None
         # Frames that the last window shares with the next one.
         shared_frames: list[tuple[FrameContext, Tensor, dict[str, Any]]] = []
-        contexts = prefetch(lambda: iter_frames(source, cache.records))
+        contexts = prefetch(lambda: iter_frames(source, cache.records, (1,), self._regions))
         for window, overlap in iter_windows(contexts, options.block_frames, options.block_overlap):
             if not overlap:  # a new scene
                 for context, values, record in shared_frames:
@@ -191,6 +197,9 @@ class BlockStylizer:
     ) -> Generator[Progress, None, tuple[list[Tensor], dict[str, Any]]]:
         """Stylise a window; returns its frames, and the entries that their records share."""
         began = time.perf_counter()
+        if all(context.regions and not context.regions.present for context in window):
+            contents = [context.content for context in window]
+            return contents, {**unchanged(contents[0]).record(), "features": 0.0}
         earlier = [values for _, values, _ in shared_frames]
         outcome = yield from self._optimize(window, earlier, to_progress)
         frames = list(outcome.values[:, :, self._margin :].unbind(2))[: len(window)]
@@ -227,9 +236,18 @@ class BlockStylizer:
             size=tuple(content.shape[2:]),
             init=start,
             same_grid=True,
+            **self._region_fields([window[index] for index in order]),
         )
         steps = self.transfer.run(problem, on_message=self._on_message)
         return (yield from run_transfer(steps, to_progress))
+
+    def _region_fields(self, frames: Sequence[FrameContext]) -> dict[str, Any]:
+        """Return the fields of the problem about the regions of a block."""
+        parts = [context.regions for context in frames if context.regions is not None]
+        if not parts:
+            return {}
+        regions = FrameRegions.stack(parts).with_time([style.shape[2] for style in self.styles])
+        return {"regions": regions.style_regions(), "mask": regions.applied_mask}
 
     def _trajectories(
         self, window: Sequence[FrameContext], order: Sequence[int]

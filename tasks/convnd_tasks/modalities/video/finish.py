@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +15,10 @@ from convnd_tasks.modalities.images.codec import (
     match_colors,
     pooled_moments,
 )
-from convnd_tasks.modalities.video.files import content_fingerprint
 from convnd_tasks.modalities.video.flow import estimate_flow, warping_error
 from convnd_tasks.modalities.video.frame_cache import FINAL, FrameCache, quantize
-from convnd_tasks.modalities.video.input import FrameRange, VideoSource, resize_frame
+from convnd_tasks.modalities.video.input import VideoSource
+from convnd_tasks.modalities.video.video_regions import check_map_frames
 from convnd_tasks.runtime.prefetch import prefetch
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from convnd.io import Video
     from convnd_tasks.modalities.video.options import VideoOptions
+    from convnd_tasks.modalities.video.video_regions import VideoRegions
 
 __all__ = ["FrameFinisher", "check_mask"]
 
@@ -36,36 +36,28 @@ class FrameFinisher:
 
     Args:
         options: options, of which ``colors`` and ``strength`` are used.
-        mask: a picture for all frames, a video of as many frames as the input, or None.
-        frame_range: frames of the input and of the mask that are used.
         palette: mean and covariance of the colours that all frames of a texture get together, or
             None.
+        regions: regions of the frames, outside of which the content is kept; None is all of each
+            frame.
     """
 
     def __init__(
         self,
         options: VideoOptions,
-        mask: Grid | Video | None,
-        frame_range: FrameRange,
         palette: Moments | None = None,
+        regions: VideoRegions | None = None,
     ) -> None:
         self.options = options
-        self.mask = mask
-        self.frame_range = frame_range
         self.palette = palette
+        self.regions = regions
 
     @property
     def changes_frames(self) -> bool:
         """Whether finished frames differ from stylised ones."""
         options = self.options
         changes_colors = options.colors == "luminance" or options.strength < 1
-        return changes_colors or self.mask is not None or self.palette is not None
-
-    def fingerprint(self) -> object:
-        """Compute a value that identifies the mask, and changes with it."""
-        if self.mask is None or isinstance(self.mask, Grid):
-            return None if self.mask is None else self.mask.values
-        return content_fingerprint(self.mask.info)
+        return changes_colors or self.palette is not None or self.regions is not None
 
     def run(
         self,
@@ -86,23 +78,17 @@ class FrameFinisher:
             The number of each finished frame.
 
         Raises:
-            InputFileError: the mask has fewer or more frames than the input.
+            InputFileError: a map of regions or a mask has more frames than the input.
         """
-        masks = self._masks(source.size)
         moments = None
         if self.palette is not None:  # one change for all frames, so that nothing flickers
             frames = (cache.load(pass_index, number) for number in range(len(records)))
             moments = pooled_moments([color_moments(values) for values in frames])
         previous: tuple[Tensor, Tensor] | None = None
         for number, (_, content) in enumerate(prefetch(source.frames)):
-            mask = next(masks, None)
-            if self.mask is not None and mask is None:
-                raise InputFileError(
-                    "--mask",
-                    expected=f"a frame for each of {len(records)} of the video",
-                    got=number,
-                    remedy="give one picture, or a video of as many frames",
-                )
+            mask = None
+            if self.regions is not None:
+                mask = Grid(values=self.regions.at(number).mask)
             if (FINAL, number) in cache.records:
                 previous = content, cache.load(FINAL, number)
                 continue
@@ -117,14 +103,8 @@ class FrameFinisher:
             cache.save(FINAL, number, values, record)
             previous = content, values
             yield number
-        is_video = self.mask is not None and not isinstance(self.mask, Grid)
-        if is_video and self.frame_range.count is None and next(masks, None) is not None:
-            raise InputFileError(
-                "--mask",
-                expected=f"a frame for each of {len(records)} of the video",
-                got="more",
-                remedy="give one picture, or a video of as many frames",
-            )
+        if self.regions is not None:
+            self.regions.check_end(len(records))
 
     def _finish(self, content: Tensor, values: Tensor, mask: Grid | None) -> Tensor:
         if self.options.colors == "luminance":
@@ -133,18 +113,6 @@ class FrameFinisher:
             Grid(values=values), Grid(values=content), mask, self.options.strength
         )
         return quantize(mixed_grid.values)
-
-    def _masks(self, size: tuple[int, int]) -> Iterator[Grid]:
-        """Yield the mask of each frame at the size of the result."""
-        if self.mask is None:
-            return
-        if isinstance(self.mask, Grid):
-            mask = self.mask.with_values(resize_frame(self.mask.values, size))
-            yield from itertools.repeat(mask)
-        else:
-            for frame in self.frame_range.frames(self.mask):
-                values = resize_frame(frame.values, size)
-                yield Grid(values=values, channels=("R", "G", "B"))
 
 
 def check_mask(mask: Grid | Video | None, video: Video) -> None:
@@ -170,11 +138,4 @@ def check_mask(mask: Grid | Video | None, video: Video) -> None:
                 "--mask", expected="values above 0", got="none", remedy="give another mask"
             )
         return
-    expected, actual = video.info.frames, mask.info.frames
-    if expected is not None and actual is not None and expected != actual:
-        raise InputFileError(
-            "--mask",
-            expected=f"a picture, or a video of {expected} frames",
-            got=f"one of {actual}",
-            remedy="give a mask for each frame",
-        )
+    check_map_frames("--mask", mask, video)

@@ -19,6 +19,7 @@ from convnd.transfer.instant import InstantTransfer
 from convnd.transfer.problem import TransferProblem
 from convnd_tasks.modalities.video.flow import consistency_mask, warp_bicubic
 from convnd_tasks.modalities.video.frame_cache import quantize
+from convnd_tasks.modalities.video.frame_regions import references_in_region
 from convnd_tasks.modalities.video.progress import StepCallback, TransferOutcome, run_transfer
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
     from convnd.transfer.one_pass import OnePassTransfer
     from convnd.transfer.progress import Progress
-    from convnd_tasks.modalities.video.input import FrameContext, VideoSource
+    from convnd_tasks.modalities.video.input import EarlierFrame, FrameContext, VideoSource
+    from convnd_tasks.modalities.video.video_regions import VideoRegions
 
 __all__ = ["FrameNetwork"]
 
@@ -57,6 +59,7 @@ class FrameNetwork:
         transfer: the network.
         styles: pictures ``(1, 3, H_i, W_i)``, which a network for one style does not read.
         on_message: callback that gets lines for users.
+        regions: regions of the frames; None is all of each frame.
 
     Attributes:
         references: see `FrameTransfer`.
@@ -69,36 +72,79 @@ class FrameNetwork:
         transfer: OnePassTransfer,
         styles: Sequence[Tensor],
         on_message: Callable[[str], None] | None = None,
+        regions: VideoRegions | None = None,
     ) -> None:
-        self._transfer = transfer
+        self._transfers = [transfer]
+        self._regions = regions
         self._styles = styles
         self._on_message = on_message
 
     def prepare(self, source: VideoSource) -> None:
         """Read styles and sample frames for the network for any style; nothing for others."""
-        if isinstance(self._transfer, InstantTransfer | ColorTransfer):
-            frames = source.sample(_SAMPLE_FRAMES)
-            if frames:
-                self._transfer = self._transfer.for_frames(self._styles, frames)
+        (transfer,) = self._transfers
+        if not isinstance(transfer, InstantTransfer | ColorTransfer):
+            return
+        frames = source.sample(_SAMPLE_FRAMES)
+        if self._regions is None:
+            self._transfers = [transfer.for_frames(self._styles, frames)] if frames else [transfer]
+            return
+        divided = self._regions.sample(_SAMPLE_FRAMES)
+        if self._regions.tracked:  # the map is that of the first frame
+            frames = frames[:1]
+        elif len(divided) == 1:
+            divided = divided * len(frames)
+        self._transfers = []
+        for index, part in enumerate(self._regions.parts):
+            pairs = [
+                (frame, regions.share(index))
+                for frame, regions in zip(frames, divided, strict=False)
+                if index in regions.present
+            ]
+            styles = [self._styles[number] for number in part.styles]
+            self._transfers.append(
+                transfer.with_styles(part.styles).for_frames(
+                    styles, [frame for frame, _ in pairs] or frames, [share for _, share in pairs]
+                )
+            )
 
     def begin(
-        self, content: Tensor, to_progress: StepCallback
+        self, context: FrameContext, to_progress: StepCallback
     ) -> Generator[Progress, None, TransferOutcome]:
         """Stylise a frame, see `FrameTransfer.begin`."""
+        content, regions = context.content, context.regions
+        if regions is None or len(self._transfers) < 2:
+            return (yield from self._pass(0, content, to_progress))
+        outcomes = []
+        total, shares = torch.zeros_like(content), torch.zeros_like(content[:, :1])
+        for index in regions.present:
+            outcomes.append((yield from self._pass(index, content, to_progress)))
+            share = regions.share(index)
+            total, shares = total + share * outcomes[-1].values, shares + share
+        values = torch.where(shares > 0, total / shares.clamp_min(1e-6), content)
+        return dataclasses.replace(outcomes[0], values=quantize(values))
+
+    def _pass(
+        self, index: int, content: Tensor, to_progress: StepCallback
+    ) -> Generator[Progress, None, TransferOutcome]:
+        """Stylise a whole frame as one of the regions."""
         problem = TransferProblem(content, self._styles)
-        steps = self._transfer.run(problem, on_message=self._on_message)
+        steps = self._transfers[index].run(problem, on_message=self._on_message)
         return (yield from run_transfer(steps, to_progress))
 
     def follow(
-        self, context: FrameContext, values: Sequence[Tensor], to_progress: StepCallback
+        self,
+        context: FrameContext,
+        earlier: Sequence[EarlierFrame],
+        to_progress: StepCallback,
     ) -> Generator[Progress, None, TransferOutcome]:
         """Stylise a frame, and keep the detail of the one before, see `FrameTransfer.follow`."""
-        outcome = yield from self.begin(context.content, to_progress)
-        if not self._transfer.draws_strokes:
+        outcome = yield from self.begin(context, to_progress)
+        if not self._transfers[0].draws_strokes:
             return outcome
-        flow = context.flows[1]
-        warped = warp_bicubic(values[-1], flow.backward)
+        flow, last = context.flows[1], earlier[-1]
+        warped = warp_bicubic(last.values, flow.backward)
         mask = consistency_mask(flow.backward, flow.forward, keep_boundaries=True)
+        mask = mask * references_in_region(context.regions, last.regions, flow.backward)
         kept_values = keep_detail(outcome.values, warped, mask)
         return dataclasses.replace(outcome, values=quantize(kept_values))
 

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from convnd.losses import TemporalLoss, Term
-from convnd.optimize import Step, TiledEvaluation, evaluate_whole, has_converged, minimize
+from convnd.optimize import (
+    Step,
+    TiledEvaluation,
+    evaluate_masked,
+    evaluate_whole,
+    has_converged,
+    minimize,
+)
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.network import check_names
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
+from convnd.transfer.regions import StyleRegion
 from convnd.transfer.style_transfer import StyleTransfer
-from convnd_tasks.modalities.images.codec import color_moments, match_colors
 from convnd_tasks.modalities.video.flow import FlowPair, warp
 from convnd_tasks.modalities.video.frame_cache import quantize
-from convnd_tasks.modalities.video.input import FrameContext, VideoSource
+from convnd_tasks.modalities.video.frame_regions import (
+    FrameRegions,
+    RegionStyles,
+    recolor,
+    references_in_region,
+)
+from convnd_tasks.modalities.video.input import EarlierFrame, FrameContext, VideoSource
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.video.progress import (
     StepCallback,
@@ -28,6 +42,9 @@ from convnd_tasks.modalities.video.progress import (
 )
 
 __all__ = ["FrameOptimizer", "make_frame_transfer"]
+
+_FEW_REFERENCES = 0.05
+"""Share of the regions with valid references below which a frame begins anew."""
 
 _FINISHED_OVER, _FINISHED_DECREASE = 4, 0.15
 """A first frame counts as finished if its loss decreased by less than 0.15 over its last 4 steps.
@@ -47,6 +64,7 @@ class FrameOptimizer:
         styles: pictures ``(1, 3, H_i, W_i)``.
         on_message: callback that gets lines for users.
         transfer: network of the job, from `make_frame_transfer`; None makes one.
+        regions: the styles of each region; empty is one of all positions with all styles.
 
     Attributes:
         references: see `FrameTransfer`.
@@ -62,13 +80,15 @@ class FrameOptimizer:
         on_message: Callable[[str], None] | None = None,
         *,
         transfer: StyleTransfer | None = None,
+        regions: Sequence[RegionStyles] = (),
     ) -> None:
         check_names(options)
         self.options = options
         self.references = options.references
         self.styles = styles
         self.transfer = make_frame_transfer(options) if transfer is None else transfer
-        self._terms: list[Term] = []
+        self._regions = regions
+        self._terms: list[list[Term]] = []
         self._evaluate: Any = evaluate_whole
         self._on_message = on_message
         self._has_warned = False
@@ -84,14 +104,22 @@ class FrameOptimizer:
         self._tiler = budget.plan(size).tiler
         if self._tiler is not None:
             self._evaluate = TiledEvaluation(self._tiler)
-        self._terms = transfer.style_terms(styles, tiler=self._tiler)
+        parts = [
+            [StyleRegion(None, part.styles, part.style_shares, part.name)] for part in self._regions
+        ]
+        self._terms = [
+            transfer.style_terms(styles, tiler=self._tiler, regions=part) for part in parts or [[]]
+        ]
 
     def begin(
-        self, content: Tensor, to_progress: StepCallback
+        self, context: FrameContext, to_progress: StepCallback
     ) -> Generator[Progress, None, TransferOutcome]:
         """Transfer a frame like a picture, from coarse to fine, see `FrameTransfer.begin`."""
         losses: list[tuple[int, float]] = []
-        problem = TransferProblem(content, self.styles)
+        regions = context.regions
+        problem = TransferProblem(context.content, self.styles)
+        if regions is not None:
+            problem = replace(problem, mask=regions.applied_mask, regions=regions.style_regions())
         steps = self.transfer.run(problem, on_message=self._on_message)
         outcome = yield from run_transfer(_record_losses(steps, losses), to_progress)
         if self.options.mode == "flow" and not self._has_warned and self._on_message is not None:
@@ -107,14 +135,26 @@ class FrameOptimizer:
         return outcome
 
     def follow(
-        self, context: FrameContext, values: Sequence[Tensor], to_progress: StepCallback
+        self,
+        context: FrameContext,
+        earlier: Sequence[EarlierFrame],
+        to_progress: StepCallback,
     ) -> Generator[Progress, None, TransferOutcome]:
         """Optimise a frame, starting from its references, see `FrameTransfer.follow`."""
-        target, mask = _warped_references(context.flows, values)
+        target, mask = _warped_references(context.flows, earlier, context.regions)
+        if context.regions is not None:
+            styled = (context.regions.mask > 0).to(mask)
+            if (mask * styled).sum() < _FEW_REFERENCES * styled.sum():
+                return (yield from self.begin(context, to_progress))
         # Pixels without a valid reference start from the input, in the colours of the result.
-        recolored_content = match_colors(context.content, color_moments(values[-1]))
-        start = torch.where(mask > 0, target, recolored_content)
-        return (yield from self.optimize(context.content, start, target, mask, to_progress))
+        last = earlier[-1]
+        colored = recolor(context.content, last.values, context.regions, last.regions)
+        start = torch.where(mask > 0, target, colored)
+        return (
+            yield from self.optimize(
+                context.content, start, target, mask, to_progress, context.regions
+            )
+        )
 
     def optimize(
         self,
@@ -123,6 +163,7 @@ class FrameOptimizer:
         target: Tensor,
         mask: Tensor,
         to_progress: StepCallback,
+        regions: FrameRegions | None = None,
     ) -> Generator[Progress, None, TransferOutcome]:
         """Optimise a frame until its loss settles.
 
@@ -132,6 +173,7 @@ class FrameOptimizer:
             target: warped result of another frame, which the temporal loss compares with.
             mask: confidence of the target ``(1, 1, H, W)``.
             to_progress: converts steps of this frame to steps of the video.
+            regions: the regions of the frame; None is all of it.
         """
         options, device = self.options, self.transfer.device
         extra_terms = []
@@ -139,23 +181,34 @@ class FrameOptimizer:
             energy = float(target.square().sum(1).mean())
             loss = TemporalLoss(target.to(device), mask.to(device), reference=energy)
             extra_terms.append(Term("temporal", options.temporal_weight, loss))
+        content, start = content.to(device), start.to(device)
+        terms, evaluate = self._terms[0], self._evaluate
+        if regions is not None:
+            terms = [
+                term
+                for index in regions.present
+                for term in self.transfer.terms_in_region(self._terms[index], regions.share(index))
+            ]
+            applied = regions.mask.to(device)
+            start = torch.where(applied > 0, start, content)
+            evaluate = evaluate_masked(evaluate, content, applied)
         objective = self.transfer.objective(
-            content.to(device),
+            content,
             [],
             [1.0, 1.0],
             tiler=self._tiler,
-            style_terms=self._terms,
+            style_terms=terms,
             extra_terms=extra_terms,
         )
         losses: list[float] = []
         best: Step | None = None
         for step in minimize(
             objective,
-            start.to(device),
+            start,
             steps=options.frame_steps,
             optimizer=options.optimizer,
             learning_rate=options.learning_rate,
-            evaluate=self._evaluate,
+            evaluate=evaluate,
         ):
             yield to_progress(step)
             if step.note and self._on_message is not None:
@@ -205,21 +258,26 @@ def _unfinished_text(losses: Sequence[float]) -> str:
 
 
 def _warped_references(
-    flows: Mapping[int, FlowPair], values: Sequence[Tensor]
+    flows: Mapping[int, FlowPair],
+    earlier: Sequence[EarlierFrame],
+    regions: FrameRegions | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Warp earlier results to a frame; each pixel comes from the nearest frame with valid flow.
 
     Args:
         flows: flow from earlier frames, by the number of frames between.
-        values: earlier results ``(1, 3, H, W)``, the latest one last.
+        earlier: earlier frames, the latest one last.
+        regions: the regions of the frame, in which references have to lie too; None is all of it.
 
     Returns:
         The warped result, and the mask of pixels with a valid flow.
     """
-    target = torch.zeros_like(values[-1])
-    mask = torch.zeros_like(values[-1][:, :1])
+    target = torch.zeros_like(earlier[-1].values)
+    mask = torch.zeros_like(target[:, :1])
     for distance, pair in sorted(flows.items()):
+        frame = earlier[-distance]
         new_pixels = pair.valid_backward * (1 - mask)
-        target = torch.where(new_pixels > 0, warp(values[-distance], pair.backward), target)
+        new_pixels = new_pixels * references_in_region(regions, frame.regions, pair.backward)
+        target = torch.where(new_pixels > 0, warp(frame.values, pair.backward), target)
         mask = mask + new_pixels
     return target, mask

@@ -11,22 +11,30 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
 from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.video.frame_cache import CONTENT, FIRST_PASS, FrameCache
 from convnd_tasks.modalities.video.input import (
+    EarlierFrame,
     FrameContext,
     StylizedFrame,
     VideoSource,
     iter_frames,
 )
 from convnd_tasks.modalities.video.options import VideoOptions
-from convnd_tasks.modalities.video.progress import StepCallback, TransferOutcome, step_callback
+from convnd_tasks.modalities.video.progress import (
+    StepCallback,
+    TransferOutcome,
+    step_callback,
+    unchanged,
+)
 from convnd_tasks.runtime.prefetch import prefetch
+
+if TYPE_CHECKING:
+    from convnd_tasks.modalities.video.video_regions import VideoRegions
 
 __all__ = ["FrameStylizer", "FrameTransfer"]
 
@@ -42,41 +50,28 @@ class FrameTransfer(Protocol):
         """Prepare for the frames of a source."""
 
     def begin(
-        self, content: Tensor, to_progress: StepCallback
+        self, context: FrameContext, to_progress: StepCallback
     ) -> Generator[Progress, None, TransferOutcome]:
-        """Stylise a frame ``(1, 3, H, W)`` that begins a scene.
+        """Stylise a frame that begins a scene.
 
         Args:
-            content: frame of the input ``(1, 3, H, W)``.
+            context: the frame.
             to_progress: converts steps of this frame to steps of the video.
         """
 
     def follow(
-        self, context: FrameContext, values: Sequence[Tensor], to_progress: StepCallback
+        self,
+        context: FrameContext,
+        earlier: Sequence[EarlierFrame],
+        to_progress: StepCallback,
     ) -> Generator[Progress, None, TransferOutcome]:
         """Stylise a frame that continues a scene.
 
         Args:
             context: the frame, with the flow from earlier frames.
-            values: results of earlier frames ``(1, 3, H, W)``, the latest one last.
+            earlier: earlier frames of the scene, the latest one last.
             to_progress: as for `begin`.
         """
-
-
-@dataclass
-class _History:
-    """The earlier frames of a scene, the latest one last."""
-
-    contents: deque[Tensor] = field(default_factory=deque)
-    values: deque[Tensor] = field(default_factory=deque)
-
-    def append(self, content: Tensor, values: Tensor, length: int) -> None:
-        """Add a frame, and drop the oldest ones beyond a length."""
-        self.contents.append(content)
-        self.values.append(values)
-        while len(self.values) > length:
-            self.contents.popleft()
-            self.values.popleft()
 
 
 class FrameStylizer:
@@ -85,11 +80,18 @@ class FrameStylizer:
     Args:
         options: options, of which ``mode`` and ``passes`` are used.
         transfer: stylises single frames.
+        regions: regions of the frames; None is all of each frame.
     """
 
-    def __init__(self, options: VideoOptions, transfer: FrameTransfer) -> None:
+    def __init__(
+        self,
+        options: VideoOptions,
+        transfer: FrameTransfer,
+        regions: VideoRegions | None = None,
+    ) -> None:
         self.options = options
         self.transfer = transfer
+        self.regions = regions
 
     def run(self, source: VideoSource, cache: FrameCache) -> Iterator[Progress | StylizedFrame]:
         """Stylise frame after frame; frames in the cache are not computed again.
@@ -107,37 +109,39 @@ class FrameStylizer:
             NumericalError: see `convnd.optimize.minimize`.
         """
         self.transfer.prepare(source)
-        history = _History()
         total, passes = source.count(), self.options.passes
         follows = self.options.mode == "flow"
         references = self.transfer.references if follows else (1,)
-        for context in prefetch(lambda: iter_frames(source, cache.records, references)):
+        earlier: deque[EarlierFrame] = deque(maxlen=references[-1])
+        contexts = prefetch(lambda: iter_frames(source, cache.records, references, self.regions))
+        for context in contexts:
             if context.cut:
-                history = _History()
+                earlier.clear()
             record: Mapping[str, Any] | None = cache.records.get((FIRST_PASS, context.number))
             if record is not None:
                 values = cache.load(FIRST_PASS, context.number)
             else:
                 to_progress = step_callback(context.number, total, passes)
-                values, record = yield from self._frame(context, history, to_progress)
+                values, record = yield from self._frame(context, earlier, to_progress)
                 if passes > 1:
                     cache.save(CONTENT, context.number, context.content, {})
                 cache.save(FIRST_PASS, context.number, values, record)
             yield StylizedFrame(
                 number=context.number, content=context.content, values=values, record=record
             )
-            history.append(context.content, values, references[-1])
+            earlier.append(EarlierFrame(context.content, values, context.regions))
 
     def _frame(
-        self, context: FrameContext, history: _History, to_progress: StepCallback
+        self, context: FrameContext, earlier: Sequence[EarlierFrame], to_progress: StepCallback
     ) -> Generator[Progress, None, tuple[Tensor, dict[str, Any]]]:
         """Stylise one frame; returns its values and its record."""
         began = time.perf_counter()
-        content, values = context.content, history.values
-        if values and self.options.mode == "flow":
-            outcome = yield from self.transfer.follow(context, values, to_progress)
+        if context.regions is not None and not context.regions.present:
+            outcome = unchanged(context.content)
+        elif earlier and self.options.mode == "flow":
+            outcome = yield from self.transfer.follow(context, earlier, to_progress)
         else:
-            outcome = yield from self.transfer.begin(content, to_progress)
+            outcome = yield from self.transfer.begin(context, to_progress)
         entries = {**outcome.record(), "features": time.perf_counter() - began}
-        frame_before = (history.contents[-1], values[-1]) if values else None
+        frame_before = (earlier[-1].content, earlier[-1].values) if earlier else None
         return outcome.values, context.record(entries, outcome.values, frame_before)

@@ -8,20 +8,23 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd_tasks.modalities.base import MIN_EXTENT
 from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, is_cut, warping_error
 from convnd_tasks.modalities.video.frame_cache import FIRST_PASS, quantize
+from convnd_tasks.modalities.video.frame_regions import FrameRegions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.io import Video, VideoFrame
+    from convnd_tasks.modalities.video.video_regions import VideoRegions
 
 __all__ = [
+    "EarlierFrame",
     "FrameContext",
     "FrameRange",
     "StylizedFrame",
@@ -116,6 +119,8 @@ class FrameContext:
         cut: whether the frame begins a scene.
         flows: flow from earlier frames of the scene, by the number of frames between.
         seconds: time spent on ``"codec"`` and ``"flow"``.
+        regions: parts of the frame with styles of their own, or that a mask allows to change; None
+            is all of it.
     """
 
     number: int
@@ -126,6 +131,7 @@ class FrameContext:
     cut: bool
     flows: Mapping[int, FlowPair]
     seconds: Mapping[str, float]
+    regions: FrameRegions | None = None
 
     def record(
         self, outcome: Mapping[str, Any], values: Tensor, frame_before: tuple[Tensor, Tensor] | None
@@ -153,6 +159,20 @@ class FrameContext:
             record["e_warp"] = warping_error(frame_before[1], values, self.flows[1])
             record["input_e_warp"] = warping_error(frame_before[0], self.content, self.flows[1])
         return record
+
+
+class EarlierFrame(NamedTuple):
+    """A finished frame that later ones build on.
+
+    Args:
+        content: frame of the input, ``(1, 3, H, W)``.
+        values: frame of the result, ``(1, 3, H, W)``.
+        regions: regions of the frame; None is all of it.
+    """
+
+    content: Tensor
+    values: Tensor
+    regions: FrameRegions | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +237,7 @@ def iter_frames(
     source: VideoSource,
     records: Mapping[tuple[int, int], Mapping[str, Any]],
     references: Sequence[int] = (1,),
+    regions: VideoRegions | None = None,
 ) -> Iterator[FrameContext]:
     """Yield the frames of the input, with the flow between them.
 
@@ -225,7 +246,9 @@ def iter_frames(
         records: records of finished frames, see `FrameCache`; such frames need no flow.
         references: distances, in frames, of the earlier frames from which the flow is estimated,
             nearest first, from 1.
+        regions: regions of the frames, which are computed here; or None.
     """
+    tracked = regions is not None and regions.tracked
     contents: deque[Tensor] = deque(maxlen=references[-1])
     earlier = 0  # frames of this scene before the current one
     began_at = time.perf_counter()
@@ -234,10 +257,11 @@ def iter_frames(
         flows: dict[int, FlowPair] = {}
         record = records.get((FIRST_PASS, number))
         cut = number == 0
+        if number and (record is None or tracked):
+            flows[1] = estimate_flow(contents[-1], content)
         if record is not None:
             cut = record["cut"]
         elif number:
-            flows[1] = estimate_flow(contents[-1], content)
             cut = is_cut(contents[-1], content, flows[1].valid_backward)
         earlier = 0 if cut else earlier + 1
         if cut:
@@ -246,6 +270,7 @@ def iter_frames(
             for distance in references[1:]:
                 if distance <= earlier:
                     flows[distance] = estimate_flow(contents[-distance], content)
+        divided = None if regions is None else regions.add(number, flows.get(1), content)
         yield FrameContext(
             number=number,
             pts=frame.pts,
@@ -255,6 +280,7 @@ def iter_frames(
             cut=cut,
             flows=flows,
             seconds={"codec": decoded_at - began_at, "flow": time.perf_counter() - decoded_at},
+            regions=divided,
         )
         contents.append(content)
         began_at = time.perf_counter()

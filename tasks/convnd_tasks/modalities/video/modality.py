@@ -7,7 +7,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +19,7 @@ from convnd.grid import Grid
 from convnd.io.video.encoder import square_pixels
 from convnd_tasks.modalities.base import Modality
 from convnd_tasks.modalities.images.codec import color_moments, match_colors, pooled_moments
+from convnd_tasks.modalities.images.color_labels import color_labels
 from convnd_tasks.modalities.images.hidden import fill_hidden_pixels, mask_by_opacity
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.one_pass import one_pass_transfer
@@ -34,6 +35,7 @@ from convnd_tasks.modalities.video.metrics import measure_texture, measure_video
 from convnd_tasks.modalities.video.options import VideoOptions, check_one_pass
 from convnd_tasks.modalities.video.report import draw_figures, list_measures
 from convnd_tasks.modalities.video.transfer import VideoTransfer
+from convnd_tasks.modalities.video.video_regions import check_region_settings, make_regions
 from convnd_tasks.runtime.fraction import parse_fraction
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ class Videos(Modality):
     def check(self) -> None:
         """Check the options, see `Modality.check`."""
         super().check()
+        check_region_settings(self.settings, is_instant=self.options.is_instant)
         if self.settings.preview and (self.options.mode == "block" or self.settings.report):
             raise UsageError(
                 "--preview makes one picture, to which --mode block and --report do not apply; "
@@ -97,7 +100,11 @@ class Videos(Modality):
     def read(self, name: str, role: str, content: Any = None) -> Grid | Video:
         """Open one input, see `Modality.read`; the frames of a video are read later."""
         if role == "mask":
-            return open_video(name) if io.is_video(name) else mask_by_opacity(io.read(name))
+            return self._open_map(name) if io.is_video(name) else mask_by_opacity(io.read(name))
+        if role in ("regions", "style regions"):
+            if role == "regions" and io.is_video(name):
+                return self._open_map(name)
+            return open_grid(name, 2, role=role, seed=self.options.seed)
         is_video = io.is_video(name)
         if role == "content" or (self.settings.texture and (is_video or is_sample(name))):
             rate = self.settings.rate
@@ -121,6 +128,10 @@ class Videos(Modality):
             )
         return open_video(name, sample_shape=self._sample_shape)
 
+    def label_map(self, grid: Grid, labels: Sequence[str], name: str) -> Mapping[str, Tensor]:
+        """Split a painted map into its colours, see `Modality.label_map`."""
+        return color_labels(grid, labels, name)
+
     def prepare(self, inputs: TransferInputs) -> VideoTransfer:
         """Make the transfer of a video, see `Modality.prepare`."""
         video = self._video(inputs)
@@ -131,7 +142,8 @@ class Videos(Modality):
         self.options.check_style_weights(len(inputs.styles))
         if self.trained is not None:
             check_one_pass(self.options)
-        messages = list(video.info.remarks)
+        regions = make_regions(inputs, source, self.label_map, tracked=self.settings.track_regions)
+        messages = [*video.info.remarks, *(() if regions is None else regions.messages)]
         styles = [self._read_style(style, messages) for style in inputs.styles]
         if self.options.colors == "match" and not self.settings.texture:
             frames = source.sample(_COLOR_FRAMES)
@@ -142,7 +154,7 @@ class Videos(Modality):
         if self.settings.texture:
             weights = self.options.style_weights
             palette = pooled_moments([color_moments(style) for style in styles], weights)
-        finisher = FrameFinisher(self.options, mask, self._frame_range, palette)
+        finisher = FrameFinisher(self.options, palette, regions)
         return VideoTransfer(
             self.options,
             self.settings,
@@ -152,6 +164,7 @@ class Videos(Modality):
             lambda: self._network,
             messages,
             self.trained,
+            regions,
         )
 
     def checkpointer(self, output: Path | None, group: ProcessGroup | None) -> FrameCache:
@@ -299,6 +312,10 @@ class Videos(Modality):
     @property
     def _sample_shape(self) -> tuple[int, int, int]:
         return BLOCK_DEMO if self.options.mode == "block" else DEMO
+
+    def _open_map(self, name: str) -> Video:
+        rate = None if self.settings.rate is None else parse_fraction("--rate", self.settings.rate)
+        return open_video(name, rate if Path(name).is_dir() else None)
 
     def _estimate_time(self, inputs: TransferInputs, seconds: float) -> str:
         """Estimate the time of all frames from the seconds of the first one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from convnd_tasks.modalities.video.frame_cache import quantize
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["StepCallback", "TransferOutcome", "run_transfer", "step_callback"]
+__all__ = ["StepCallback", "TransferOutcome", "run_transfer", "step_callback", "unchanged"]
 
 StepCallback = Callable[[Step | Progress], Progress]
 """Turns a step of one frame into a step of the video."""
@@ -45,6 +46,11 @@ class TransferOutcome:
             "loss": self.loss,
             "parts": dict(self.parts),
         }
+
+
+def unchanged(content: Tensor) -> TransferOutcome:
+    """Return the outcome of a frame that keeps its content."""
+    return TransferOutcome(values=content, steps=0, rejected_steps=0, loss=math.nan, parts={})
 
 
 def step_callback(number: int, total: int | None, passes: int = 1) -> StepCallback:

@@ -10,18 +10,23 @@ import torch
 
 from convnd_tasks.modalities.video.flow import estimate_flow, warp, warping_error
 from convnd_tasks.modalities.video.frame_cache import CONTENT, FIRST_PASS, SECOND_PASS, FrameCache
+from convnd_tasks.modalities.video.frame_regions import references_in_region
 from convnd_tasks.modalities.video.input import StylizedFrame
 from convnd_tasks.modalities.video.progress import step_callback
 
 if TYPE_CHECKING:
     from convnd.transfer.progress import Progress
     from convnd_tasks.modalities.video.frame_optimizer import FrameOptimizer
+    from convnd_tasks.modalities.video.video_regions import VideoRegions
 
 __all__ = ["run_second_pass"]
 
 
 def run_second_pass(
-    optimizer: FrameOptimizer, cache: FrameCache, count: int
+    optimizer: FrameOptimizer,
+    cache: FrameCache,
+    count: int,
+    video_regions: VideoRegions | None = None,
 ) -> Iterator[Progress | StylizedFrame]:
     """Optimise the frames again, each close to the frame after it.
 
@@ -29,6 +34,7 @@ def run_second_pass(
         optimizer: the optimiser of the first pass.
         cache: cache that holds the content and the frames of the first pass.
         count: number of frames.
+        video_regions: regions of the frames; None is all of each frame.
 
     Yields:
         The steps of each frame, followed by the frame.
@@ -50,12 +56,19 @@ def run_second_pass(
             values = cache.load(FIRST_PASS, number)
             record = dict(cache.records[FIRST_PASS, number])
             record |= {"flow": record["flow"] + flow_seconds}
-            if later is not None and flows is not None and not later.record["cut"]:
+            regions = None if video_regions is None else video_regions.at(number)
+            changes = regions is None or regions.present
+            if later is not None and flows and changes and not later.record["cut"]:
                 began = time.perf_counter()
                 to_progress = step_callback(2 * count - 1 - number, count, 2)
                 target, mask = warp(later.values, flows.forward), flows.valid_forward
+                if video_regions is not None:
+                    after = video_regions.at(number + 1)
+                    mask = mask * references_in_region(regions, after, flows.forward)
                 start = torch.where(mask > 0, (values + target) / 2, values)
-                outcome = yield from optimizer.optimize(content, start, target, mask, to_progress)
+                outcome = yield from optimizer.optimize(
+                    content, start, target, mask, to_progress, regions
+                )
                 values = outcome.values
                 record |= {
                     **outcome.record(),

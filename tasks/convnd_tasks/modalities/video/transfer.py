@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from convnd_tasks.modalities.video.finish import FrameFinisher
     from convnd_tasks.modalities.video.input import VideoSource
     from convnd_tasks.modalities.video.options import VideoOptions
+    from convnd_tasks.modalities.video.video_regions import VideoRegions
     from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = ["VideoTransfer"]
@@ -51,6 +52,8 @@ class VideoTransfer(Transfer):
         network: function that returns the network of the job.
         messages: lines for users about the inputs.
         trained: the network of the job if it was trained for one style, or None.
+        regions: parts of the frames with styles of their own, or that a mask allows to change;
+            None is all of each frame.
     """
 
     options: VideoOptions
@@ -61,6 +64,7 @@ class VideoTransfer(Transfer):
     network: Callable[[], Any]
     messages: Sequence[str] = ()
     trained: NetworkTransfer | None = None
+    regions: VideoRegions | None = None
     record: dict[str, str] = dataclasses.field(default_factory=dict, init=False)
     _result: VideoResult | None = dataclasses.field(default=None, init=False)
 
@@ -73,7 +77,7 @@ class VideoTransfer(Transfer):
             self.settings.texture,
             (self.settings.deinterlace, self.settings.tone_map),
             video,
-            self.finisher.fingerprint(),
+            None if self.regions is None else self.regions.fingerprint(),
             *self.styles,
             *(() if self.trained is None else self.trained.network.state_dict().values()),
         ]
@@ -152,6 +156,8 @@ class VideoTransfer(Transfer):
         if resumed_count and on_message is not None:
             on_message(f"continuing after {resumed_count} frames of an earlier run")
         began = time.monotonic()
+        if self.regions is not None:
+            self.regions.on_message = on_message
         previews, count = PreviewCollector(), 0
         last: StylizedFrame | None = None
         transfer = self._frame_transfer(on_message)
@@ -167,7 +173,7 @@ class VideoTransfer(Transfer):
         damage = source.video.damage
         if options.passes > 1:
             assert isinstance(transfer, FrameOptimizer)
-            for item in run_second_pass(transfer, cache, count):
+            for item in run_second_pass(transfer, cache, count, self.regions):
                 if isinstance(item, Progress):
                     yield item
         pass_index, records = self._finish(cache, count)
@@ -225,8 +231,11 @@ class VideoTransfer(Transfer):
             return None
         transfer = self.network()
         if isinstance(transfer, OnePassTransfer):
-            return FrameNetwork(transfer, self.styles, on_message)
-        return FrameOptimizer(self.options, self.styles, on_message, transfer=transfer)
+            return FrameNetwork(transfer, self.styles, on_message, self.regions)
+        parts = () if self.regions is None else self.regions.parts
+        return FrameOptimizer(
+            self.options, self.styles, on_message, transfer=transfer, regions=parts
+        )
 
     def _stylizer(
         self,
@@ -234,13 +243,14 @@ class VideoTransfer(Transfer):
         on_message: Callable[[str], None] | None,
     ) -> FrameStylizer | BlockStylizer:
         if transfer is not None:
-            return FrameStylizer(self.options, transfer)
+            return FrameStylizer(self.options, transfer, self.regions)
         return BlockStylizer(
             self.options,
             self.styles,
             texture=self.settings.texture,
             on_message=on_message,
             transfer=self.network(),
+            regions=self.regions,
         )
 
 
