@@ -104,8 +104,8 @@ class ColorTransfer(OnePassTransfer):
             )
         total: Sums | None = None
         weights: Sequence[Tensor | None] = masks or [shared_mask] * len(contents)
-        for content, mask in zip(contents, weights, strict=True):
-            part = _COVARIANCE.sums(content, weight=mask)
+        for content, weight in zip(contents, weights, strict=True):
+            part = _COVARIANCE.sums(content, weight=weight)
             total = part if total is None else total + part
         assert total is not None
         return [

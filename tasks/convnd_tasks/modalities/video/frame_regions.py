@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 
@@ -17,7 +17,9 @@ from convnd_tasks.modalities.video.flow import warp
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["FrameRegions", "RegionStyles", "recolor", "references_in_region"]
+    from convnd_tasks.modalities.video.flow import FlowPair
+
+__all__ = ["FrameRegions", "RegionStream", "RegionStyles", "recolor", "references_in_region"]
 
 _SAME = 0.4
 """Share of a position's regions that its reference has to lie in, too."""
@@ -35,6 +37,17 @@ class RegionStyles(NamedTuple):
     name: str
     styles: tuple[int, ...]
     style_shares: tuple[Tensor | None, ...]
+
+
+class RegionStream(Protocol):
+    """Computes the regions of one frame after the other."""
+
+    @property
+    def tracked(self) -> bool:
+        """Whether `add` needs the flow."""
+
+    def add(self, number: int, flow: FlowPair | None, frame: Tensor) -> FrameRegions:
+        """Compute the regions of a frame."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,13 +15,12 @@ from convnd.nn import resize_nd
 from convnd_tasks.modalities.base import MIN_EXTENT
 from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, is_cut, warping_error
 from convnd_tasks.modalities.video.frame_cache import FIRST_PASS, quantize
-from convnd_tasks.modalities.video.frame_regions import FrameRegions
+from convnd_tasks.modalities.video.frame_regions import FrameRegions, RegionStream
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.io import Video, VideoFrame
-    from convnd_tasks.modalities.video.video_regions import VideoRegions
 
 __all__ = [
     "EarlierFrame",
@@ -237,7 +236,7 @@ def iter_frames(
     source: VideoSource,
     records: Mapping[tuple[int, int], Mapping[str, Any]],
     references: Sequence[int] = (1,),
-    regions: VideoRegions | None = None,
+    regions: RegionStream | None = None,
 ) -> Iterator[FrameContext]:
     """Yield the frames of the input, with the flow between them.
 
