@@ -101,8 +101,8 @@ def main() -> None:
             "distance; edges: % by which the slope of edges misses the truth, 5 voxels from the "
             "background; mean: largest change of the mean of a tissue from the scan's, in HU or % "
             "of its value, where sharpness changes 4 voxels away from other tissues, else 2; bone: "
-            "the same of bone in CT, in %; to truth: "
-            "2 voxels away from other tissues, from the truth's; of truth: how far the known "
+            "the same of bone in CT, in HU; to truth: 2 voxels away from other tissues, from the "
+            "truth's, that of bone in %; of truth: how far the known "
             "change itself moves them from the scan's; CNR: contrast-to-noise ratio over that of "
             "the truth; thin: contrast of thin structures over the expected one; largest: change "
             "of a voxel in standard deviations of the noise of its tissue; LAA-950: % of the lungs "
@@ -111,7 +111,8 @@ def main() -> None:
             "or left the range of the scan."
         ),
         target=(
-            "spectrum left at most 20, edges within 15, mean at most 2 HU or 1 %, bone 1 %, "
+            "spectrum left at most 20, edges within 15, mean at most 2 HU or 1 %, bone 2 HU (to "
+            "truth 1 %), "
             "thin 0.9 to 1.1, largest at most 6, Dice at least 0.98 or what the noise explains, "
             "background and range 0"
         ),
@@ -142,7 +143,7 @@ def _limits_held(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
         "spectrum left": lambda row: row["spectrum left"] <= 20,
         "edges": lambda row: abs(row["edges"]) <= 15,
         "mean": lambda row: row["mean"] <= (2 if "LAA-950" in row else 1),
-        "bone": lambda row: row["bone"] <= 1,
+        "bone": lambda row: row["bone"] <= 2,
         "mean to truth": lambda row: row["mean to truth"] <= (2 if "LAA-950" in row else 1),
         "bone to truth": lambda row: row["bone to truth"] <= 1,
         "thin": lambda row: 0.9 <= row["thin"] <= 1.1,
@@ -334,7 +335,9 @@ def _judge(
 def _means(
     content: Any, truth: Any, result: Any, spacing: tuple[float, ...], background: Any, unit: str
 ) -> dict[str, float]:
-    """Changes of the means of tissues, in HU or % of the tissue's value; those of bone in %.
+    """Changes of the means of tissues, in HU or % of the tissue's value.
+
+    The distance of the mean of bone to the truth is in %.
 
     Harm is measured against the content; if sharpness is to change (``truth`` is not None), deep in
     a tissue, where a filter mixes it with no other. Nearer to borders a known change of sharpness
@@ -347,17 +350,18 @@ def _means(
     for name, depth, before, after in comparisons:
         labels = figures.tissue_labels(content, spacing, background, unit, depth)
         first, last = (figures.tissue_means(volume, labels) for volume in (before, after))
-        changes = {n: abs(last[n] - first[n]) / _level(first, n, unit) for n in first}
+        changes = {n: abs(last[n] - first[n]) for n in first}
+        for n in first:
+            if unit != "HU" or (n == _BONE and name != "mean"):
+                changes[n] /= _level(first, n)
         bone = changes.pop(_BONE, math.nan) if unit == "HU" else math.nan
         row[name] = round(max(changes.values(), default=0.0), 3)
         row[name.replace("mean", "bone")] = round(bone, 3)
     return row
 
 
-def _level(means: Mapping[int, float], number: int, unit: str) -> float:
-    """The unit of a change of a mean: 1 HU, or 1 % of the value of other tissues and bone."""
-    if unit == "HU" and number != _BONE:
-        return 1.0
+def _level(means: Mapping[int, float], number: int) -> float:
+    """One per cent of the value of a tissue; at least half of that of the brightest one."""
     return 0.01 * max(abs(means[number]), max(map(abs, means.values())) / 2)
 
 

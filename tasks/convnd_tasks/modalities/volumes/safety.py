@@ -163,10 +163,9 @@ def _mean_changes(
     highest = max((abs(mean) for mean in before.values()), default=0.0)
     changes = []
     for name, mask in masks.items():
-        if unit == "HU":  # 1 % is above 2 HU in bone only
-            limit = max(_MEAN_HU, _MEAN_SHARE * before[name])
-        else:  # a share of a mean near 0, as that of air, would be no meaningful limit
-            limit = _MEAN_SHARE * max(abs(before[name]), highest / 2)
+        # A share of a mean near 0, as that of air, would be no meaningful limit.
+        share = _MEAN_SHARE * max(abs(before[name]), highest / 2)
+        limit = _MEAN_HU if unit == "HU" else share
         changes.append((name, mask, float((result[mask] - scan.values[mask]).mean()), limit))
     return changes
 
