@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -115,7 +115,8 @@ class InstantTransfer(OnePassTransfer):
     def _read_styles(self, problem: TransferProblem, tiler: Tiler) -> StyleTargets:
         """Read the styles at the size at which they are compared with the result."""
         self.options.check_style_weights(len(problem.styles))
-        styles = [self.resizer.style_at(style, problem.size) for style in problem.styles]
+        resize = partial(self.resizer.style_at, size=problem.size, style_grid=problem.style_grid)
+        styles = [resize(style) for style in problem.styles]
         weights = self.options.style_weights or (1.0,) * len(styles)
         return self.network.read_styles(styles, weights, tiler)
 

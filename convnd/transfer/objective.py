@@ -22,6 +22,7 @@ from convnd.losses import (
     total_variation,
 )
 from convnd.optimize import ProcessGroup, ShardedField, Tiler
+from convnd.stats import layer_guide
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.network import load_network, log_run_settings
 from convnd.transfer.options import TransferOptions
@@ -179,6 +180,24 @@ class TransferObjective:
             affine = LocalAffineLoss(content, periodic=options.seamless)
             terms.append(Term("local_affine", options.affine_weight, affine))
         return Objective(self.backbone, [*terms, *extra_terms], precision=self.precision)
+
+    def narrow_layers(self, region: StyleRegion) -> list[str]:
+        """List the style layers in which no position sees mostly a region.
+
+        Their statistics follow the surroundings of the region too.
+
+        Args:
+            region: the region, at the size of the result.
+        """
+        if region.share is None:
+            return []
+        fields = self.backbone.receptive_fields
+        return [
+            name
+            for name in self.options.style_layers
+            if name in fields
+            and bool((layer_guide(region.share, fields[name], erode=False) <= 0.5).all())
+        ]
 
     def style_terms(
         self,

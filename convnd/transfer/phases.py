@@ -95,6 +95,13 @@ class PhaseRunner:
         ]
         for budget in self._budgets:
             budget.check(problem.size, styles)
+        for region in self._regions_at(self._phases[-1]):
+            layers = networks[-1].narrow_layers(region)
+            if layers:
+                on_message(
+                    f"{region.name} is smaller than what {', '.join(layers)} see: its surroundings "
+                    "count there, too"
+                )
 
     def run(self, resume: Mapping[str, Any] | None) -> Iterator[Progress]:
         """Yield the steps of every phase.

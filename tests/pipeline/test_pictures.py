@@ -12,9 +12,11 @@ import tifffile
 import torch
 from command_line import Run
 from convnd_tasks.modalities.figures import draw_comparison
+from convnd_tasks.modalities.images import codec
 from convnd_tasks.modalities.images.hidden import fill_hidden
 from convnd_tasks.modalities.images.metrics import measure_all as evaluate_pictures
 from convnd_tasks.modalities.images.options import LOOKS, ImageOptions
+from convnd_tasks.modalities.inputs import TransferInputs
 from error_fields import check_error, raises
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
@@ -22,7 +24,9 @@ from profiles import GREY, P3, SWAPPED
 
 from convnd import io
 from convnd.errors import UnknownNameError
+from convnd.grid import Grid
 from convnd.io.images.color import profile_space
+from convnd.transfer.resizing import Resizer
 
 Codes = NDArray[np.uint8]
 
@@ -373,3 +377,18 @@ def test_a_look_sets_options_that_are_not_typed() -> None:
         assert all(getattr(made, name) == value for name, value in options.items())
     with raises(UnknownNameError, got="'strogn'", remedy="strong"):
         ImageOptions.for_dim(2, look="strogn")
+
+
+def test_strokes_have_the_size_of_the_picture_or_of_its_pixels() -> None:
+    style, content = (
+        Grid(values=torch.rand(1, 3, side, side), channels=("R", "G", "B")) for side in (64, 32)
+    )
+    inputs = TransferInputs(content=content, styles=[style], names=["content", "style"])
+    resizer = Resizer(torch.device("cpu"))
+    for stroke_size, extents in (("share", (32, 64)), ("pixels", (64, 64))):
+        sizes = []
+        for size in (32, 64):
+            options = ImageOptions(size=size, stroke_size=stroke_size)
+            prepared = codec.prepare(inputs, options)
+            sizes.append(resizer.style_size((64, 64), prepared.size, prepared.style_grid)[0])
+        assert tuple(sizes) == extents, stroke_size

@@ -26,7 +26,7 @@ _SUFFIX = ".safetensors"
 
 UNUSED_OPTIONS = (
     *("style_weight", "content_weight", "style_scale", "style_weights", "tv_weight"),
-    *("affine_weight", "seamless"),
+    *("affine_weight", "seamless", "stroke_size"),
     *("backbone", "content_layers", "style_layers", "style_layer_weights", "style_loss"),
     *("value_statistics", "value_statistics_weight", "normalization", "pooling", "padding"),
     *("inflation", "steps", "tolerance", "scales", "optimizer", "learning_rate", "init"),

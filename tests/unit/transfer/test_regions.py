@@ -171,3 +171,18 @@ def test_a_strength_applies_in_each_region() -> None:
     values = result(options, problem)[..., :100]
     share = distance(values, style) / distance(content[..., :100], style)
     assert share == pytest.approx(0.25, abs=0.1)
+
+
+def test_a_region_smaller_than_a_receptive_field_is_reported() -> None:
+    content, style = field(40, 48), field(40, 48, seed=2)
+    share = torch.zeros(1, 1, 40, 48)
+    share[..., 20:24, 20:24] = 1
+    small = StyleRegion(share, (0,), name="region eye")
+    large = StyleRegion(1 - share, (0,), name="region rest")
+    options = dataclasses.replace(OPTIONS, steps=0)
+    transfer = StyleTransfer(options, spatial_dims=2, in_channels=1)
+    messages: list[str] = []
+    problem = TransferProblem(content, [style], regions=(small, large))
+    list(transfer.run(problem, on_message=messages.append))
+    (message,) = [text for text in messages if text.startswith("region")]
+    assert message.startswith("region eye is smaller than what relu2_1 see")

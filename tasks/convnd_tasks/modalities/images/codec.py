@@ -37,7 +37,8 @@ def prepare(inputs: TransferInputs, options: ImageOptions) -> PreparedInputs:
 
     Args:
         inputs: grids ``(1, 3, H, W)`` of any size, with the colours of hidden pixels replaced.
-        options: options, of which ``colors``, ``size`` and ``style_weights`` are used.
+        options: options, of which ``colors``, ``size``, ``stroke_size`` and ``style_weights``
+            are used.
 
     Raises:
         InputFileError: a picture is too small, or too thin at this size.
@@ -72,6 +73,7 @@ def prepare(inputs: TransferInputs, options: ImageOptions) -> PreparedInputs:
         init=None if inputs.init is None else inputs.init.values.clamp(0, 1),
         size=size,
         decode=decode,
+        same_grid=options.stroke_size == "pixels",
         visible_content=content,
         bounds=None if content is None else (0.0, 1.0),
         opacity=None if content is None else visible_weight(content),

@@ -13,13 +13,16 @@ from convnd.transfer.objective_options import PADDING
 from convnd.transfer.options import TransferOptions
 from convnd_tasks.modalities.style_network import UNUSED_OPTIONS
 
-__all__ = ["COLORS", "LOOKS", "ImageOptions"]
+__all__ = ["COLORS", "LOOKS", "STROKE_SIZES", "ImageOptions"]
 
 COLORS = ("style", "luminance", "match", "only")
 """Source of the result's colours. ``"style"``: the style. ``"luminance"``: the content, since only
 luminance changes. ``"match"``: the content, since the style gets the content's colours first.
 ``"only"``: the style, and nothing else of it: one map of all colours, without a network."""
 
+
+STROKE_SIZES = ("share", "pixels")
+"""What the size of strokes is relative to: the picture, or its pixels."""
 
 LOOKS: Mapping[str, Mapping[str, Any]] = {
     "classic": {},
@@ -30,7 +33,7 @@ LOOKS: Mapping[str, Mapping[str, Any]] = {
 }
 """Options by the name of a look; options that are typed count more."""
 
-_INSTANT_OPTIONS = {"style_scale", "style_weights", "steps", "init", "seed"}
+_INSTANT_OPTIONS = {"style_scale", "stroke_size", "style_weights", "steps", "init", "seed"}
 """Options that apply to the network for any style, but not to networks trained for one style."""
 
 
@@ -40,6 +43,8 @@ class ImageOptions(TransferOptions):
 
     Args:
         colors: one of `COLORS`.
+        stroke_size: one of `STROKE_SIZES`. With ``"share"`` a larger result has larger strokes, and
+            with ``"pixels"`` it has more of them.
         look: one of `LOOKS`, whose options `for_dim` sets.
         backbone: see `TransferOptions`. The default leaves a third to all of the style energy that
             VGG-19 alone with 100 steps leaves, in half of its processor time.
@@ -81,6 +86,16 @@ class ImageOptions(TransferOptions):
             modalities=("pictures", "videos"),
         ),
     ] = "classic"
+    stroke_size: Annotated[
+        str,
+        Flag(
+            "Size of strokes: share (of the picture, as in the style's picture) or pixels (as many "
+            "as in the style's file, at any --size).",
+            LOOK,
+            choices=STROKE_SIZES,
+            modalities=("pictures",),
+        ),
+    ] = "share"
     padding: Annotated[str, PADDING] = "replicate"
     instant: Annotated[
         bool,
@@ -116,6 +131,7 @@ class ImageOptions(TransferOptions):
             self._check_instant()
         check_name("colors", self.colors, COLORS)
         check_name("look", self.look, LOOKS)
+        check_name("stroke_size", self.stroke_size, STROKE_SIZES)
         if self.colors == "only":
             self._check_colors_only()
 

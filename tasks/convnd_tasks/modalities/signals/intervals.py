@@ -152,10 +152,11 @@ def _labels(intervals: Sequence[_Interval], content: Grid, name: str) -> Grid:
         first, last = (min(length, round(time * rate)) for time in (interval.start, interval.end))
         rows = list(interval.leads) or slice(None)
         values[:, rows, first:last] = names.index(interval.label) + 1
+    extent = f"{length / rate:g} s" if content.units == ("s",) else f"{length} samples"
     if not bool(values.any()):
         raise InputFileError(
             f"--regions {name}",
-            expected=f"intervals within the {length / rate:g} of the content",
+            expected=f"intervals within the content, which has {extent}",
             got="none",
             remedy="check the times" if intervals else "give a table of start, end and label",
         )
