@@ -30,6 +30,7 @@ __all__ = ["SafetyFigure", "describe_broken", "limit_means", "measure_safety"]
 
 _FEWEST = 500  # voxels of a tissue that is measured
 _MEAN_HU, _MEAN_SHARE = 2.0, 0.01  # limits of the change of a mean
+_MARGIN = 0.9  # of a limit that is exceeded: a measure with other borders of tissues holds, too
 _MEAN_DEPTH = 4  # voxels from other tissues; a change of sharpness mixes no tissues there
 _CONTRAST = 0.1  # limit of the relative change of thin structures
 # In medians of the magnitude. 98 % of normal noise are within 3.5; structures are stronger.
@@ -147,7 +148,7 @@ def limit_means(
     for _, mask, change, limit in _mean_changes(scan, result, scheme, resolution, unit):
         if abs(change) > limit:
             weight = local_mean(mask.float(), scan.valid.float(), widths)
-            beyond = change - math.copysign(limit, change)
+            beyond = change - math.copysign(_MARGIN * limit, change)
             excess += weight * (beyond / float(weight[mask].mean()))
     return excess
 
