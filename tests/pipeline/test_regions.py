@@ -15,7 +15,7 @@ from convnd_tasks import samples
 from convnd_tasks.modalities.images.color_labels import color_labels
 from convnd_tasks.modalities.label_map import number_labels
 from convnd_tasks.modalities.regions import parse_regions
-from convnd_tasks.modalities.signals.intervals import annotation_labels, read_intervals
+from convnd_tasks.modalities.signals.intervals import annotation_labels, read_intervals, soft_ends
 from error_fields import check_error, raises
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -298,3 +298,14 @@ def test_json_names_the_regions(folder: Path, run: Run) -> None:
     assert code == 0, err
     messages = json.loads(out)["results"][0]["messages"]
     assert "region white (15 %) keeps the content, since it has no style" in messages
+
+
+def test_a_change_of_a_signal_begins_and_ends_smoothly() -> None:
+    mask = torch.zeros(1, 2, 1000)
+    mask[0, 0, 300:600], mask[0, 1, 990:] = 1, 1
+    soft = soft_ends(mask, 0.01, ("s",))
+    assert torch.equal(soft == 0, mask == 0)
+    assert torch.equal(soft[0, 0, 320:580], torch.ones(260))
+    assert soft[0, 0].diff().abs().max() < 0.1
+    torch.testing.assert_close(soft[0, 0, 300:600], soft[0, 0, 300:600].flip(0))
+    assert soft[0, 1, -1] == 1  # the end of the recording is no edge

@@ -133,7 +133,7 @@ class GridModality(Modality):
         if inputs.content is None:
             check_no_content_options(self.options, self.settings)
         _check_mask(inputs)
-        inputs, regions = divide(inputs, self.label_map)
+        inputs, regions = divide(inputs, self.label_map, self.soften)
         prepared = apply_regions(self.encode(inputs), inputs, regions)
         strength = self.options.strength
         if self.blends_statistics and self.trained is None and not self.options.is_instant:
@@ -141,6 +141,14 @@ class GridModality(Modality):
         return GridTransfer(
             prepared, inputs, strength, self._engine, seamless=self.options.seamless
         )
+
+    def soften(self, mask: Grid) -> Grid:
+        """Return the mask of the regions with edges that fit the kind of data; here the same.
+
+        Args:
+            mask: share of the change at each position, 0 where a region keeps the content.
+        """
+        return mask
 
     def figure_names(self) -> list[str]:
         """Name the figure, see `Modality.figure_names`."""

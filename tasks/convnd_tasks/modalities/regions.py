@@ -224,12 +224,17 @@ def check_style_part(
         )
 
 
-def divide(inputs: TransferInputs, label_map: _LabelMap) -> tuple[TransferInputs, Regions | None]:
+def divide(
+    inputs: TransferInputs,
+    label_map: _LabelMap,
+    soften: Callable[[Grid], Grid] = lambda mask: mask,
+) -> tuple[TransferInputs, Regions | None]:
     """Return the regions of inputs, and the inputs with a mask that keeps the others.
 
     Args:
         inputs: the inputs.
         label_map: splits a map into labels.
+        soften: makes the edges of the mask fit the kind of data.
 
     Raises:
         InputFileError: see `Regions`.
@@ -241,7 +246,7 @@ def divide(inputs: TransferInputs, label_map: _LabelMap) -> tuple[TransferInputs
     if mask is None or mask is inputs.mask:
         return inputs, regions
     names = inputs.names if inputs.mask is not None else [*inputs.names, "mask of the regions"]
-    return dataclasses.replace(inputs, mask=mask, names=names), regions
+    return dataclasses.replace(inputs, mask=soften(mask), names=names), regions
 
 
 def apply_regions(

@@ -18,7 +18,9 @@ from convnd_tasks.modalities.signals.leads import lead_key
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ANNOTATIONS", "annotation_labels", "is_interval_table", "read_intervals"]
+    from torch import Tensor
+
+__all__ = ["ANNOTATIONS", "annotation_labels", "is_interval_table", "read_intervals", "soft_ends"]
 
 ANNOTATIONS = "annotations"
 """In place of a table: the annotations of the content are its regions."""
@@ -26,6 +28,10 @@ ANNOTATIONS = "annotations"
 _COLUMNS = ("start", "end", "label")
 _SUFFIXES = (".csv", ".tsv", ".txt")
 _MOST_BYTES = 1 << 24
+
+_SOFT_SECONDS = 0.2
+_SOFT_SAMPLES = 32  # without a sampling rate
+_SOFT_SHARE = 0.25  # of an interval, at most, at each of its ends
 
 
 class _Interval(NamedTuple):
@@ -136,6 +142,39 @@ def _beat_intervals(beats: Sequence[Annotation], end: float) -> Iterable[_Interv
     borders = [0.0, *((a + b) / 2 for a, b in itertools.pairwise(times)), end]
     for number, mark in enumerate(beats):
         yield _Interval(borders[number], borders[number + 1], mark.text, ())
+
+
+def soft_ends(mask: Tensor, step: float, units: Sequence[str]) -> Tensor:
+    """Let a mask rise and fall smoothly at the ends of its intervals, so that the result has no step.
+
+    The ends of the recording are no such ends. Outside of the intervals the mask stays 0.
+
+    Args:
+        mask: shares ``(1, C, T)``.
+        step: distance between samples.
+        units: unit of the axis.
+
+    >>> import torch
+    >>> soft = soft_ends(torch.tensor([[[0.0] * 3 + [1.0] * 8]]), 0.1, ("s",))
+    >>> [round(share, 3) for share in soft.flatten().tolist()[2:7]]
+    [0.0, 0.146, 0.854, 1.0, 1.0]
+    """
+    import torch
+
+    reach = _SOFT_SAMPLES if tuple(units) != ("s",) else max(1, round(_SOFT_SECONDS / step))
+    soft = mask.clone()
+    length = mask.shape[-1]
+    for line in soft[0]:
+        ends = torch.nn.functional.pad(line > 0, (1, 1)).int().diff()
+        starts, stops = ((ends == sign).nonzero().flatten().tolist() for sign in (1, -1))
+        for start, stop in zip(starts, stops, strict=True):
+            count = max(1, min(reach, int(_SOFT_SHARE * (stop - start))))
+            rise = 0.5 - 0.5 * torch.cos(torch.pi * (torch.arange(count) + 0.5) / count)
+            if start > 0:
+                line[start : start + count] *= rise
+            if stop < length:
+                line[stop - count : stop] *= rise.flip(0)
+    return soft
 
 
 def _labels(intervals: Sequence[_Interval], content: Grid, name: str) -> Grid:

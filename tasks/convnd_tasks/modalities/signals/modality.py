@@ -18,6 +18,7 @@ from convnd_tasks.modalities.signals.intervals import (
     annotation_labels,
     is_interval_table,
     read_intervals,
+    soft_ends,
 )
 from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.prepare import prepare
@@ -65,6 +66,10 @@ class Signals(GridModality):
     def encode(self, inputs: TransferInputs) -> PreparedInputs:
         """Encode the inputs, see `GridModality.encode`."""
         return prepare(inputs, self.options)
+
+    def soften(self, mask: Grid) -> Grid:
+        """Let a change begin and end smoothly, see `GridModality.soften`."""
+        return mask.with_values(soft_ends(mask.values, mask.spacing[0], mask.units))
 
     def lost_metadata(self, path: Path, inputs: TransferInputs) -> list[str]:
         """Name lost metadata, see `Modality.lost_metadata`; a rate from ``--rate`` is not lost."""
