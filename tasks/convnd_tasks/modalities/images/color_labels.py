@@ -43,9 +43,10 @@ def color_labels(grid: Grid, labels: Collection[str], name: str) -> Mapping[str,
 
     >>> import torch
     >>> from convnd.grid import Grid
-    >>> row = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.0, 0.5], [0.0, 0.0, 1.0]]).T[None, :, None]
+    >>> red, blue = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, 1.0])
+    >>> row = torch.stack([*[red] * 300, (red + blue) / 2, *[blue] * 300], 1)[None, :, None]
     >>> shares = color_labels(Grid(values=row), ["red", "blue"], "map.png")
-    >>> [round(value, 2) for value in shares["red"].flatten().tolist()]
+    >>> [round(share, 2) for share in shares["red"].flatten().tolist()[299:302]]
     [1.0, 0.5, 0.0]
     """
     import torch

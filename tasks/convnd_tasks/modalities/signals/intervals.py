@@ -145,7 +145,7 @@ def _beat_intervals(beats: Sequence[Annotation], end: float) -> Iterable[_Interv
 
 
 def soft_ends(mask: Tensor, step: float, units: Sequence[str]) -> Tensor:
-    """Let a mask rise and fall smoothly at the ends of its intervals, so that the result has no step.
+    """Let a mask rise and fall smoothly at the ends of its intervals; the result has no step.
 
     The ends of the recording are no such ends. Outside of the intervals the mask stays 0.
 
