@@ -18,7 +18,12 @@ from convnd_tasks.modalities.volumes.noise_change import NoiseChange
 from convnd_tasks.modalities.volumes.noise_covariance import measure_noise
 from convnd_tasks.modalities.volumes.noise_spectrum import fit_spectrum
 from convnd_tasks.modalities.volumes.options import VolumeOptions
-from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken, measure_safety
+from convnd_tasks.modalities.volumes.safety import (
+    SafetyFigure,
+    describe_broken,
+    limit_means,
+    measure_safety,
+)
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import (
     apply_filters,
@@ -354,6 +359,21 @@ def test_safety_finds_harm() -> None:
     assert "Dice" in broken(erased)
 
 
+def test_means_beyond_their_limit_are_brought_back() -> None:
+    values = torch.from_numpy(chest(5, 1)).float()
+    scan = Scan.from_values(values, SPACING)
+    tissue = TissueMap(scan, HOUNSFIELD, 1.0).core(3, 4)
+    assert int(tissue.sum()) > 500
+    moved = values + 5.0 * (values > -100) - 1.0 * (values < -500)
+    excess = limit_means(scan, moved, HOUNSFIELD, 1.0, "HU")
+    assert 1.5 < float((moved - excess - values)[tissue].mean()) < 2.0
+    assert float(excess.min()) >= 0
+    assert float(excess.max()) < 5.0
+    lung = TissueMap(scan, HOUNSFIELD, 1.0).core(1, 8)
+    assert not bool(excess[lung].any())  # its mean is within the limit
+    assert not bool(limit_means(scan, values + 1.0, HOUNSFIELD, 1.0, "HU").any())
+
+
 def test_safety_judges_thin_structures_without_deep_voxels() -> None:
     _, y, x = np.meshgrid(*(np.arange(extent) for extent in SHAPE), indexing="ij")
     y, x = y % 36 - 18, x % 36 - 18  # four vessels in zeros, each with six wires of a stent
@@ -404,6 +424,33 @@ def test_constant_tissue_of_a_phantom_is_not_background() -> None:
     background = constant_background(three)
     assert not bool(background[core()].any())
     assert bool(background[:, 0].all())
+
+
+def test_padding_is_connected_and_single_zeros_are_not_padding(rng: np.random.Generator) -> None:
+    values = np.abs(rng.normal(size=(12, 40, 40))) + 0.1
+    padding = np.zeros(values.shape, dtype=bool)
+    padding[:, :10] = True
+    padding[5, 10:30, 20] = True  # a cleft of one voxel
+    padding[6:9, 29, 20] = True
+    zeros = rng.random(values.shape) < 0.05
+    values[zeros | padding] = 0.0
+    background = constant_background(torch.from_numpy(values)).numpy()
+    assert background[padding].all()
+    assert background[zeros & ~padding].mean() < 0.2  # those that touch the padding
+
+
+def test_a_sharpening_is_found_in_a_masked_scan() -> None:
+    """The end of the range clips the sharpened rim of the body, which becomes background."""
+    _, y, x = np.meshgrid(*(np.arange(extent) for extent in SHAPE), indexing="ij")
+    data = np.where(np.hypot(y - 30, x - 40) < 10, 300.0, 100.0) * (np.hypot(y - 36, x - 36) < 28)
+    data = ndimage.gaussian_filter(data, (0, 1.5, 1.5))
+    data += np.random.default_rng(0).normal(size=SHAPE) * (data > 50)
+    content = np.where(data > 0.01, data, 0.0)
+    style = (2 * content - ndimage.gaussian_filter(content, (0, 1.2, 1.2))).clip(0)
+    scan, other = (Scan.from_values(torch.from_numpy(v).float(), SPACING) for v in (content, style))
+    assert int(other.valid.sum()) < 0.98 * int(scan.valid.sum())
+    amounts = find_filters(scan, measure_edges(other, 1.0), 1.0)
+    assert amounts[2] == pytest.approx(1.2, abs=0.2)
 
 
 @pytest.mark.parametrize("amount", [-1.7, -0.3, 0.7, 2.0])
