@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 from convnd_tasks.inspect import Input, cut_patches, find_patches, load_network
-from convnd_tasks.inspect.sheet import draw_sheet
-from convnd_tasks.inspect.thumbnails import describe_field, draw_thumbnail, thumbnail_size
+from convnd_tasks.runtime.contact_sheet import draw_sheet
+from convnd_tasks.runtime.thumbnails import describe_field, draw_thumbnail, thumbnail_size
 from PIL import Image
 
 from convnd import Grid, io

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -118,6 +120,12 @@ class AutocorrelationStatistic:
         nearest = torch.minimum(position + offset, visible - 1 - position)
         part = ((nearest + 0.5) / self.taper).clamp(max=1)
         return 0.5 - 0.5 * torch.cos(math.pi * part)
+
+    def for_period(self) -> Self:
+        """Return this statistic for one period of a field, which has no ends to taper."""
+        statistic = copy.copy(self)
+        statistic.taper, statistic.overlap = 0, self.lags
+        return statistic
 
     def sums_in_blocks(
         self, features: Tensor, positions: int = 2**18, *, weight: Tensor | None = None

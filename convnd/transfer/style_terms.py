@@ -168,6 +168,9 @@ class StyleTermMaker:
     def _feature_terms(self, part: _Part, scale: float) -> list[Term]:
         """Make the terms of the features of one part, one for each layer."""
         options, statistic = self.options, STATISTICS[self.options.style_loss]
+        compared: str | Statistic = options.style_loss
+        if self.backbone.periodic and isinstance(statistic, AutocorrelationStatistic):
+            compared = statistic.for_period()
         projections, shares = self._projections(), self._layer_weights(part.styles)
         with torch.no_grad():
             statistics = {
@@ -190,7 +193,7 @@ class StyleTermMaker:
                 StyleLoss(
                     targets[name],
                     layer=name,
-                    statistic=options.style_loss,
+                    statistic=compared,
                     normalization=options.normalization,
                     projection=projections.get(name),
                     guide=None if part.share is None else self._guide(part.share, name),
@@ -286,6 +289,8 @@ class StyleTermMaker:
             for style, share in zip(part.styles, part.style_shares, strict=True):
                 guide = None if share is None else self._value_guide(_fit(share, style), statistic)
                 sums.append(_value_sums(statistic, style, guide))
+            if self.backbone.periodic and isinstance(statistic, AutocorrelationStatistic):
+                statistic = statistic.for_period()
             loss = StyleLoss(
                 blend(sums, part.weights),
                 layer=INPUT,

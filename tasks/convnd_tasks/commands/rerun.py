@@ -8,6 +8,7 @@ built-in ones, and no code is imported unless the user asks for it.
 from __future__ import annotations
 
 import contextlib
+import glob
 import itertools
 import json
 import re
@@ -55,6 +56,27 @@ _Inputs = Annotated[
         show_default=False,
     ),
 ]
+_Pick = Annotated[
+    int | None,
+    typer.Option(
+        "--pick",
+        metavar="N",
+        min=1,
+        help="Of a sheet (`convnd stylize --sheet`), make the result with this number.",
+        show_default=False,
+    ),
+]
+_Size = Annotated[
+    int | None,
+    typer.Option(
+        "--size",
+        metavar="N",
+        min=0,
+        max=1 << 20,
+        help="Another number of samples along the longest axis, for example for a print.",
+        show_default=False,
+    ),
+]
 _Output = Annotated[
     Path | None,
     typer.Option(
@@ -72,6 +94,8 @@ _Output = Annotated[
 def rerun(
     result: Annotated[Path, typer.Argument(help="A file or folder that convnd has written.")],
     inputs: _Inputs = None,
+    pick: _Pick = None,
+    size: _Size = None,
     output: _Output = None,
     overwrite: Overwrite = False,
     trust_remote_code: Annotated[
@@ -91,6 +115,8 @@ def rerun(
     same bytes; the last line says whether they are the same.
 
     convnd rerun photo_stylized.png
+
+    convnd rerun photo_sheet.png --pick 7 --size 2048
     """
     from convnd import io
     from convnd.optimize import ProcessGroup
@@ -99,18 +125,29 @@ def rerun(
         if not folder.exists():
             raise missing_file_error(folder, "folder")
     record = io.read_provenance(result)
+    default = io.extend_stem(result, "rerun").name
+    if pick is not None:
+        from convnd_tasks.pipeline.sheet import pick_cell
+
+        cell, default = pick_cell(result, record, pick)
+        record = {**record, **cell}
     line, entries = _parse_record(result, record)
+    if size is not None:
+        line = [*(word for word in line if not word.startswith("--size=")), f"--size={size}"]
     _check_line(result, line, len(entries), trusted=trust_remote_code)
     _use_recorded_threads(record)
     for difference in _differences(record):
         command_output.append("differences", difference)
         echo(difference, err=True)
     folders = [*(inputs or ()), Path(), result.resolve().parent]
-    target = output or Path(io.extend_stem(result, "rerun").name)
+    target = output or Path(default)
     options = ["--overwrite"] * overwrite + ["--quiet"] * quiet
     words = [*_fill_places(line, entries, folders), "-o", str(target), "--no-figures", *options]
     _run_recorded(words, result)
     if ProcessGroup.current().rank != 0:  # the first process has written the result
+        return
+    if pick is not None or size is not None:
+        command_output.add(result=str(result), output=str(target))
         return
     same = io.digest(result, named=False) == io.digest(target, named=False)
     command_output.add(result=str(result), output=str(target), same_bytes=same)
@@ -295,8 +332,10 @@ def _find_input(entry: Mapping[str, str], folders: Sequence[Path]) -> str:
             )
         return name
     exists = False
-    for folder in folders:
-        path = folder / name if folder.name != name else folder
+    # Styles of a sheet often lie in a folder of their own.
+    below = [path for folder in folders for path in sorted(folder.glob(f"*/{glob.escape(name)}"))]
+    nearby = [folder / name if folder.name != name else folder for folder in folders]
+    for path in (*nearby, *below):
         try:
             if not (path.is_file() or path.is_dir()):  # no pipes or devices
                 continue

@@ -14,16 +14,16 @@ from convnd.io.atomic import atomic_path
 from convnd_tasks.inspect.options import PatchOptions
 from convnd_tasks.inspect.saliency import explain_patch
 from convnd_tasks.inspect.search import Hit, Patch, SearchResult
-from convnd_tasks.inspect.sheet import draw_sheet
-from convnd_tasks.inspect.thumbnails import describe_field, draw_thumbnail, thumbnail_size
 from convnd_tasks.pipeline.report import Report
 from convnd_tasks.runtime import plots
+from convnd_tasks.runtime.contact_sheet import draw_sheet
+from convnd_tasks.runtime.thumbnails import describe_field, draw_thumbnail, thumbnail_size
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from convnd_tasks.inspect.thumbnails import Geometry
+    from convnd_tasks.runtime.thumbnails import Geometry
 
     Thumbnails = dict[tuple[str, int], dict[int, NDArray[np.uint8]]]
 

@@ -20,8 +20,8 @@ from convnd_tasks.inspect.maximize import AscentError, maximize_activation
 from convnd_tasks.inspect.options import PatchOptions
 from convnd_tasks.inspect.reading import Input, prepare_input
 from convnd_tasks.inspect.saliency import channel_maps
-from convnd_tasks.inspect.sheet import draw_sheet
-from convnd_tasks.inspect.thumbnails import draw_thumbnail
+from convnd_tasks.runtime.contact_sheet import draw_sheet
+from convnd_tasks.runtime.thumbnails import draw_thumbnail
 
 if TYPE_CHECKING:
     import numpy as np

@@ -149,7 +149,16 @@ def stylize(
             settings["texture"] = True
         texture = bool(settings.get("texture"))
         region = settings.get("region", ()) if "regions" in settings else None
-        spec = _resolve_files(content, styles, out, dim, texture=texture, region=region)
+        sheet = bool(settings.get("sheet"))
+        spec = _resolve_files(
+            content,
+            styles,
+            None if sheet else out,
+            dim,
+            texture=texture,
+            region=region,
+            sheet=sheet,
+        )
     elif not (styles or regions.styles):
         raise UsageError("stylize", expected="at least one style", got="none", remedy="give one")
     else:
@@ -260,10 +269,11 @@ def _resolve_files(
     *,
     texture: bool,
     region: Sequence[str] | None = None,
+    sheet: bool = False,
 ) -> JobSpec:
     """Describe the job of stylising a file."""
     files = [os.fspath(data) for data in (content, *styles) if data is not None]
-    spec = resolve(files, dim=dim, output=out, texture=texture, region=region)
+    spec = resolve(files, dim=dim, output=out, texture=texture, region=region, sheet=sheet)
     if spec.batch:
         raise UsageError(
             "stylize", expected="one content", got="a folder", remedy="call it for each file"
@@ -326,6 +336,8 @@ def _run(
     from convnd_tasks.pipeline.job_options import make_options
     from convnd_tasks.pipeline.result_files import Skipped
 
+    if settings.get("sheet"):
+        return _run_sheet(spec, inputs, out, settings, options, on_progress, on_message)
     job = Job(
         spec, make_options(spec, options, settings), JobSettings(**{"figures": False, **settings})
     )
@@ -347,4 +359,35 @@ def _run(
         seconds=outcome.seconds,
         messages=outcome.messages,
         path=None if out is None else outcome.path,
+    )
+
+
+def _run_sheet(
+    spec: JobSpec,
+    inputs: TransferInputs | None,
+    out: str | os.PathLike[str] | None,
+    settings: dict[str, Any],
+    options: dict[str, Any],
+    on_progress: Callable[[Progress], None] | None,
+    on_message: Callable[[str], None] | None,
+) -> StyleResult:
+    """Make a sheet, whose result is its picture."""
+    from convnd_tasks.pipeline.sheet import Sheet
+
+    if inputs is not None:
+        raise UsageError(
+            "sheet",
+            expected="names of files or samples, which its record holds",
+            got="data in memory",
+            remedy="write them to files first",
+        )
+    output = {} if out is None else {"output": os.fspath(out)}
+    sheet = Sheet(spec, options, {**settings, **output})
+    if out is not None:
+        sheet.check_output()
+    for cell in sheet.cells:
+        sheet.run(cell, on_progress=on_progress, on_message=on_message)
+    path, picture = (None, sheet.picture()) if out is None else sheet.write()
+    return StyleResult(
+        result=picture, losses={}, steps=sheet.steps, seconds=sheet.seconds, path=path
     )

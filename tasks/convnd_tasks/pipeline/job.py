@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -183,6 +184,13 @@ class Job:
             outcome = self._illustrate(inputs, outcome, writer.output)
         return outcome
 
+    def with_style(self, style: str) -> Job:
+        """Return the job of one style alone, which shares networks with this one."""
+        job = copy.copy(self)
+        job.spec = dataclasses.replace(self.spec, styles=(style,), each_style=False)
+        job._shared = {key: value for key, value in self._shared.items() if key[1] != "style"}
+        return job
+
     def open(self, content: str | None) -> TransferInputs:
         """Read the inputs of one transfer; inputs that transfers share are read once.
 
@@ -230,7 +238,8 @@ class Job:
         Raises:
             ConvndError: an input cannot be read.
         """
-        for name in self.spec.styles:
+        # Styles for one content each are read one after the other: there may be many.
+        for name in () if self.spec.each_style else self.spec.styles:
             if not self._depends_on_content(name):
                 self._open_shared(name, "style", None)
         for role, path in (("init", self.spec.init), ("mask", self.settings.mask)):

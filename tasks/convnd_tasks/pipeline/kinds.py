@@ -44,6 +44,12 @@ def infer_kind(
         dim = _rank_of_samples(names, texture=texture)
     example = names[0] if names else None
     other_names = [*names[1:], init]
+    if dim is None and modality is None and example is not None and not Path(example).suffix:
+        # The styles of a built-in content may be a folder.
+        other_names = [
+            typical_file(Path(name), dim) if name is not None and Path(name).is_dir() else name
+            for name in other_names
+        ]
     if example is not None and Path(example).is_dir():
         folder, example = example, typical_file(Path(example), dim) or example
         if example == folder and not (dim or modality or file_paths(other_names)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from convnd_tasks.pipeline.output_paths import (
     default_output,
     single_output,
 )
+from convnd_tasks.pipeline.style_folders import expand_folders, has_folder, style_outputs
 
 __all__ = ["JobSpec", "check_networks", "parse_shard", "resolve"]
 
@@ -48,7 +50,9 @@ class JobSpec:
         folder: folder of the results that is made before the work, or None.
         init: path of the file that the optimisation starts from, or None.
         defaults: values of options that are not typed; the others have the defaults of their class.
-        batch: whether the contents come from a folder. If one fails, the others are still stylised.
+        batch: whether the contents, or the styles, come from a folder. If one fails, the others are
+            still stylised.
+        each_style: whether the styles are one for each content, instead of all for each.
         demo: whether built-in samples are used because no file was typed.
         message: a line for users before the work, or "".
         left_out: one line about files of a folder that are not stylised, or "".
@@ -65,6 +69,7 @@ class JobSpec:
     init: str | None = None
     defaults: Mapping[str, int] = field(default_factory=dict)
     batch: bool = False
+    each_style: bool = False
     demo: bool = False
     message: str = ""
     left_out: str = ""
@@ -84,7 +89,12 @@ class JobSpec:
             count: number of machines.
         """
         share = slice(number - 1, None, count)
-        return dataclasses.replace(self, contents=self.contents[share], outputs=self.outputs[share])
+        return dataclasses.replace(
+            self,
+            contents=self.contents[share],
+            outputs=self.outputs[share],
+            styles=self.styles[share] if self.each_style else self.styles,
+        )
 
     def preview(self) -> JobSpec:
         """Return the same job with pictures as results, see ``--preview``."""
@@ -128,6 +138,7 @@ def resolve(
     resume: bool = False,
     recursive: bool = False,
     region: Sequence[str] | None = None,
+    sheet: bool = False,
 ) -> JobSpec:
     """Turn names of files into a job, without reading the data of any file.
 
@@ -142,6 +153,7 @@ def resolve(
         resume: whether an unfinished demo is continued, under its first name.
         recursive: whether folders in a folder of contents are searched, too.
         region: ``LABEL=STYLE`` for regions, see `JobSettings.region`; None is no map of regions.
+        sheet: whether the results become one picture, see `JobSettings.sheet`.
 
     Raises:
         UsageError: the files are of several kinds, or of another one than ``dim`` or ``modality``.
@@ -166,7 +178,11 @@ def resolve(
     if not style_names:
         style_names = (_default_style(kind, dim, demo=demo),)
         message = "" if demo else f"no style given, using the built-in one: {style_names[0]}"
-    check_networks(style_names, texture=texture)
+    style_folders = has_folder(style_names, kind)
+    if style_folders:
+        style_names = expand_folders(style_names, kind, dim)
+    if not (style_folders or sheet):
+        check_networks(style_names, texture=texture)
     spec = JobSpec(
         modality=kind,
         dim=dim,
@@ -182,13 +198,30 @@ def resolve(
         shared_styles=shared,
     )
     if batch:
-        return _with_folder(spec, names[0], output, recursive=recursive)
+        spec = _with_folder(spec, names[0], output, recursive=recursive)
+        return spec if sheet or not style_folders else _with_each_style(spec, names[0], output)
     content = _demo_content(kind, dim) if demo else names[0]
     default = default_output(content, kind, dim, demo=demo, resume=resume)
-    path, folder = single_output(default, kind, output)
+    path, folder = single_output(default, kind, None if style_folders else output)
     # The texture of a video has the times and the size of its style.
     contents = (None,) if texture and kind != "videos" else (content,)
-    return dataclasses.replace(spec, contents=contents, outputs=(path,), folder=folder)
+    spec = dataclasses.replace(spec, contents=contents, outputs=(path,), folder=folder)
+    return spec if sheet or not style_folders else _with_each_style(spec, content, output)
+
+
+def _with_each_style(spec: JobSpec, source: str, output: str | os.PathLike[str] | None) -> JobSpec:
+    """Return the job with one result for each content and style."""
+    pairs = [*itertools.product(spec.contents, spec.styles)]
+    outputs, folder = style_outputs(spec.outputs, spec.styles, source, output)
+    return dataclasses.replace(
+        spec,
+        contents=tuple(content for content, _ in pairs),
+        styles=tuple(style for _, style in pairs),
+        outputs=outputs,
+        folder=folder,
+        batch=True,
+        each_style=True,
+    )
 
 
 def _with_folder(

@@ -66,13 +66,14 @@ def run_command(
         files or (),
         styles or (),
         dim=dim,
-        output=settings.output,
+        output=None if settings.sheet else settings.output,
         texture=settings.texture,
         init=init,
         modality=modality,
         resume=settings.resume,
         recursive=settings.recursive,
         region=None if settings.regions is None else settings.region,
+        sheet=settings.sheet,
     )
     # Torch is loaded after the names are checked: a mistyped one is answered at once.
     from convnd.optimize import ProcessGroup
@@ -85,6 +86,9 @@ def run_command(
     typed = options if init is None else {**options, "init": "content"}
     job_options = make_options(spec, typed, typed_settings)
     _check_processes(spec, group)
+    if settings.sheet:
+        _run_sheet(spec, typed, typed_settings, command_output)
+        return
     job = Job(spec, job_options, settings, group=None if spec.batch else group)
     if not job_options.is_instant:
         ensure_weights(*job_options.backbones, quiet=settings.quiet)
@@ -121,7 +125,8 @@ def run_jobs(job: Job, command_output: CommandOutput, group: ProcessGroup) -> No
     items = len(spec.outputs)
     for number, (content, target) in enumerate(zip(spec.contents, spec.outputs, strict=True), 1):
         try:
-            failed += not _run_one(job, content, target, command_output, number, items)
+            one = job.with_style(spec.styles[number - 1]) if spec.each_style else job
+            failed += not _run_one(one, content, target, command_output, number, items)
         except Exception as error:
             failure = as_convnd_error(error) if spec.batch else None
             is_fault = isinstance(failure, InternalError) and "CONVND_TRACEBACK" in os.environ
@@ -144,6 +149,41 @@ def run_jobs(job: Job, command_output: CommandOutput, group: ProcessGroup) -> No
             hint = "; --skip-existing leaves out results that exist" if existing else ""
             echo(f"convnd: {failed} of {items} failed{hint}", err=True)
         raise typer.Exit(1)
+
+
+def _run_sheet(
+    spec: JobSpec,
+    typed_options: Mapping[str, Any],
+    typed_settings: Mapping[str, Any],
+    command_output: CommandOutput,
+) -> None:
+    """Make the small results of a sheet one after the other, and write it."""
+    from convnd_tasks.pipeline.sheet import Sheet
+
+    sheet = Sheet(spec, typed_options, typed_settings)
+    sheet.check_output()
+    quiet = bool(typed_settings.get("quiet"))
+    if not sheet.is_instant:
+        ensure_weights(*sheet.backbones, quiet=quiet)
+    for cell in sheet.cells:
+        with ProgressDisplay(
+            enabled=not quiet,
+            terminal=sys.stderr.isatty(),
+            item=cell.number,
+            items=len(sheet.cells),
+            noun="step",
+        ) as display:
+            sheet.run(cell, on_progress=display.update, on_message=display.message)
+    path, picture = sheet.write()
+    cells = [cell.label for cell in sheet.cells]
+    command_output.append(
+        "results",
+        {"output": str(path), "shape": list(picture.shape), "cells": cells,
+         "seconds": round(sheet.seconds, 3)},
+    )  # fmt: skip
+    height, width = picture.shape
+    echo(f"{path}  {width}x{height}, {count_text(len(cells), 'results')}, {sheet.seconds:.1f} s")
+    echo(f"make one of them: convnd rerun {path} --pick {len(cells)}")
 
 
 def _run_one(

@@ -46,6 +46,9 @@ class JobSettings:
         every: distance, in frames, of the frames of a video that are taken.
         deinterlace: turn frames of two fields into progressive ones.
         tone_map: bring videos of high dynamic range into BT.709.
+        sheet: make small results of each style by itself, and write one picture of them.
+        vary: options whose values vary in a sheet, as ``"strength=0.5,1 style-scale=1,2"``; empty
+            varies the strength.
         preview: stylise only the first frame of a video, and write it as a picture.
         recursive: search folders in a folder of contents, too.
         output: path of the result, or of the folder that it goes into; a folder is made where the
@@ -189,6 +192,24 @@ class JobSettings:
             modalities=("videos",),
         ),
     ] = False
+    sheet: Annotated[
+        bool,
+        Flag(
+            "Write one picture of small, numbered results, to choose from: each style by itself, "
+            "with several strengths; `convnd rerun SHEET --pick N --size S` makes one of them.",
+            LOOK,
+            modalities=("pictures", "signals", "arrays", "volumes"),
+        ),
+    ] = False
+    vary: Annotated[
+        str,
+        Flag(
+            "Options and their values in a --sheet; without it strength=0.4,0.7,1.",
+            LOOK,
+            metavar="'OPTION=V,V,... ...'",
+            modalities=("pictures", "signals", "arrays", "volumes"),
+        ),
+    ] = ""
     preview: Annotated[
         bool,
         Flag(
@@ -358,6 +379,10 @@ class JobSettings:
             check_name("codec", self.codec, CODECS)
         if self.bits not in (None, *DEPTHS):
             raise UsageError("--bits", expected="8 or 10", got=self.bits, remedy="choose one")
+        if self.vary and not self.sheet:
+            raise UsageError(
+                "--vary", expected="--sheet besides it", got="none", remedy="add --sheet"
+            )
         if self.skip_existing and not self.metadata:
             raise UsageError(
                 "--skip-existing",

@@ -34,6 +34,8 @@ from convnd.optimize import (
 )
 from convnd.optimize.evaluation.tiles import add_crop
 from convnd.stats import STATISTICS
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.style_transfer import StyleTransfer
 
 DOUBLE = Precision(torch.float64)
 
@@ -221,6 +223,17 @@ def test_statistics_that_look_further_than_their_tile(
     ]  # fmt: skip
     objective = Objective(net.as_periodic(), terms, precision=DOUBLE)
     assert_equal(objective, x, Tiler(tile=96), 1e-9, 6)
+    # As a transfer makes it, the statistic has no ends at which the weight of pairs falls.
+    options = TransferOptions(
+        backbone="compact", seamless=True, value_statistics=(statistic,), style_weight=0,
+        precision="float32",
+    )  # fmt: skip
+    transfer = StyleTransfer(options, spatial_dims=1, in_channels=1)
+    objective = transfer.objective(None, [style[:, :1].float()], [1.0])
+    one, other = (evaluate_whole(objective, field[:, :1].float()) for field in (x, x.roll(7, 2)))
+    assert one.loss == pytest.approx(other.loss, rel=1e-6)
+    scale = one.gradient.abs().max().item()
+    torch.testing.assert_close(other.gradient, one.gradient.roll(7, 2), atol=1e-5 * scale, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(61, 50), (16, 100)])

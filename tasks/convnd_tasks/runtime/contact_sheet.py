@@ -44,13 +44,16 @@ class _Layout:
     counts: tuple[int, int]
 
 
-def draw_sheet(tiles: Thumbnails, *, top: int = 9, title: str = "") -> NDArray[np.uint8]:
+def draw_sheet(
+    tiles: Thumbnails, *, top: int = 9, title: str = "", across: int | None = None
+) -> NDArray[np.uint8]:
     """Arrange thumbnails as in figure 2 of Zeiler and Fergus (2013).
 
     Args:
         tiles: thumbnails ``(H, W, 3)`` for each label, strongest first; None leaves a place empty.
         top: places for each label.
         title: title of the sheet.
+        across: labels in a row; None chooses as many as give a sheet of usual shape.
 
     Returns:
         ``(H, W, 3)``, 8-bit.
@@ -61,7 +64,7 @@ def draw_sheet(tiles: Thumbnails, *, top: int = 9, title: str = "") -> NDArray[n
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    layout = _lay_out(tiles, top)
+    layout = _lay_out(tiles, top, across)
     font = ImageFont.load_default(12)
     header = _LABEL + _GAP if title else 0
     across, down = layout.counts
@@ -93,7 +96,7 @@ def draw_sheet(tiles: Thumbnails, *, top: int = 9, title: str = "") -> NDArray[n
     return np.asarray(canvas)
 
 
-def _lay_out(tiles: Thumbnails, top: int) -> _Layout:
+def _lay_out(tiles: Thumbnails, top: int, fixed: int | None) -> _Layout:
     shapes = [tile.shape for row in tiles.values() for tile in row if tile is not None]
     # The planes of scans of different spacing have different widths.
     high = max((shape[0] for shape in shapes), default=32)
@@ -104,6 +107,9 @@ def _lay_out(tiles: Thumbnails, top: int) -> _Layout:
     rows = math.ceil(top / columns)
     block = columns * (wide + gap) + gap, rows * (high + gap) + gap + _LABEL
     cell = max(block[0], 34) + _SPACE, block[1] + _SPACE
+    if fixed is not None:
+        down = math.ceil(len(tiles) / fixed)
+        return _Layout((high, wide), gap, (rows, columns), block, cell, (fixed, down))
     across = max(1, min(len(tiles), (_MAX_WIDTH - 2 * _MARGIN) // cell[0]))
     # About three units wide for two high.
     across = min(across, max(1, math.ceil(math.sqrt(len(tiles) * 1.6 * cell[1] / cell[0]))))
