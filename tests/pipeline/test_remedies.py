@@ -52,8 +52,12 @@ ELSEWHERE = {
         ("tasks/convnd_tasks/commands/rerun.py", f"--{name}"): ["stylize"]
         for name in (
             *("no-metadata", "no-figures", "backbone", "dim", "init", "mask", "style"),
-            *("regions", "region", "style-regions"),
+            *("regions", "region", "style-regions", "sheet"),
         )
+    },
+    **{
+        (f"tasks/convnd_tasks/{name}.py", "--pick"): ["rerun"]
+        for name in ("pipeline/run", "pipeline/sheet", "runtime/settings")
     },
     ("convnd/backbones/weights", "--backbone"): ["stylize"],
     ("convnd/backbones/weights", "--sha256"): ["weights get"],
