@@ -8,7 +8,6 @@ built-in ones, and no code is imported unless the user asks for it.
 from __future__ import annotations
 
 import contextlib
-import glob
 import itertools
 import json
 import re
@@ -140,6 +139,9 @@ def rerun(
         command_output.append("differences", difference)
         echo(difference, err=True)
     folders = [*(inputs or ()), Path(), result.resolve().parent]
+    if pick is not None:  # styles of a sheet often lie in a folder of their own
+        searched = [folder for folder in folders if folder.is_dir()]
+        folders += [path for folder in searched for path in folder.iterdir() if path.is_dir()]
     target = output or Path(default)
     options = ["--overwrite"] * overwrite + ["--quiet"] * quiet
     words = [*_fill_places(line, entries, folders), "-o", str(target), "--no-figures", *options]
@@ -332,10 +334,8 @@ def _find_input(entry: Mapping[str, str], folders: Sequence[Path]) -> str:
             )
         return name
     exists = False
-    # Styles of a sheet often lie in a folder of their own.
-    below = [path for folder in folders for path in sorted(folder.glob(f"*/{glob.escape(name)}"))]
-    nearby = [folder / name if folder.name != name else folder for folder in folders]
-    for path in (*nearby, *below):
+    for folder in folders:
+        path = folder / name if folder.name != name else folder
         try:
             if not (path.is_file() or path.is_dir()):  # no pipes or devices
                 continue
@@ -348,7 +348,7 @@ def _find_input(entry: Mapping[str, str], folders: Sequence[Path]) -> str:
     raise InputFileError(
         "rerun",
         expected=f"the input {name} with sha256 {entry['sha256'][:12]}…",
-        got=f"{got} in {', '.join(map(str, folders))}",
+        got=f"{got} in {', '.join(map(str, folders[:4]))}",
         remedy="name its folder (--inputs)",
     )
 
