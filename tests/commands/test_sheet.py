@@ -59,7 +59,7 @@ def test_a_sheet_and_a_result_of_it(run: Run, folder: Path) -> None:
 def test_a_sheet_is_made_again(run: Run, folder: Path) -> None:
     options = ("--size", "24", "--vary", "style-scale=0.5,1 colors=match", *FAST)
     assert run("stylize", "photo.png", "art/ink.png", "--sheet", *options, "-o", "s.png")[0] == 0
-    code, out, _ = run("rerun", "s.png")
+    code, out, _ = run("rerun", "s.png", "--inputs", "art")
     assert code == 0
     assert "the same bytes" in out
     cells = json.loads(convnd.io.read_provenance(folder / "s.png")["convnd:cells"])
