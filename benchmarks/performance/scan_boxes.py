@@ -175,7 +175,7 @@ def _in_short(row: Mapping[str, Any]) -> dict[str, Any]:
         *("edges", "mean", "bone", "mean to truth", "mean of truth"),
         *("bone to truth", "bone of truth", "CNR", "thin", "largest", "LAA-950"),
         *("Dice 2", "Dice 2 of truth", "Dice 3", "Dice 3 of truth", "background", "range"),
-        "seconds",
+        *("seconds", "commit"),
     )
     short = {name: row.get(name) for name in names}
     short = {
