@@ -64,6 +64,7 @@ class Flag:
             others.
         modalities: kinds of data that have the option, see `convnd_tasks.modalities`; empty is
             all of them.
+        repeated: whether the option may be typed several times, for more values of a tuple.
         recorded: whether the result depends on the option, so that its record holds it.
     """
 
@@ -74,6 +75,7 @@ class Flag:
     names: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
+    repeated: bool = False
     recorded: bool = True
 
 

@@ -52,7 +52,7 @@ ELSEWHERE = {
         ("tasks/convnd_tasks/commands/rerun.py", f"--{name}"): ["stylize"]
         for name in (
             *("no-metadata", "no-figures", "backbone", "dim", "init", "mask", "style"),
-            *("regions", "region", "style-regions", "sheet"),
+            *("regions", "region", "style-regions", "sheet", "keyframe"),
         )
     },
     **{

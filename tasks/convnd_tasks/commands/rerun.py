@@ -35,12 +35,15 @@ __all__ = ["rerun"]
 _PLACE = re.compile(r"\{(\d{1,4})\}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _COMMANDS = ("stylize", "stylize-volume", "stylize-video")
-_INPUT_OPTIONS = ("--style", "--init", "--mask", "--regions", "--region", "--style-regions")
+_INPUT_OPTIONS = (
+    *("--style", "--init", "--mask", "--regions", "--region", "--style-regions", "--keyframe"),
+)
 """Options whose value is an input; that of ``--init`` may be a named starting point instead."""
 
 _REGION_WORDS = {
     "--region": re.compile(r"[^={},]+=(keep|\{\d{1,4}\})"),
     "--style-regions": re.compile(r"\{\d{1,4}\}"),
+    "--keyframe": re.compile(r"\d{1,9}=\{\d{1,4}\}", re.ASCII),
 }
 """Form of each part of the options that hold several inputs with commas between."""
 

@@ -63,6 +63,7 @@ class TransferInputs:
         mask: share of the change that applies at each position, from 0 (the content does not
             change) to 1; None is 1 everywhere.
         regions: regions with styles of their own, or None.
+        keyframes: index of the style that is the result of a frame, by the number of the frame.
         rate_given: whether the user gave the sampling rate, because no file holds it.
     """
 
@@ -72,6 +73,7 @@ class TransferInputs:
     init: Grid | None = None
     mask: Grid | None = None
     regions: RegionInputs | None = None
+    keyframes: Mapping[int, int] = field(default_factory=dict)
     rate_given: bool = False
 
     @property

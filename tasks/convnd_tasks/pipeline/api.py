@@ -121,7 +121,7 @@ def stylize(
             `JobSettings`. With ``spacing``, for example ``(0.6, 0.6, 5)`` mm, arrays of three axes
             are scans. ``regions`` and ``style_regions`` may be data in memory: whole numbers for
             each position; ``region`` maps their labels to styles, for example
-            ``region={1: painting, 2: "keep"}``.
+            ``region={1: painting, 2: "keep"}``. ``keyframe`` maps numbers of frames to pictures.
 
     Returns:
         The result with its losses.
@@ -149,6 +149,7 @@ def stylize(
             settings["texture"] = True
         texture = bool(settings.get("texture"))
         region = settings.get("region", ()) if "regions" in settings else None
+        keyframe = _keyframe_words(settings)
         sheet = bool(settings.get("sheet"))
         spec = _resolve_files(
             content,
@@ -158,6 +159,7 @@ def stylize(
             texture=texture,
             region=region,
             sheet=sheet,
+            keyframe=keyframe,
         )
     elif not (styles or regions.styles):
         raise UsageError("stylize", expected="at least one style", got="none", remedy="give one")
@@ -261,6 +263,15 @@ def _split_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
     return settings, {name: value for name, value in options.items() if name not in names}
 
 
+def _keyframe_words(settings: dict[str, Any]) -> Sequence[str]:
+    """Return the keyframes as words of the command line, in the settings, too."""
+    keyframes = settings.get("keyframe", ())
+    if isinstance(keyframes, Mapping):
+        keyframes = tuple(f"{frame}={os.fspath(name)}" for frame, name in keyframes.items())
+        settings["keyframe"] = keyframes
+    return tuple(keyframes)
+
+
 def _resolve_files(
     content: Any,
     styles: Sequence[Any],
@@ -270,10 +281,19 @@ def _resolve_files(
     texture: bool,
     region: Sequence[str] | None = None,
     sheet: bool = False,
+    keyframe: Sequence[str] = (),
 ) -> JobSpec:
     """Describe the job of stylising a file."""
     files = [os.fspath(data) for data in (content, *styles) if data is not None]
-    spec = resolve(files, dim=dim, output=out, texture=texture, region=region, sheet=sheet)
+    spec = resolve(
+        files,
+        dim=dim,
+        output=out,
+        texture=texture,
+        region=region,
+        sheet=sheet,
+        keyframe=keyframe,
+    )
     if spec.batch:
         raise UsageError(
             "stylize", expected="one content", got="a folder", remedy="call it for each file"

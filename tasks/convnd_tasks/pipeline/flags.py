@@ -213,6 +213,8 @@ def _parameter(
     typed, shown_default = kind, default
     if get_origin(kind) is tuple:
         typed, shown_default = str, ",".join(map(str, default))
+        if flag.repeated:
+            typed, shown_default = list[str], None
     elif get_origin(kind) is types.UnionType and default is None:
         shown_default = None
     text = flag.help
@@ -266,6 +268,8 @@ def _parsed(option: str, kind: Any, value: Any) -> Any:
     if get_origin(kind) is not tuple:
         return value
     item = get_args(kind)[0]
+    if isinstance(value, list):  # typed several times
+        value = ",".join(value)
     if item in (float, int):
         return numbers(option, value, item)
     return () if value == "none" else words(value)

@@ -213,6 +213,7 @@ class Job:
             init=init,
             mask=mask,
             regions=self._open_regions(grid),
+            keyframes=spec.keyframes,
             rate_given=settings.rate is not None,
         )
 

@@ -89,7 +89,8 @@ def job_parameters(
     Raises:
         InputFileError: an input cannot be read.
     """
-    shared = None if settings.regions is None else spec.shared_styles
+    divided = settings.regions is not None or settings.keyframe
+    shared = spec.shared_styles if divided else None
     # The content of a video's texture is its first style.
     first = int(settings.texture and spec.modality == "videos")
     roles = [
@@ -102,7 +103,7 @@ def job_parameters(
     name_options = [(option, name) for option, name in roles if name is not None]
     words = [f"{option}{PLACEHOLDER % number}" for number, (option, _) in enumerate(name_options)]
     names = [name for _, name in name_options]
-    if settings.regions is not None:
+    if divided:
         words += _region_words(spec, settings, names)
     rank = [] if spec.modality in _COMMANDS else [f"--dim={spec.dim}"]
     left_out = [*modality_class(spec.modality).unsupported, *(["init"] if spec.init else [])]
@@ -131,12 +132,12 @@ def job_parameters(
     }
 
 
-_INPUTS = ("mask", "regions", "region", "style_regions")
+_INPUTS = ("mask", "regions", "region", "style_regions", "keyframe")
 """Settings that name inputs."""
 
 
 def _region_words(spec: JobSpec, settings: JobSettings, names: list[str]) -> list[str]:
-    """Return the words of the command about regions; their inputs are added to the names."""
+    """Return the words about regions and keyframes; their inputs are added to the names."""
 
     def place(name: str) -> str:
         names.append(name)
@@ -146,10 +147,12 @@ def _region_words(spec: JobSpec, settings: JobSettings, names: list[str]) -> lis
         f"{label}={KEEP if number is None else place(spec.styles[number])}"
         for label, number in spec.regions.items()
     ]
+    keyframes = [f"{frame}={place(spec.styles[n])}" for frame, n in spec.keyframes.items()]
     maps = [place(name) for name in settings.style_regions]
     return [
         *([f"--region={','.join(styles)}"] if styles else []),
         *([f"--style-regions={','.join(maps)}"] if maps else []),
+        *([f"--keyframe={','.join(keyframes)}"] if keyframes else []),
     ]
 
 
@@ -179,6 +182,8 @@ def settings_record(settings: JobSettings, spec: JobSpec) -> dict[str, str]:
     for label, number in spec.regions.items():
         style = KEEP if number is None else Path(spec.styles[number]).name
         record[f"convnd:region_{label}"] = style
+    for frame, number in spec.keyframes.items():
+        record[f"convnd:keyframe_{frame}"] = Path(spec.styles[number]).name
     return record
 
 

@@ -18,6 +18,7 @@ from convnd_tasks.modalities.opening import check_input
 from convnd_tasks.modalities.regions import KEEP, parse_regions
 from convnd_tasks.modalities.style_network import is_network
 from convnd_tasks.pipeline.folders import list_contents, list_scans
+from convnd_tasks.pipeline.keyframe_arguments import check_keyframes, parse_keyframes
 from convnd_tasks.pipeline.kinds import infer_kind
 from convnd_tasks.pipeline.output_paths import (
     batch_outputs,
@@ -58,6 +59,7 @@ class JobSpec:
         left_out: one line about files of a folder that are not stylised, or "".
         regions: index of the style of each label of a map of regions; None keeps the content.
         shared_styles: number of styles, from the first on, that all other labels take.
+        keyframes: index of the style that is the result of a frame, by the number of the frame.
     """
 
     modality: str
@@ -75,6 +77,7 @@ class JobSpec:
     left_out: str = ""
     regions: Mapping[str, int | None] = dataclasses.field(default_factory=dict)
     shared_styles: int = 0
+    keyframes: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
     @property
     def network(self) -> str | None:
@@ -99,7 +102,9 @@ class JobSpec:
     def preview(self) -> JobSpec:
         """Return the same job with pictures as results, see ``--preview``."""
         pictures = [
-            path if io.spatial_dims(path) == 2 else path.with_name(f"{path.stem}-preview.png")
+            path
+            if path.suffix and io.spatial_dims(path) == 2
+            else path.with_name(f"{path.stem}-preview.png")
             for path in self.outputs
         ]
         return dataclasses.replace(self, outputs=tuple(pictures))
@@ -139,6 +144,7 @@ def resolve(
     recursive: bool = False,
     region: Sequence[str] | None = None,
     sheet: bool = False,
+    keyframe: Sequence[str] = (),
 ) -> JobSpec:
     """Turn names of files into a job, without reading the data of any file.
 
@@ -154,6 +160,7 @@ def resolve(
         recursive: whether folders in a folder of contents are searched, too.
         region: ``LABEL=STYLE`` for regions, see `JobSettings.region`; None is no map of regions.
         sheet: whether the results become one picture, see `JobSettings.sheet`.
+        keyframe: ``FRAME=FILE``, see `JobSettings.keyframe`.
 
     Raises:
         UsageError: the files are of several kinds, or of another one than ``dim`` or ``modality``.
@@ -164,12 +171,16 @@ def resolve(
     ('pictures', 'town_stylized.png')
     """
     region_styles = parse_regions(region or ())
+    keyframes = parse_keyframes(keyframe)
     further_styles = [style for style in region_styles.values() if style != KEEP]
+    further_styles += keyframes.values()
     names = [*files, *styles] or ([_demo_texture(modality, dim)] if texture else [])
     demo = not names
     _check_names(names, init, output, dim, texture=texture)
     if region is not None:
         _check_regions(names, region_styles, dim, texture=texture, demo=demo)
+    if keyframes:
+        check_keyframes(names, keyframes, texture=texture, demo=demo)
     dim, kind = infer_kind([*names, *further_styles], dim, init, modality, texture=texture)
     batch = not demo and not texture and _is_batch(names[0], kind, recursive=recursive)
     style_names, message = tuple(names[0 if texture else 1 :]), ""
@@ -196,7 +207,12 @@ def resolve(
             for label, style in region_styles.items()
         },
         shared_styles=shared,
+        keyframes={frame: style_names.index(name) for frame, name in keyframes.items()},
     )
+    if batch and keyframes:
+        raise UsageError(
+            "--keyframe", expected="one video", got="a folder of them", remedy="give one"
+        )
     if batch:
         spec = _with_folder(spec, names[0], output, recursive=recursive)
         return spec if sheet or not style_folders else _with_each_style(spec, names[0], output)

@@ -74,6 +74,7 @@ def run_command(
         recursive=settings.recursive,
         region=None if settings.regions is None else settings.region,
         sheet=settings.sheet,
+        keyframe=settings.keyframe,
     )
     # Torch is loaded after the names are checked: a mistyped one is answered at once.
     from convnd.optimize import ProcessGroup

@@ -35,6 +35,7 @@ class JobSettings:
             or ``keep``. Labels without one take the styles that are given besides, if any.
         style_regions: path of a map for each style: a region takes the part of its style that has
             the same label.
+        keyframe: ``FRAME=FILE`` for each frame of a video, counted from 0, whose result is known.
         track_regions: move the map of a video's first frame along the optical flow.
         rate: samples per second of signals, or frames per second of a folder of pictures, whose
             files do not hold it; a number or a fraction as ``"30000/1001"``.
@@ -113,6 +114,7 @@ class JobSettings:
             "the content as it is.",
             LOOK,
             metavar="LABEL=STYLE,...",
+            repeated=True,
             modalities=_WITH_REGIONS,
         ),
     ] = ()
@@ -123,6 +125,17 @@ class JobSettings:
             LOOK,
             metavar="FILE,...",
             modalities=("pictures", "arrays", "volumes", "videos"),
+        ),
+    ] = ()
+    keyframe: Annotated[
+        tuple[str, ...],
+        Flag(
+            "Result of a frame, counted from 0, that you painted or stylised; frames between "
+            "follow it. May be repeated.",
+            LOOK,
+            metavar="FRAME=FILE",
+            modalities=("videos",),
+            repeated=True,
         ),
     ] = ()
     track_regions: Annotated[

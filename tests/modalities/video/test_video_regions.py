@@ -279,10 +279,10 @@ def test_in_python(folder: Path) -> None:
 def test_a_map_of_another_size_and_a_preview(folder: Path, run: Run) -> None:
     Image.open("map.png").resize((2 * WIDTH, 2 * HEIGHT), Image.Resampling.NEAREST).save("big.png")
     words = ("--rate", "5", "--regions", "big.png", *RED_BLUE, "--preview", "--json")
-    code, out, err = run("stylize-video", "clip", *words, "-o", "first.png", *FAST)
+    code, out, err = run("stylize-video", "clip", *words, *FAST)
     assert code == 0, err
     assert "big.png: resized from 96x64 to 48x32" in json.loads(out)["results"][0]["messages"]
-    result = np.asarray(Image.open("first.png").convert("RGB")).astype(int)
+    result = np.asarray(Image.open("clip_stylized-preview.png").convert("RGB")).astype(int)
     np.testing.assert_array_equal(result[:, 9:19], frames_of("clip")[0][:, 9:19])
 
 

@@ -560,11 +560,11 @@ def test_signals_keep_finished_frames(
     original = FrameOptimizer.optimize
     count = []
 
-    def optimize(self: Any, *arguments: Any) -> Any:
+    def optimize(self: Any, *arguments: Any, **keywords: Any) -> Any:
         count.append(1)
         if len(count) == 2:
             os.kill(os.getpid(), number)
-        return (yield from original(self, *arguments))
+        return (yield from original(self, *arguments, **keywords))
 
     monkeypatch.setattr(FrameOptimizer, "optimize", optimize)
     code, out, err = run("stylize-video", "film.mp4", "cells", *FAST)

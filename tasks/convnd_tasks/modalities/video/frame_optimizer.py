@@ -33,7 +33,13 @@ from convnd_tasks.modalities.video.frame_regions import (
     recolor,
     references_in_region,
 )
-from convnd_tasks.modalities.video.input import EarlierFrame, FrameContext, VideoSource
+from convnd_tasks.modalities.video.input import (
+    EarlierFrame,
+    FrameContext,
+    KeyframeGuide,
+    VideoSource,
+)
+from convnd_tasks.modalities.video.keyframes import Keyframes
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.video.progress import (
     StepCallback,
@@ -65,6 +71,7 @@ class FrameOptimizer:
         on_message: callback that gets lines for users.
         transfer: network of the job, from `make_frame_transfer`; None makes one.
         regions: the styles of each region; empty is one of all positions with all styles.
+        keyframes: weights the styles of each frame; None is the same weights for all frames.
 
     Attributes:
         references: see `FrameTransfer`.
@@ -81,6 +88,7 @@ class FrameOptimizer:
         *,
         transfer: StyleTransfer | None = None,
         regions: Sequence[RegionStyles] = (),
+        keyframes: Keyframes | None = None,
     ) -> None:
         check_names(options)
         self.options = options
@@ -88,6 +96,7 @@ class FrameOptimizer:
         self.styles = styles
         self.transfer = make_frame_transfer(options) if transfer is None else transfer
         self._regions = regions
+        self._keyframes = keyframes
         self._terms: list[list[Term]] = []
         self._evaluate: Any = evaluate_whole
         self._on_message = on_message
@@ -104,6 +113,9 @@ class FrameOptimizer:
         self._tiler = budget.plan(size).tiler
         if self._tiler is not None:
             self._evaluate = TiledEvaluation(self._tiler)
+        if self._keyframes is not None:
+            self._terms = [transfer.style_terms([one], tiler=self._tiler) for one in styles]
+            return
         parts = [
             [StyleRegion(None, part.styles, part.style_shares, part.name)] for part in self._regions
         ]
@@ -117,9 +129,20 @@ class FrameOptimizer:
         """Transfer a frame like a picture, from coarse to fine, see `FrameTransfer.begin`."""
         losses: list[tuple[int, float]] = []
         regions = context.regions
-        problem = TransferProblem(context.content, self.styles)
-        if regions is not None:
-            problem = replace(problem, mask=regions.applied_mask, regions=regions.style_regions())
+        if self._keyframes is not None:
+            weights = self._keyframes.style_weights(context.number)
+            nearest = self.styles[max(weights, key=weights.__getitem__)]
+            mask = None if regions is None else regions.applied_mask
+            problem = TransferProblem(context.content, [nearest], mask=mask)
+        elif regions is None:
+            problem = TransferProblem(context.content, self.styles)
+        else:
+            problem = TransferProblem(
+                context.content,
+                self.styles,
+                mask=regions.applied_mask,
+                regions=regions.style_regions(),
+            )
         steps = self.transfer.run(problem, on_message=self._on_message)
         outcome = yield from run_transfer(_record_losses(steps, losses), to_progress)
         if self.options.mode == "flow" and not self._has_warned and self._on_message is not None:
@@ -141,18 +164,34 @@ class FrameOptimizer:
         to_progress: StepCallback,
     ) -> Generator[Progress, None, TransferOutcome]:
         """Optimise a frame, starting from its references, see `FrameTransfer.follow`."""
-        target, mask = _warped_references(context.flows, earlier, context.regions)
+        if earlier:
+            target, mask = _warped_references(context.flows, earlier, context.regions)
+        else:
+            target = torch.zeros_like(context.content)
+            mask = torch.zeros_like(target[:, :1])
+        if context.guide is not None:
+            target, mask = _add_guide(target, mask, context.guide)
         if context.regions is not None:
             styled = (context.regions.mask > 0).to(mask)
             if (mask * styled).sum() < _FEW_REFERENCES * styled.sum():
                 return (yield from self.begin(context, to_progress))
         # Pixels without a valid reference start from the input, in the colours of the result.
-        last = earlier[-1]
-        colored = recolor(context.content, last.values, context.regions, last.regions)
+        if earlier:
+            last = earlier[-1]
+            colored = recolor(context.content, last.values, context.regions, last.regions)
+        else:
+            assert context.guide is not None
+            colored = recolor(context.content, context.guide.values)
         start = torch.where(mask > 0, target, colored)
         return (
             yield from self.optimize(
-                context.content, start, target, mask, to_progress, context.regions
+                context.content,
+                start,
+                target,
+                mask,
+                to_progress,
+                number=context.number,
+                regions=context.regions,
             )
         )
 
@@ -163,6 +202,8 @@ class FrameOptimizer:
         target: Tensor,
         mask: Tensor,
         to_progress: StepCallback,
+        *,
+        number: int,
         regions: FrameRegions | None = None,
     ) -> Generator[Progress, None, TransferOutcome]:
         """Optimise a frame until its loss settles.
@@ -173,6 +214,7 @@ class FrameOptimizer:
             target: warped result of another frame, which the temporal loss compares with.
             mask: confidence of the target ``(1, 1, H, W)``.
             to_progress: converts steps of this frame to steps of the video.
+            number: number of the frame, from 0.
             regions: the regions of the frame; None is all of it.
         """
         options, device = self.options, self.transfer.device
@@ -182,13 +224,8 @@ class FrameOptimizer:
             loss = TemporalLoss(target.to(device), mask.to(device), reference=energy)
             extra_terms.append(Term("temporal", options.temporal_weight, loss))
         content, start = content.to(device), start.to(device)
-        terms, evaluate = self._terms[0], self._evaluate
+        terms, evaluate = self._style_terms(number, regions), self._evaluate
         if regions is not None:
-            terms = [
-                term
-                for index in regions.present
-                for term in self.transfer.terms_in_region(self._terms[index], regions.share(index))
-            ]
             applied = regions.mask.to(device)
             start = torch.where(applied > 0, start, content)
             evaluate = evaluate_masked(evaluate, content, applied)
@@ -226,6 +263,33 @@ class FrameOptimizer:
             loss=best.loss,
             parts=best.parts,
         )
+
+    def _style_terms(self, number: int, regions: FrameRegions | None) -> list[Term]:
+        """Return the terms of the styles of a frame, from targets that were made once."""
+        if self._keyframes is not None:
+            weights = self._keyframes.style_weights(number)
+            terms = [
+                replace(term, weight=term.weight * weight)
+                for index, weight in weights.items()
+                for term in self._terms[index]
+            ]
+            return terms if regions is None else self._in_region(terms, regions.share(0))
+        if regions is None:
+            return self._terms[0]
+        return [
+            term
+            for index in regions.present
+            for term in self._in_region(self._terms[index], regions.share(index))
+        ]
+
+    def _in_region(self, terms: Sequence[Term], share: Tensor) -> list[Term]:
+        return self.transfer.terms_in_region(terms, share)
+
+
+def _add_guide(target: Tensor, mask: Tensor, guide: KeyframeGuide) -> tuple[Tensor, Tensor]:
+    """Mix the warped results of earlier frames with the next keyframe, where both are valid."""
+    share = guide.valid * torch.where(mask > 0, guide.share, 1.0)
+    return torch.lerp(target, guide.values, share), torch.maximum(mask, guide.valid)
 
 
 def _record_losses(

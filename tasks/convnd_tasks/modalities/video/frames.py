@@ -34,6 +34,7 @@ from convnd_tasks.modalities.video.progress import (
 from convnd_tasks.runtime.prefetch import prefetch
 
 if TYPE_CHECKING:
+    from convnd_tasks.modalities.video.keyframes import Keyframes
     from convnd_tasks.modalities.video.video_regions import VideoRegions
 
 __all__ = ["FrameStylizer", "FrameTransfer"]
@@ -69,7 +70,8 @@ class FrameTransfer(Protocol):
 
         Args:
             context: the frame, with the flow from earlier frames.
-            earlier: earlier frames of the scene, the latest one last.
+            earlier: earlier frames of the scene, the latest one last; empty if only the guide of
+                the context is known.
             to_progress: as for `begin`.
         """
 
@@ -81,6 +83,7 @@ class FrameStylizer:
         options: options, of which ``mode`` and ``passes`` are used.
         transfer: stylises single frames.
         regions: regions of the frames; None is all of each frame.
+        keyframes: frames of the result that are known; None is none.
     """
 
     def __init__(
@@ -88,10 +91,12 @@ class FrameStylizer:
         options: VideoOptions,
         transfer: FrameTransfer,
         regions: VideoRegions | None = None,
+        keyframes: Keyframes | None = None,
     ) -> None:
         self.options = options
         self.transfer = transfer
         self.regions = regions
+        self.keyframes = keyframes
 
     def run(self, source: VideoSource, cache: FrameCache) -> Iterator[Progress | StylizedFrame]:
         """Stylise frame after frame; frames in the cache are not computed again.
@@ -113,7 +118,14 @@ class FrameStylizer:
         follows = self.options.mode == "flow"
         references = self.transfer.references if follows else (1,)
         earlier: deque[EarlierFrame] = deque(maxlen=references[-1])
-        contexts = prefetch(lambda: iter_frames(source, cache.records, references, self.regions))
+        keyframes = self.keyframes
+        contexts: Iterator[FrameContext] = prefetch(
+            lambda: iter_frames(
+                source, cache.records, references, self.regions, needs_flow=keyframes is not None
+            )
+        )
+        if keyframes is not None:
+            contexts = keyframes.guided(contexts)
         for context in contexts:
             if context.cut:
                 earlier.clear()
@@ -136,9 +148,11 @@ class FrameStylizer:
     ) -> Generator[Progress, None, tuple[Tensor, dict[str, Any]]]:
         """Stylise one frame; returns its values and its record."""
         began = time.perf_counter()
-        if context.regions is not None and not context.regions.present:
+        if self.keyframes is not None and context.number in self.keyframes.frames:
+            outcome = unchanged(self.keyframes.frames[context.number])
+        elif context.regions is not None and not context.regions.present:
             outcome = unchanged(context.content)
-        elif earlier and self.options.mode == "flow":
+        elif (earlier or context.guide is not None) and self.options.mode == "flow":
             outcome = yield from self.transfer.follow(context, earlier, to_progress)
         else:
             outcome = yield from self.transfer.begin(context, to_progress)

@@ -26,6 +26,7 @@ __all__ = [
     "EarlierFrame",
     "FrameContext",
     "FrameRange",
+    "KeyframeGuide",
     "StylizedFrame",
     "VideoSource",
     "fit_even",
@@ -120,6 +121,7 @@ class FrameContext:
         seconds: time spent on ``"codec"`` and ``"flow"``.
         regions: parts of the frame with styles of their own, or that a mask allows to change; None
             is all of it.
+        guide: the next keyframe at this frame; None if there is none.
     """
 
     number: int
@@ -131,6 +133,7 @@ class FrameContext:
     flows: Mapping[int, FlowPair]
     seconds: Mapping[str, float]
     regions: FrameRegions | None = None
+    guide: KeyframeGuide | None = None
 
     def record(
         self, outcome: Mapping[str, Any], values: Tensor, frame_before: tuple[Tensor, Tensor] | None
@@ -158,6 +161,21 @@ class FrameContext:
             record["e_warp"] = warping_error(frame_before[1], values, self.flows[1])
             record["input_e_warp"] = warping_error(frame_before[0], self.content, self.flows[1])
         return record
+
+
+class KeyframeGuide(NamedTuple):
+    """The next keyframe, moved along the flow to an earlier frame.
+
+    Args:
+        values: the keyframe ``(1, 3, H, W)``.
+        valid: 1 where the flow is consistent all the way, ``(1, 1, H, W)``.
+        share: weight of the keyframe, against that of the frame before. With the weights of all
+            earlier frames the result moves evenly from one keyframe to the next.
+    """
+
+    values: Tensor
+    valid: Tensor
+    share: float
 
 
 class EarlierFrame(NamedTuple):
@@ -237,6 +255,8 @@ def iter_frames(
     records: Mapping[tuple[int, int], Mapping[str, Any]],
     references: Sequence[int] = (1,),
     regions: RegionStream | None = None,
+    *,
+    needs_flow: bool = False,
 ) -> Iterator[FrameContext]:
     """Yield the frames of the input, with the flow between them.
 
@@ -246,8 +266,9 @@ def iter_frames(
         references: distances, in frames, of the earlier frames from which the flow is estimated,
             nearest first, from 1.
         regions: regions of the frames, which are computed here; or None.
+        needs_flow: whether finished frames need the flow, too.
     """
-    tracked = regions is not None and regions.tracked
+    needs_flow = needs_flow or (regions is not None and regions.tracked)
     contents: deque[Tensor] = deque(maxlen=references[-1])
     earlier = 0  # frames of this scene before the current one
     began_at = time.perf_counter()
@@ -256,7 +277,7 @@ def iter_frames(
         flows: dict[int, FlowPair] = {}
         record = records.get((FIRST_PASS, number))
         cut = number == 0
-        if number and (record is None or tracked):
+        if number and (record is None or needs_flow):
             flows[1] = estimate_flow(contents[-1], content)
         if record is not None:
             cut = record["cut"]

@@ -31,6 +31,7 @@ from convnd_tasks.modalities.video.finish import FrameFinisher, check_mask
 from convnd_tasks.modalities.video.frame_cache import FrameCache
 from convnd_tasks.modalities.video.frame_optimizer import make_frame_transfer
 from convnd_tasks.modalities.video.input import FrameRange, VideoSource, working_size
+from convnd_tasks.modalities.video.keyframes import check_keyframe_options, make_keyframes
 from convnd_tasks.modalities.video.metrics import measure_texture, measure_video
 from convnd_tasks.modalities.video.options import VideoOptions, check_one_pass
 from convnd_tasks.modalities.video.report import draw_figures, list_measures
@@ -80,6 +81,8 @@ class Videos(Modality):
         """Check the options, see `Modality.check`."""
         super().check()
         check_region_settings(self.settings, is_instant=self.options.is_instant)
+        if self.settings.keyframe:
+            check_keyframe_options(self.options, self.settings)
         if self.settings.preview and (self.options.mode == "block" or self.settings.report):
             raise UsageError(
                 "--preview makes one picture, to which --mode block and --report do not apply; "
@@ -146,6 +149,8 @@ class Videos(Modality):
         regions = make_regions(inputs, source, self.label_map, tracked=self.settings.track_regions)
         messages = [*video.info.remarks, *(() if regions is None else regions.messages)]
         styles = [self._read_style(style, messages) for style in inputs.styles]
+        keyframes = make_keyframes(inputs, styles, source)
+        messages += () if keyframes is None else keyframes.messages
         if self.options.colors == "match" and not self.settings.texture:
             frames = source.sample(_COLOR_FRAMES)
             if frames:
@@ -166,6 +171,7 @@ class Videos(Modality):
             messages,
             self.trained,
             regions,
+            keyframes,
         )
 
     def checkpointer(self, output: Path | None, group: ProcessGroup | None) -> FrameCache:

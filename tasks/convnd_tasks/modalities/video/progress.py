@@ -48,9 +48,9 @@ class TransferOutcome:
         }
 
 
-def unchanged(content: Tensor) -> TransferOutcome:
-    """Return the outcome of a frame that keeps its content."""
-    return TransferOutcome(values=content, steps=0, rejected_steps=0, loss=math.nan, parts={})
+def unchanged(values: Tensor) -> TransferOutcome:
+    """Return the outcome of a frame that is known: a keyframe, or one that keeps its content."""
+    return TransferOutcome(values=values, steps=0, rejected_steps=0, loss=math.nan, parts={})
 
 
 def step_callback(number: int, total: int | None, passes: int = 1) -> StepCallback:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +27,7 @@ def run_second_pass(
     cache: FrameCache,
     count: int,
     video_regions: VideoRegions | None = None,
+    keyframes: Collection[int] = (),
 ) -> Iterator[Progress | StylizedFrame]:
     """Optimise the frames again, each close to the frame after it.
 
@@ -35,6 +36,7 @@ def run_second_pass(
         cache: cache that holds the content and the frames of the first pass.
         count: number of frames.
         video_regions: regions of the frames; None is all of each frame.
+        keyframes: numbers of frames that stay as they are.
 
     Yields:
         The steps of each frame, followed by the frame.
@@ -57,7 +59,7 @@ def run_second_pass(
             record = dict(cache.records[FIRST_PASS, number])
             record |= {"flow": record["flow"] + flow_seconds}
             regions = None if video_regions is None else video_regions.at(number)
-            changes = regions is None or regions.present
+            changes = (regions is None or regions.present) and number not in keyframes
             if later is not None and flows and changes and not later.record["cut"]:
                 began = time.perf_counter()
                 to_progress = step_callback(2 * count - 1 - number, count, 2)
@@ -67,7 +69,7 @@ def run_second_pass(
                     mask = mask * references_in_region(regions, after, flows.forward)
                 start = torch.where(mask > 0, (values + target) / 2, values)
                 outcome = yield from optimizer.optimize(
-                    content, start, target, mask, to_progress, regions
+                    content, start, target, mask, to_progress, number=number, regions=regions
                 )
                 values = outcome.values
                 record |= {

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
     from convnd_tasks.modalities.video.finish import FrameFinisher
     from convnd_tasks.modalities.video.input import VideoSource
+    from convnd_tasks.modalities.video.keyframes import Keyframes
     from convnd_tasks.modalities.video.options import VideoOptions
     from convnd_tasks.modalities.video.video_regions import VideoRegions
     from convnd_tasks.runtime.settings import JobSettings
@@ -54,6 +55,7 @@ class VideoTransfer(Transfer):
         trained: the network of the job if it was trained for one style, or None.
         regions: parts of the frames with styles of their own, or that a mask allows to change;
             None is all of each frame.
+        keyframes: frames of the result that are known; None is none.
     """
 
     options: VideoOptions
@@ -65,6 +67,7 @@ class VideoTransfer(Transfer):
     messages: Sequence[str] = ()
     trained: NetworkTransfer | None = None
     regions: VideoRegions | None = None
+    keyframes: Keyframes | None = None
     record: dict[str, str] = dataclasses.field(default_factory=dict, init=False)
     _result: VideoResult | None = dataclasses.field(default=None, init=False)
 
@@ -78,6 +81,7 @@ class VideoTransfer(Transfer):
             (self.settings.deinterlace, self.settings.tone_map),
             video,
             None if self.regions is None else self.regions.fingerprint(),
+            [] if self.keyframes is None else [*self.keyframes.frames.items()],
             *self.styles,
             *(() if self.trained is None else self.trained.network.state_dict().values()),
         ]
@@ -173,7 +177,8 @@ class VideoTransfer(Transfer):
         damage = source.video.damage
         if options.passes > 1:
             assert isinstance(transfer, FrameOptimizer)
-            for item in run_second_pass(transfer, cache, count, self.regions):
+            known_frames = () if self.keyframes is None else self.keyframes.frames
+            for item in run_second_pass(transfer, cache, count, self.regions, known_frames):
                 if isinstance(item, Progress):
                     yield item
         pass_index, records = self._finish(cache, count)
@@ -234,7 +239,12 @@ class VideoTransfer(Transfer):
             return FrameNetwork(transfer, self.styles, on_message, self.regions)
         parts = () if self.regions is None else self.regions.parts
         return FrameOptimizer(
-            self.options, self.styles, on_message, transfer=transfer, regions=parts
+            self.options,
+            self.styles,
+            on_message,
+            transfer=transfer,
+            regions=parts,
+            keyframes=self.keyframes,
         )
 
     def _stylizer(
@@ -243,7 +253,7 @@ class VideoTransfer(Transfer):
         on_message: Callable[[str], None] | None,
     ) -> FrameStylizer | BlockStylizer:
         if transfer is not None:
-            return FrameStylizer(self.options, transfer, self.regions)
+            return FrameStylizer(self.options, transfer, self.regions, self.keyframes)
         return BlockStylizer(
             self.options,
             self.styles,
