@@ -26,6 +26,7 @@ from convnd.stats import (
     Sums,
     blend,
     layer_guide,
+    overlap_of,
 )
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.regions import StyleRegion
@@ -122,6 +123,8 @@ class StyleTermMaker:
                 rest.
         """
         options = self.options
+        if regions and self.backbone.periodic:
+            self._check_regions_of_periods()
         weights = options.style_weights or (1.0,) * len(styles)
         parts: Sequence[StyleRegion | None] = regions or [None]
         terms: list[Term] = []
@@ -164,6 +167,18 @@ class StyleTermMaker:
             weight = term.weight * (1.0 if grows else area)
             guided.append(replace(term, weight=weight, loss=loss.in_region(guide)))
         return guided
+
+    def _check_regions_of_periods(self) -> None:
+        """Refuse regions whose statistics read beyond the end of a period."""
+        names = (self.options.style_loss, *self.options.value_statistics)
+        with_lags = [name for name in names if overlap_of(STATISTICS[name])]
+        if with_lags:
+            raise UsageError(
+                "--seamless",
+                expected="statistics without lags for regions",
+                got=", ".join(with_lags),
+                remedy="use --value-statistics none and --style-loss gram, or leave one out",
+            )
 
     def _feature_terms(self, part: _Part, scale: float) -> list[Term]:
         """Make the terms of the features of one part, one for each layer."""

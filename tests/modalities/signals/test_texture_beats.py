@@ -102,3 +102,18 @@ def test_what_has_no_beats_has_none_as_a_texture(rng: np.random.Generator) -> No
     with raises(InputFileError, operation="beats", got="100 samples"):
         ready(recording(rng), size=100, beat_weight=1.0)
     assert ready(recording(rng), size=100).extra_terms is None
+
+
+def test_a_texture_that_repeats_has_whole_intervals(rng: np.random.Generator) -> None:
+    values = recording(rng).values
+    for size in (1000, 1700, 4000):
+        beats, _ = texture_beats([values], ["II"], RATE, size, seed=3, periodic=True)
+        assert beats is not None
+        peaks = beats.peaks.numpy()
+        intervals = np.diff([*peaks, peaks[0] + size])
+        assert intervals.sum() == size
+        assert (intervals > 0.75 * INTERVALS.min()).all()
+        assert (intervals < 1.25 * INTERVALS.max()).all()
+        first = peaks - beats.before
+        assert first.min() == 0  # no beat is cut by the border
+        assert first.max() + beats.target.shape[2] <= size

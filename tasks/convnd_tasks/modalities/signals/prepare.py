@@ -112,7 +112,9 @@ def _beats(
     try:
         if inputs.content is None:
             more |= {"labels": labels[: len(inputs.styles)], "seed": options.seed}
-            return texture_beats(codec.styles, names, rate, codec.size[0], **more)
+            return texture_beats(
+                codec.styles, names, rate, codec.size[0], periodic=options.seamless, **more
+            )
         return extract_beats(codec.content, codec.styles, names, rate, labels=labels, **more)
     except DependencyError as error:
         if weight is not None:

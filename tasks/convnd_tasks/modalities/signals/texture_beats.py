@@ -57,6 +57,7 @@ def texture_beats(
     weights: Sequence[float] = (),
     weight: float | None = None,
     labels: Sequence[str] = (),
+    periodic: bool = False,
 ) -> tuple[BeatTemplate | None, str]:
     """Give a texture the mean beat of styles, at intervals of the first style in random order.
 
@@ -69,6 +70,7 @@ def texture_beats(
         weights: weight of each style's beat; empty weights them equally.
         weight: weight of the loss; None is `WEIGHT` if there are beats, see `are_beats`.
         labels: names of the styles, for messages.
+        periodic: whether the texture repeats; the intervals then fill it, and no beat is cut.
 
     Returns:
         The template, or None if there are no beats; and a message, or "".
@@ -88,8 +90,10 @@ def texture_beats(
         if (peaks := find_peaks(label, style, lead, names, rate, required=required)) is None:
             return None, ""
         style_peaks.append(peaks)
-    rhythm = _shuffled_rhythm(style_peaks[0], size, seed)
     before, width = round(BEAT[0] * rate), round(sum(BEAT) * rate)
+    rhythm = _shuffled_rhythm(style_peaks[0], size, seed)
+    if periodic:
+        rhythm = _close_rhythm(rhythm, style_peaks[0], size, before)
     if not ((rhythm >= before) & (rhythm - before + width <= size)).any():
         if required:
             raise _too_short_error(size)
@@ -132,6 +136,27 @@ def _shuffled_rhythm(peaks: NDArray[np.int64], size: int, seed: int) -> NDArray[
         positions.append(position)
         position += int(order[(len(positions) - 1) % len(intervals)])
     return np.array(positions, np.int64)
+
+
+def _close_rhythm(
+    rhythm: NDArray[np.int64], peaks: NDArray[np.int64], size: int, before: int
+) -> NDArray[np.int64]:
+    """Stretch the intervals of R peaks to whole periods of a texture that repeats.
+
+    Args:
+        rhythm: R peaks in the texture.
+        peaks: R peaks whose mean interval comes after the last one.
+        size: samples of the texture.
+        before: samples of a beat before its R peak; the first beat begins with the texture.
+    """
+    import numpy as np
+
+    last = round(float(np.diff(peaks).mean()))
+    starts = [int(peak - rhythm[0]) for peak in rhythm] or [0]
+    if size - starts[-1] - last > last / 2:  # the first interval began before the texture
+        starts.append(starts[-1] + last)
+    stretch = size / (starts[-1] + last)
+    return np.array([before + round(stretch * start) for start in starts], np.int64)
 
 
 def _residue(style: Tensor, starts: NDArray[np.int64], target: Tensor) -> Tensor:
