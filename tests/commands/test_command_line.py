@@ -196,14 +196,7 @@ def test_all_names_are_choices(name: str) -> None:
         (["stylize", "a.png", "s3://bucket/waves.png"], "got an address; download it first"),
         (["stylize", "-", "waves", "--dim", "2"], "got the standard input; save to a file first"),
         (["evaluate", "a.png", "http://example.org/a.png"], "got an address"),
-        (
-            ["stylize", "a.png", "folder"],
-            "style folder: expected a file, got a folder; name a file",
-        ),
-        (
-            ["stylize", "a.csv", "folder"],
-            "style folder: expected a file, got a folder; name a file",
-        ),
+        (["stylize", "a.csv", "folder"], "folder: expected files of a known kind with 1 spatial"),
     ],
 )
 def test_what_is_no_file_is_named(words: list[str], message: str, run: Any, tmp_path: Path) -> None:

@@ -79,11 +79,11 @@ def test_a_content_that_repeats_stays_so(rng: Any) -> None:
     wave = torch.sin(torch.arange(64) * 2 * torch.pi / 32)
     content = (0.5 + 0.25 * (wave[:, None] + wave)).expand(1, 3, 64, 64)
     style = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    options = {"seamless": True, "steps": 4, "scales": 1, "size": 0, "backbone": "compact"}
     results = [
-        convnd.stylize(content.roll(shift, 3), style, dim=2, seamless=True, steps=4, scales=1, size=0,
-                       backbone="compact", precision="float32").values
+        convnd.stylize(content.roll(shift, 3), style, dim=2, precision="float32", **options).values
         for shift in (0, 16)
-    ]  # fmt: skip
+    ]
     torch.testing.assert_close(results[0].roll(16, 3), results[1], atol=5e-3, rtol=0)
 
 
