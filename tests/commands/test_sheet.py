@@ -125,6 +125,14 @@ def test_each_style_of_a_folder_gives_a_result(run: Run, folder: Path) -> None:
     check_error(run("stylize", "photo.png", "art", "-o", "x.png")[2], operation="x.png", got="file")
 
 
+def test_a_dry_run_counts_each_style(run: Run, folder: Path) -> None:
+    code, out, _ = run("stylize", "photo.png", "art", "--size", "24", "--dry-run", *FAST)
+    assert (code, "2 files, estimated from the first" in out) == (0, True)
+    assert "photo_ink.png" in out
+    assert "photo_oil.png" in out
+    assert not (folder / "photo_stylized").exists()
+
+
 def test_styles_of_the_same_name_give_results_of_different_names(folder: Path) -> None:
     (folder / "art" / "ink.jpg").write_bytes((folder / "art" / "oil.jpg").read_bytes())
     spec = resolve([str(folder / "photo.png"), str(folder / "art")])

@@ -111,13 +111,15 @@ def run_dry(job: Job, command_output: CommandOutput) -> None:
     first, setup = None, 0.0  # the content that is measured, and the time to its first step
     outputs: list[str] = []
     count = failed = 0
-    for content, target in zip(spec.contents, spec.outputs, strict=True):
+    for number, (content, target) in enumerate(zip(spec.contents, spec.outputs, strict=True)):
+        one = job.with_style(spec.styles[number]) if spec.each_style else job
         try:
-            if _is_finished(job, content, target):
+            if _is_finished(one, content, target):
                 command_output.append("skipped", {"output": str(target)})
                 continue
             if measured is None:
-                first, (measured, setup) = content, _estimate(job, content, target, command_output)
+                first = one, content
+                measured, setup = _estimate(one, content, target, command_output)
         except ConvndError as error:
             if not spec.batch or isinstance(error, UsageError):
                 raise
@@ -129,7 +131,7 @@ def run_dry(job: Job, command_output: CommandOutput) -> None:
         outputs += map(str, list_outputs(target, job.modality, spec))
     total = Estimate(outputs=outputs)
     if measured is not None:
-        saved = setup - _setup_seconds(job, first) if count > 1 else 0.0
+        saved = setup - _setup_seconds(*first) if count > 1 else 0.0
         total = _times(measured, count, outputs, max(0.0, saved))
     if spec.left_out:
         echo(spec.left_out, err=True)
