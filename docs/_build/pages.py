@@ -165,7 +165,7 @@ def _members(module: ModuleType) -> str:
 
 def python_page() -> str:
     """The page of the public names of ``convnd``, and of the results of its functions."""
-    from convnd_tasks.pipeline.api import StyleResult
+    from convnd_tasks.pipeline.style_result import StyleResult
 
     import convnd
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from convnd_tasks.modalities import MODALITIES, options_class
 from convnd_tasks.pipeline.job_options import make_options
+from convnd_tasks.pipeline.job_spec import JobSpec
 from convnd_tasks.pipeline.option_table import OptionRow, as_markdown, option_table
-from convnd_tasks.pipeline.resolve import JobSpec
 from convnd_tasks.runtime.settings import JobSettings
 
 from convnd.errors import UsageError

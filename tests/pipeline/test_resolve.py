@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from command_line import Run
 from convnd_tasks.inspect.inputs import resolve_inputs
-from convnd_tasks.pipeline.resolve import JobSpec, resolve
+from convnd_tasks.pipeline.job_spec import JobSpec
+from convnd_tasks.pipeline.resolve import resolve
 from convnd_tasks.samples import MATCHING_STYLE
 from error_fields import check_error, raises
 from PIL import Image

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from convnd import io
 from convnd_tasks.modalities import style_network
+from convnd_tasks.modalities.inputs import RegionInputs
 from convnd_tasks.modalities.label_map import number_labels
 from convnd_tasks.modalities.opening import open_grid
 
@@ -163,6 +164,30 @@ class Modality(ABC):
         """Open one input that is no trained network, see `open`."""
         del content
         return open_grid(name, self.spatial_dims, role=role, seed=self.options.seed)
+
+    def open_regions(
+        self, content: Any, styles: Mapping[str, int | None], shared: Sequence[int]
+    ) -> RegionInputs | None:
+        """Open the maps of regions that the settings name; None if they name none.
+
+        Args:
+            content: the content.
+            styles: index of the style of each label; None keeps the content.
+            shared: indices of the styles of all other labels.
+
+        Raises:
+            InputFileError: a map cannot be read.
+        """
+        settings = self.settings
+        if settings.regions is None:
+            return None
+        return RegionInputs(
+            grid=self.open(settings.regions, "regions", content),
+            name=Path(settings.regions).name,
+            style_maps=[self.open(name, "style regions") for name in settings.style_regions],
+            styles=styles,
+            shared=shared,
+        )
 
     def label_map(self, grid: Grid, labels: Sequence[str], name: str) -> Mapping[str, Tensor]:
         """Split a map of regions into one share for each label.

@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convnd import io
 from convnd.errors import UsageError
 from convnd.grid import Grid
 from convnd.options import flags_of
@@ -18,8 +16,12 @@ from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.style_network import is_network
 from convnd_tasks.pipeline.in_memory import as_input, is_name, kind_of_grid, spacing_text
+from convnd_tasks.pipeline.job_spec import JobSpec
+from convnd_tasks.pipeline.job_styles import check_networks
+from convnd_tasks.pipeline.keyframe_arguments import keyframe_words
 from convnd_tasks.pipeline.region_arguments import RegionArguments
-from convnd_tasks.pipeline.resolve import JobSpec, check_networks, resolve
+from convnd_tasks.pipeline.resolve import resolve
+from convnd_tasks.pipeline.style_result import StyleResult
 from convnd_tasks.runtime.settings import JobSettings
 
 if TYPE_CHECKING:
@@ -34,61 +36,7 @@ if TYPE_CHECKING:
 
     Data = str | os.PathLike[str] | Grid | Tensor | NDArray[np.generic] | Image
 
-__all__ = ["StyleResult", "evaluate", "stylize"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StyleResult:
-    """The result of `convnd.stylize`.
-
-    Attributes:
-        result: the result: a `Grid` in the content's units, or the finished frames of a video.
-        losses: the objective ("total") and its weighted terms at every step, by name.
-        steps: number of optimisation steps.
-        seconds: wall time of the transfer.
-        messages: lines for users about the inputs.
-        path: path that the result was written to, or None.
-    """
-
-    result: Any
-    losses: Mapping[str, Sequence[float]]
-    steps: int
-    seconds: float
-    messages: Sequence[str] = ()
-    path: Path | None = None
-
-    @property
-    def values(self) -> Tensor:
-        """Values ``(1, C, *S)`` in the content's units; pictures in ``[0, 1]``."""
-        values: Tensor = self.result.values
-        return values
-
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write the result; the suffix chooses the format.
-
-        Args:
-            path: path of the file, or of a folder for the frames of a video.
-            overwrite: whether an existing file may be replaced.
-
-        Returns:
-            The path.
-
-        Raises:
-            OutputExistsError: the file exists and ``overwrite`` is false.
-            ShapeError: the format holds another number of axes or other channels.
-            UsageError: the suffix is that of no video format.
-        """
-        if isinstance(self.result, Grid):
-            io.write(path, self.result, overwrite=overwrite)
-        else:  # frames that are not held in memory
-            self.result.save(Path(path), overwrite=overwrite)
-        return Path(path)
-
-    def _repr_png_(self) -> bytes | None:
-        """Return a PNG that a notebook shows; None for a video."""
-        from convnd_tasks.modalities.figures import draw_grid
-
-        return draw_grid(self.result) if isinstance(self.result, Grid) else None
+__all__ = ["evaluate", "stylize"]
 
 
 def stylize(
@@ -144,31 +92,11 @@ def stylize(
     regions = RegionArguments.take_from(settings)
     inputs: TransferInputs | None = None
     if all(is_name(data) for data in (content, *styles, *regions.data) if data is not None):
-        settings |= regions.as_settings()
-        if content is None:
-            settings["texture"] = True
-        texture = bool(settings.get("texture"))
-        region = settings.get("region", ()) if "regions" in settings else None
-        keyframe = _keyframe_words(settings)
-        sheet = bool(settings.get("sheet"))
-        spec = _resolve_files(
-            content,
-            styles,
-            None if sheet else out,
-            dim,
-            texture=texture,
-            region=region,
-            sheet=sheet,
-            keyframe=keyframe,
-        )
-    elif not (styles or regions.styles):
-        raise UsageError("stylize", expected="at least one style", got="none", remedy="give one")
+        settings |= regions.as_settings() | ({"texture": True} if content is None else {})
+        keyframe = keyframe_words(settings)
+        spec = _resolve_files(content, styles, out, dim, settings, keyframe)
     else:
-        spacing = settings.pop("spacing", "")  # of arrays, which are volumes with it
-        all_styles = [*styles, *regions.styles]
-        inputs = _open_inputs(content, all_styles, dim, settings.get("rate"), spacing)
-        maps = regions.open(len(styles), inputs.template.ndim, settings.get("rate"))
-        inputs = dataclasses.replace(inputs, regions=maps)
+        inputs = _open_with_regions(content, styles, regions, dim, settings)
         spec = _describe_inputs(inputs, out)
     return _run(spec, inputs, out, settings, options, on_progress, on_message)
 
@@ -263,34 +191,23 @@ def _split_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
     return settings, {name: value for name, value in options.items() if name not in names}
 
 
-def _keyframe_words(settings: dict[str, Any]) -> Sequence[str]:
-    """Return the keyframes as words of the command line, in the settings, too."""
-    keyframes = settings.get("keyframe", ())
-    if isinstance(keyframes, Mapping):
-        keyframes = tuple(f"{frame}={os.fspath(name)}" for frame, name in keyframes.items())
-        settings["keyframe"] = keyframes
-    return tuple(keyframes)
-
-
 def _resolve_files(
     content: Any,
     styles: Sequence[Any],
     out: str | os.PathLike[str] | None,
     dim: int | None,
-    *,
-    texture: bool,
-    region: Sequence[str] | None = None,
-    sheet: bool = False,
-    keyframe: Sequence[str] = (),
+    settings: Mapping[str, Any],
+    keyframe: Sequence[str],
 ) -> JobSpec:
     """Describe the job of stylising a file."""
     files = [os.fspath(data) for data in (content, *styles) if data is not None]
+    sheet = bool(settings.get("sheet"))
     spec = resolve(
         files,
         dim=dim,
-        output=out,
-        texture=texture,
-        region=region,
+        output=None if sheet else out,
+        texture=bool(settings.get("texture")),
+        region=settings.get("region", ()) if "regions" in settings else None,
         sheet=sheet,
         keyframe=keyframe,
     )
@@ -299,6 +216,23 @@ def _resolve_files(
             "stylize", expected="one content", got="a folder", remedy="call it for each file"
         )
     return spec
+
+
+def _open_with_regions(
+    content: Any,
+    styles: Sequence[Any],
+    regions: RegionArguments,
+    dim: int | None,
+    settings: dict[str, Any],
+) -> TransferInputs:
+    """Open data in memory and files, with the styles and the maps of regions."""
+    if not (styles or regions.styles):
+        raise UsageError("stylize", expected="at least one style", got="none", remedy="give one")
+    spacing = settings.pop("spacing", "")  # of arrays, which are volumes with it
+    rate = settings.get("rate")
+    inputs = _open_inputs(content, [*styles, *regions.styles], dim, rate, spacing)
+    maps = regions.open(len(styles), inputs.template.ndim, rate)
+    return dataclasses.replace(inputs, regions=maps)
 
 
 def _open_inputs(

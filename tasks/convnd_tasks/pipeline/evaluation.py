@@ -10,8 +10,8 @@ from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.opening import check_input
 from convnd_tasks.pipeline.job_options import make_options
+from convnd_tasks.pipeline.job_spec import JobSpec
 from convnd_tasks.pipeline.kinds import file_paths, infer_dim, is_video, kind_of
-from convnd_tasks.pipeline.resolve import JobSpec
 from convnd_tasks.runtime.settings import JobSettings
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from convnd.io.atomic import atomic_path
 from convnd.io.registry import find_format
 from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.base import Transfer
-from convnd_tasks.modalities.inputs import RegionInputs, TransferInputs
+from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.opening import check_input
 from convnd_tasks.modalities.results import Figure, JobResult
 from convnd_tasks.pipeline.provenance import job_parameters
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from convnd.transfer.options import TransferOptions
     from convnd.transfer.progress import Progress
     from convnd_tasks.modalities.base import Modality
-    from convnd_tasks.pipeline.resolve import JobSpec
+    from convnd_tasks.pipeline.job_spec import JobSpec
     from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = ["Job"]
@@ -212,25 +212,9 @@ class Job:
             names=[name for name in names if name is not None],
             init=init,
             mask=mask,
-            regions=self._open_regions(grid),
+            regions=self.modality.open_regions(grid, spec.regions, range(spec.shared_styles)),
             keyframes=spec.keyframes,
             rate_given=settings.rate is not None,
-        )
-
-    def _open_regions(self, content: Any) -> RegionInputs | None:
-        """Read the maps of regions."""
-        spec, settings = self.spec, self.settings
-        if settings.regions is None:
-            return None
-        # Intervals and annotations depend on the content, so that nothing is shared.
-        return RegionInputs(
-            grid=self.modality.open(settings.regions, "regions", content),
-            name=Path(settings.regions).name,
-            style_maps=[
-                self.modality.open(name, "style regions") for name in settings.style_regions
-            ],
-            styles=spec.regions,
-            shared=range(spec.shared_styles),
         )
 
     def open_shared(self) -> None:

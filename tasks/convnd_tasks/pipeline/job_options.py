@@ -16,7 +16,7 @@ from convnd_tasks.runtime.wording import join_words
 
 if TYPE_CHECKING:
     from convnd.transfer.options import TransferOptions
-    from convnd_tasks.pipeline.resolve import JobSpec
+    from convnd_tasks.pipeline.job_spec import JobSpec
 
 __all__ = ["READING_OPTIONS", "make_options"]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from convnd import io
 from convnd.errors import UsageError
@@ -10,7 +12,7 @@ from convnd.shapes import is_count_text
 from convnd_tasks.modalities.opening import check_input
 from convnd_tasks.modalities.style_network import is_network
 
-__all__ = ["check_keyframes", "parse_keyframes"]
+__all__ = ["check_keyframes", "keyframe_words", "parse_keyframes"]
 
 
 def parse_keyframes(words: Sequence[str]) -> dict[int, str]:
@@ -72,3 +74,16 @@ def check_keyframes(
             raise UsageError(
                 "--keyframe", expected="pictures", got=name, remedy="give one frame as a picture"
             )
+
+
+def keyframe_words(settings: dict[str, Any]) -> Sequence[str]:
+    """Return the keyframes as words of the command line, and put these into the settings.
+
+    Args:
+        settings: settings, whose keyframes may be a mapping of frames to files.
+    """
+    keyframes = settings.get("keyframe", ())
+    if isinstance(keyframes, Mapping):
+        keyframes = tuple(f"{frame}={os.fspath(name)}" for frame, name in keyframes.items())
+        settings["keyframe"] = keyframes
+    return tuple(keyframes)

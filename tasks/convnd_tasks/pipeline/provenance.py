@@ -28,7 +28,7 @@ from convnd_tasks.pipeline.output import echo
 
 if TYPE_CHECKING:
     from convnd.transfer.options import TransferOptions
-    from convnd_tasks.pipeline.resolve import JobSpec
+    from convnd_tasks.pipeline.job_spec import JobSpec
     from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = [
@@ -90,12 +90,12 @@ def job_parameters(
         InputFileError: an input cannot be read.
     """
     divided = settings.regions is not None or settings.keyframe
-    shared = spec.shared_styles if divided else None
+    last = spec.shared_styles if divided else None
     # The content of a video's texture is its first style.
     first = int(settings.texture and spec.modality == "videos")
     roles = [
         ("", content),
-        *(("--style=", style) for style in spec.styles[first:shared]),
+        *(("--style=", style) for style in spec.styles[first:last]),
         ("--init=", spec.init),
         ("--mask=", settings.mask),
         ("--regions=", settings.regions),
@@ -105,18 +105,17 @@ def job_parameters(
     names = [name for _, name in name_options]
     if divided:
         words += _region_words(spec, settings, names)
-    rank = [] if spec.modality in _COMMANDS else [f"--dim={spec.dim}"]
     left_out = [*modality_class(spec.modality).unsupported, *(["init"] if spec.init else [])]
     recorded = options.record()
     backbones = {"convnd:backbone_sha256": "+".join(map(backbone_sha256, options.backbones))}
     if spec.network is not None:
         left_out += UNUSED_OPTIONS
-        recorded = {name: text for name, text in recorded.items() if name not in UNUSED_OPTIONS}
-        backbones = {}
+        recorded, backbones = _without_unused(recorded), {}
     line = [
         *(_COMMANDS.get(spec.modality, "stylize"), *words),
         *arguments_of(options, without=left_out),
-        *(*rank, *arguments_of(settings, without=_INPUTS, recorded=True)),
+        *([] if spec.modality in _COMMANDS else [f"--dim={spec.dim}"]),
+        *arguments_of(settings, without=_INPUTS, recorded=True),
     ]
     return {
         "Software": f"convnd {__version__}",
@@ -134,6 +133,10 @@ def job_parameters(
 
 _INPUTS = ("mask", "regions", "region", "style_regions", "keyframe")
 """Settings that name inputs."""
+
+
+def _without_unused(recorded: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in recorded.items() if name not in UNUSED_OPTIONS}
 
 
 def _region_words(spec: JobSpec, settings: JobSettings, names: list[str]) -> list[str]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from convnd.transfer.progress import Progress
     from convnd_tasks.modalities.base import Modality, Transfer
     from convnd_tasks.modalities.inputs import TransferInputs
-    from convnd_tasks.pipeline.resolve import JobSpec
+    from convnd_tasks.pipeline.job_spec import JobSpec
     from convnd_tasks.runtime.checkpoints import Checkpointer
     from convnd_tasks.runtime.settings import JobSettings
 

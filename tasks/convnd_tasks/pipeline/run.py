@@ -19,9 +19,10 @@ from convnd.errors import (
     as_convnd_error,
     printable,
 )
+from convnd_tasks.pipeline.job_spec import JobSpec
 from convnd_tasks.pipeline.output import CommandOutput, echo
 from convnd_tasks.pipeline.progress import ProgressDisplay, ensure_weights
-from convnd_tasks.pipeline.resolve import JobSpec, parse_shard, resolve
+from convnd_tasks.pipeline.resolve import parse_shard, resolve
 from convnd_tasks.runtime.wording import count_text
 
 if TYPE_CHECKING:
@@ -91,9 +92,13 @@ def run_command(
         _run_sheet(spec, typed, typed_settings, command_output)
         return
     job = Job(spec, job_options, settings, group=None if spec.batch else group)
-    if not job_options.is_instant:
-        ensure_weights(*job_options.backbones, quiet=settings.quiet)
-    if settings.dry_run:
+    _run_or_estimate(job, command_output, group)
+
+
+def _run_or_estimate(job: Job, command_output: CommandOutput, group: ProcessGroup) -> None:
+    if not job.options.is_instant:
+        ensure_weights(*job.options.backbones, quiet=job.settings.quiet)
+    if job.settings.dry_run:
         from convnd_tasks.pipeline.dry_run import run_dry
 
         run_dry(job, command_output)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
     from convnd.transfer.progress import Progress
-    from convnd_tasks.pipeline.resolve import JobSpec
+    from convnd_tasks.pipeline.job_spec import JobSpec
 
 __all__ = ["Sheet", "pick_cell", "sheet_path"]
 

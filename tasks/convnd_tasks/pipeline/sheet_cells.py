@@ -13,7 +13,7 @@ from convnd_tasks.modalities import options_class
 from convnd_tasks.modalities.style_network import is_network
 
 if TYPE_CHECKING:
-    from convnd_tasks.pipeline.resolve import JobSpec
+    from convnd_tasks.pipeline.job_spec import JobSpec
 
 __all__ = ["Cell", "parse_variations", "short_name"]
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from convnd_tasks.modalities.base import Modality
     from convnd_tasks.modalities.inputs import TransferInputs
     from convnd_tasks.modalities.results import Figure, JobResult
-    from convnd_tasks.pipeline.resolve import JobSpec
+    from convnd_tasks.pipeline.job_spec import JobSpec
 
 __all__ = ["write_report"]
 

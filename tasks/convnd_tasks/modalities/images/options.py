@@ -27,7 +27,7 @@ STROKE_SIZES = ("share", "pixels")
 LOOKS: Mapping[str, Mapping[str, Any]] = {
     "classic": {},
     "subtle": {"strength": 0.5},
-    "strong": {"style_weight": 100.0},
+    "strong": {"style_weight": 115.0},
     "colors": {"colors": "only"},
     "photo": {"affine_weight": 3000.0},
 }

@@ -11,7 +11,14 @@ from convnd.errors import InputFileError
 if TYPE_CHECKING:
     from convnd.grid import Grid
 
-__all__ = ["HOUNSFIELD", "check_same_voxels", "largest_shift", "placement_difference", "value_unit"]
+__all__ = [
+    "HOUNSFIELD",
+    "check_placement",
+    "check_same_voxels",
+    "largest_shift",
+    "placement_difference",
+    "value_unit",
+]
 
 HOUNSFIELD = "HU"
 """The unit of CT, Hounsfield units."""
@@ -130,3 +137,31 @@ def value_unit(grid: Grid) -> str:
     values = grid.values.flatten()
     median = float(values[:: max(1, values.numel() // 1_000_000)].nanmedian())
     return HOUNSFIELD if median < _HIGHEST else ""
+
+
+def check_placement(scan: Grid, grid: Grid, option: str) -> None:
+    """Check that a mask or a map has the voxels of a scan.
+
+    Args:
+        scan: the content.
+        grid: the mask or the map.
+        option: option that named it, for the message.
+
+    Raises:
+        InputFileError: it has another shape or position than the scan.
+    """
+    if grid.shape != scan.shape or grid.values.shape[1] not in (1, scan.values.shape[1]):
+        raise InputFileError(
+            option,
+            expected=f"the scan's shape {' x '.join(map(str, scan.shape))}",
+            got=" x ".join(map(str, grid.shape)),
+            remedy="resample it onto the scan",
+        )
+    difference = placement_difference(scan, grid)
+    if difference:
+        raise InputFileError(
+            option,
+            expected="voxels at the positions of the scan's",
+            got=difference,
+            remedy="resample it onto the scan",
+        )

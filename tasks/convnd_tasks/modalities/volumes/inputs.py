@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd import io
 from convnd.errors import InputFileError, UsageError
-from convnd_tasks.modalities.volumes.geometry import placement_difference
+from convnd_tasks.modalities.volumes.geometry import check_placement
 from convnd_tasks.modalities.volumes.options import parse_window
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ __all__ = [
     "PHANTOM",
     "SHORTEST_SIDE",
     "built_in_scan",
-    "check_placement",
     "check_scan",
     "check_style",
     "check_writable",
@@ -327,31 +326,3 @@ def mask_weights(scan: Grid, mask: Grid | None) -> Tensor | float:
 def _extent(grid: Grid) -> str:
     """The extents of a grid, for messages."""
     return " x ".join(map(str, grid.shape))
-
-
-def check_placement(scan: Grid, grid: Grid, option: str) -> None:
-    """Check that a mask or a map has the voxels of a scan.
-
-    Args:
-        scan: the content.
-        grid: the mask or the map.
-        option: option that named it, for the message.
-
-    Raises:
-        InputFileError: it has another shape or position than the scan.
-    """
-    if grid.shape != scan.shape or grid.values.shape[1] not in (1, scan.values.shape[1]):
-        raise InputFileError(
-            option,
-            expected=f"the scan's shape {_extent(scan)}",
-            got=_extent(grid),
-            remedy="resample it onto the scan",
-        )
-    difference = placement_difference(scan, grid)
-    if difference:
-        raise InputFileError(
-            option,
-            expected="voxels at the positions of the scan's",
-            got=difference,
-            remedy="resample it onto the scan",
-        )

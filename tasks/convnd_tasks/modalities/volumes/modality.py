@@ -14,8 +14,8 @@ from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.regions import divide
 from convnd_tasks.modalities.results import Figure, JobResult, Table
 from convnd_tasks.modalities.style_network import NO_INSTANT_NETWORK
+from convnd_tasks.modalities.volumes.geometry import check_placement
 from convnd_tasks.modalities.volumes.inputs import (
-    check_placement,
     check_scan,
     check_style,
     default_style,
