@@ -57,7 +57,7 @@ ELSEWHERE = {
     },
     **{
         (f"tasks/convnd_tasks/{name}.py", "--pick"): ["rerun"]
-        for name in ("pipeline/run", "pipeline/sheet", "runtime/settings")
+        for name in ("pipeline/run", "pipeline/sheet", "runtime/input_settings")
     },
     ("convnd/backbones/weights", "--backbone"): ["stylize"],
     ("convnd/backbones/weights", "--sha256"): ["weights get"],
