@@ -289,6 +289,6 @@ def test_work_without_files_is_refused_from_five_axes_on(run: Run) -> None:
 
 def test_the_demo_has_defaults_of_its_own() -> None:
     # 24 samples along each of four axes took minutes.
-    assert resolve([], dim=4).defaults == {"size": 16, "steps": 20}
+    assert resolve([], dim=4).defaults == {"size": 16, "steps": 15}
     assert resolve([], dim=2).defaults == {"size": 320}
     assert resolve(["town", "waves"]).defaults == {}

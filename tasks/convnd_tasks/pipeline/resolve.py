@@ -39,7 +39,7 @@ __all__ = ["parse_shard", "resolve"]
 _DEMO_DEFAULTS: Mapping[int, Mapping[str, int]] = {
     1: {"size": 0},
     2: {"size": 320},
-    4: {"size": 16, "steps": 20},
+    4: {"size": 16, "steps": 15},
 }
 """Defaults of the built-in demo by number of axes, for under 20 s on two cores."""
 
