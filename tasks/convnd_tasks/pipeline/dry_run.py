@@ -108,7 +108,9 @@ def run_dry(job: Job, command_output: CommandOutput) -> None:
     if spec.batch:
         job.open_shared()
     measured: Estimate | None = None
-    first, setup = None, 0.0  # the content that is measured, and the time to its first step
+    # The transfer that is measured, and the time to its first step.
+    first: tuple[Job, str | None] = (job, None)
+    setup = 0.0
     outputs: list[str] = []
     count = failed = 0
     for number, (content, target) in enumerate(zip(spec.contents, spec.outputs, strict=True)):
