@@ -162,9 +162,9 @@ def test_regions_follow_the_motion(rng: np.random.Generator) -> None:
 
     background, square = texture(64, 96), texture(24, 24)
     frames, truths = [], []
-    for number in range(6):
+    for number in range(8):
         frame, truth = background.clone(), torch.zeros(1, 1, 64, 96)
-        place = (..., slice(16, 40), slice(10 + number, 34 + number))
+        place = (..., slice(16, 40), slice(10 + 3 * number, 34 + 3 * number))
         frame[place], truth[place] = square, 1
         frames.append(frame)
         truths.append(truth)
@@ -172,7 +172,7 @@ def test_regions_follow_the_motion(rng: np.random.Generator) -> None:
     for pair in itertools.pairwise(frames):
         motion.advance(estimate_flow(*pair), pair[1])
     moved, last = motion.shares() > 0.5, truths[-1] > 0.5
-    assert (moved & last).sum() > 0.8 * (moved | last).sum()
+    assert (moved & last).sum() > 0.7 * (moved | last).sum()
 
 
 def test_regions_move_by_less_than_a_pixel() -> None:
