@@ -51,6 +51,7 @@ LOCAL_SIGMA = 3.0
 _FEWEST = 400  # flat voxels of a tissue whose noise is measured
 # Limits of the relative distance from the most frequent local deviation of flat voxels.
 _SPREAD_LIMITS = (0.15, 0.4)
+_ANATOMY_SHARE = 0.75  # of that distance is due to weak anatomy, the rest to the scatter of noise
 # Anatomy instead of noise: power around 1/16 per resolution above 1.25 times that around 1/8, and
 # power of fine noise below a tenth of it.
 _STEEP, _FINE = 1.25, 0.1
@@ -259,7 +260,7 @@ def _find_flat_voxels(
 
     Returns:
         Indices ``(n, 3)`` of the flat voxels, None if they are too few; and the variance that
-        anatomy may add there.
+        anatomy of this scan alone may add there.
     """
     widths = sigmas(spacing, LOCAL_SIGMA * resolution, min(spacing))
     weight = inner.float()
@@ -280,13 +281,14 @@ def _find_flat_voxels(
     # Anatomy only increases a deviation, so the left flank shows how those of noise scatter.
     half = int((smooth[:peak] < smooth[peak] / 2).sum())
     spread = min(max(3 * (peak - half) / (peak + 0.5), _SPREAD_LIMITS[0]), _SPREAD_LIMITS[1])
+    own = ((1 + _ANATOMY_SHARE * spread) ** 2 - 1) * mode**2
     allowance = max(allowance, ((1 + spread) ** 2 - 1) * mode**2)
     highest = math.sqrt(mode**2 + allowance)
     flat = whole & (local > (1 - spread) * mode) & (local < highest)
     flat_voxels = flat.nonzero()
     if not strict:
-        return flat_voxels if len(flat_voxels) else whole.nonzero(), allowance
-    return flat_voxels if len(flat_voxels) >= _FEWEST else None, allowance
+        return flat_voxels if len(flat_voxels) else whole.nonzero(), own
+    return flat_voxels if len(flat_voxels) >= _FEWEST else None, own
 
 
 def _covariance(
