@@ -11,8 +11,8 @@ import pytest
 import torch
 from command_line import Run
 from convnd_tasks.modalities.video.flow import FlowPair
-from convnd_tasks.modalities.video.frame_optimizer import _add_guide
-from convnd_tasks.modalities.video.input import FrameContext, KeyframeGuide
+from convnd_tasks.modalities.video.frame_optimizer import _add_guide, _warped_references
+from convnd_tasks.modalities.video.input import EarlierFrame, FrameContext, KeyframeGuide
 from convnd_tasks.modalities.video.keyframes import Keyframes
 from convnd_tasks.pipeline.keyframe_arguments import parse_keyframes
 from convnd_tasks.samples.video import SampleVideo
@@ -146,6 +146,18 @@ def test_guides_move_backwards_along_the_flow() -> None:
     assert first.share == pytest.approx(1 / 3)
     with raises(InputFileError, operation="--keyframe 9"):
         list(Keyframes({9: keyframe}, {9: 0}).guided(contexts))
+
+
+def test_frames_between_keyframes_have_references_at_boundaries() -> None:
+    """Otherwise the next keyframe alone would show there, long before its time."""
+    flow = torch.zeros(2, 16, 32)
+    flow[1, :, 16:] = 1
+    earlier = [EarlierFrame(torch.zeros(1, 3, 16, 32), torch.ones(1, 3, 16, 32))]
+    pairs = {1: FlowPair(flow, -flow)}
+    _, strict = _warped_references(pairs, earlier)
+    _, valid = _warped_references(pairs, earlier, keep_boundaries=True)
+    assert strict[0, 0, 8, 14:18].tolist() == [1, 0, 0, 1]
+    assert valid[0, 0, 8, 15:18].tolist() != [0, 0, 1]
 
 
 def test_guides_and_earlier_frames_are_mixed_where_both_are_valid() -> None:

@@ -25,7 +25,7 @@ from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
 from convnd.transfer.regions import StyleRegion
 from convnd.transfer.style_transfer import StyleTransfer
-from convnd_tasks.modalities.video.flow import FlowPair, warp
+from convnd_tasks.modalities.video.flow import FlowPair, consistency_mask, warp
 from convnd_tasks.modalities.video.frame_cache import quantize
 from convnd_tasks.modalities.video.frame_regions import (
     FrameRegions,
@@ -165,7 +165,10 @@ class FrameOptimizer:
     ) -> Generator[Progress, None, TransferOutcome]:
         """Optimise a frame, starting from its references, see `FrameTransfer.follow`."""
         if earlier:
-            target, mask = _warped_references(context.flows, earlier, context.regions)
+            keeps = context.guide is not None  # else the next keyframe alone would be at boundaries
+            target, mask = _warped_references(
+                context.flows, earlier, context.regions, keep_boundaries=keeps
+            )
         else:
             target = torch.zeros_like(context.content)
             mask = torch.zeros_like(target[:, :1])
@@ -325,6 +328,8 @@ def _warped_references(
     flows: Mapping[int, FlowPair],
     earlier: Sequence[EarlierFrame],
     regions: FrameRegions | None = None,
+    *,
+    keep_boundaries: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Warp earlier results to a frame; each pixel comes from the nearest frame with valid flow.
 
@@ -332,6 +337,7 @@ def _warped_references(
         flows: flow from earlier frames, by the number of frames between.
         earlier: earlier frames, the latest one last.
         regions: the regions of the frame, in which references have to lie too; None is all of it.
+        keep_boundaries: whether pixels on motion boundaries have references.
 
     Returns:
         The warped result, and the mask of pixels with a valid flow.
@@ -340,7 +346,10 @@ def _warped_references(
     mask = torch.zeros_like(target[:, :1])
     for distance, pair in sorted(flows.items()):
         frame = earlier[-distance]
-        new_pixels = pair.valid_backward * (1 - mask)
+        valid = pair.valid_backward
+        if keep_boundaries:
+            valid = consistency_mask(pair.backward, pair.forward, keep_boundaries=True)
+        new_pixels = valid * (1 - mask)
         new_pixels = new_pixels * references_in_region(regions, frame.regions, pair.backward)
         target = torch.where(new_pixels > 0, warp(frame.values, pair.backward), target)
         mask = mask + new_pixels

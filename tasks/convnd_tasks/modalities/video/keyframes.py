@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from convnd.errors import InputFileError, UsageError
-from convnd_tasks.modalities.video.flow import warp
+from convnd_tasks.modalities.video.flow import consistency_mask, warp
 from convnd_tasks.modalities.video.frame_cache import quantize
 from convnd_tasks.modalities.video.input import FrameContext, KeyframeGuide, resize_frame
 
@@ -115,7 +115,9 @@ class Keyframes:
                 continue
             pair = following.flows[1]
             displacement = pair.forward + warp(displacement[None], pair.forward)[0]
-            valid = pair.valid_forward * (warp(valid, pair.forward) > 0.5)
+            # Boundaries count as valid: over many frames their masks would cover whole areas.
+            consistent = consistency_mask(pair.forward, pair.backward, keep_boundaries=True)
+            valid = consistent * (warp(valid, pair.forward) > 0.5)
             guide = KeyframeGuide(
                 warp(keyframe, displacement), valid, 1 / (last.number - context.number + 1)
             )
