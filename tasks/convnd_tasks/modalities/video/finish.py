@@ -18,7 +18,7 @@ from convnd_tasks.modalities.images.codec import (
 from convnd_tasks.modalities.video.flow import estimate_flow, warping_error
 from convnd_tasks.modalities.video.frame_cache import FINAL, FrameCache, quantize
 from convnd_tasks.modalities.video.input import VideoSource
-from convnd_tasks.modalities.video.video_regions import check_map_frames
+from convnd_tasks.modalities.video.region_map import check_map_frames
 from convnd_tasks.runtime.prefetch import prefetch
 
 if TYPE_CHECKING:

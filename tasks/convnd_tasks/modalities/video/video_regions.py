@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,20 +23,23 @@ from convnd_tasks.modalities.regions import (
     no_style_error,
     read_style_maps,
 )
-from convnd_tasks.modalities.video.files import content_fingerprint
 from convnd_tasks.modalities.video.frame_regions import FrameRegions, RegionStyles
 from convnd_tasks.modalities.video.input import VideoSource
+from convnd_tasks.modalities.video.region_map import (
+    RegionMap,
+    check_map_frames,
+    frame_count_error,
+)
 from convnd_tasks.modalities.video.region_motion import RegionMotion
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from convnd.io import Video
     from convnd_tasks.modalities.inputs import TransferInputs
     from convnd_tasks.modalities.video.flow import FlowPair
     from convnd_tasks.runtime.settings import JobSettings
 
-__all__ = ["VideoRegions", "check_map_frames", "check_region_settings", "make_regions"]
+__all__ = ["VideoRegions", "check_region_settings", "make_regions"]
 
 _SAMPLE_MAPS = 16
 """Number of frames of a map whose labels and areas are listed before the work."""
@@ -47,45 +50,6 @@ _OTHERS = "others"
 _LEVELS = 65535
 
 _LabelMap = Callable[[Grid, Sequence[str], str], Mapping[str, "Tensor"]]
-
-
-class _Map(NamedTuple):
-    """A map of regions or a mask.
-
-    Args:
-        option: the option that names it, for messages.
-        name: its name, for messages.
-        data: a picture for all frames, or a video of one picture for each.
-    """
-
-    option: str
-    name: str
-    data: Grid | Video
-
-    def frames(self, source: VideoSource) -> Iterator[Grid]:
-        """Yield the map of each frame of a source."""
-        if isinstance(self.data, Grid):
-            yield from itertools.repeat(self.data)
-        else:
-            for frame in source.frame_range.frames(self.data):
-                yield Grid(values=frame.values, channels=("R", "G", "B"))
-
-    def sample(self, source: VideoSource, count: int) -> list[Grid]:
-        """Return some of these maps, those of `VideoSource.sample`."""
-        if isinstance(self.data, Grid):
-            return [self.data]
-        size = self.data.info.size
-        maps = VideoSource(video=self.data, size=size, frame_range=source.frame_range)
-        return [Grid(values=frame, channels=("R", "G", "B")) for frame in maps.sample(count)]
-
-    def fingerprint(self) -> object:
-        if isinstance(self.data, Grid):
-            return self.data.values
-        return content_fingerprint(self.data.info)
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        return tuple(self.data.shape) if isinstance(self.data, Grid) else self.data.info.size
 
 
 class VideoRegions:
@@ -111,8 +75,8 @@ class VideoRegions:
         source: VideoSource,
         parts: Sequence[RegionStyles],
         split: Callable[[Grid], Tensor] | None,
-        region_map: _Map | None,
-        mask: _Map | None,
+        region_map: RegionMap | None,
+        mask: RegionMap | None,
         *,
         tracked: bool = False,
         messages: Sequence[str] = (),
@@ -206,17 +170,17 @@ class VideoRegions:
             is_video = one is not None and not isinstance(one.data, Grid)
             if is_video and next(frames, None) is not None:
                 assert one is not None
-                raise _count_error(one.option, count, "more")
+                raise frame_count_error(one.option, count, "more")
 
     def _divide(self, grid: Grid | None) -> Tensor | None:
         return None if grid is None or self._split is None else self._split(grid)
 
-    def _next(self, frames: Iterator[Any], number: int, source: _Map | None) -> Grid | None:
+    def _next(self, frames: Iterator[Any], number: int, source: RegionMap | None) -> Grid | None:
         try:
             grid: Grid | None = next(frames)
         except StopIteration:
             assert source is not None
-            raise _count_error(source.option, self._source.count() or "some", number) from None
+            raise frame_count_error(source.option, self._source.count() or "some", number) from None
         return grid
 
     def _move(self, number: int, grid: Grid | None, flow: FlowPair | None, frame: Tensor) -> Tensor:
@@ -261,12 +225,12 @@ def make_regions(
         UsageError: the map is a video and is to move along the flow.
     """
     maps, mask_data = inputs.regions, inputs.mask
-    mask = None if mask_data is None else _Map("--mask", "mask", mask_data)
+    mask = None if mask_data is None else RegionMap("--mask", "mask", mask_data)
     if maps is None:
         styles = tuple(range(len(inputs.styles)))
         whole = [RegionStyles("mask", styles, (None,) * len(styles))]
         return None if mask is None else VideoRegions(source, whole, None, None, mask)
-    region_map = _Map(f"--regions {maps.name}", maps.name, maps.grid)
+    region_map = RegionMap(f"--regions {maps.name}", maps.name, maps.grid)
     if tracked and not isinstance(maps.grid, Grid):
         raise UsageError(
             "--track-regions",
@@ -277,7 +241,7 @@ def make_regions(
     check_map_frames(region_map.option, maps.grid, source.video)
     samples = region_map.sample(source, _SAMPLE_MAPS)
     if not samples:
-        raise _count_error(region_map.option, source.count() or "some", 0)
+        raise frame_count_error(region_map.option, source.count() or "some", 0)
     _check_labels([*maps.styles], region_map, samples, source, label_map)
     style_labels = read_style_maps(inputs, [*maps.styles], label_map)
 
@@ -309,7 +273,7 @@ def make_regions(
 
 def _check_labels(
     names: Sequence[str],
-    region_map: _Map,
+    region_map: RegionMap,
     samples: Sequence[Grid],
     source: VideoSource,
     label_map: _LabelMap,
@@ -333,7 +297,7 @@ def _check_labels(
 
 
 def _describe(
-    inputs: TransferInputs, region_map: _Map, source: VideoSource, samples: Sequence[Tensor]
+    inputs: TransferInputs, region_map: RegionMap, source: VideoSource, samples: Sequence[Tensor]
 ) -> list[str]:
     """Describe the regions of a video in lines for users."""
     maps = inputs.regions
@@ -357,24 +321,6 @@ def _describe(
     else:
         messages.append("all other regions keep the content, since they have no style")
     return messages
-
-
-def check_map_frames(option: str, data: Grid | Video, video: Video) -> None:
-    """Check that a map or a mask of a video is a picture, or has as many frames.
-
-    Args:
-        option: the option that names it.
-        data: the map.
-        video: the video.
-
-    Raises:
-        InputFileError: both hold their numbers of frames, which differ.
-    """
-    if isinstance(data, Grid):
-        return
-    expected, actual = video.info.frames, data.info.frames
-    if expected is not None and actual is not None and expected != actual:
-        raise _count_error(option, expected, f"one of {actual}")
 
 
 def check_region_settings(settings: JobSettings, *, is_instant: bool) -> None:
@@ -401,12 +347,3 @@ def check_region_settings(settings: JobSettings, *, is_instant: bool) -> None:
             got="none",
             remedy="give one with --regions FILE",
         )
-
-
-def _count_error(option: str, expected: object, actual: object) -> InputFileError:
-    return InputFileError(
-        option,
-        expected=f"a picture, or one for each of {expected} frames of the video",
-        got=f"{actual}",
-        remedy="give one picture, or a video of as many frames",
-    )
