@@ -18,6 +18,7 @@ MARK = "mark"
 def record(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
     """The record of a result, as far as ``rerun`` reads it before the command runs."""
     from convnd_tasks.commands import rerun
+    from convnd_tasks.pipeline.recorded_inputs import fill_places
 
     from convnd import io
 
@@ -42,7 +43,7 @@ def record(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
         for text in rerun._differences(fields):
             if len(text) > 500:
                 raise AssertionError(text)
-        words = rerun._fill_places(line, entries, [folder])
+        words = fill_places(line, entries, [folder])
         for word in words:
             option, _, value = word.partition("=")
             # Only a backbone may name foreign code; a value that stands alone was not checked.

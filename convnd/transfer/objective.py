@@ -147,19 +147,12 @@ class TransferObjective:
         """
         if content is not None:
             self.resolve_layers(content.shape[2:])
-        options = self.options
         tiler = Tiler() if tiler is None else tiler
         terms: list[Term] = []
-        with torch.no_grad():
-            if content is not None and options.content_weight > 0:
-                layers = options.content_layers
-                features = self._targets.content(content, layers, tiler, keep=keep, shards=shards)
-                weight, normalization = options.content_weight / len(layers), options.normalization
-                for name in layers:
-                    loss = ContentLoss(features[name], layer=name, normalization=normalization)
-                    terms.append(Term("content", weight, loss))
-        terms += (
-            self.style_terms(
+        if content is not None and self.options.content_weight > 0:
+            terms = self._content_terms(content, tiler, keep=keep, shards=shards)
+        if style_terms is None:
+            style_terms = self.style_terms(
                 styles,
                 tiler=tiler,
                 group=None if shards is None else shards.group,
@@ -169,9 +162,25 @@ class TransferObjective:
                 content=content,
                 strength=strength,
             )
-            if style_terms is None
-            else style_terms
-        )
+        terms += [*style_terms, *self._smoothness_terms(content, spacing), *extra_terms]
+        return Objective(self.backbone, terms, precision=self.precision)
+
+    def _content_terms(
+        self, content: Tensor, tiler: Tiler, *, keep: bool, shards: ShardedField | None
+    ) -> list[Term]:
+        """Make the terms that compare features with those of the content."""
+        options, layers = self.options, self.options.content_layers
+        with torch.no_grad():
+            features = self._targets.content(content, layers, tiler, keep=keep, shards=shards)
+            losses = [
+                ContentLoss(features[name], layer=name, normalization=options.normalization)
+                for name in layers
+            ]
+        return [Term("content", options.content_weight / len(layers), loss) for loss in losses]
+
+    def _smoothness_terms(self, content: Tensor | None, spacing: Sequence[float]) -> list[Term]:
+        """Make the terms of the values and their neighbours."""
+        options, terms = self.options, []
         if options.tv_weight > 0:
             reference = 1.0 if content is None else total_variation(content, spacing).item()
             smooth = TotalVariationLoss(spacing, reference=reference)
@@ -179,7 +188,7 @@ class TransferObjective:
         if options.affine_weight > 0 and content is not None:
             affine = LocalAffineLoss(content, periodic=options.seamless)
             terms.append(Term("local_affine", options.affine_weight, affine))
-        return Objective(self.backbone, [*terms, *extra_terms], precision=self.precision)
+        return terms
 
     def narrow_layers(self, region: StyleRegion) -> list[str]:
         """List the style layers in which no position sees mostly a region.

@@ -18,8 +18,8 @@ import pytest
 import torch
 from command_line import Run
 from convnd_tasks import samples
-from convnd_tasks.commands import rerun
 from convnd_tasks.pipeline.provenance import is_up_to_date
+from convnd_tasks.pipeline.recorded_inputs import find_input
 from error_fields import check_error, raises
 from malformed import WHOLE
 from PIL import Image, PngImagePlugin
@@ -102,9 +102,9 @@ def test_a_result_is_made_again(run: Run, tmp_path: Path, inputs: Path, name: st
 
 @pytest.mark.parametrize("name", ["town", "waves", "lowdose", samples.MATCHING_STYLE])
 def test_a_built_in_input_needs_no_file(name: str) -> None:
-    assert rerun._find_input({"name": name}, []) == name
+    assert find_input({"name": name}, []) == name
     with raises(InputFileError, expected="the name of a sample"):
-        rerun._find_input({"name": f"{name}s"}, [])
+        find_input({"name": f"{name}s"}, [])
 
 
 def test_inputs_that_are_missing_or_other_are_refused(

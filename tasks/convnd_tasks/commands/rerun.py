@@ -25,6 +25,7 @@ from convnd.transfer.objective_options import split_backbones
 from convnd_tasks.modalities import MODALITIES, options_class
 from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 from convnd_tasks.pipeline.parameters import Overwrite, Quiet
+from convnd_tasks.pipeline.recorded_inputs import LISTED_INPUTS, PLACE, fill_places, search_folders
 from convnd_tasks.runtime.settings import JobSettings
 
 if TYPE_CHECKING:
@@ -32,20 +33,12 @@ if TYPE_CHECKING:
 
 __all__ = ["rerun"]
 
-_PLACE = re.compile(r"\{(\d{1,4})\}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _COMMANDS = ("stylize", "stylize-volume", "stylize-video")
 _INPUT_OPTIONS = (
     *("--style", "--init", "--mask", "--regions", "--region", "--style-regions", "--keyframe"),
 )
 """Options whose value is an input; that of ``--init`` may be a named starting point instead."""
-
-_REGION_WORDS = {
-    "--region": re.compile(r"[^={},]+=(keep|\{\d{1,4}\})"),
-    "--style-regions": re.compile(r"\{\d{1,4}\}"),
-    "--keyframe": re.compile(r"\d{1,9}=\{\d{1,4}\}", re.ASCII),
-}
-"""Form of each part of the options that hold several inputs with commas between."""
 
 
 _Inputs = Annotated[
@@ -123,9 +116,8 @@ def rerun(
     from convnd import io
     from convnd.optimize import ProcessGroup
 
-    for folder in inputs or ():
-        if not folder.exists():
-            raise missing_file_error(folder, "folder")
+    for folder in (folder for folder in inputs or () if not folder.exists()):
+        raise missing_file_error(folder, "folder")
     record = io.read_provenance(result)
     default = io.extend_stem(result, "rerun").name
     if pick is not None:
@@ -141,13 +133,10 @@ def rerun(
     for difference in _differences(record):
         command_output.append("differences", difference)
         echo(difference, err=True)
-    folders = [*(inputs or ()), Path(), result.resolve().parent]
-    if pick is not None:  # styles of a sheet often lie in a folder of their own
-        searched = [folder for folder in folders if folder.is_dir()]
-        folders += [path for folder in searched for path in folder.iterdir() if path.is_dir()]
+    folders = search_folders(inputs or (), result, deep=pick is not None)
     target = output or Path(default)
-    options = ["--overwrite"] * overwrite + ["--quiet"] * quiet
-    words = [*_fill_places(line, entries, folders), "-o", str(target), "--no-figures", *options]
+    options = ["--no-figures", *["--overwrite"] * overwrite, *["--quiet"] * quiet]
+    words = [*fill_places(line, entries, folders), "-o", str(target), *options]
     _run_recorded(words, result)
     if ProcessGroup.current().rank != 0:  # the first process has written the result
         return
@@ -233,11 +222,11 @@ def _check_line(result: Path, line: Sequence[str], inputs: int, *, trusted: bool
     allowed = _recorded_options()
     for word in line[1:]:
         option, equals, value = word.partition("=")
-        place = _PLACE.fullmatch(value if equals else word)
-        if option in _REGION_WORDS:
-            parts, form = value.split(","), _REGION_WORDS[option]
+        place = PLACE.fullmatch(value if equals else word)
+        if option in LISTED_INPUTS:
+            parts, form = value.split(","), LISTED_INPUTS[option]
             fits = all(map(form.fullmatch, parts)) and all(
-                int(number) < inputs for number in _PLACE.findall(value)
+                int(number) < inputs for number in PLACE.findall(value)
             )
         elif place is not None:
             fits = int(place[1]) < inputs and (not equals or option in _INPUT_OPTIONS)
@@ -319,52 +308,3 @@ def _use_recorded_threads(record: Mapping[str, str]) -> None:
     """Use as many threads as the recorded run: the last bits of a result depend on them."""
     with contextlib.suppress(KeyError, ValueError, TypeError, RecursionError):
         use_threads(int(json.loads(record["convnd:versions"])["threads"]))
-
-
-def _find_input(entry: Mapping[str, str], folders: Sequence[Path]) -> str:
-    """Return the path of the input with the recorded sha256, or the name of a built-in sample."""
-    from convnd import io
-    from convnd_tasks import samples
-
-    name = entry["name"]
-    if "sha256" not in entry:
-        if not samples.is_sample(name):
-            raise InputFileError(
-                "rerun",
-                expected="the name of a sample",
-                got=f"{name[:80]!r}, for which there is no sha256",
-                remedy="give the files to the command itself",
-            )
-        return name
-    exists = False
-    for folder in folders:
-        path = folder / name if folder.name != name else folder
-        try:
-            if not (path.is_file() or path.is_dir()):  # no pipes or devices
-                continue
-            exists = True
-            if io.digest(path) == entry["sha256"]:
-                return str(path.absolute())
-        except (OSError, ValueError):
-            continue
-    got = "a file with another sha256" if exists else "none"
-    raise InputFileError(
-        "rerun",
-        expected=f"the input {name} with sha256 {entry['sha256'][:12]}…",
-        got=f"{got} in {', '.join(map(str, folders[:4]))}",
-        remedy="name its folder (--inputs)",
-    )
-
-
-def _fill_places(
-    line: Sequence[str], entries: Sequence[Mapping[str, str]], folders: Sequence[Path]
-) -> list[str]:
-    """Return the recorded command with the paths of its inputs."""
-    paths = [_find_input(entry, folders) for entry in entries]
-    words = []
-    for word in line:
-        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-        if option in _REGION_WORDS or _PLACE.fullmatch(value):
-            value = _PLACE.sub(lambda place: paths[int(place[1])], value)
-        words.append(f"{option}{equals}{value}")
-    return words

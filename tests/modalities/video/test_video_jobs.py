@@ -16,9 +16,10 @@ from convnd_tasks.modalities.images.codec import color_moments
 from convnd_tasks.modalities.video import modality
 from convnd_tasks.modalities.video.finish import FrameFinisher
 from convnd_tasks.modalities.video.frame_cache import FINAL, FrameCache
-from convnd_tasks.modalities.video.frame_optimizer import _unfinished_text, make_frame_transfer
+from convnd_tasks.modalities.video.frame_optimizer import make_frame_transfer
 from convnd_tasks.modalities.video.metrics import measure_texture
 from convnd_tasks.modalities.video.options import VideoOptions
+from convnd_tasks.modalities.video.progress import unfinished_text
 from convnd_tasks.pipeline.resolve import resolve
 from convnd_tasks.samples.video import SampleVideo
 from error_fields import raises
@@ -39,10 +40,10 @@ def test_later_frames_take_no_more_steps_than_the_first() -> None:
 
 def test_first_frames_that_are_not_finished() -> None:
     falling = list(100 * 0.9 ** np.arange(20.0))
-    assert "34 %" in _unfinished_text(falling)
-    assert _unfinished_text(list(100 * 0.99 ** np.arange(20.0))) == ""
-    assert _unfinished_text([0.0] * 9) == ""
-    assert "3 steps" in _unfinished_text([4.0, 3.0, 2.0, 1.0])
+    assert "34 %" in unfinished_text(falling)
+    assert unfinished_text(list(100 * 0.99 ** np.arange(20.0))) == ""
+    assert unfinished_text([0.0] * 9) == ""
+    assert "3 steps" in unfinished_text([4.0, 3.0, 2.0, 1.0])
 
 
 @pytest.mark.slow

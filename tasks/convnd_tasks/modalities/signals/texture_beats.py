@@ -99,17 +99,20 @@ def texture_beats(
             raise _too_short_error(size)
         return None, ""
     intervals = np.concatenate([rhythm, rhythm[-1:] + np.diff(style_peaks[0])[:1]])
-    beats = [
-        style_beats(label, style, peaks, intervals, rate)
-        for label, style, peaks in zip(labels, styles, style_peaks, strict=True)
-    ]
+    recordings = zip(labels, styles, style_peaks, strict=True)
+    beats = [style_beats(*recording, intervals, rate) for recording in recordings]
     target = weighted_mean([beat.mean for beat in beats], weights)
     residue = _residue(styles[0], style_peaks[0] - before, target)
     values = [beat.values for beat in beats]
     weight, positions = WEIGHT if weight is None else weight, torch.from_numpy(rhythm)
-    return TextureBeats(positions, size, target, before, values, weight, residue), (
-        f"R peaks by lead {names[lead]}: {len(style_peaks[0])} in the style; the texture has "
-        f"{len(rhythm)}, at intervals of the style in another order"
+    message = _rhythm_message(names[lead], len(style_peaks[0]), len(rhythm))
+    return TextureBeats(positions, size, target, before, values, weight, residue), message
+
+
+def _rhythm_message(lead: str, in_style: int, in_texture: int) -> str:
+    return (
+        f"R peaks by lead {lead}: {in_style} in the style; the texture has {in_texture}, at "
+        "intervals of the style in another order"
     )
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from convnd.losses import TemporalLoss, Term
 from convnd.optimize import (
-    Step,
     TiledEvaluation,
     evaluate_masked,
     evaluate_whole,
@@ -45,16 +44,13 @@ from convnd_tasks.modalities.video.progress import (
     StepCallback,
     TransferOutcome,
     run_transfer,
+    unfinished_text,
 )
 
 __all__ = ["FrameOptimizer", "make_frame_transfer"]
 
 _FEW_REFERENCES = 0.05
 """Share of the regions with valid references below which a frame begins anew."""
-
-_FINISHED_OVER, _FINISHED_DECREASE = 4, 0.15
-"""A first frame counts as finished if its loss decreased by less than 0.15 over its last 4 steps.
-The decrease is about 0.03 after the default 80 steps, 0.1 after 40, and 0.3 after 20."""
 
 
 def make_frame_transfer(options: VideoOptions) -> StyleTransfer:
@@ -146,7 +142,7 @@ class FrameOptimizer:
         steps = self.transfer.run(problem, on_message=self._on_message)
         outcome = yield from run_transfer(_record_losses(steps, losses), to_progress)
         if self.options.mode == "flow" and not self._has_warned and self._on_message is not None:
-            text = _unfinished_text([loss for scale, loss in losses if scale == losses[-1][0]])
+            text = unfinished_text([loss for scale, loss in losses if scale == losses[-1][0]])
             if text:
                 self._has_warned = True
                 self._on_message(
@@ -214,20 +210,14 @@ class FrameOptimizer:
         Args:
             content: frame of the input ``(1, 3, H, W)``.
             start: starting point.
-            target: warped result of another frame, which the temporal loss compares with.
+            target: warped result of another frame, for the temporal loss.
             mask: confidence of the target ``(1, 1, H, W)``.
             to_progress: converts steps of this frame to steps of the video.
             number: number of the frame, from 0.
             regions: the regions of the frame; None is all of it.
         """
         options, device = self.options, self.transfer.device
-        extra_terms = []
-        if options.temporal_weight > 0:
-            energy = float(target.square().sum(1).mean())
-            loss = TemporalLoss(target.to(device), mask.to(device), reference=energy)
-            extra_terms.append(Term("temporal", options.temporal_weight, loss))
-        content, start = content.to(device), start.to(device)
-        terms, evaluate = self._style_terms(number, regions), self._evaluate
+        content, start, evaluate = content.to(device), start.to(device), self._evaluate
         if regions is not None:
             applied = regions.mask.to(device)
             start = torch.where(applied > 0, start, content)
@@ -237,11 +227,10 @@ class FrameOptimizer:
             [],
             [1.0, 1.0],
             tiler=self._tiler,
-            style_terms=terms,
-            extra_terms=extra_terms,
+            style_terms=self._style_terms(number, regions),
+            extra_terms=self._temporal_terms(target.to(device), mask.to(device)),
         )
-        losses: list[float] = []
-        best: Step | None = None
+        losses, best = list[float](), None
         for step in minimize(
             objective,
             start,
@@ -254,8 +243,7 @@ class FrameOptimizer:
             if step.note and self._on_message is not None:
                 self._on_message(step.note)
             losses.append(step.loss)
-            if best is None or step.loss <= best.loss:
-                best = step
+            best = step if best is None or step.loss <= best.loss else best
             if has_converged(losses, over=options.settle_over, tolerance=options.settle_tolerance):
                 break
         assert best is not None
@@ -266,6 +254,13 @@ class FrameOptimizer:
             loss=best.loss,
             parts=best.parts,
         )
+
+    def _temporal_terms(self, target: Tensor, mask: Tensor) -> list[Term]:
+        if self.options.temporal_weight <= 0:
+            return []
+        energy = float(target.square().sum(1).mean())
+        loss = TemporalLoss(target, mask, reference=energy)
+        return [Term("temporal", self.options.temporal_weight, loss)]
 
     def _style_terms(self, number: int, regions: FrameRegions | None) -> list[Term]:
         """Return the terms of the styles of a frame, from targets that were made once."""
@@ -302,26 +297,6 @@ def _record_losses(
     for progress in steps:
         losses.append((progress.phase, progress.loss))
         yield progress
-
-
-def _unfinished_text(losses: Sequence[float]) -> str:
-    """Explain why a frame is not finished, by its losses at the last scale; "" if it is finished.
-
-    >>> _unfinished_text([9.0, 5.0, 3.0, 2.0, 1.5, 1.2, 1.1, 1.06, 1.05, 1.04])
-    ''
-    >>> _unfinished_text([9.0, 5.0, 3.0, 2.0, 1.5, 1.2, 1.1, 1.05, 1.01])
-    'its loss still fell by 33 % in the last 4'
-    >>> _unfinished_text([20.0, 19.9])
-    'it took 1 step at its full size'
-    """
-    if len(losses) <= _FINISHED_OVER:
-        count = len(losses) - 1
-        return f"it took {count} step{'' if count == 1 else 's'} at its full size"
-    earlier_loss, last_loss = losses[-1 - _FINISHED_OVER], losses[-1]
-    decrease = (earlier_loss - last_loss) / abs(earlier_loss) if earlier_loss else 0.0
-    if decrease < _FINISHED_DECREASE:
-        return ""
-    return f"its loss still fell by {100 * decrease:.0f} % in the last {_FINISHED_OVER}"
 
 
 def _warped_references(

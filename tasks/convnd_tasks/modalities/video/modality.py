@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,7 +33,7 @@ from convnd_tasks.modalities.video.input import FrameRange, VideoSource, working
 from convnd_tasks.modalities.video.keyframes import check_keyframe_options, make_keyframes
 from convnd_tasks.modalities.video.metrics import measure_texture, measure_video
 from convnd_tasks.modalities.video.options import VideoOptions, check_one_pass
-from convnd_tasks.modalities.video.report import draw_figures, list_measures
+from convnd_tasks.modalities.video.report import describe_result, draw_figures, list_measures
 from convnd_tasks.modalities.video.transfer import VideoTransfer
 from convnd_tasks.modalities.video.video_regions import check_region_settings, make_regions
 from convnd_tasks.runtime.fraction import parse_fraction
@@ -271,22 +270,7 @@ class Videos(Modality):
 
     def describe(self, result: VideoResult) -> tuple[str, dict[str, Any]]:
         """Describe a result, see `Modality.describe`."""
-        count, new_count = len(result.records), result.new_frames
-        text = f"{result.size[1]}x{result.size[0]}, {count} frame{'' if count == 1 else 's'}"
-        text += f", {result.scenes} scenes" if result.scenes > 1 else ""
-        if not math.isnan(result.e_warp):
-            text += f", E_warp {result.e_warp:.3g} (input {result.input_e_warp:.3g})"
-        text += f", {result.seconds / new_count:.1f} s per frame" if new_count else ""
-        return text, {
-            "shape": list(result.size),
-            "frames": count,
-            "frames_kept_before": count - new_count,
-            "scenes": result.scenes,
-            "steps": result.total("steps"),
-            "rejected_steps": result.total("rejected_steps"),
-            "e_warp": result.e_warp,
-            "input_e_warp": result.input_e_warp,
-        }
+        return describe_result(result)
 
     @functools.cached_property
     def _network(self) -> StyleTransfer | OnePassTransfer:

@@ -91,13 +91,16 @@ class RegionMotion:
 
 def _signed_distance(inside: Tensor) -> Tensor:
     """Compute the distance of each pixel to a region's border, negative outside, ``(H, W)``."""
-    from scipy.ndimage import distance_transform_edt
+    import cv2
 
     mask = inside.numpy()
     if mask.all() or not mask.any():
         return torch.full(inside.shape, _BAND if mask.all() else -_BAND)
-    distance = distance_transform_edt(mask) - distance_transform_edt(~mask)
-    signed = torch.from_numpy(distance).float()
+    to_outside, to_inside = (
+        torch.from_numpy(cv2.distanceTransform(part, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+        for part in (mask.astype("uint8"), (~mask).astype("uint8"))
+    )
+    signed = to_outside - to_inside
     return (signed - 0.5 * signed.sign()).clamp(-_BAND, _BAND)
 
 

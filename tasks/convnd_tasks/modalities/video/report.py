@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convnd_tasks.modalities.metrics import finite_or_none
 from convnd_tasks.modalities.results import Figure, Table
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from convnd.io import VideoInfo
     from convnd_tasks.modalities.video.result import VideoResult
 
-__all__ = ["draw_figures", "list_measures"]
+__all__ = ["describe_result", "draw_figures", "list_measures"]
 
 
 def draw_figures(result: VideoResult) -> list[Figure]:
@@ -79,3 +80,27 @@ def list_measures(info: VideoInfo, result: VideoResult) -> list[Table]:
         Table("Frames (E_warp: Lai et al., 2018)", ("measure", "value"), measures),
         Table("The video", ("property", "value"), video),
     ]
+
+
+def describe_result(result: VideoResult) -> tuple[str, dict[str, Any]]:
+    """Describe a result, see `Modality.describe`.
+
+    Args:
+        result: the result.
+    """
+    count, new_count = len(result.records), result.new_frames
+    text = f"{result.size[1]}x{result.size[0]}, {count} frame{'' if count == 1 else 's'}"
+    text += f", {result.scenes} scenes" if result.scenes > 1 else ""
+    if not math.isnan(result.e_warp):
+        text += f", E_warp {result.e_warp:.3g} (input {result.input_e_warp:.3g})"
+    text += f", {result.seconds / new_count:.1f} s per frame" if new_count else ""
+    return text, {
+        "shape": list(result.size),
+        "frames": count,
+        "frames_kept_before": count - new_count,
+        "scenes": result.scenes,
+        "steps": result.total("steps"),
+        "rejected_steps": result.total("rejected_steps"),
+        "e_warp": result.e_warp,
+        "input_e_warp": result.input_e_warp,
+    }
