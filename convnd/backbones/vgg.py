@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
@@ -12,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convnd.backbones.base import Backbone
-from convnd.backbones.kernels import ConvOptions, kernel_bytes
+from convnd.backbones.kernels import ConvOptions
 from convnd.backbones.operations import Convolution, Convolve, Operation, Pool, Rectify
 from convnd.backbones.plan import Block, VGGPlan
+from convnd.backbones.vgg_memory import VGGMemory
 from convnd.nn.pad import wrapped_crop
 from convnd.registry import check_name
 
@@ -24,7 +23,7 @@ __all__ = ["VGG"]
 _POOLINGS = ("max", "avg")
 
 
-class VGG(Backbone):
+class VGG(VGGMemory):
     r"""VGG (Simonyan and Zisserman, 2014) without its classifier, over ``N`` spatial axes.
 
     The network consists of blocks of convolutions, 3 wide along every axis, with zero padding 1 and
@@ -51,8 +50,7 @@ class VGG(Backbone):
             samples, so that features depend less on the border. With ``"circular"`` all layers
             read the samples at the other end, and features are those of a periodic field. With
             ``"mirror"`` all layers see the input continued by its mirror image.
-        winograd: whether float32 convolutions on a CPU use `NativeConv`, or `winograd_conv_nd`,
-            where it is faster.
+        winograd: see `VGGMemory`.
 
     >>> from convnd.backbones import VGG19
     >>> net = VGG(VGG19.truncate(["relu2_1"]), spatial_dims=3, in_channels=1)
@@ -63,7 +61,6 @@ class VGG(Backbone):
     """
 
     mean: Tensor
-    winograd: bool = False
     padding: str = "zeros"
 
     def __init__(
@@ -196,7 +193,7 @@ class VGG(Backbone):
         """Yield the convolutions and the ReLU of a block."""
         name, relu = block.convolution, block.relu
         *reductions, last = [
-            self._module(group, name)
+            _module(group, name)
             for group in (self.reductions, self.convolutions, self.expansions)
             if name in group
         ]
@@ -224,7 +221,7 @@ class VGG(Backbone):
             and not (block.pool and self.pooling != "max"),
         )
         relu_name = relu if relu in layers else ""
-        projection = self._module(self.projections, relu) if relu in projected_layers else None
+        projection = _module(self.projections, relu) if relu in projected_layers else None
         if block.has_fused_relu:
             yield convolve(convolution=last, options=options, name=relu_name, projection=projection)
         else:
@@ -266,8 +263,8 @@ class VGG(Backbone):
         """
         if self.padding not in ("circular", "mirror"):
             return []
-        steps = [max(int(self.receptive_fields[name].stride[axis]) for name in layers)
-                 for axis in range(self.spatial_dims)]  # fmt: skip
+        fields = [self.receptive_fields[name] for name in layers]
+        steps = [max(int(one.stride[axis]) for one in fields) for axis in range(self.spatial_dims)]
         return [
             axis
             for axis, (extent, step) in enumerate(zip(size, steps, strict=True))
@@ -303,12 +300,6 @@ class VGG(Backbone):
                 values = values.narrow(2 + axis, starts[axis] // step, count)
             features[name] = values
         return features
-
-    @staticmethod
-    def _module(group: nn.ModuleDict, name: str) -> Convolution:
-        module = group[name]
-        assert isinstance(module, Convolution)
-        return module
 
     def projection(self, layer: str) -> Tensor | None:
         """Return the projection of a layer, see `Backbone.projection`."""
@@ -346,69 +337,6 @@ class VGG(Backbone):
         deep_part.receptive_fields = self.plan.receptive_fields(self.spatial_dims, name)
         return name, deep_part
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Number format of the features: that of the deepest weights."""
-        *_, deepest = self.convolutions.parameters()
-        return deepest.dtype
-
-    def peak_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:
-        """Estimate the peak memory, see `Backbone.peak_bytes`."""
-        # The backward pass needs the requested features, signs of one byte for each other ReLU, and
-        # for each max pooling indices of two bytes and the signs of the ReLU before it. At its peak
-        # a layer also holds its input, its output, and a third tensor where gradients are added.
-        itemsize = self.dtype.itemsize
-        deepest = max((self.layers.index(name) for name in layers), default=-1)
-        saved_bytes, largest, channels = 0, 0, 0
-        widths = dict(zip(self.plan.convolutions, itertools.chain(*self.plan.widths), strict=True))
-        for name, following in itertools.pairwise((*self.layers[: deepest + 1], "")):
-            positions = self._positions(size, name)
-            if name.startswith("conv"):
-                channels = widths[name]
-                largest = max(largest, positions * channels * itemsize)
-            value_bytes = {"pool": 3, "relu": 1}.get(name[:4], 0)
-            if following.startswith("pool") and self.pooling == "max":
-                value_bytes = 0
-            if name in layers:
-                value_bytes = itemsize + 3 * name.startswith("pool")
-            saved_bytes += positions * channels * value_bytes
-        return saved_bytes + 3 * largest + self._kernel_bytes(deepest)
-
-    def _kernel_bytes(self, deepest: int) -> int:
-        """Count the bytes of `NativeConv`'s kernels for both directions, down to a layer index."""
-        if not self.winograd:
-            return 0
-        needed_layers = self.layers[: deepest + 1]
-        return sum(
-            2 * kernel_bytes(convolution.get_parameter("weight"))
-            for group in (self.reductions, self.convolutions, self.expansions)
-            for name, convolution in group.items()
-            if name in needed_layers
-        )
-
-    def activation_bytes(self, size: Sequence[int], layers: Sequence[str]) -> int:
-        """Estimate the memory of the features, see `Backbone.activation_bytes`."""
-        channels = self.plan.channels
-        return sum(
-            self.dtype.itemsize * channels[name] * self._positions(size, name) for name in layers
-        )
-
-    def min_extent(self, layers: Sequence[str]) -> int:
-        """Return the smallest extent of an axis, see `Backbone.min_extent`.
-
-        Every pooling counts as one over 2 samples: longer windows shrink to a short axis.
-        """
-        deepest = max((self.layers.index(name) for name in layers), default=0)
-        poolings = sum(name.startswith("pool") for name in self.layers[: deepest + 1])
-        return 1 << poolings
-
-    def _positions(self, size: Sequence[int], layer: str) -> int:
-        """Count the positions of a layer for an input of this size."""
-        stride = self.receptive_fields[layer].stride
-        return math.prod(
-            max(1, extent // int(step)) for extent, step in zip(size, stride, strict=True)
-        )
-
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_operation_cache": {}}
 
@@ -416,3 +344,9 @@ class VGG(Backbone):
 def _constant_axes(size: Sequence[int]) -> tuple[int, ...]:
     """Axes of one sample, along which the input counts as constant."""
     return tuple(axis for axis, extent in enumerate(size) if extent == 1)
+
+
+def _module(group: nn.ModuleDict, name: str) -> Convolution:
+    module = group[name]
+    assert isinstance(module, Convolution)
+    return module

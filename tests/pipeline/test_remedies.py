@@ -59,6 +59,7 @@ ELSEWHERE = {
         (f"tasks/convnd_tasks/{name}.py", "--pick"): ["rerun"]
         for name in ("pipeline/run", "pipeline/sheet", "runtime/input_settings")
     },
+    ("tasks/convnd_tasks/pipeline/recorded_inputs.py", "--inputs"): ["rerun"],
     ("convnd/backbones/weights", "--backbone"): ["stylize"],
     ("convnd/backbones/weights", "--sha256"): ["weights get"],
     ("convnd/backbones/weights", "--name"): ["weights get"],
