@@ -91,6 +91,7 @@ def main() -> None:
             *(
                 Table(rows=_limits_held(part), caption=f"Runs that hold each limit, {name}")
                 for name, part in _by_development(rows, arguments.development).items()
+                if part
             ),
             Table(rows=[_in_short(row) for row in rows], caption="Every run"),
         ],
