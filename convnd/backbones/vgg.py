@@ -48,8 +48,8 @@ class VGG(VGGMemory):
         padding: values that the first convolution reads beyond the border. ``"zeros"``, as trained,
             stand for the mean of the training pictures. ``"replicate"`` repeats the outermost
             samples, so that features depend less on the border. With ``"circular"`` all layers
-            read the samples at the other end, and features are those of a periodic field. With
-            ``"mirror"`` all layers see the input continued by its mirror image.
+            read the samples at the other end, as of a periodic field. With ``"mirror"`` all layers
+            see the input continued by its mirror image.
         winograd: see `VGGMemory`.
 
     >>> from convnd.backbones import VGG19
@@ -96,7 +96,7 @@ class VGG(VGGMemory):
                 }
             )
 
-        # In the order in which their random weights are drawn.
+        # This is the order in which random weights are drawn.
         self.reductions = convolutions("project")
         self.convolutions = convolutions("conv")
         self.expansions = convolutions("expand")
@@ -251,7 +251,7 @@ class VGG(VGGMemory):
         """Return the network for crops with margins of their own, see `Backbone.cut_along`."""
         if self.padding not in ("circular", "mirror") or not axes:
             return self
-        twin = copy.copy(self)
+        twin = self._with_padding(self.padding)
         twin._cut_axes = tuple(sorted({*self._cut_axes, *axes}))
         return twin
 
@@ -303,10 +303,9 @@ class VGG(VGGMemory):
 
     def projection(self, layer: str) -> Tensor | None:
         """Return the projection of a layer, see `Backbone.projection`."""
-        if layer not in self.projections:
-            return None
-        matrix = self.projections[layer].get_parameter("weight").flatten(1)
-        return matrix.detach()
+        if layer in self.projections:
+            return self.projections[layer].get_parameter("weight").flatten(1).detach()
+        return None
 
     def split_at(self, layers: Sequence[str], size: Sequence[int]) -> tuple[str, VGG] | None:
         """Split at the deepest pooling with at most half of the halo, see `Backbone.split_at`.
@@ -341,8 +340,7 @@ class VGG(VGGMemory):
         return {**self.__dict__, "_operation_cache": {}}
 
 
-def _constant_axes(size: Sequence[int]) -> tuple[int, ...]:
-    """Axes of one sample, along which the input counts as constant."""
+def _constant_axes(size: Sequence[int]) -> tuple[int, ...]:  # of one sample
     return tuple(axis for axis, extent in enumerate(size) if extent == 1)
 
 
