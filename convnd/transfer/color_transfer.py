@@ -14,6 +14,7 @@ from convnd.stats import CovarianceStatistic, Sums, blend
 from convnd.transfer.one_pass import OnePassTransfer
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.problem import TransferProblem
+from convnd.transfer.regions import fit_share
 from convnd.transfer.resizing import Resizer
 
 __all__ = ["ColorTransfer"]
@@ -70,14 +71,7 @@ class ColorTransfer(OnePassTransfer):
     def for_frames(
         self, styles: Sequence[Tensor], frames: Sequence[Tensor], masks: Sequence[Tensor] = ()
     ) -> ColorTransfer:
-        """Return a transfer with the same map for all frames of a video, so that none flickers.
-
-        Args:
-            styles: ``(1, C, H_i, W_i)`` each.
-            frames: some frames of the video ``(1, C, H, W)``, whose statistics are pooled.
-            masks: for each frame, the share of each position that counts, ``(1, 1, H, W)``; empty
-                is 1.
-        """
+        """Return a transfer with one map for all frames, see `OnePassTransfer.for_frames`."""
         transfer = copy.copy(self)
         transfer._maps = self._match(TransferProblem(frames[0], styles), frames, masks)
         return transfer
@@ -89,19 +83,16 @@ class ColorTransfer(OnePassTransfer):
         self.options.check_style_weights(len(problem.styles))
         region = problem.regions[0] if problem.regions else None
         shares = [None] * len(problem.styles) if region is None else region.style_shares
-        resizer = Resizer(contents[0].device)
         sums = []
         for style, share in zip(problem.styles, shares, strict=True):
-            fitted = None if share is None else resizer.resize(share, style.shape[2:])
+            fitted = None if share is None else fit_share(share, style.shape[2:])
             sums.append(_COVARIANCE.sums(style, weight=fitted))
         target = _COVARIANCE.summary(
             blend(sums, self.options.style_weights or (1.0,) * len(problem.styles))
         )
         shared_mask = None
         if problem.mask is not None:
-            shared_mask = resizer.resize(problem.mask.to(contents[0]), contents[0].shape[2:]).clamp(
-                0, 1
-            )
+            shared_mask = fit_share(problem.mask.to(contents[0]), contents[0].shape[2:])
         total: Sums | None = None
         weights: Sequence[Tensor | None] = masks or [shared_mask] * len(contents)
         for content, weight in zip(contents, weights, strict=True):

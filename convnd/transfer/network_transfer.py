@@ -46,6 +46,8 @@ class NetworkTransfer(OnePassTransfer):
     [0]
     """
 
+    reads_styles = False
+
     def __init__(self, network: TransformNet, options: TransferOptions) -> None:
         super().__init__(options)
         self._network = network.to(self.device)
@@ -54,6 +56,13 @@ class NetworkTransfer(OnePassTransfer):
     def network(self) -> TransformNet:
         """The network."""
         return self._network
+
+    def for_frames(
+        self, styles: Sequence[Tensor], frames: Sequence[Tensor], masks: Sequence[Tensor] = ()
+    ) -> NetworkTransfer:
+        """Return this transfer: its network treats all fields alike."""
+        del styles, frames, masks
+        return self
 
     def stylize(
         self,

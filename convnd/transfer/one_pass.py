@@ -18,6 +18,7 @@ from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
+from convnd.transfer.regions import fit_share
 from convnd.transfer.resizing import Resizer
 
 __all__ = ["OnePassTransfer"]
@@ -34,9 +35,11 @@ class OnePassTransfer(ABC):
     Attributes:
         device: device of the network.
         draws_strokes: whether the result has patterns that the content has not.
+        reads_styles: whether the result depends on the styles of a problem.
     """
 
     draws_strokes: ClassVar[bool] = True
+    reads_styles: ClassVar[bool] = True
 
     def __init__(self, options: TransferOptions) -> None:
         make_deterministic(options.deterministic)
@@ -93,7 +96,6 @@ class OnePassTransfer(ABC):
         on_message: Callable[[str], None],
     ) -> Tensor:
         """Compute one result for each region, and average them by the regions' shares."""
-        resizer = Resizer(self.device)
         total: Tensor | None = None
         shares = torch.zeros(())
         for region in problem.regions:
@@ -108,11 +110,11 @@ class OnePassTransfer(ABC):
             values = part.stylize(part_problem, content, group, on_message)
             if len(problem.regions) == 1 or region.share is None:
                 return values
-            share = resizer.resize(region.share, problem.size).clamp(0, 1).to(values)
+            share = fit_share(region.share, problem.size).to(values)
             total = share * values if total is None else total + share * values
             shares = shares.to(values) + share
         assert total is not None
-        outside = resizer.resize(content, problem.size).to(total)
+        outside = Resizer(self.device).resize(content, problem.size).to(total)
         return torch.where(shares > 0, total / shares.clamp_min(1e-6), outside)
 
     def with_styles(self, numbers: Sequence[int]) -> Self:
@@ -127,6 +129,19 @@ class OnePassTransfer(ABC):
             chosen = tuple(weights[number] for number in numbers)
             transfer.options = replace(self.options, style_weights=chosen)
         return transfer
+
+    @abstractmethod
+    def for_frames(
+        self, styles: Sequence[Tensor], frames: Sequence[Tensor], masks: Sequence[Tensor] = ()
+    ) -> OnePassTransfer:
+        """Return a transfer that treats all frames of a video alike, so that nothing flickers.
+
+        Args:
+            styles: ``(1, C, H_i, W_i)`` each.
+            frames: some frames of the video ``(1, C, H, W)``, whose statistics are pooled.
+            masks: for each frame, the share of each position that counts, ``(1, 1, H, W)``; empty
+                is 1.
+        """
 
     @abstractmethod
     def stylize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,24 @@ from convnd.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["StyleRegion"]
+__all__ = ["StyleRegion", "fit_share"]
+
+
+def fit_share(share: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize shares of positions.
+
+    Args:
+        share: values from 0 to 1, ``(B, C, *S)``.
+        size: extent of the result along each axis.
+
+    Returns:
+        ``(B, C, *size)``; the same shares if they have this size.
+    """
+    from convnd.nn import resize_nd  # loads torch, which resolving the names of files does not need
+
+    if tuple(share.shape[2:]) == tuple(size):
+        return share
+    return resize_nd(share, size, mode="linear", antialias=True).clamp(0, 1)
 
 
 @dataclass(frozen=True, eq=False)

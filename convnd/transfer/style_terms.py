@@ -12,7 +12,6 @@ from torch import Tensor
 from convnd.backbones import Backbone, MultiPlanar
 from convnd.errors import UsageError
 from convnd.losses import INPUT, StyleLoss, Term
-from convnd.nn import resize_nd
 from convnd.optimize import ProcessGroup, Tiler
 from convnd.shapes import ReceptiveField
 from convnd.stats import (
@@ -29,7 +28,7 @@ from convnd.stats import (
     overlap_of,
 )
 from convnd.transfer.options import TransferOptions
-from convnd.transfer.regions import StyleRegion
+from convnd.transfer.regions import StyleRegion, fit_share
 from convnd.transfer.targets import Targets
 
 __all__ = ["StyleTermMaker"]
@@ -239,7 +238,7 @@ class StyleTermMaker:
             }
         of_sources = {source: statistics[name] for name, source in sources.items()}
         if share is not None:
-            share = _fit(share, style)
+            share = fit_share(share.to(style.device), style.shape[2:])
             of_sources = {
                 source: GuidedStatistic(statistic, self._guide(share, source))
                 for source, statistic in of_sources.items()
@@ -302,7 +301,10 @@ class StyleTermMaker:
         for name, statistic in statistics.items():
             sums = []
             for style, share in zip(part.styles, part.style_shares, strict=True):
-                guide = None if share is None else self._value_guide(_fit(share, style), statistic)
+                guide = None
+                if share is not None:
+                    fitted = fit_share(share.to(style.device), style.shape[2:])
+                    guide = self._value_guide(fitted, statistic)
                 sums.append(_value_sums(statistic, style, guide))
             if self.backbone.periodic and isinstance(statistic, AutocorrelationStatistic):
                 statistic = statistic.for_period()
@@ -330,14 +332,6 @@ class StyleTermMaker:
             tuple(-one for one in reaches),
         )
         return layer_guide(share, field, erode=reach > 0)
-
-
-def _fit(share: Tensor, style: Tensor) -> Tensor:
-    """Resize a part of a style to the style's size, and move it there."""
-    share = share.to(style.device)
-    if share.shape[2:] == style.shape[2:]:
-        return share
-    return resize_nd(share, style.shape[2:], mode="linear", antialias=True).clamp(0, 1)
 
 
 def _value_sums(statistic: Statistic, style: Tensor, weight: Tensor | None) -> Sums:

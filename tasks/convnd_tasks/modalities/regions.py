@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from convnd.errors import InputFileError, UsageError
 from convnd.grid import Grid
-from convnd.transfer.regions import StyleRegion
+from convnd.transfer.regions import StyleRegion, fit_share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,6 @@ __all__ = [
     "apply_regions",
     "check_style_part",
     "divide",
-    "fit_share",
     "mask_share",
     "no_style_error",
     "parse_regions",
@@ -309,12 +308,3 @@ def mask_share(mask: Grid, channels: int = 1) -> Tensor:
     if share.shape[1] not in (1, channels) or mask.channels == ("R", "G", "B"):
         share = share.mean(1, keepdim=True)
     return share
-
-
-def fit_share(share: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize shares ``(1, C, *S)`` to other extents."""
-    from convnd.nn import resize_nd
-
-    if tuple(share.shape[2:]) == tuple(size):
-        return share
-    return resize_nd(share, size, mode="linear", antialias=True).clamp(0, 1)

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from convnd.transfer.color_transfer import ColorTransfer
-from convnd.transfer.instant import InstantTransfer
 from convnd.transfer.problem import TransferProblem
 from convnd_tasks.modalities.video.flow import consistency_mask, warp_bicubic
 from convnd_tasks.modalities.video.frame_cache import quantize
@@ -82,7 +80,7 @@ class FrameNetwork:
     def prepare(self, source: VideoSource) -> None:
         """Read styles and sample frames for the network for any style; nothing for others."""
         (transfer,) = self._transfers
-        if not isinstance(transfer, InstantTransfer | ColorTransfer):
+        if not transfer.reads_styles:
             return
         frames = source.sample(_SAMPLE_FRAMES)
         if self._regions is None:

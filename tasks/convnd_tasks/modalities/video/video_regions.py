@@ -16,9 +16,9 @@ import torch
 
 from convnd.errors import InputFileError, UsageError
 from convnd.grid import Grid
+from convnd.transfer.regions import fit_share
 from convnd_tasks.modalities.regions import (
     check_style_part,
-    fit_share,
     mask_share,
     no_style_error,
     read_style_maps,
