@@ -6,7 +6,9 @@ sharpened. The upper half of its slices also takes the look of the lower half wi
 the box takes the look of another scan, and that of the built-in style. `scan_figures` measures
 every run without the code that changes scans.
 
-    python -m benchmarks.performance.scan_boxes chest.nii.gz=other.nii.gz head.nii.gz --simulated
+`scan_box_files` cuts the boxes.
+
+    python -m benchmarks.performance.scan_boxes chest.nii.gz=other.nii.gz head.nii.gz
 """
 
 from __future__ import annotations
@@ -62,7 +64,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scans", nargs="*", metavar="SCAN[=STYLE]", help="files of volumes")
     parser.add_argument("--styles", default=",".join(STYLES), help="some of " + ", ".join(STYLES))
-    parser.add_argument("--simulated", action="store_true", help="also a PET scan and an array")
     parser.add_argument(
         "--lines", nargs="*", default=[], type=Path, metavar="FILE", help="add rows of earlier runs"
     )
@@ -78,7 +79,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(json.dumps(machine()))
     rows = _former_rows(arguments.lines)
-    for box in _boxes(arguments.scans, simulated=arguments.simulated):
+    for box in _boxes(arguments.scans):
         for name in arguments.styles.split(","):
             row = run(box, name, arguments.keep)
             if row:
@@ -187,14 +188,11 @@ def _in_short(row: Mapping[str, Any]) -> dict[str, Any]:
     return short
 
 
-def _boxes(names: list[str], *, simulated: bool) -> Iterator[Box]:
+def _boxes(names: list[str]) -> Iterator[Box]:
     for name in names:
         path, _, style = name.partition("=")
         label = Path(path).name.partition(".")[0]
         yield Box(label, io.read(path), io.read(style) if style else None)
-    if simulated:
-        yield Box("PET", _grid(_pet(1, 0.1), 4.0), _grid(_pet(2, 0.2), 4.0))
-        yield Box("array", _grid(_porous(1, 0.03), 1.0), _grid(_porous(2, 0.08), 1.0))
 
 
 def run(box: Box, name: str, keep: Path | None = None) -> dict[str, Any]:
@@ -411,32 +409,6 @@ def _grid(values: Any, spacing: float | tuple[float, ...], unit: str = "") -> Gr
         units=("mm",) * 3,
         header={"affine": np.diag([*steps[::-1], 1.0]), "value_unit": unit},
     )
-
-
-def _pet(seed: int, noise: float) -> Any:
-    """A PET of a body in standardised uptake values: smooth, with hot spots that are noisier."""
-    rng = np.random.default_rng(seed)
-    shape = (48, 96, 128)
-    z, y, x = np.meshgrid(*(np.arange(extent) for extent in shape), indexing="ij", sparse=True)
-    uptake = np.where(((y - 48) / 36) ** 2 + ((x - 64) / 52) ** 2 < 1, 0.8, 0.0) + 0 * z
-    for value, count, radius in ((2.2, 3, 14), (0.3, 2, 16), (8.0, 6, 3)):
-        for _ in range(count):
-            cz, cy, cx = rng.uniform((8, 30, 35), (40, 66, 93))
-            uptake[
-                ((z - cz) / radius) ** 2 + ((y - cy) / radius) ** 2 + ((x - cx) / radius) ** 2 < 1
-            ] = value
-    uptake = ndimage.gaussian_filter(uptake, 0.7)
-    grain = ndimage.gaussian_filter(rng.normal(size=shape), 0.8)
-    uptake += noise * np.sqrt(uptake * 0.8) * grain / grain.std()
-    return uptake.clip(0).astype(np.float32)
-
-
-def _porous(seed: int, noise: float) -> Any:
-    """A porous material of two phases, with the blur and noise of an instrument."""
-    rng = np.random.default_rng(seed)
-    field = ndimage.gaussian_filter(rng.normal(size=(64, 96, 96)), 3.0)
-    values = ndimage.gaussian_filter(np.where(field > 0, 0.8, 0.2), 0.7)
-    return (values + noise * rng.normal(size=field.shape)).astype(np.float32)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,212 @@
+"""Cut the boxes of `scan_boxes` from public scans.
+
+Boxes D are those of development. Boxes H were named, with their places, before any method saw them;
+their results are read at the end of a series of changes only.
+
+`FILES` names the scans and where they are from: packages of PyPI and Debian, and repositories of
+GitHub with their commits. The script reads their files from one folder; an archive is unpacked
+there, and a file keeps its name. It prints the arguments of `scan_boxes`, small boxes first.
+
+    python -m benchmarks.performance.scan_box_files scans boxes
+    python -m benchmarks.performance.scan_boxes $(cat boxes/list.txt) --keep slices
+"""
+
+from __future__ import annotations
+
+import argparse
+import plistlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from benchmarks.performance.scan_figures import Volume
+from convnd import io
+from convnd.grid import Grid
+
+_NIIVUE = "github.com/neurolabusc/niivue-images@87579783"
+_DEMO = "github.com/niivue/niivue-demo-images@f6f98294"
+_LESION = "github.com/BrainLesion/preprocessing@22661a6c, TCGA-FG-6692"
+_SEGMENTATOR = "github.com/wasserth/TotalSegmentator@0e65a448, tests/reference_files"
+_RADIOMICS = "pyradiomics 3.0.1 (PyPI, source)"
+
+FILES = {
+    "lung1": ("lung1_image.nrrd", _RADIOMICS),
+    "lung2": ("lung2_image.nrrd", _RADIOMICS),
+    "brain1": ("brain1_image.nrrd", _RADIOMICS),
+    "brain2": ("brain2_image.nrrd", _RADIOMICS),
+    "breast1": ("breast1_image.nrrd", _RADIOMICS),
+    "mni152": ("mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz", "nilearn (PyPI)"),
+    "anatomical": ("anatomical.nii", "nibabel (PyPI)"),
+    "stent": ("stent.npz", "imageio 2.9.0 (PyPI)"),
+    "cranium": ("main.plist", "invesalius-examples (Debian), in Cranium.inv3"),
+    "aorta": ("ct_cropped.nii.gz", f"{_SEGMENTATOR}/aorta_report/test_result/models"),
+    "abdomen": ("example_ct.nii.gz", _SEGMENTATOR),
+    "liver": ("example_mr_sm.nii.gz", _SEGMENTATOR),
+    "heart": ("pulmonary/ct_cropped.nii.gz", f"{_SEGMENTATOR}/pulmonary_report/models"),
+    "t1": ("t1.nii.gz", f"{_LESION}, T1_AX"),
+    "t1c": ("t1c.nii.gz", f"{_LESION}, MRHR_T1_AX_POST_GAD"),
+    "t2": ("t2.nii.gz", f"{_LESION}, MRHR_T2_AX"),
+    "flair": ("flair.nii.gz", f"{_LESION}, MRHR_FLAIR_AX"),
+    "flair1mm": ("FLAIR.nii.gz", "github.com/niivue/niivue@9255c43c, demos/images"),
+    "t2head": ("T2w.nii.gz", f"{_DEMO}, register"),
+    "t2brain": ("M2208_T2w.nii.gz", _DEMO),
+    "nerve": ("dicom", f"{_DEMO}; a folder of 120 slices, VS-SEG-001"),
+    "t1head": ("chris_t1.nii.gz", _NIIVUE),
+    "pdhead": ("chris_PD.nii.gz", _NIIVUE),
+    "gadolinium": ("MR_Gd.nii.gz", _NIIVUE),
+    "iguana": ("Iguana.nii.gz", _NIIVUE),
+    "perfusion": ("pcasl.nii.gz", _NIIVUE),
+    "diffusion": (
+        "sub-01_ses-01_dwi_desc-b0_dwi.nii.gz",
+        "github.com/niivue/niivue@9255c43c, demos/images",
+    ),
+    "PET": ("", "simulated"),
+    "porous": ("", "simulated"),
+    "noisy PET": ("", "simulated"),
+    "noisy porous": ("", "simulated"),
+}
+"""The file of each scan in the folder of scans, and where it is from."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A box of a scan.
+
+    Args:
+        scan: a name in `FILES`.
+        box: voxels along each axis of the file, ``first:end``; "" is the whole scan.
+        style: the box whose look this one takes; "" for boxes that are styles only.
+    """
+
+    scan: str
+    box: str = ""
+    style: str = ""
+
+
+PLACES = {
+    "D01-chest": Place("lung1", "300:364,300:364,20:32", "D02-chest"),
+    "D02-chest": Place("lung2", "320:448,150:278,10:34", "H01-chest"),
+    "D03-chest": Place("lung2", "64:256,220:412,40:61", "H01-chest"),
+    "D04-head": Place("cranium", "64:192,60:188,20:52", "D05-abdomen"),
+    "D05-abdomen": Place("abdomen", "0:122,0:101,60:112", "D03-chest"),
+    "D06-T1": Place("brain1", "40:200,20:210,2:25", "H13-T1"),
+    "D07-T1-average": Place("mni152", "50:146,60:156,60:108", "D13-T1"),
+    "D08-T1": Place("t1c", "40:216,20:200,0:26", "D06-T1"),
+    "D09-T2": Place("t2", "30:200,20:230,0:26", "H09-T2"),
+    "D10-T1": Place("anatomical", "", "D07-T1-average"),
+    "D11-stent": Place("stent", "32:96,32:96,64:192", "D14-array"),
+    "D12-breast": Place("breast1", "", "D06-T1"),
+    "D13-T1": Place("t1head", "60:156,80:176,60:108", "H12-T1"),
+    "D14-array": Place("porous", "", "style-array"),
+    "D15-PET": Place("PET", "", "style-PET"),
+    "D16-FLAIR": Place("flair1mm", "20:104,30:130,50:98", "H08-FLAIR"),
+    "H01-chest": Place("lung1", "128:384,180:436,0:48", "D03-chest"),
+    "H02-chest": Place("lung2", "200:264,330:394,5:17", "H01-chest"),
+    "H03-thorax": Place("aorta", "10:106,15:111,90:138", "H01-chest"),
+    "H04-chest": Place("lung2", "380:508,280:408,20:36", "H01-chest"),
+    "H05-head": Place("cranium", "0:256,0:256,56:104", "H01-chest"),
+    "H06-pelvis": Place("abdomen", "0:122,0:101,0:48", "H04-chest"),
+    "H07-heart": Place("heart", "5:117,5:97,20:68", "H04-chest"),
+    "H08-FLAIR": Place("flair", "", "D16-FLAIR"),
+    "H09-T2": Place("t2head", "32:192,32:192,6:54", "D09-T2"),
+    "H10-T2": Place("t2brain", "26:122,40:136,50:98", "H09-T2"),
+    "H11-T1": Place("t1", "40:216,20:200,0:26", "D13-T1"),
+    "H12-T1": Place("nerve", "128:384,128:384,50:90", "D13-T1"),
+    "H13-T1": Place("brain2", "50:210,40:200,0:23", "D06-T1"),
+    "H14-T1": Place("gadolinium", "40:136,40:136,50:98", "H12-T1"),
+    "H15-PD": Place("pdhead", "30:158,60:188,10:42", "H11-T1"),
+    "H16-diffusion": Place("diffusion", "0:81,0:106,10:58", "D09-T2"),
+    "H17-perfusion": Place("perfusion", "", "H16-diffusion"),
+    "H18-array": Place("iguana", "60:156,60:156,60:108", "D14-array"),
+    "H19-liver": Place("liver", "", "D09-T2"),
+    "style-PET": Place("noisy PET"),
+    "style-array": Place("noisy porous"),
+}
+"""The boxes, with their names."""
+
+
+def main() -> None:
+    """Cut every box, and print and write the arguments of `scan_boxes`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scans", type=Path, help="folder of the files")
+    parser.add_argument("boxes", type=Path, help="folder to write to")
+    arguments = parser.parse_args()
+    arguments.boxes.mkdir(parents=True, exist_ok=True)
+    scans: dict[str, Grid] = {}
+    sizes = {}
+    for name, place in PLACES.items():
+        if place.scan not in scans:
+            scans[place.scan] = _read(place.scan, arguments.scans)
+        scan = scans[place.scan]
+        parts = place.box.split(",") if place.box else []
+        box = [slice(*map(int, part.split(":"))) for part in parts]
+        frame = scan.with_values(scan.values[:, :1])
+        grid = io.crop(frame, box) if box else frame
+        io.write(arguments.boxes / f"{name}.nii.gz", grid)
+        sizes[name] = grid.values.numel()
+    lines = [
+        f"{arguments.boxes / name}.nii.gz={arguments.boxes / PLACES[name].style}.nii.gz"
+        for name in sorted(sizes, key=sizes.__getitem__)
+        if PLACES[name].style
+    ]
+    (arguments.boxes / "list.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+def _read(name: str, folder: Path) -> Grid:
+    """Read or simulate a scan of `FILES`."""
+    path = folder / FILES[name][0]
+    if name == "stent":
+        return _grid(np.load(path)["arr_0"], (1.0, 1.0, 1.0))
+    if name == "cranium":  # a project of InVesalius, with slices ``(K, J, I)`` in HU
+        project = plistlib.loads(path.read_bytes())
+        values = np.fromfile(path.parent / "matrix.dat", np.int16)
+        return _grid(values.reshape(project["matrix"]["shape"]), tuple(project["spacing"][::-1]))
+    if "PET" in name:
+        return _grid(_pet(2, 0.2) if "noisy" in name else _pet(1, 0.1), (4.0, 4.0, 4.0))
+    if "porous" in name:
+        return _grid(_porous(2, 0.08) if "noisy" in name else _porous(1, 0.03), (1.0, 1.0, 1.0))
+    return io.read(path)
+
+
+def _grid(values: Volume, spacing: tuple[float, ...]) -> Grid:
+    """A grid of slices ``(K, J, I)``."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values.T)).float()
+    steps = spacing[::-1]
+    header = {"affine": np.diag([*steps, 1.0])}
+    return Grid(values=tensor[None, None], spacing=steps, units=("mm",) * 3, header=header)
+
+
+def _pet(seed: int, noise: float) -> Volume:
+    """A PET of a body in standardised uptake values: smooth, with hot spots that are noisier."""
+    rng = np.random.default_rng(seed)
+    shape = (48, 96, 128)
+    z, y, x = np.meshgrid(*(np.arange(extent) for extent in shape), indexing="ij", sparse=True)
+    uptake = np.where(((y - 48) / 36) ** 2 + ((x - 64) / 52) ** 2 < 1, 0.8, 0.0) + 0 * z
+    for value, count, radius in ((2.2, 3, 14), (0.3, 2, 16), (8.0, 6, 3)):
+        for _ in range(count):
+            cz, cy, cx = rng.uniform((8, 30, 35), (40, 66, 93))
+            uptake[
+                ((z - cz) / radius) ** 2 + ((y - cy) / radius) ** 2 + ((x - cx) / radius) ** 2 < 1
+            ] = value
+    uptake = ndimage.gaussian_filter(uptake, 0.7)
+    grain = ndimage.gaussian_filter(rng.normal(size=shape), 0.8)
+    uptake += noise * np.sqrt(uptake * 0.8) * grain / grain.std()
+    result: Volume = uptake.clip(0).astype(np.float32)
+    return result
+
+
+def _porous(seed: int, noise: float) -> Volume:
+    """A porous material of two phases, with the blur and noise of an instrument."""
+    rng = np.random.default_rng(seed)
+    field = ndimage.gaussian_filter(rng.normal(size=(64, 96, 96)), 3.0)
+    values = ndimage.gaussian_filter(np.where(field > 0, 0.8, 0.2), 0.7)
+    result: Volume = (values + noise * rng.normal(size=field.shape)).astype(np.float32)
+    return result
+
+
+if __name__ == "__main__":
+    main()
