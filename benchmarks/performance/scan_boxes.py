@@ -34,7 +34,7 @@ from convnd_tasks.samples import MATCHING_STYLE
 from scipy import ndimage
 
 from benchmarks.common import peak_mib
-from benchmarks.measurement import Table, add_json_option, machine, write_results
+from benchmarks.measurement import Table, add_json_option, commit, machine, write_results
 from benchmarks.performance import scan_figures as figures
 from convnd import io
 from convnd.errors import ConvndError
@@ -83,6 +83,7 @@ def main() -> None:
         for name in arguments.styles.split(","):
             row = run(box, name, arguments.keep)
             if row:
+                row["commit"] = commit()
                 rows.append(row)
                 print(json.dumps(row), flush=True)
     write_results(

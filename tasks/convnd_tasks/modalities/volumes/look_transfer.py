@@ -78,7 +78,8 @@ class LookTransfer(Transfer):
     From them the change of the content is computed: a filter along each axis, and noise with the
     missing covariance for each tissue. Nothing else of the style reaches the scan. Safety figures
     are measured afterwards, and the strength of the change is lowered until they are within their
-    limits.
+    limits. With a mask, they are those of its voxels, since a change of a small part hardly changes
+    the figures of a whole scan.
 
     Args:
         inputs: a content with values ``(1, T, *S)`` and spacing in mm; styles that are volumes.
@@ -275,6 +276,7 @@ class LookTransfer(Transfer):
             is safe.
         """
         scan = change.scan
+        part, judged = scan.part(self._inside_mask(scan))
         # The share of the change that applies to each voxel, from --window and --mask.
         inside = self._inside[:, frame : frame + 1].float()
         share = self._axes.canonical_frame(inside * self._mask)
@@ -283,8 +285,9 @@ class LookTransfer(Transfer):
             weight = share * (strength * self._options.strength)
             expected = scan.values + weight * (change.expected - scan.values)
             result = expected + weight * change.noise
-            excess = share * limit_means(
-                scan, result, change.scheme, self._resolution, self._units.unit
+            excess = torch.zeros_like(result)
+            excess[part] = share[part] * limit_means(
+                judged, result[part], change.scheme, self._resolution, self._units.unit
             )
             expected, result = expected - excess, (result - excess).clamp(low, high)
             result = torch.where(scan.valid, result, scan.values)
@@ -295,11 +298,23 @@ class LookTransfer(Transfer):
                 for tissue, part in change.changes.items()
             }
             figures = measure_safety(
-                scan, expected, result, change.scheme, changes, self._resolution, self._units.unit
+                judged,
+                expected[part],
+                result[part],
+                change.scheme,
+                changes,
+                self._resolution,
+                self._units.unit,
             )
             if not describe_broken(figures):
                 break
         return result, strength, figures
+
+    def _inside_mask(self, scan: Scan) -> Tensor:
+        """The voxels ``(D, H, W)`` of a frame that the mask lets change, bool."""
+        if isinstance(self._mask, float):
+            return torch.ones_like(scan.valid)
+        return self._axes.canonical_frame(self._mask) > 0
 
     def _merge(self, scan: Tensor, result: Tensor) -> Tensor:
         """Replace the changed voxels of a frame ``(1, 1, *S)`` by those of a result ``(D, H, W)``.
@@ -311,10 +326,11 @@ class LookTransfer(Transfer):
         return torch.where(same, scan, values)
 
     def _noise_after(self, change: LookChange, result: Tensor) -> dict[int, NoiseCovariance]:
-        """Measure the noise of a result ``(D, H, W)`` by tissue."""
+        """Measure the noise of a result ``(D, H, W)`` by tissue, at the voxels of the mask."""
         before, after = (change.scan.with_values(v).slabs() for v in (change.expected, result))
         tissues = TissueMap(before, change.scheme, self._resolution)
-        return measure_noise_again(after.values, change.before, tissues, self._resolution)
+        inside = Scan(result, change.scan.spacing, self._inside_mask(change.scan)).slabs().valid
+        return measure_noise_again(after.values, change.before, tissues, self._resolution, inside)
 
     def _progress(self, frame: int, stage: int, values: Tensor, loss: float) -> Progress:
         """The progress after a stage of a frame; an unknown loss counts as 1."""

@@ -177,7 +177,11 @@ def measure_noise(
 
 
 def measure_noise_again(
-    values: Tensor, noise: Mapping[int, NoiseCovariance], tissues: TissueMap, resolution: float
+    values: Tensor,
+    noise: Mapping[int, NoiseCovariance],
+    tissues: TissueMap,
+    resolution: float,
+    inside: Tensor | None = None,
 ) -> dict[int, NoiseCovariance]:
     """Measure the noise of changed values at the flat voxels of an earlier measurement.
 
@@ -186,6 +190,7 @@ def measure_noise_again(
         noise: earlier covariances, by tissue.
         tissues: tissues of the earlier measurement.
         resolution: mm, as for the earlier measurement.
+        inside: ``(D, H, W)``, bool; flat voxels elsewhere count only if there are no others.
 
     Returns:
         The covariance by tissue.
@@ -195,7 +200,10 @@ def measure_noise_again(
         inner = tissues.core(before.tissue)
         residual = tissue_residual(values, inner, before.spacing, resolution)
         counts = [extent // 2 for extent in before.values.shape]
-        covariance = _covariance(residual, inner, before.flat_voxels, counts)
+        flat_voxels = before.flat_voxels
+        some = flat_voxels[:0] if inside is None else flat_voxels[inside[tuple(flat_voxels.T)]]
+        flat_voxels = some if len(some) else flat_voxels
+        covariance = _covariance(residual, inner, flat_voxels, counts)
         again[before.tissue] = dataclasses.replace(before, values=covariance)
     return {tissue: again[before.tissue] for tissue, before in noise.items()}
 

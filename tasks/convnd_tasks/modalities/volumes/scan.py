@@ -44,6 +44,20 @@ class Scan:
         """A scan with the same spacing and valid voxels, and other values."""
         return Scan(values, self.spacing, self.valid)
 
+    def part(self, inside: Tensor) -> tuple[tuple[slice, ...], Scan]:
+        """The smallest box that contains some voxels.
+
+        Args:
+            inside: ``(D, H, W)``, bool, with at least one voxel.
+
+        Returns:
+            The slices of the box, and the scan there; voxels that are not inside are not valid.
+        """
+        places = inside.nonzero()
+        ends = zip(places.amin(0).tolist(), places.amax(0).tolist(), strict=True)
+        box = tuple(slice(first, last + 1) for first, last in ends)
+        return box, Scan(self.values[box], self.spacing, (self.valid & inside)[box])
+
     def slabs(self) -> Scan:
         """The slices that the look is measured on: bottom, middle and top slab of a tall scan.
 
