@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -50,6 +51,7 @@ class TransferOptions(ObjectiveOptions):
             targets of pictures, arrays and painted scans are the statistics
             :math:`(1 - s) G(C) + s\, G(S)`, so that a share of about :math:`(1 - s)^2` of the
             content's style energy is left. Of other data :math:`s` times the change is applied.
+        look: one of `looks`, whose options `for_dim` sets.
         seed: seed of everything random.
         precision: number format of the features: "auto" (the fastest here), "float32" or
             "bfloat16".
@@ -106,6 +108,15 @@ class TransferOptions(ObjectiveOptions):
         ),
         Range(0, 1),
     ] = 1.0
+    look: Annotated[
+        str,
+        Flag(
+            "Options by name: classic; subtle (half the strength); strong (five times the style "
+            "weight).",
+            LOOK,
+            choices=("classic", "subtle", "strong"),
+        ),
+    ] = "classic"
     seed: Annotated[int, Flag("Seed of everything random.", WORK), SEED] = 0
     precision: Annotated[
         str,
@@ -142,6 +153,7 @@ class TransferOptions(ObjectiveOptions):
         super().__post_init__()
         check_device_name(self.device)
         check_name("init", self.init, INITS)
+        check_name("look", self.look, self.looks())
         if self.tile not in ("auto", "off") and not (
             is_count_text(self.tile) and int(self.tile) > 0
         ):
@@ -159,13 +171,24 @@ class TransferOptions(ObjectiveOptions):
 
         Args:
             spatial_dims: number of spatial axes.
-            given: values by field; None takes the default.
+            given: values by field, which count more than those of the look; None takes the default.
 
-        >>> TransferOptions.for_dim(2, steps=None, size=64).size
-        64
+        >>> TransferOptions.for_dim(2, steps=None, size=64, look="subtle").strength
+        0.5
         """
         del spatial_dims
-        return cls(**{name: value for name, value in given.items() if value is not None})
+        typed = {name: value for name, value in given.items() if value is not None}
+        of_look = cls.looks().get(typed.get("look", "classic"), {})
+        return cls(**{**of_look, **typed})
+
+    @classmethod
+    def looks(cls) -> Mapping[str, Mapping[str, Any]]:
+        """Return the options that each look sets, by its name."""
+        return {
+            "classic": {},
+            "subtle": {"strength": 0.5},
+            "strong": {"style_weight": 5 * cls.style_weight},
+        }
 
     @property
     def is_instant(self) -> bool:

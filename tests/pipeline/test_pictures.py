@@ -11,11 +11,12 @@ import pytest
 import tifffile
 import torch
 from command_line import Run
+from convnd_tasks.modalities import options_class
 from convnd_tasks.modalities.figures import draw_comparison
 from convnd_tasks.modalities.images import codec
 from convnd_tasks.modalities.images.hidden import fill_hidden
 from convnd_tasks.modalities.images.metrics import measure_all as evaluate_pictures
-from convnd_tasks.modalities.images.options import LOOKS, ImageOptions
+from convnd_tasks.modalities.images.options import ImageOptions
 from convnd_tasks.modalities.inputs import TransferInputs
 from error_fields import check_error, raises
 from numpy.typing import NDArray
@@ -371,12 +372,23 @@ def test_a_look_sets_options_that_are_not_typed() -> None:
     assert ImageOptions.for_dim(2, look="subtle", strength=0.8).strength == 0.8
     assert ImageOptions.for_dim(2, look="subtle", strength=None).strength == 0.5
     assert ImageOptions.for_dim(2, look="colors").is_instant
-    for look, options in LOOKS.items():
+    for look, options in ImageOptions.looks().items():
         made = ImageOptions.for_dim(2, look=look)
         assert made.look == look
         assert all(getattr(made, name) == value for name, value in options.items())
     with raises(UnknownNameError, got="'strogn'", remedy="strong"):
         ImageOptions.for_dim(2, look="strogn")
+
+
+@pytest.mark.parametrize("kind", ["signals", "arrays", "volumes", "videos"])
+def test_every_kind_of_data_has_looks(kind: str) -> None:
+    options = options_class(kind)
+    assert options.for_dim(3, look="subtle").strength == 0.5
+    default = options.for_dim(3)
+    assert options.for_dim(3, look="strong").style_weight == 5 * default.style_weight
+    if kind != "videos":
+        with raises(UnknownNameError, got="'photo'", remedy="choose"):
+            options.for_dim(3, look="photo")
 
 
 def test_strokes_have_the_size_of_the_picture_or_of_its_pixels() -> None:

@@ -12,13 +12,16 @@ import pytest
 import torch
 from command_line import Run
 from convnd_tasks import samples
+from convnd_tasks.modalities import modality_class, options_class
 from convnd_tasks.modalities.images.color_labels import color_labels
 from convnd_tasks.modalities.label_map import number_labels
 from convnd_tasks.modalities.regions import parse_regions
 from convnd_tasks.modalities.signals.intervals import annotation_labels, read_intervals, soft_ends
+from convnd_tasks.runtime.settings import JobSettings
 from error_fields import check_error, raises
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from scipy import ndimage
 
 import convnd
 from convnd import io
@@ -65,6 +68,32 @@ def test_each_region_of_a_picture_takes_its_style(folder: Path, run: Run) -> Non
     one = ("--regions", "map.png", "--region", "red=rough.png,blue=keep,white=keep")
     assert run("stylize", "photo.png", *one, "-o", "one.png", *FAST)[0] == 0
     np.testing.assert_array_equal(pixels_of("one.png")[:, 20:], photo[:, 20:])
+
+
+def test_the_edges_of_regions_are_blurred(folder: Path, run: Run) -> None:
+    regions = ("--regions", "map.png", "--region", "red=keep,white=keep,blue=rough.png")
+    assert run("stylize", "photo.png", *regions, "-o", "hard.png", *FAST)[0] == 0
+    edge = ("--region-edge", "2", "-o", "soft.png")
+    assert run("stylize", "photo.png", *regions, *edge, *FAST)[0] == 0
+    photo, hard, soft = (pixels_of(f"{name}.png") for name in ("photo", "hard", "soft"))
+    np.testing.assert_array_equal(hard[:, :20], photo[:, :20])
+    assert np.abs(soft - photo)[:, 20:22].sum() < 0.8 * np.abs(hard - photo)[:, 20:22].sum()
+    np.testing.assert_array_equal(soft[:, :10], photo[:, :10])
+    code, _, err = run("stylize", "photo.png", *regions, "--region-edge", "-1", "-o", "n.png")
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_blurred_edges_are_as_wide_along_all_axes_of_a_scan() -> None:
+    labels = torch.zeros(1, 1, 9, 9, 9)
+    labels[..., 4:, :, :] = 1
+    labels[..., 4:] = 1
+    modality = modality_class("volumes")(
+        options_class("volumes")(), JobSettings(regions="map.nii", region_edge=2.0), 3
+    )
+    grid = Grid(values=labels, spacing=(2.0, 1.0, 1.0), units=("mm",) * 3)
+    share = modality.region_shares(grid, [], "map")["1"][0, 0]
+    expected = ndimage.gaussian_filter(labels[0, 0].numpy(), (1.0, 2.0, 2.0), mode="nearest")
+    np.testing.assert_allclose(share.numpy(), expected, atol=1e-5)
 
 
 def test_labels_without_a_style_take_those_given_besides(folder: Path, run: Run) -> None:

@@ -205,6 +205,20 @@ class Modality(ABC):
         """
         return number_labels(grid, labels, name)
 
+    def region_shares(self, grid: Grid, labels: Sequence[str], name: str) -> Mapping[str, Tensor]:
+        """Split a map as `label_map` does, and blur the edges of its regions by ``--region-edge``.
+
+        The blur is equally wide along all axes in the unit of the map's spacing.
+        """
+        from convnd.nn import gaussian_blur_nd
+
+        shares, width = self.label_map(grid, labels, name), self.settings.region_edge
+        if not width:
+            return shares
+        finest = min(grid.spacing, default=1.0)
+        sigma = [width * finest / step for step in grid.spacing]
+        return {label: gaussian_blur_nd(share, sigma) for label, share in shares.items()}
+
     @abstractmethod
     def prepare(self, inputs: TransferInputs) -> Transfer:
         """Encode the inputs, and make the transfer.

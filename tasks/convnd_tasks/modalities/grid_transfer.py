@@ -133,7 +133,7 @@ class GridModality(Modality):
         if inputs.content is None:
             check_no_content_options(self.options, self.settings)
         _check_mask(inputs)
-        inputs, regions = divide(inputs, self.label_map, self.soften)
+        inputs, regions = divide(inputs, self.region_shares, self.soften)
         prepared = apply_regions(self.encode(inputs), inputs, regions)
         strength = self.options.strength
         if self.blends_statistics and self.trained is None and not self.options.is_instant:

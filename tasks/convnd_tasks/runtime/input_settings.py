@@ -33,6 +33,8 @@ class InputSettings:
         style_regions: path of a map for each style: a region takes the part of its style that has
             the same label.
         keyframe: ``FRAME=FILE`` for each frame of a video, counted from 0, whose result is known.
+        region_edge: standard deviation of the Gaussian that blurs the edges of regions, in samples
+            of the map along its finest axis; 0 keeps them as they are.
         track_regions: move the map of a video's first frame along the optical flow.
         rate: samples per second of signals, or frames per second of a folder of pictures, whose
             files do not hold it; a number or a fraction as ``"30000/1001"``.
@@ -111,6 +113,16 @@ class InputSettings:
             repeated=True,
         ),
     ] = ()
+    region_edge: Annotated[
+        float,
+        Flag(
+            "Width of the soft edges between regions, in samples of the map (standard deviation "
+            "of a Gaussian).",
+            LOOK,
+            modalities=("pictures", "arrays", "volumes", "videos"),
+        ),
+        Range(0, 1000),
+    ] = 0.0
     track_regions: Annotated[
         bool,
         Flag(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from convnd.errors import UsageError
 from convnd.options import LOOK, WORK, Flag
@@ -13,7 +13,7 @@ from convnd.transfer.objective_options import PADDING
 from convnd.transfer.options import TransferOptions
 from convnd_tasks.modalities.style_network import UNUSED_OPTIONS
 
-__all__ = ["COLORS", "LOOKS", "STROKE_SIZES", "ImageOptions"]
+__all__ = ["COLORS", "STROKE_SIZES", "ImageOptions"]
 
 COLORS = ("style", "luminance", "match", "only")
 """Source of the result's colours. ``"style"``: the style. ``"luminance"``: the content, since only
@@ -23,15 +23,6 @@ luminance changes. ``"match"``: the content, since the style gets the content's 
 
 STROKE_SIZES = ("share", "pixels")
 """What the size of strokes is relative to: the picture, or its pixels."""
-
-LOOKS: Mapping[str, Mapping[str, Any]] = {
-    "classic": {},
-    "subtle": {"strength": 0.5},
-    "strong": {"style_weight": 115.0},
-    "colors": {"colors": "only"},
-    "photo": {"affine_weight": 3000.0},
-}
-"""Options by the name of a look; options that are typed count more."""
 
 _INSTANT_OPTIONS = {"style_scale", "stroke_size", "style_weights", "steps", "init", "seed"}
 """Options that apply to the network for any style, but not to networks trained for one style."""
@@ -45,7 +36,6 @@ class ImageOptions(TransferOptions):
         colors: one of `COLORS`.
         stroke_size: one of `STROKE_SIZES`. With ``"share"`` a larger result has larger strokes, and
             with ``"pixels"`` it has more of them.
-        look: one of `LOOKS`, whose options `for_dim` sets.
         backbone: see `TransferOptions`. The default leaves a third to all of the style energy that
             VGG-19 alone with 100 steps leaves, in half of its processor time.
         style_weight: see `TransferOptions`. Colours are cut to ``[0, 1]`` before they are compared,
@@ -82,8 +72,7 @@ class ImageOptions(TransferOptions):
             "Options by name: classic; subtle (half the strength); strong (five times the style "
             "weight); colors (--colors only); photo (photographs stay photographs).",
             LOOK,
-            choices=tuple(LOOKS),
-            modalities=("pictures", "videos"),
+            choices=("classic", "subtle", "strong", "colors", "photo"),
         ),
     ] = "classic"
     stroke_size: Annotated[
@@ -108,15 +97,13 @@ class ImageOptions(TransferOptions):
     ] = False
 
     @classmethod
-    def for_dim(cls, spatial_dims: int, **given: Any) -> Self:
-        """Make the options, see `TransferOptions.for_dim`, with those of the look.
-
-        >>> ImageOptions.for_dim(2, look="subtle").strength
-        0.5
-        """
-        options = LOOKS.get(given.get("look") or "classic", {})
-        typed = {name: value for name, value in given.items() if value is not None}
-        return super().for_dim(spatial_dims, **{**options, **typed})
+    def looks(cls) -> Mapping[str, Mapping[str, Any]]:
+        """Return the options that each look sets, see `TransferOptions.looks`."""
+        return {
+            **super().looks(),
+            "colors": {"colors": "only"},
+            "photo": {"affine_weight": 3000.0},
+        }
 
     @property
     def is_instant(self) -> bool:
@@ -130,7 +117,6 @@ class ImageOptions(TransferOptions):
         if self.is_instant:
             self._check_instant()
         check_name("colors", self.colors, COLORS)
-        check_name("look", self.look, LOOKS)
         check_name("stroke_size", self.stroke_size, STROKE_SIZES)
         if self.colors == "only":
             self._check_colors_only()

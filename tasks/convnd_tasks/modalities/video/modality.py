@@ -145,7 +145,9 @@ class Videos(Modality):
         self.options.check_style_weights(len(inputs.styles))
         if self.trained is not None:
             check_one_pass(self.options)
-        regions = make_regions(inputs, source, self.label_map, tracked=self.settings.track_regions)
+        regions = make_regions(
+            inputs, source, self.region_shares, tracked=self.settings.track_regions
+        )
         messages = [*video.info.remarks, *(() if regions is None else regions.messages)]
         styles = [self._read_style(style, messages) for style in inputs.styles]
         keyframes = make_keyframes(inputs, styles, source)

@@ -109,7 +109,7 @@ class Volumes(Modality):
                 check_style(grid, label)
         if inputs.regions is not None:
             check_placement(inputs.content, inputs.regions.grid, "--regions")
-        inputs, regions = divide(inputs, self.label_map)
+        inputs, regions = divide(inputs, self.region_shares)
         options = self._options
         options.check_style_weights(len(inputs.styles))
         integers = self.settings.dtype == "input"

@@ -1,0 +1,46 @@
+"""Gaussian blur against scipy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from error_fields import raises
+from scipy import ndimage
+
+from convnd.errors import ShapeError, UnknownNameError, UsageError
+from convnd.nn import GaussianBlurNd, gaussian_blur_nd
+
+SCIPY = {"replicate": "nearest", "zeros": "constant", "reflect": "mirror", "circular": "wrap"}
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3, 4])
+@pytest.mark.parametrize("mode", SCIPY)
+def test_equals_scipys_filter(ndim: int, mode: str) -> None:
+    generator = torch.Generator().manual_seed(ndim)
+    extents = (9, 8, 7, 10)[:ndim]
+    x = torch.randn(2, 3, *extents, generator=generator, dtype=torch.float64)
+    sigma = [0.4, 1.2, 0.0, 0.7][:ndim]
+    expected = ndimage.gaussian_filter(x.numpy(), [0, 0, *sigma], mode=SCIPY[mode])
+    np.testing.assert_allclose(
+        gaussian_blur_nd(x, sigma, padding_mode=mode).numpy(), expected, atol=1e-12
+    )
+
+
+def test_layer_keeps_ones_and_has_gradients() -> None:
+    layer = GaussianBlurNd((1.0, 0.5), spatial_dims=2)
+    torch.testing.assert_close(layer(torch.ones(1, 2, 6, 5)), torch.ones(1, 2, 6, 5))
+    x = torch.randn(1, 1, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, x)
+    assert "sigma" not in layer.state_dict()
+    assert gaussian_blur_nd(x, 0) is x
+
+
+def test_what_is_refused() -> None:
+    x = torch.zeros(1, 1, 4, 4)
+    with raises(UsageError, got="-1"):
+        gaussian_blur_nd(x, -1)
+    with raises(ShapeError, got="one with 2"):
+        gaussian_blur_nd(x, [1.0, 1.0, 1.0])
+    with pytest.raises(UnknownNameError):
+        GaussianBlurNd(1.0, padding_mode="mirror", spatial_dims=2)
