@@ -44,7 +44,7 @@ READERS = (
 INSTRUMENTED = [
     "convnd.io", "convnd.optimize.checkpoint", "convnd.optimize.state", "convnd.optimize.base",
     "convnd.backbones.weights.conversion", "convnd_tasks.commands.rerun",
-    "convnd_tasks.modalities.video.frame_cache",
+    "convnd_tasks.pipeline.recorded_command", "convnd_tasks.modalities.video.frame_cache",
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ MARK = "mark"
 def record(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
     """The record of a result, as far as ``rerun`` reads it before the command runs."""
     from convnd_tasks.commands import rerun
+    from convnd_tasks.pipeline import recorded_command
     from convnd_tasks.pipeline.recorded_inputs import fill_places
 
     from convnd import io
@@ -38,8 +39,8 @@ def record(folder: Path) -> tuple[list[bytes], Callable[[bytes], object]]:
     def parse(data: bytes) -> None:
         (folder / "a.csv.json").write_bytes(data)
         fields = io.read_provenance(result)
-        line, entries = rerun._parse_record(result, fields)
-        rerun._check_line(result, line, len(entries), trusted=False)
+        line, entries = recorded_command.parse_record(result, fields)
+        recorded_command.check_line(result, line, len(entries), trusted=False)
         for text in rerun._differences(fields):
             if len(text) > 500:
                 raise AssertionError(text)

@@ -95,7 +95,7 @@ PHASES: dict[str, tuple[list[str], str, set[str]]] = {
     "samples": (["samples"], "convnd_tasks.samples:styles", set()),
     "backbones": (["backbones"], "convnd_tasks.commands.backbones:_description", set()),
     "weights": (["weights", "verify", "compact"], "convnd.backbones.weights:verify", set()),
-    "rerun": (["rerun", "a.png"], "convnd_tasks.commands.rerun:_parse_record", set()),
+    "rerun": (["rerun", "a.png"], "convnd_tasks.commands.rerun:parse_record", set()),
 }
 
 KINDS = ("images", "signals", "volumes", "video")

@@ -82,6 +82,15 @@ class Transfer(ABC):
         """
         return None
 
+    def preview(self, progress: Progress) -> Grid | None:
+        """Compute a small picture of the result at a step, which costs less than the result.
+
+        Returns:
+            None if this kind of data has none.
+        """
+        del progress
+        return None
+
     @abstractmethod
     def result(self, progress: Progress) -> Any:
         """Compute the result at a step, in the units of the file.

@@ -15,6 +15,7 @@ from convnd import io
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd, resize_period
 from convnd.transfer.one_pass import OnePassTransfer
+from convnd.transfer.scales import fit_size
 from convnd.transfer.style_transfer import StyleTransfer
 from convnd_tasks.modalities.base import Modality, Transfer
 from convnd_tasks.modalities.figures import draw_comparison
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GridModality", "GridTransfer", "blend_statistics", "mix_with_content"]
 
+PREVIEW_EXTENT = 1024
+"""Most pixels along a side of a preview."""
 
 Engine = StyleTransfer | OnePassTransfer
 """Computes the values of a result from those of content and styles."""
@@ -101,6 +104,19 @@ class GridTransfer(Transfer):
         result, content = self.prepared.decode(values), self.inputs.content
         if content is not None and tuple(content.shape) != tuple(result.shape):
             content = self.prepared.visible_content or content
+        return mix_with_content(result, content, self.inputs.mask, self.strength)
+
+    def preview(self, progress: Progress) -> Grid | None:
+        """Decode the values at their present size, at most `PREVIEW_EXTENT`, see `Transfer`."""
+        values = progress.whole()
+        if values is None:
+            return None
+        values, longest = values.cpu(), max(values.shape[2:])
+        if longest > PREVIEW_EXTENT and values.ndim == 4:
+            size = fit_size(values.shape[2:], PREVIEW_EXTENT)
+            values = resize_nd(values, size, mode="linear", antialias=True)
+        content = self.prepared.visible_content or self.inputs.content
+        result = self.prepared.decode(values)
         return mix_with_content(result, content, self.inputs.mask, self.strength)
 
 

@@ -20,6 +20,7 @@ from convnd_tasks.modalities.opening import check_input
 from convnd_tasks.modalities.results import Figure, JobResult
 from convnd_tasks.pipeline.provenance import job_parameters
 from convnd_tasks.pipeline.result_files import Output, ResultWriter, Skipped, check_outputs
+from convnd_tasks.pipeline.watching import Watcher
 from convnd_tasks.runtime.checkpoints import Checkpointer, RunLog
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Job:
         inputs: TransferInputs | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_message: Callable[[str], None] | None = None,
+        watcher: Watcher | None = None,
     ) -> JobResult | Skipped:
         """Check, open, run, write and report one transfer.
 
@@ -101,6 +103,7 @@ class Job:
             inputs: the inputs, if they are open already; None opens them.
             on_progress: is called with every step.
             on_message: is called with lines for users.
+            watcher: is told of the transfer, its checkpoints and its result; None is nobody.
 
         Returns:
             The result, or the one that exists and that ``--skip-existing`` leaves alone.
@@ -115,7 +118,9 @@ class Job:
         """
         started = time.monotonic()
         notes = _Notes(on_message)
+        watcher = Watcher() if watcher is None else watcher
         checkpointer = self.modality.checkpointer(target, self.group)
+        checkpointer.on_saved = watcher.on_checkpoint
         output = None
         if target is not None:
             checked = check_outputs(
@@ -126,6 +131,7 @@ class Job:
             output = checked
         inputs = inputs or self.open(content)
         transfer = self._prepare(content, inputs, output, notes)
+        watcher.on_prepared(transfer, target)
         state = checkpointer.open(self.options, transfer.fingerprint(), resume=self.settings.resume)
         writer = ResultWriter(self.modality, inputs, transfer, output, notes.add)
         log = self._optimise(transfer, checkpointer, writer, state, on_progress, notes)
@@ -133,6 +139,7 @@ class Job:
             outcome = self._finish(inputs, writer, log, notes, target or Path("result"), started)
         if log.stopped is None:
             checkpointer.close()
+        watcher.on_result(outcome)
         return outcome
 
     def _prepare(

@@ -23,10 +23,12 @@ from convnd_tasks.pipeline.job_spec import JobSpec
 from convnd_tasks.pipeline.output import CommandOutput, echo
 from convnd_tasks.pipeline.progress import ProgressDisplay, ensure_weights
 from convnd_tasks.pipeline.resolve import parse_shard, resolve
+from convnd_tasks.pipeline.watching import current_watcher
 from convnd_tasks.runtime.wording import count_text
 
 if TYPE_CHECKING:
     from convnd.optimize import ProcessGroup
+    from convnd.transfer.progress import Progress
     from convnd_tasks.modalities.results import JobResult
     from convnd_tasks.pipeline.job import Job
     from convnd_tasks.runtime.settings import JobSettings
@@ -204,6 +206,16 @@ def _run_one(
     from convnd_tasks.pipeline.provenance import echo_skipped
     from convnd_tasks.pipeline.result_files import Skipped
 
+    watcher = current_watcher()
+
+    def on_progress(progress: Progress) -> None:
+        display.update(progress)
+        watcher.on_step(progress)
+
+    def on_message(line: str) -> None:
+        display.message(line)
+        watcher.on_message(line)
+
     with ProgressDisplay(
         enabled=not job.settings.quiet,
         terminal=sys.stderr.isatty(),
@@ -211,7 +223,9 @@ def _run_one(
         items=items,
         noun=job.modality.step_noun,
     ) as display:
-        outcome = job.run(content, target, on_progress=display.update, on_message=display.message)
+        outcome = job.run(
+            content, target, on_progress=on_progress, on_message=on_message, watcher=watcher
+        )
     if isinstance(outcome, Skipped):
         command_output.append("skipped", {"output": str(outcome.path)})
         echo_skipped(outcome.path, outcome.side_files)

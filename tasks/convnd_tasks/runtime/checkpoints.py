@@ -63,6 +63,9 @@ class Checkpointer:
         output: path of the result; the checkpoint has the same name with ``.checkpoint`` appended.
         every: steps from one checkpoint to the next; 0 keeps none.
         group: the processes that share the job; None is this one alone.
+
+    Attributes:
+        on_saved: is called with the path of each complete checkpoint, and its step.
     """
 
     def __init__(self, output: Path, every: int, group: ProcessGroup | None = None) -> None:
@@ -70,6 +73,7 @@ class Checkpointer:
         self.path = output.with_name(f"{output.name}.checkpoint")
         self.every = every
         self.interrupt = GracefulInterrupt(group, waits=every > 0)
+        self.on_saved: Callable[[Path, Progress], None] = lambda _path, _progress: None
         self._fingerprint = ""
 
     def exists(self) -> bool:
@@ -135,6 +139,7 @@ class Checkpointer:
             save_checkpoint(
                 self.path, progress.state(), self._fingerprint, shards, *progress.extra_shards
             )
+            self.on_saved(self.path, progress)
         if received:
             raise StopSignal(received)
 

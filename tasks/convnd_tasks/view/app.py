@@ -1,0 +1,342 @@
+"""What a page can ask its server for."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from convnd import __version__, io
+from convnd_tasks import samples
+from convnd_tasks.pipeline.resolve import resolve
+from convnd_tasks.view.folder import LARGEST_UPLOAD, ViewFolder
+from convnd_tasks.view.guard import RequestError
+from convnd_tasks.view.jobs import Jobs, ViewJob
+from convnd_tasks.view.live import state_file
+from convnd_tasks.view.processes import Workers
+from convnd_tasks.view.server import Answer, Request
+
+__all__ = ["View"]
+
+_STATIC = Path(__file__).parent / "static"
+_KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_SHOWN_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".avif": "image/avif",
+    ".gif": "image/gif",
+}
+"""Kinds of files that a browser may show; all others are downloaded."""
+
+_OPTION = re.compile(r"[a-z][a-z0-9-]{0,40}", re.ASCII)
+_SIDES = range(16, 2049)
+_PING_SECONDS = 15.0
+_SHORTEST_WAIT = 0.1
+
+
+class _Changes:
+    """Counts changes, so that pages can wait for the next."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self.count = 0
+
+    def notify(self) -> None:
+        with self._condition:
+            self.count += 1
+            self._condition.notify_all()
+
+    def wait(self, seen: int) -> int:
+        """Wait for a change after the one with a number; give up after some seconds."""
+        with self._condition:
+            self._condition.wait_for(lambda: self.count != seen, _PING_SECONDS)
+            return self.count
+
+
+class View:
+    """The application behind a page.
+
+    Args:
+        folder: the only folder that is read and written.
+        chosen: names of files in it, or of samples, to begin with: content and styles.
+    """
+
+    def __init__(self, folder: ViewFolder, chosen: list[str]) -> None:
+        self.folder = folder
+        self.chosen = chosen
+        self._changes = _Changes()
+        self._thumbnails: dict[tuple[str, int, float], bytes] = {}
+        self._descriptions: dict[tuple[str, float], Any] = {}
+        self._workers = Workers(folder.root)
+        self.jobs = Jobs(folder, self._workers, self._changes.notify)
+        self._routes: Mapping[tuple[str, str], Callable[[Request], Answer]] = {
+            ("GET", "state"): self._state,
+            ("GET", "results"): self._results,
+            ("GET", "events"): self._events,
+            ("GET", "thumbnail"): self._thumbnail,
+            ("GET", "file"): self._file,
+            ("GET", "step"): self._step,
+            ("POST", "upload"): self._upload,
+            ("POST", "preview"): self._preview,
+            ("POST", "start"): self._start,
+            ("POST", "again"): self._again,
+            ("POST", "stop"): self._on_job(lambda job, _: self.jobs.stop(job)),
+            ("POST", "change"): self._on_job(self._change),
+            ("POST", "continue"): self._on_job(self._continue),
+            ("POST", "remove"): self._on_job(lambda job, _: self.jobs.remove(job)),
+        }
+
+    def warm_up(self) -> None:
+        """Load what previews and jobs need, in processes of their own."""
+        self._workers.warm_up(jobs=not self.folder.read_only)
+
+    def close(self) -> None:
+        """Stop all jobs after their step; they keep their checkpoints."""
+        self.jobs.close()
+        self._workers.close()
+        self.jobs.join()
+
+    def answer(self, request: Request) -> Answer:
+        """Answer a request that the guard has let through.
+
+        Raises:
+            RequestError: there is nothing at this path, or it cannot be done.
+            ConvndError: the same, in words of the command line.
+        """
+        if not request.path.startswith("api/"):
+            return _static(request)
+        route = self._routes.get((request.method, request.path.removeprefix("api/")))
+        if route is None:
+            raise RequestError(HTTPStatus.NOT_FOUND, "nothing here")
+        if request.method == "POST":
+            self.folder.check_writable()
+        return route(request)
+
+    def _state(self, request: Request) -> Answer:
+        """Describe what a page needs once."""
+        del request
+        return Answer.of(
+            {
+                "version": __version__,
+                "folder": str(self.folder.root),
+                "read_only": self.folder.read_only,
+                "chosen": self.chosen,
+                "contents": samples.contents(2),
+                "styles": samples.styles(2),
+                "largest_upload": LARGEST_UPLOAD,
+                "suffixes": sorted(io.suffixes()),
+            }
+        )
+
+    def _results(self, request: Request) -> Answer:
+        """List results, the newest first, with what their records say."""
+        del request
+        results = []
+        for path in self.folder.results()[:200]:
+            with_record = self._describe(path)
+            if with_record is not None or self.folder.read_only:
+                results.append({"name": path.name, "record": with_record})
+        return Answer.of({"results": results})
+
+    def _describe(self, path: Path) -> Any:
+        """Return the settings in a result's record; None if it has none."""
+        try:
+            key = path.name, path.stat().st_mtime
+            if key not in self._descriptions:
+                request = {"do": "describe", "name": str(path)}
+                self._descriptions[key] = self._workers.ask(request)["record"]
+            return self._descriptions[key]
+        except (OSError, RequestError):
+            return None
+
+    def _events(self, request: Request) -> Answer:
+        """Send the jobs whenever they change, as server-sent events."""
+        del request
+        return Answer(self._stream(), "text/event-stream")
+
+    def _stream(self) -> Iterator[bytes]:
+        seen = -1
+        while True:
+            count = self._changes.wait(seen)
+            if count == seen:
+                yield b": still here\n\n"
+                continue
+            seen = count
+            yield f"data: {json.dumps({'jobs': self.jobs.list()})}\n\n".encode()
+            threading.Event().wait(_SHORTEST_WAIT)
+
+    def _thumbnail(self, request: Request) -> Answer:
+        """Draw a sample or a file small."""
+        name, side = request.query.get("name", ""), request.query.get("side", "128")
+        if not (side.isascii() and side.isdigit() and int(side) in _SIDES):
+            raise RequestError(HTTPStatus.BAD_REQUEST, "a side of 16 to 2048 pixels is drawn")
+        path = None if samples.is_sample(name) else self.folder.find(name)
+        key = name, int(side), 0.0 if path is None else path.stat().st_mtime
+        if key not in self._thumbnails:
+            asked = {"do": "thumbnail", "name": str(path or name), "side": int(side)}
+            self._thumbnails[key] = base64.b64decode(self._workers.ask(asked)["image"])
+            while sum(map(len, self._thumbnails.values())) > 64 * 2**20:
+                del self._thumbnails[next(iter(self._thumbnails))]
+        return Answer(self._thumbnails[key], "image/jpeg")
+
+    def _file(self, request: Request) -> Answer:
+        """Send a file of the folder."""
+        path = self.folder.find(request.query.get("name", ""))
+        kind = _SHOWN_TYPES.get(path.suffix.lower(), "application/octet-stream")
+        headers = {}
+        if "download" in request.query or kind == "application/octet-stream":
+            headers["Content-Disposition"] = "attachment"
+        return Answer(path.read_bytes(), kind, headers)
+
+    def _step(self, request: Request) -> Answer:
+        """Send the picture of a kept step of a job, or of its last step."""
+        job = self.jobs.find(request.query.get("job", ""))
+        step = request.query.get("step", "")
+        path = self.jobs.path(job) / "preview.jpg"
+        if step.isascii() and step.isdigit():
+            path = state_file(self.jobs.path(job), int(step[:9])).with_suffix(".jpg")
+        try:
+            return Answer(path.read_bytes(), "image/jpeg")
+        except OSError as error:
+            raise RequestError(HTTPStatus.NOT_FOUND, "no picture of this step") from error
+
+    def _upload(self, request: Request) -> Answer:
+        """Store a file that was dropped on the page."""
+        name = request.query.get("name", "")
+        path = self.folder.store(name, request.body, request.length)
+        return Answer.of({"name": self.folder.name(path)})
+
+    def _preview(self, request: Request) -> Answer:
+        """Make a small result at once."""
+        line, inputs = self._job_line(request.json())
+        asked = {"do": "preview", "line": line, "inputs": inputs}
+        image = base64.b64decode(self._workers.ask(asked)["image"])
+        return Answer(image, "image/jpeg")
+
+    def _start(self, request: Request) -> Answer:
+        """Put a job into the queue."""
+        line, inputs = self._job_line(request.json())
+        names = [self._path_or_sample(name) for name in inputs]
+        target = resolve(names[:1], names[1:2], dim=_dim_of(line)).outputs[0]
+        suffix = "".join(target.suffixes[-2:]) if target.name.endswith(".gz") else target.suffix
+        stem = target.name.removesuffix(suffix)
+        return Answer.of({"job": self.jobs.add(line, inputs, stem, suffix).id})
+
+    def _again(self, request: Request) -> Answer:
+        """Make a result again from its record."""
+        path = self.folder.find(str(request.json().get("name", "")))
+        record = self._describe(path)
+        if record is None:
+            raise RequestError(HTTPStatus.NOT_FOUND, "this file has no record of how it was made")
+        name = self.folder.name(path)
+        stem = f"{path.name.removesuffix(path.suffix)}-rerun"
+        job = self.jobs.add(record["line"], record["inputs"], stem, path.suffix, record=name)
+        return Answer.of({"job": job.id})
+
+    def _job_line(self, typed: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+        """Return the words of a job's command, with places for its inputs, and the inputs."""
+        content, styles = typed.get("content"), typed.get("styles", [])
+        options = typed.get("options", {})
+        is_list = isinstance(styles, list) and all(isinstance(name, str) for name in styles)
+        if not (isinstance(content, str) and is_list and isinstance(options, dict)):
+            raise RequestError(HTTPStatus.BAD_REQUEST, "a content, styles and options are needed")
+        inputs = [content, *styles]
+        for name in inputs:
+            self._path_or_sample(name)
+        dim = 2 if samples.is_sample(content) else io.spatial_dims(content)
+        words = ["stylize", "{0}", *(f"--style={{{n}}}" for n in range(1, len(inputs)))]
+        words += [] if dim is None else [f"--dim={dim}"]
+        for role in ("mask", "regions", "init"):
+            if isinstance(typed.get(role), str):
+                self.folder.find(typed[role])
+                inputs.append(typed[role])
+                words.append(f"--{role}={{{len(inputs) - 1}}}")
+        for label, name in (typed.get("region") or {}).items():
+            if name != "keep":
+                self._path_or_sample(str(name))
+                inputs.append(str(name))
+            style = "keep" if name == "keep" else f"{{{len(inputs) - 1}}}"
+            words.append(f"--region={label}={style}")
+        return words + option_words(options), inputs
+
+    def _path_or_sample(self, name: str) -> str:
+        return name if samples.is_sample(name) else str(self.folder.find(name))
+
+    def _change(self, job: ViewJob, typed: Mapping[str, Any]) -> None:
+        """Change options of a running job."""
+        options = typed.get("options")
+        if not isinstance(options, dict):
+            raise RequestError(HTTPStatus.BAD_REQUEST, "options are needed")
+        option_words(options)
+        self.jobs.change(job, {str(name): str(value) for name, value in options.items()})
+
+    def _continue(self, job: ViewJob, typed: Mapping[str, Any]) -> None:
+        """Continue a job, from a kept step if one is named."""
+        step = typed.get("step")
+        self.jobs.go_on(job, step if isinstance(step, int) else None)
+
+    def _on_job(
+        self, work: Callable[[ViewJob, Mapping[str, Any]], None]
+    ) -> Callable[[Request], Answer]:
+        def answer(request: Request) -> Answer:
+            typed = request.json()
+            work(self.jobs.find(str(typed.get("job", ""))), typed)
+            return Answer.of({})
+
+        return answer
+
+
+def option_words(options: Mapping[str, Any]) -> list[str]:
+    """Return the words of the command line for options of a page.
+
+    Their values are checked where the command runs, see `recorded_command.check_line`.
+
+    Args:
+        options: texts, numbers or truth values by the option's name without ``--``.
+
+    Raises:
+        RequestError: a name or a value is none of these.
+
+    >>> option_words({"strength": 0.5, "instant": True, "seamless": False})
+    ['--strength=0.5', '--instant']
+    """
+    words = []
+    for name, value in options.items():
+        is_plain = isinstance(value, str | int | float) and len(str(value)) <= 200
+        if not (_OPTION.fullmatch(name) and is_plain):
+            raise RequestError(HTTPStatus.BAD_REQUEST, f"{name[:40]!r} is no option with a value")
+        if isinstance(value, bool):
+            words += [f"--{name}"] * value
+        else:
+            words.append(f"--{name}={value}")
+    return words
+
+
+def _dim_of(line: list[str]) -> int | None:
+    dims = [word.removeprefix("--dim=") for word in line if word.startswith("--dim=")]
+    return int(dims[0]) if dims else None
+
+
+def _static(request: Request) -> Answer:
+    """Send a file of the page itself."""
+    name = request.path or "index.html"
+    kind = _KINDS.get(Path(name).suffix)
+    if request.method != "GET" or kind is None or name not in _static_names():
+        raise RequestError(HTTPStatus.NOT_FOUND, "nothing here")
+    return Answer((_STATIC / name).read_bytes(), kind)
+
+
+def _static_names() -> set[str]:
+    return {path.relative_to(_STATIC).as_posix() for path in _STATIC.rglob("*") if path.is_file()}

@@ -1,0 +1,312 @@
+"""The jobs of a page: a queue in memory, and their descriptions in files."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from convnd import io
+from convnd_tasks.view.folder import STATE, ViewFolder
+from convnd_tasks.view.guard import RequestError
+from convnd_tasks.view.live import kept_steps, state_file
+from convnd_tasks.view.processes import Workers
+
+__all__ = ["Jobs", "ViewJob"]
+
+_CHECKPOINT_EVERY = 10
+_RUNNING = ("queued", "running", "stopping")
+_FIGURES = (
+    *("step", "steps", "phase", "phases", "size", "fraction", "loss", "left", "preview"),
+    *("drawing", "seconds", "kept"),
+)
+
+
+@dataclass
+class ViewJob:
+    """One job, as the page sees it.
+
+    Args:
+        id: name of its folder.
+        line: the words of its command, with places for its inputs.
+        inputs: names of files in the folder, or of samples.
+        output: name of the result.
+        record: name of the result whose record is made again, or "".
+        state: "queued", "running", "stopping", "stopped", "done" or "failed".
+        resume: whether the next run continues from the checkpoint.
+        figures: step, loss, time left and others, as the worker reports them.
+        messages: lines for users.
+        error: why it failed, or "".
+        created: seconds since 1970.
+        changes: options that were changed while it ran.
+    """
+
+    id: str
+    line: list[str]
+    inputs: list[str]
+    output: str
+    record: str = ""
+    state: str = "queued"
+    resume: bool = False
+    figures: dict[str, Any] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+    error: str = ""
+    created: float = 0.0
+    changes: list[dict[str, str]] = field(default_factory=list)
+
+
+class Jobs:
+    """Runs the jobs of a folder one after the other.
+
+    Jobs of an earlier server that did not end are listed as stopped.
+
+    Args:
+        folder: the folder.
+        workers: run the jobs.
+        on_change: is called after every change of a job.
+    """
+
+    def __init__(self, folder: ViewFolder, workers: Workers, on_change: Callable[[], None]) -> None:
+        self._folder = folder
+        self._workers = workers
+        self._on_change = on_change
+        self._lock = threading.RLock()
+        self._wake = threading.Condition(self._lock)
+        self._send: Callable[[dict[str, Any]], None] | None = None
+        self._closed = False
+        self._jobs = {job.id: job for job in self._load()}
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _load(self) -> list[ViewJob]:
+        """Read the jobs of earlier servers; what is damaged is left out."""
+        jobs = []
+        for path in sorted(self._folder.root.glob(f"{STATE}/*/job.json")):
+            with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+                job = ViewJob(**json.loads(path.read_text("utf-8")))
+                if job.id != path.parent.name or not isinstance(job.figures, dict):
+                    continue
+                if job.state in _RUNNING:
+                    job.state = "stopped"
+                job.figures["kept"] = kept_steps(path.parent)
+                jobs.append(job)
+        return jobs
+
+    def list(self) -> list[dict[str, Any]]:
+        """Describe all jobs, the newest first."""
+        with self._lock:
+            jobs = sorted(self._jobs.values(), key=lambda job: job.created, reverse=True)
+            return [{**asdict(job), "command": self._command(job)} for job in jobs]
+
+    def _command(self, job: ViewJob) -> str:
+        """Return the command that a terminal would run for a job."""
+        import shlex
+
+        words = list(job.line)
+        for number, name in enumerate(job.inputs):
+            words = [word.replace(f"{{{number}}}", name) for word in words]
+        return shlex.join(["convnd", *words, "-o", job.output])
+
+    def find(self, name: str) -> ViewJob:
+        """Return a job.
+
+        Raises:
+            RequestError: there is none of this name.
+        """
+        job = self._jobs.get(name)
+        if job is None:
+            raise RequestError(HTTPStatus.NOT_FOUND, "no such job")
+        return job
+
+    def path(self, job: ViewJob) -> Path:
+        """Return the folder of a job."""
+        return self._folder.root / STATE / job.id
+
+    def add(
+        self, line: Sequence[str], inputs: Sequence[str], stem: str, suffix: str, record: str = ""
+    ) -> ViewJob:
+        """Put a job at the end of the queue.
+
+        Args:
+            line: the words of its command, with places for its inputs.
+            inputs: names of files in the folder, or of samples.
+            stem: name of the result without its ending; a number is added if it is taken.
+            suffix: ending of the result.
+            record: name of the result whose record is made again, or "".
+        """
+        with self._lock:
+            state = self._folder.make(STATE)
+            number = next(n for n in itertools.count(1) if not (state / f"{n:06d}").exists())
+            (state / f"{number:06d}").mkdir()
+            output = self._free_output(f"{stem}{suffix}")
+            job = ViewJob(f"{number:06d}", [*line], [*inputs], output, record)
+            job.created = time.time()
+            self._jobs[job.id] = job
+            self._changed(job)
+            self._wake.notify_all()
+            return job
+
+    def _free_output(self, name: str) -> str:
+        """Return a name that no file and no job has."""
+        taken = {job.output for job in self._jobs.values()}
+        first = io.next_free_path(self._folder.root / name)
+        stem, suffix = first.stem, first.suffix
+        candidates = (f"{stem}{f'-{n}' if n else ''}{suffix}" for n in itertools.count())
+        return next(
+            name
+            for name in candidates
+            if name not in taken and not (self._folder.root / name).exists()
+        )
+
+    def stop(self, job: ViewJob) -> None:
+        """Stop a job: its result so far, and its checkpoint, are kept."""
+        with self._lock:
+            if job.state == "queued":
+                job.state = "stopped"
+            elif job.state == "running" and self._send is not None:
+                job.state = "stopping"
+                self._send({"do": "stop"})
+            self._changed(job)
+
+    def change(self, job: ViewJob, options: Mapping[str, str]) -> None:
+        """Change options of a running job, without starting it anew.
+
+        Raises:
+            RequestError: it does not run.
+        """
+        with self._lock:
+            if job.state != "running" or self._send is None:
+                raise RequestError(HTTPStatus.CONFLICT, "the job does not run")
+            self._send({"do": "change", "options": dict(options)})
+
+    def go_on(self, job: ViewJob, step: int | None) -> None:
+        """Continue a job that ended.
+
+        A finished result stays; what follows is written beside it.
+
+        Args:
+            job: the job.
+            step: the kept step to continue from; None is the last checkpoint.
+
+        Raises:
+            RequestError: the job runs, or the step is not kept.
+        """
+        with self._lock:
+            if job.state in _RUNNING:
+                raise RequestError(HTTPStatus.CONFLICT, "the job still runs")
+            if step is None and job.state == "done":
+                step = max(kept_steps(self.path(job)), default=None)
+            if step is not None:
+                kept = state_file(self.path(job), step)
+                if not kept.is_file():
+                    raise RequestError(HTTPStatus.NOT_FOUND, "this step is not kept")
+                if job.state == "done":
+                    job.output = self._free_output(job.output)
+                checkpoint = self._folder.root / f"{job.output}.checkpoint"
+                checkpoint.unlink(missing_ok=True)
+                shutil.copyfile(kept, checkpoint)
+            job.state, job.resume, job.error = "queued", True, ""
+            self._changed(job)
+            self._wake.notify_all()
+
+    def remove(self, job: ViewJob) -> None:
+        """Remove a job from the list, with its kept steps; its result stays."""
+        with self._lock:
+            if job.state in _RUNNING:
+                raise RequestError(HTTPStatus.CONFLICT, "the job still runs; stop it first")
+            del self._jobs[job.id]
+            shutil.rmtree(self.path(job), ignore_errors=True)
+            self._on_change()
+
+    def _changed(self, job: ViewJob) -> None:
+        """Write the description of a job, and tell the pages."""
+        path = self.path(job) / "job.json"
+        temporary = path.with_name(".job.json")
+        with contextlib.suppress(OSError):  # a full disk must not end the job
+            temporary.write_text(json.dumps(asdict(job)), "utf-8")
+            temporary.replace(path)
+        self._on_change()
+
+    def _work(self) -> None:
+        """Run the jobs of the queue, the oldest first."""
+        while True:
+            with self._lock:
+                while (job := self._next()) is None and not self._closed:
+                    self._wake.wait()
+                if self._closed or job is None:
+                    return
+                job.state = "running"
+                self._changed(job)
+            self._run(job)
+
+    def _next(self) -> ViewJob | None:
+        waiting = [job for job in self._jobs.values() if job.state == "queued"]
+        return min(waiting, key=lambda job: job.created, default=None)
+
+    def _run(self, job: ViewJob) -> None:
+        settings = [
+            *("--no-figures", "--quiet", "-o", job.output),
+            f"--checkpoint-every={_CHECKPOINT_EVERY}",
+            *["--resume"] * job.resume,
+        ]
+        request = {
+            "do": "job",
+            "line": job.line,
+            "inputs": job.inputs,
+            "record": job.record,
+            "settings": settings,
+            "state": str(self.path(job)),
+        }
+
+        def on_start(send: Callable[[dict[str, Any]], None]) -> None:
+            with self._lock:
+                self._send = send
+
+        answer = self._workers.run(request, lambda event: self._report(job, event), on_start)
+        with self._lock:
+            self._send = None
+            self._end(job, answer)
+
+    def _end(self, job: ViewJob, answer: Mapping[str, Any]) -> None:
+        """Take note of the end of a job."""
+        job.figures["left"] = None
+        job.figures["kept"] = kept_steps(self.path(job))
+        if "error" in answer:
+            job.state, job.error = "failed", str(answer["error"])
+        elif answer.get("stopped") or job.state == "stopping":
+            job.state, job.resume = "stopped", True
+        else:
+            job.state = "done"
+            job.figures["fraction"] = 1.0
+        self._changed(job)
+
+    def _report(self, job: ViewJob, event: Mapping[str, Any]) -> None:
+        """Take note of what a job reports."""
+        with self._lock:
+            job.figures |= {name: event[name] for name in _FIGURES if name in event}
+            if "message" in event:
+                job.messages = [*job.messages[-19:], str(event["message"])]
+            if "changed" in event:
+                job.changes = [*job.changes, event["changed"]]
+            if "step" in event and "result" not in event:
+                self._on_change()  # too often for a file
+            else:
+                self._changed(job)
+
+    def close(self) -> None:
+        """Start no further job."""
+        with self._lock:
+            self._closed = True
+            self._wake.notify_all()
+
+    def join(self) -> None:
+        """Wait until the end of the last job is noted."""
+        self._thread.join()

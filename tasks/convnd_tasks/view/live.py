@@ -1,0 +1,163 @@
+"""A job that a page watches: pictures of its steps, kept states, and changes while it runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convnd_tasks.pipeline.watching import Watcher
+from convnd_tasks.runtime.time_left import TimeLeft
+
+if TYPE_CHECKING:
+    from convnd.grid import Grid
+    from convnd.transfer.progress import Progress
+    from convnd_tasks.modalities.base import Transfer
+    from convnd_tasks.modalities.results import JobResult
+
+__all__ = ["LiveJob", "kept_steps", "state_file"]
+
+_SHARE = 0.04
+"""Largest share of the time that pictures of steps take."""
+
+_SHORTEST = 0.1
+"""Seconds between two pictures, at least."""
+
+_KEPT_BYTES = 2**30
+"""Bytes of all kept states of a job; the oldest are removed first."""
+
+
+def state_file(folder: Path, step: int) -> Path:
+    """Return the path of the kept state of a step.
+
+    Args:
+        folder: folder of the job.
+        step: number of the step.
+    """
+    return folder / f"step-{step:07d}.checkpoint"
+
+
+def kept_steps(folder: Path) -> list[int]:
+    """List the steps whose state is kept.
+
+    Args:
+        folder: folder of the job.
+    """
+    names = (path.stem.partition("-")[2] for path in folder.glob("step-*.checkpoint"))
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+class LiveJob(Watcher):
+    """Reports the steps of a job, draws them, and keeps its checkpoints.
+
+    Args:
+        folder: folder of the job, which exists.
+        report: is called with the figures of each step.
+    """
+
+    def __init__(self, folder: Path, report: Callable[[dict[str, Any]], None]) -> None:
+        self._folder = folder
+        self._report = report
+        self._transfer: Transfer | None = None
+        self._time_left = TimeLeft()
+        self._drawn = 0
+        self._drawing_seconds = self._spent = 0.0
+        self._drawn_at = self._started = time.monotonic()
+        self._grid: Grid | None = None
+
+    def change(self, options: Mapping[str, str]) -> None:
+        """Change options of the running job after its step; other threads call this."""
+
+    def on_prepared(self, transfer: Transfer, target: Path | None) -> None:
+        """Take the transfer, which draws its steps."""
+        del target
+        self._transfer = transfer
+
+    def on_step(self, progress: Progress) -> None:
+        """Report a step, and draw it where this costs little."""
+        now = time.monotonic()
+        self._time_left.update(progress, now)
+        left = self._time_left.seconds(now) if self._time_left.is_reliable else None
+        since, cost = now - self._drawn_at, self._drawing_seconds
+        if self._drawn == 0 or since > max(_SHORTEST, cost / _SHARE):
+            self._draw(progress)
+        self._report(
+            {
+                "step": progress.step,
+                "steps": progress.steps,
+                "phase": progress.phase,
+                "phases": progress.phases,
+                "size": list(reversed(progress.size)),
+                "fraction": round(progress.fraction_done, 4),
+                "loss": progress.loss if progress.loss == progress.loss else None,
+                "left": None if left is None else round(left, 1),
+                "preview": self._drawn,
+                "drawing": round(self._spent / max(1e-9, now - self._started), 4),
+            }
+        )
+
+    def _draw(self, progress: Progress) -> None:
+        """Draw a step into the file that the page shows."""
+        assert self._transfer is not None
+        from convnd_tasks.view.pictures import jpeg
+
+        began = time.monotonic()
+        grid = self._transfer.preview(progress)
+        if grid is None:
+            return
+        _write(self._folder / "preview.jpg", jpeg(grid))
+        self._drawn += 1
+        self._drawn_at = time.monotonic()
+        self._drawing_seconds = self._drawn_at - began
+        self._spent += self._drawing_seconds
+
+    def on_checkpoint(self, path: Path, progress: Progress) -> None:
+        """Keep a checkpoint, with a picture of its step."""
+        target = state_file(self._folder, progress.step)
+        target.unlink(missing_ok=True)
+        try:
+            os.link(
+                path, target
+            )  # the next checkpoint takes the place of the name, not of the file
+        except OSError:
+            shutil.copyfile(path, target)
+        self._draw(progress)
+        picture = self._folder / "preview.jpg"
+        if picture.exists():
+            shutil.copyfile(picture, target.with_suffix(".jpg"))
+        self._remove_oldest()
+        self._report({"kept": kept_steps(self._folder)})
+
+    def _remove_oldest(self) -> None:
+        """Remove the oldest states until the others fit; the newest stays."""
+        paths = [state_file(self._folder, step) for step in kept_steps(self._folder)]
+        sizes = [path.stat().st_size for path in paths]
+        while len(paths) > 1 and sum(sizes) > _KEPT_BYTES:
+            paths.pop(0).unlink(missing_ok=True)
+            sizes.pop(0)
+
+    def on_message(self, line: str) -> None:
+        """Pass on a line for users."""
+        self._report({"message": line})
+
+    def on_result(self, outcome: JobResult) -> None:
+        """Draw and report the result."""
+        self._report(
+            {
+                "result": str(outcome.path),
+                "step": outcome.steps,
+                "seconds": round(outcome.seconds, 2),
+                "stopped": outcome.stopped is not None,
+                "loss": outcome.loss if outcome.loss == outcome.loss else None,
+            }
+        )
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replace a picture that a page may be reading."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_bytes(data)
+    temporary.replace(path)

@@ -1,0 +1,84 @@
+"""Serves a page until a signal ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import webbrowser
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from convnd_tasks import samples
+from convnd_tasks.modalities.opening import check_input
+from convnd_tasks.view.app import View
+from convnd_tasks.view.folder import ViewFolder
+from convnd_tasks.view.server import ViewServer
+
+__all__ = ["run", "serve"]
+
+
+def run(
+    root: Path,
+    files: Sequence[str],
+    *,
+    read_only: bool,
+    port: int,
+    browser: bool,
+    on_start: Callable[[str], None],
+) -> None:
+    """Serve a page until a signal arrives.
+
+    Args:
+        root: the folder that the page reads and writes.
+        files: content and styles to begin with; files outside of the folder are copied into it.
+        read_only: whether nothing may change.
+        port: the port; 0 is any that is free.
+        browser: whether the page is opened in the browser.
+        on_start: is called with the address of the page.
+
+    Raises:
+        UsageError: the folder is none, or the port is taken.
+        InputFileError: a file does not exist.
+    """
+    folder = ViewFolder(root, read_only=read_only)
+    for name in files:
+        check_input(name, "input", 2)
+    with serve(folder, [_bring_in(folder, name) for name in files], port) as server:
+        on_start(server.guard.address)
+        if browser:
+            webbrowser.open(server.guard.address)
+        threading.Event().wait()  # a signal ends it
+
+
+@contextlib.contextmanager
+def serve(folder: ViewFolder, chosen: list[str], port: int = 0) -> Iterator[ViewServer]:
+    """Serve a page during a ``with`` block; at its end, jobs stop and keep their checkpoints.
+
+    Args:
+        folder: the folder.
+        chosen: names of files in it, or of samples, to begin with.
+        port: the port; 0 is any that is free.
+    """
+    view = View(folder, chosen)
+    try:
+        with ViewServer(port, view.answer) as server:
+            thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
+            thread.start()
+            view.warm_up()
+            try:
+                yield server
+            finally:
+                server.shutdown()
+    finally:
+        view.close()
+
+
+def _bring_in(folder: ViewFolder, name: str) -> str:
+    """Return the name of an input in the folder, to which it is copied if it lies elsewhere."""
+    if samples.is_sample(name):
+        return name
+    path = Path(name).resolve()
+    if path.is_relative_to(folder.root):
+        return folder.name(path)
+    with path.open("rb") as file:
+        return folder.name(folder.store(path.name, file, path.stat().st_size))

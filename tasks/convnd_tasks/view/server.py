@@ -1,0 +1,205 @@
+"""The web server of ``convnd view``, on this machine only."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
+from threading import BoundedSemaphore
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from convnd.errors import ConvndError, UsageError
+from convnd_tasks.view.guard import HEADERS, Guard, RequestError
+
+__all__ = ["Answer", "Request", "ViewServer"]
+
+_LOG = logging.getLogger(__name__)
+_LARGEST_JSON = 2**20
+_MOST_REQUESTS = 64
+_IDLE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that the guard has let through.
+
+    Args:
+        method: ``"GET"`` or ``"POST"``.
+        path: path behind the token, without query, decoded.
+        query: the first value of each parameter.
+        length: bytes of the body.
+        body: the stream of the body.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    length: int
+    body: BufferedIOBase
+
+    def json(self) -> dict[str, Any]:
+        """Read the body as a JSON object.
+
+        Raises:
+            RequestError: it is too large, or no object.
+        """
+        if self.length > _LARGEST_JSON:
+            raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too long a request")
+        try:
+            value = json.loads(self.body.read(self.length))
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise RequestError(HTTPStatus.BAD_REQUEST, "no JSON object")
+        return value
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer.
+
+    Args:
+        body: the bytes, or pieces of them that are sent as they come.
+        kind: media type.
+        headers: further headers.
+    """
+
+    body: bytes | Iterator[bytes]
+    kind: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, value: object) -> Answer:
+        """Make an answer of JSON."""
+        return cls(json.dumps(value, allow_nan=False).encode())
+
+
+class ViewServer(ThreadingHTTPServer):
+    """Listens on 127.0.0.1, checks requests, and passes them on.
+
+    Args:
+        port: the port; 0 is any that is free.
+        answer: answers a request, or raises `RequestError` or `ConvndError`.
+
+    Raises:
+        UsageError: the port cannot be used.
+    """
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, port: int, answer: Callable[[Request], Answer]) -> None:
+        try:
+            super().__init__(("127.0.0.1", port), _Handler)
+        except OSError as error:
+            raise UsageError(
+                "--port",
+                expected="a free port",
+                got=f"{port}",
+                remedy="leave it out, or choose another",
+            ) from error
+        self.guard = Guard(self.server_address[1])
+        self.answer = answer
+        self.room = BoundedSemaphore(_MOST_REQUESTS)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log the error of one request; a browser that leaves early is none."""
+        del request, client_address
+        _LOG.debug("request failed", exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = _IDLE_SECONDS
+    server: ViewServer
+
+    def version_string(self) -> str:
+        """Name the server without versions."""
+        return "convnd"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log a request for developers; the path holds the token and is left out."""
+        del format, args
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer a request that could not be parsed."""
+        del explain
+        self._refuse(RequestError(HTTPStatus(code), message or "malformed request"))
+
+    def do_GET(self) -> None:
+        """Answer a request that reads."""
+        self._serve("GET")
+
+    def do_HEAD(self) -> None:
+        """Answer a request for headers."""
+        self._serve("HEAD")
+
+    def do_POST(self) -> None:
+        """Answer a request that changes something."""
+        self._serve("POST")
+
+    def _serve(self, method: str) -> None:
+        if not self.server.room.acquire(blocking=False):
+            self._refuse(RequestError(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once"))
+            return
+        try:
+            request = self._request(method)
+            answer = self.server.answer(request)
+        except RequestError as error:
+            self._refuse(error)
+        except ConvndError as error:
+            self._refuse(RequestError(HTTPStatus.BAD_REQUEST, str(error)))
+        else:
+            self._send(method, answer)
+        finally:
+            self.server.room.release()
+
+    def _request(self, method: str) -> Request:
+        """Check the request, without reading its body."""
+        rest = self.server.guard.check(method, self.path, self.headers)
+        length = self.headers.get("Content-Length", "0" if method != "POST" else "")
+        is_count = length.isascii() and length.isdigit() and len(length) < 16
+        if "Transfer-Encoding" in self.headers or not is_count:
+            raise RequestError(HTTPStatus.LENGTH_REQUIRED, "the length of the body is missing")
+        if method != "POST" and int(length):
+            raise RequestError(HTTPStatus.BAD_REQUEST, "a body that is not read")
+        parts = urlsplit(f"/{rest}")
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        method = "GET" if method == "HEAD" else method
+        path = unquote(parts.path[1:])
+        return Request(method, path, query, int(length), self.rfile)
+
+    def _send(self, method: str, answer: Answer) -> None:
+        streams = not isinstance(answer.body, bytes)
+        self.close_connection |= streams
+        self.send_response(HTTPStatus.OK)
+        for name, value in {**HEADERS, **answer.headers, "Content-Type": answer.kind}.items():
+            self.send_header(name, value)
+        if isinstance(answer.body, bytes):
+            self.send_header("Content-Length", str(len(answer.body)))
+        else:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if method == "HEAD":
+            return
+        for piece in (answer.body,) if isinstance(answer.body, bytes) else answer.body:
+            self.wfile.write(piece)
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer with an error, and close: the body of the request was not read."""
+        self.close_connection = True
+        body = json.dumps({"error": error.text}).encode()
+        self.send_response(error.status)
+        headers = {**HEADERS, "Content-Type": "application/json", "Connection": "close"}
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
