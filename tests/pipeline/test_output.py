@@ -19,6 +19,7 @@ from command_line import Run
 from convnd_tasks.inspect.reading import Input, iter_batches
 from convnd_tasks.pipeline.job import Job
 from convnd_tasks.pipeline.output import CommandOutput
+from convnd_tasks.view import run as view
 from PIL import Image
 
 from convnd.errors import InternalError
@@ -65,6 +66,11 @@ COMMANDS: dict[str, tuple[list[str], set[str], list[str]]] = {
         ["train", "no.png"],
     ),
     "trace": (["trace", "14x1", "conv:5:2"], {"layers"}, ["trace", "14x1", "conv:99:2"]),
+    "view": (
+        ["view", "--no-browser", "--read-only", "."],
+        {"address", "folder"},
+        ["view", "--no-browser", "--read-only", "none"],
+    ),
     "weights list": (["weights", "list"], {"weights"}, []),
     "weights get": (["weights", "get", "compact"], {"name"}, ["weights", "get", "none"]),
     "weights verify": (["weights", "verify", "compact"], {"intact"}, ["weights", "verify", "none"]),
@@ -108,8 +114,11 @@ def test_no_command_is_left_out() -> None:
     "name",
     [pytest.param(name, marks=pytest.mark.slow if name == "export" else ()) for name in COMMANDS],
 )
-def test_one_object_on_stdout_and_details_on_stderr(name: str, run: Run) -> None:
+def test_one_object_on_stdout_and_details_on_stderr(
+    name: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command, entries, bad = COMMANDS[name]
+    monkeypatch.setattr(view, "wait_for_signal", lambda: None)  # the page ends at once
     if name == "rerun":
         run(*PICTURE, "-o", "made.png")
     if name == "export":

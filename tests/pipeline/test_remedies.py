@@ -33,8 +33,11 @@ _collect(typer.main.get_command(cli.app()))
 
 READERS = {
     "tasks/convnd_tasks/commands/rerun.py": ["rerun"],
+    "tasks/convnd_tasks/pipeline/recorded_command.py": ["rerun"],
     "tasks/convnd_tasks/commands/train.py": ["train"],
     "tasks/convnd_tasks/commands/weights.py": ["weights get"],
+    "tasks/convnd_tasks/commands/view.py": ["view"],
+    "tasks/convnd_tasks/view": ["view"],
     "tasks/convnd_tasks/pipeline/train": ["train"],
     "tasks/convnd_tasks/inspect": ["patches"],
     "tasks/convnd_tasks/modalities/volumes": ["stylize", "stylize-volume"],
@@ -49,10 +52,20 @@ ELSEWHERE = {
     ("tasks/convnd_tasks/modalities/video/modality.py", "--dim"): ["stylize"],
     ("tasks/convnd_tasks/modalities/volumes/inputs.py", "--dim"): ["stylize"],
     **{
-        ("tasks/convnd_tasks/commands/rerun.py", f"--{name}"): ["stylize"]
+        (f"tasks/convnd_tasks/{module}.py", f"--{name}"): ["stylize"]
+        for module in ("commands/rerun", "pipeline/recorded_command")
         for name in (
             *("no-metadata", "no-figures", "backbone", "dim", "init", "mask", "style"),
             *("regions", "region", "style-regions", "sheet", "keyframe"),
+        )
+    },
+    **{
+        (f"tasks/convnd_tasks/view/{name}.py", f"--{option}"): ["stylize"]
+        for name, option in (
+            *(("jobs", option) for option in ("checkpoint-every", "resume", "no-figures", "quiet")),
+            *(("worker", option) for option in ("no-figures", "quiet")),
+            *(("app", option) for option in ("dim", "style", "regions", "region", "mask", "init")),
+            *(("app", option) for option in ("strength", "instant")),
         )
     },
     **{

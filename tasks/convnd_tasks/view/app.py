@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -78,6 +79,8 @@ class View:
         self.chosen = chosen
         self._changes = _Changes()
         self._thumbnails: dict[tuple[str, int, float], bytes] = {}
+        self._previews: deque[bytes] = deque(maxlen=8)
+        self._preview_count = 0
         self._descriptions: dict[tuple[str, float], Any] = {}
         self._workers = Workers(folder.root)
         self.jobs = Jobs(folder, self._workers, self._changes.notify)
@@ -88,6 +91,7 @@ class View:
             ("GET", "thumbnail"): self._thumbnail,
             ("GET", "file"): self._file,
             ("GET", "step"): self._step,
+            ("GET", "preview"): self._preview_picture,
             ("POST", "upload"): self._upload,
             ("POST", "preview"): self._preview,
             ("POST", "start"): self._start,
@@ -222,8 +226,17 @@ class View:
         """Make a small result at once."""
         line, inputs = self._job_line(request.json())
         asked = {"do": "preview", "line": line, "inputs": inputs}
-        image = base64.b64decode(self._workers.ask(asked)["image"])
-        return Answer(image, "image/jpeg")
+        self._previews.append(base64.b64decode(self._workers.ask(asked)["image"]))
+        self._preview_count += 1
+        return Answer.of({"preview": self._preview_count})
+
+    def _preview_picture(self, request: Request) -> Answer:
+        """Send one of the last previews."""
+        number = request.query.get("number", "")
+        age = self._preview_count - int(number) if number.isascii() and number[:9].isdigit() else -1
+        if not 0 <= age < len(self._previews):
+            raise RequestError(HTTPStatus.NOT_FOUND, "no such preview")
+        return Answer(self._previews[-1 - age], "image/jpeg")
 
     def _start(self, request: Request) -> Answer:
         """Put a job into the queue."""

@@ -14,7 +14,7 @@ from convnd_tasks.view.app import View
 from convnd_tasks.view.folder import ViewFolder
 from convnd_tasks.view.server import ViewServer
 
-__all__ = ["run", "serve"]
+__all__ = ["run", "serve", "wait_for_signal"]
 
 
 def run(
@@ -47,7 +47,12 @@ def run(
         on_start(server.guard.address)
         if browser:
             webbrowser.open(server.guard.address)
-        threading.Event().wait()  # a signal ends it
+        wait_for_signal()
+
+
+def wait_for_signal() -> None:
+    """Wait until a signal raises an exception here."""
+    threading.Event().wait()
 
 
 @contextlib.contextmanager

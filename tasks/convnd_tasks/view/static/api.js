@@ -1,0 +1,48 @@
+// Requests to the server of this page. All paths are relative: the address of the page holds the token.
+
+/** An error of the server, in words for people. */
+export class RequestFailed extends Error {}
+
+async function check(response) {
+  if (response.ok) return response;
+  let text = response.statusText;
+  try { text = (await response.json()).error ?? text; } catch { /* no JSON: the status says it */ }
+  throw new RequestFailed(text);
+}
+
+/** @param {string} path */
+export async function get(path) {
+  return (await check(await fetch(`api/${path}`))).json();
+}
+
+/** @param {string} path @param {object} value @param {AbortSignal} [signal] */
+export async function post(path, value, signal) {
+  const headers = { "Content-Type": "application/json" };
+  return check(await fetch(`api/${path}`, { method: "POST", headers, body: JSON.stringify(value), signal }));
+}
+
+/** Sends a file, and returns its name in the folder. @param {Blob} file @param {string} name */
+export async function upload(file, name, largest) {
+  if (file.size > largest) {
+    throw new RequestFailed(`${name} is larger than ${Math.floor(largest / 2 ** 20)} MiB; put it into the folder`);
+  }
+  const headers = { "Content-Type": "application/octet-stream" };
+  const path = `api/upload?name=${encodeURIComponent(name)}`;
+  return (await (await check(await fetch(path, { method: "POST", headers, body: file }))).json()).name;
+}
+
+/** @param {string} name @param {number} side */
+export const thumbnail = (name, side) => `api/thumbnail?name=${encodeURIComponent(name)}&side=${side}`;
+
+/** @param {string} name */
+export const file = (name) => `api/file?name=${encodeURIComponent(name)}`;
+
+/** The picture of a step of a job; `mark` makes the browser load it anew. */
+export const step = (job, number, mark = 0) => `api/step?job=${job}&step=${number}&mark=${mark}`;
+
+/** Calls `onJobs` with all jobs whenever they change. A lost connection comes back by itself. */
+export function listen(onJobs, onConnection) {
+  const source = new EventSource("api/events");
+  source.onmessage = (event) => { onConnection(true); onJobs(JSON.parse(event.data).jobs); };
+  source.onerror = () => onConnection(false);
+}

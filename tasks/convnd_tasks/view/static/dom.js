@@ -1,0 +1,50 @@
+// Small helpers for elements. Texts are set as texts: names of files never become markup.
+
+/** @param {string} id @returns {any} */
+export const byId = (id) => document.getElementById(id);
+
+/** @param {string} tag @param {Record<string, any>} properties @param {...(Node|string)} children */
+export function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.startsWith("aria-") || name === "role" || name === "for") element.setAttribute(name, String(value));
+    else element[name] = value;
+  }
+  element.append(...children);
+  return element;
+}
+
+/** Waits until calls stop for some milliseconds, and then calls once. */
+export function debounce(work, milliseconds) {
+  let timer = 0;
+  return (...values) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => work(...values), milliseconds);
+  };
+}
+
+/** Seconds as text: "1:15". */
+export function duration(seconds) {
+  const whole = Math.round(seconds), hours = Math.floor(whole / 3600);
+  const two = (number) => String(number).padStart(2, "0");
+  const minutes = Math.floor(whole / 60) % 60;
+  return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
+}
+
+/** Shows an error until the next success. @param {string} text */
+export function alertUser(text) {
+  byId("alert").textContent = text;
+  byId("alert").hidden = !text;
+}
+
+/** Runs work, and shows its error. */
+export async function attempt(work) {
+  try {
+    const value = await work();
+    alertUser("");
+    return value;
+  } catch (error) {
+    if (error.name !== "AbortError") alertUser(error.message);
+    return undefined;
+  }
+}

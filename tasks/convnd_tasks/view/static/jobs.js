@@ -1,0 +1,126 @@
+// The jobs: a list, and the one that is shown with its figures and kept steps.
+
+import * as api from "./api.js";
+import { attempt, byId, duration, make } from "./dom.js";
+
+const NAMES = { queued: "waiting", running: "running", stopping: "stopping", stopped: "stopped, kept", done: "done", failed: "failed" };
+const ACTIVE = ["queued", "running", "stopping"];
+
+export const isActive = (job) => ACTIVE.includes(job.state);
+
+export class JobList {
+  /** @param {import("./stage.js").Stage} stage @param {boolean} readOnly */
+  constructor(stage, readOnly, onFinish, onLarger) {
+    this.stage = stage;
+    this.readOnly = readOnly;
+    this.onFinish = onFinish;
+    this.onLarger = onLarger;
+    this.jobs = [];
+    this.shown = null; // id of the job on the stage
+    this.drawn = ""; // what the stage shows of it
+    byId("stop").addEventListener("click", () => this.#ask("stop"));
+    byId("continue").addEventListener("click", () => this.#ask("continue"));
+    byId("larger").addEventListener("click", () => this.onLarger(this.current));
+  }
+
+  get current() { return this.jobs.find((job) => job.id === this.shown) ?? null; }
+
+  #ask(path, more = {}, id = this.shown) { return attempt(() => api.post(path, { job: id, ...more })); }
+
+  /** Shows a job on the stage. */
+  select(id) {
+    this.shown = id;
+    this.drawn = "";
+    this.update(this.jobs);
+  }
+
+  /** Takes the jobs as the server tells them. */
+  update(jobs) {
+    const active = new Set(this.jobs.filter(isActive).map((job) => job.id));
+    this.jobs = jobs;
+    if (jobs.some((job) => active.has(job.id) && !isActive(job))) this.onFinish();
+    this.#drawList();
+    byId("job").hidden = !this.current;
+    if (this.current) this.#drawJob(this.current);
+  }
+
+  #drawList() {
+    const signature = JSON.stringify(this.jobs.map((job) => [job.id, job.state, job.output, Math.round(job.figures.left ?? -1), job.id === this.shown]));
+    if (signature === this.signature) return; // buttons keep the focus
+    this.signature = signature;
+    const queue = byId("queue"), focus = document.activeElement?.dataset?.key;
+    let ahead = 0;
+    const rows = [...this.jobs].reverse().map((job) => {
+      let state = NAMES[job.state];
+      if (job.state === "running" && job.figures.left != null) state += `, ${duration(job.figures.left)} left`;
+      if (job.state === "queued" && ahead) state += `, after ${ahead} other${ahead > 1 ? "s" : ""}`;
+      if (isActive(job)) ahead += 1;
+      const row = make("li", {}, make("span", { className: "name" }, `${job.output} – ${state}`));
+      if (job.id === this.shown) row.setAttribute("aria-current", "true");
+      const add = (label, action) => {
+        const button = make("button", { type: "button", "aria-label": `${label} ${job.output}` }, label);
+        button.dataset.key = `${label}${job.id}`;
+        button.addEventListener("click", action);
+        row.append(button);
+      };
+      add("Show", () => this.select(job.id));
+      if (this.readOnly) return row;
+      if (isActive(job)) add("Stop", () => this.#ask("stop", {}, job.id));
+      else add("Remove", () => this.#ask("remove", {}, job.id));
+      return row;
+    });
+    queue.replaceChildren(...rows.reverse());
+    if (!rows.length) queue.append(make("li", {}, "No job yet."));
+    if (focus) queue.querySelector(`[data-key="${focus}"]`)?.focus();
+  }
+
+  #drawJob(job) {
+    const { figures } = job, active = isActive(job);
+    byId("progress").value = figures.fraction ?? 0;
+    const parts = [];
+    if (figures.step != null) parts.push(`step ${figures.step} of ${figures.steps}`);
+    if (figures.size) parts.push(figures.size.join(" × "));
+    if (figures.loss != null) parts.push(`loss ${figures.loss.toPrecision(4)}`);
+    if (figures.left != null && active) parts.push(`${duration(figures.left)} left`);
+    if (figures.seconds != null && !active) parts.push(`${figures.seconds.toFixed(1)} s`);
+    byId("figures").textContent = parts.join(" · ");
+    const status = job.error ? `${NAMES[job.state]}: ${job.error}` : NAMES[job.state];
+    if (byId("status").textContent !== status) byId("status").textContent = status; // read aloud once
+    byId("stop").hidden = !active || this.readOnly;
+    byId("continue").hidden = active || job.state === "done" || this.readOnly;
+    byId("larger").hidden = job.state !== "done" || this.readOnly;
+    byId("command").textContent = job.command;
+    const lines = [...job.messages, ...job.changes.map((change) => `changed at step ${change.step}: ${change.text}`)];
+    byId("messages").replaceChildren(...lines.map((line) => make("li", {}, line)));
+    const ended = job.state === "done" || (job.state === "stopped" && figures.seconds != null);
+    byId("download").hidden = !ended;
+    if (ended) {
+      byId("download").href = `${api.file(job.output)}&download=1`;
+      byId("download").download = job.output;
+    }
+    this.#drawHistory(job, active);
+    this.#drawPicture(job, ended);
+  }
+
+  #drawPicture(job, ended) {
+    const mark = ended ? `${job.output}${job.state}${job.figures.seconds}` : `${job.id}-${job.figures.preview ?? 0}`;
+    if (mark === this.drawn || (!ended && !job.figures.preview)) return;
+    this.drawn = mark;
+    const shows = ended && /\.(png|jpe?g|webp|avif|gif)$/i.test(job.output);
+    const address = shows ? `${api.file(job.output)}&mark=${job.figures.seconds}` : api.step(job.id, "last", job.figures.preview);
+    this.stage.showAfter(address, `${job.output}, ${NAMES[job.state]}`);
+  }
+
+  #drawHistory(job, active) {
+    const kept = job.figures.kept ?? [], place = byId("history");
+    const signature = `${job.id}:${kept.join()}:${active}`;
+    if (place.dataset.signature === signature) return;
+    place.dataset.signature = signature;
+    place.replaceChildren(...kept.map((number) => {
+      const button = make("button", { type: "button", disabled: active || this.readOnly, title: "Undo to this step, and go on from it" },
+        make("img", { src: api.step(job.id, number), alt: "" }), `step ${number}`);
+      button.addEventListener("click", () => this.#ask("continue", { step: number }));
+      return button;
+    }));
+  }
+}

@@ -1,0 +1,41 @@
+// The results in the folder, with the settings in their records.
+
+import * as api from "./api.js";
+import { attempt, byId, make } from "./dom.js";
+
+const SHOWN = ["--strength", "--style-scale", "--colors", "--size", "--style-weights"];
+
+/** The settings of a result in one line. */
+function summary(record) {
+  if (!record) return "no record of how it was made";
+  const [content, ...styles] = record.inputs;
+  const options = record.line.filter((word) => SHOWN.includes(word.split("=")[0])).map((word) => word.slice(2));
+  return `${content} + ${styles.join(", ")}; ${options.join(", ")}`;
+}
+
+/** @param {boolean} readOnly @param {import("./jobs.js").JobList} jobs */
+export async function showResults(readOnly, jobs) {
+  const { results } = await api.get("results");
+  byId("results").replaceChildren(...results.map(({ name, record }) => {
+    const picture = make("img", { src: api.thumbnail(name, 256), alt: `Result ${name}`, loading: "lazy" });
+    const facts = record && [
+      record.fields.steps_taken && `${record.fields.steps_taken} steps`,
+      record.fields.loss && `loss ${record.fields.loss}`,
+      record.fields.stopped && "stopped early",
+    ].filter(Boolean).join(", ");
+    const caption = make("figcaption", {}, make("strong", {}, name), make("p", {}, summary(record)));
+    if (facts) caption.append(make("p", {}, facts));
+    const row = make("div", { className: "row" });
+    row.append(make("a", { className: "button", href: `${api.file(name)}&download=1`, download: name, "aria-label": `Download ${name}` }, "Download"));
+    if (record && !readOnly) {
+      const again = make("button", { type: "button", "aria-label": `Make ${name} again` }, "Again");
+      again.addEventListener("click", () => attempt(async () => {
+        jobs.select((await (await api.post("again", { name })).json()).job);
+      }));
+      row.append(again);
+    }
+    caption.append(row);
+    return make("figure", {}, picture, caption);
+  }));
+  if (!results.length) byId("results").append(make("p", {}, "No result yet."));
+}
