@@ -178,9 +178,7 @@ def test_two_servers_have_two_long_tokens(start: Callable[..., Client]) -> None:
     ],
     ids=str,
 )
-def test_requests_of_other_sites_are_refused(
-    client: Client, headers: dict[str, Any]
-) -> None:
+def test_requests_of_other_sites_are_refused(client: Client, headers: dict[str, Any]) -> None:
     assert client.post("api/stop", {"job": "000001"}, **headers).status == 403
     if headers != {"Origin": None}:
         assert client.send("GET", "api/state", **headers).status == 403
