@@ -104,6 +104,16 @@ def test_labels_without_a_style_take_those_given_besides(folder: Path, run: Run)
     assert "region blue (50 %) takes fine.png" in err
 
 
+def test_names_of_files_may_have_commas(folder: Path, run: Run) -> None:
+    Path("rough.png").rename("night, 1889.png")
+    regions = ("--regions", "map.png", "--region", "red=night, 1889.png,blue=fine.png,white=keep")
+    code, _, err = run("stylize", "photo.png", *regions, "-o", "out.png", *FAST)
+    assert code == 0, err
+    assert "region red (35 %) takes night, 1889.png" in err
+    assert run("rerun", "out.png", "-o", "again.png", "-q")[0] == 0
+    np.testing.assert_array_equal(pixels_of("again.png"), pixels_of("out.png"))
+
+
 def test_a_result_with_regions_is_made_again(folder: Path, run: Run) -> None:
     arguments = ("rough.png", "--regions", "map.png", "--region", "blue=fine.png,white=keep")
     maps = ("--style-regions", "map.png,map.png")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -269,7 +270,7 @@ def _parsed(option: str, kind: Any, value: Any) -> Any:
         return value
     item = get_args(kind)[0]
     if isinstance(value, list):  # typed several times
-        value = ",".join(value)
+        return tuple(word for text in value for word in pairs(text))
     if item in (float, int):
         return numbers(option, value, item)
     return () if value == "none" else words(value)
@@ -282,6 +283,16 @@ def words(text: str) -> tuple[str, ...]:
     ('relu1_1', 'relu2_1')
     """
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def pairs(text: str) -> tuple[str, ...]:
+    """Split ``NAME=VALUE`` words at the commas before a name, so that values may have commas.
+
+    >>> pairs("red=night, 1889.jpg,blue=waves")
+    ('red=night, 1889.jpg', 'blue=waves')
+    """
+    parts = re.split(r",(?=[^,=]+=)", text)
+    return tuple(part.strip().rstrip(",") for part in parts if part.strip())
 
 
 def numbers(option: str, text: str, kind: Callable[[str], T]) -> tuple[T, ...]:
