@@ -14,7 +14,7 @@ from convnd.nn.adaptive import (
     adaptive_avg_pool_nd,
     adaptive_max_pool_nd,
 )
-from convnd.nn.blur import GaussianBlurNd, gaussian_blur_nd
+from convnd.nn.blur import gaussian_blur_nd
 from convnd.nn.conv import ConvNd, conv_nd
 from convnd.nn.norm import BatchNormNd, InstanceNormNd
 from convnd.nn.pad import PAD_MODES, PADDING_MODES, PadNd, pad_nd
@@ -35,7 +35,6 @@ __all__ = [
     "BatchNormNd",
     "ConvNd",
     "ConvTransposeNd",
-    "GaussianBlurNd",
     "InstanceNormNd",
     "MaxPoolNd",
     "PadNd",

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from convnd.errors import ShapeError, UsageError
 from convnd.nn.pad import check_mode, pad_nd
 
-__all__ = ["GaussianBlurNd", "gaussian_blur_nd"]
+__all__ = ["gaussian_blur_nd"]
 
 
 def gaussian_blur_nd(
@@ -91,41 +91,3 @@ def _blur_axis(x: Tensor, axis: int, deviation: float, radius: int, padding_mode
     else:
         filtered = F.conv1d(pad_nd(flat, radius, padding_mode), kernel)
     return filtered.view(lines.shape).movedim(-1, axis)
-
-
-class GaussianBlurNd(nn.Module):
-    """Convolve every channel with a Gaussian, see `gaussian_blur_nd`.
-
-    Args:
-        sigma: standard deviation in samples, one for all axes or one for each.
-        padding_mode: values beyond the border, one of `PADDING_MODES`.
-        truncate: radius of the kernel in standard deviations.
-        spatial_dims: number of spatial axes, any from 1.
-
-    >>> GaussianBlurNd(1.0, spatial_dims=3)(torch.ones(1, 2, 4, 4, 4)).shape
-    torch.Size([1, 2, 4, 4, 4])
-    """
-
-    def __init__(
-        self,
-        sigma: float | Sequence[float],
-        *,
-        padding_mode: str = "replicate",
-        truncate: float = 4.0,
-        spatial_dims: int,
-    ) -> None:
-        super().__init__()
-        check_mode(padding_mode)
-        self.sigma = tuple(_deviations(sigma, spatial_dims, truncate))
-        self.padding_mode, self.truncate = padding_mode, truncate
-        self.spatial_dims = spatial_dims
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Blur ``(B, C, *S)``."""
-        return gaussian_blur_nd(
-            x, self.sigma, padding_mode=self.padding_mode, truncate=self.truncate
-        )
-
-    def extra_repr(self) -> str:
-        """The arguments, for ``print``."""
-        return f"{self.sigma}, padding_mode={self.padding_mode!r}"
