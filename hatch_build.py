@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -48,4 +49,9 @@ class NativeKernels(BuildHookInterface[Any]):
                 return
             shutil.copy(compiled, target)
         build_data["artifacts"].append(f"/{target.relative_to(self.root).as_posix()}")
-        build_data["pure_python"], build_data["infer_tag"] = False, True
+        build_data["pure_python"] = False
+        if "abi3" in target.name:  # the stable interface of Python 3.11 and later
+            platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+            build_data["tag"] = f"cp311-abi3-{platform}"
+        else:
+            build_data["infer_tag"] = True

@@ -44,4 +44,5 @@ def test_the_compiled_module_is_optional(
         "artifacts"
     ]
     assert bool(compiled) != bool(compiler)
+    assert build_data.get("tag", "").startswith("cp311-abi3-") == bool(compiled)
     assert all(path.stat().st_size for path in compiled)
