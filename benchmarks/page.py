@@ -22,6 +22,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 SECTIONS = (
     "Speed",
     "Size, memory and processes",
+    "GPU",
     "Pictures",
     "Video",
     "Signals",

@@ -134,6 +134,9 @@ def choose_device(name: str = "auto") -> torch.device:
         name: one of `convnd.options.DEVICES`, also with an index, as in ``cuda:1``. ``"auto"`` is
             CUDA if there is one, else MPS, else the CPU.
 
+    For CUDA, the function turns TF32 off for the rest of the process: by default torch rounds the
+    factors of float32 convolutions to 10 bits there, and float32 is the exact format here.
+
     Raises:
         UsageError: the name is not one of these.
         ResourceError: this machine has no such device.
@@ -144,17 +147,19 @@ def choose_device(name: str = "auto") -> torch.device:
     kind = check_device_name(name)
     available = {"cuda": torch.cuda.is_available(), "mps": bool(torch.backends.mps.is_available())}
     if kind == "auto":
-        return torch.device(
-            next((device for device, is_there in available.items() if is_there), "cpu")
-        )
-    if not available.get(kind, True):
+        name = next((device for device, is_there in available.items() if is_there), "cpu")
+    elif not available.get(kind, True):
         raise ResourceError(
             "device",
             expected=f"a machine with {kind}",
             got="one without",
             remedy="use --device cpu",
         )
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+    return device
 
 
 def choose_precision(device: torch.device, name: str = "auto") -> Precision:

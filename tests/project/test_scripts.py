@@ -181,6 +181,8 @@ MODULES = {
     "distill_optimiser",
     "distill_pictures",
     "fuzz_parsers",
+    "gpu_steps",
+    "gpu_tasks",
     "networks_1d",
     "networks_3d",
     "procedural",
