@@ -76,7 +76,7 @@ class EventLoss:
     def value(self, sums: Sums) -> Tensor:
         """Return the loss, a scalar."""
         mean = _subtract_mean(sums.total / len(self.positions))
-        target = expand_target("EventLoss", self.target, mean.shape, self.layer)
+        target = expand_target("EventLoss", self.target.to(mean.device), mean.shape, self.layer)
         squared_distance = (mean - target).square().sum()
         return squared_distance / (self._energy * (len(mean) / len(self.target)))
 

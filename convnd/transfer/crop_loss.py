@@ -59,6 +59,7 @@ class CropLoss:
         content = problem.content
         assert content is not None
         source = content if problem.initial is None else problem.initial(content)
+        content, source = (values.to(self.objective.device) for values in (content, source))
         statistics = {INPUT: field_statistics(source, self.network.basis)}
         slices = self._window(problem.size, generator)
         window = tile_index(slices)

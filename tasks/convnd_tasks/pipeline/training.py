@@ -130,6 +130,7 @@ class TrainingJob:
         example = self.pool.example()
         network = self._make_network(example)
         objective = self._make_objective(example)
+        network.to(objective.device)
         every = self.options.checkpoint_every if output is not None else 0
         checkpointer = Checkpointer(output or Path("network"), every)
         state = checkpointer.open(
@@ -149,7 +150,7 @@ class TrainingJob:
         log.follow(_until(steps, started, 60 * self.options.minutes), checkpointer, on_step)
         seconds = time.monotonic() - started
         trained = StyleNetwork(
-            network=network.eval().requires_grad_(requires_grad=False),
+            network=network.cpu().eval().requires_grad_(requires_grad=False),
             kind=self.kind,
             styles=[stored_style(style) for style in self.styles],
             record=self._record(log),
@@ -203,7 +204,8 @@ class TrainingJob:
         assert content is not None
         with torch.no_grad():
             source = content if example.initial is None else example.initial(content)
-            result = example.decode(network(source))
+            device = progress.values.device
+            result = example.decode(network(source.to(device)).cpu())
         pictures = {
             "preview.png": draw_comparison(example.decode(content), self.styles, result),
             "losses.svg": loss_curve({name: _averages(part) for name, part in losses.items()}),
