@@ -16,6 +16,15 @@ from convnd_tasks.runtime.settings import JobSettings
 __all__ = ["stylize_volume"]
 
 
+def _print_description(wanted: bool) -> None:
+    """Print the description, and end."""
+    if wanted:
+        from convnd_tasks.pipeline.slicer_xml import module_description
+
+        typer.echo(module_description(), nl=False)
+        raise typer.Exit
+
+
 @with_json_output("stylize-volume")
 @with_flags(options_class("volumes"), settings=JobSettings, kind="volumes", processes=True)
 def stylize_volume(
@@ -30,6 +39,15 @@ def stylize_volume(
         ),
     ],
     style: Styles = None,
+    xml: Annotated[  # noqa: ARG001
+        bool,
+        typer.Option(
+            "--xml",
+            is_eager=True,
+            callback=_print_description,
+            help="Print the description of this command that 3D Slicer reads.",
+        ),
+    ] = False,
     *,
     typed_options: dict[str, Any],
     typed_settings: dict[str, Any],
