@@ -17,13 +17,12 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.volumes.geometry import value_unit
 from convnd_tasks.modalities.volumes.inputs import default_style, open_style
@@ -31,11 +30,12 @@ from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.orientation import canonical_array
 from convnd_tasks.samples import MATCHING_STYLE
-from scipy import ndimage
 
 from benchmarks.common import peak_mib
-from benchmarks.measurement import Table, add_json_option, commit, machine, write_results
+from benchmarks.measurement import add_json_option, commit, machine
 from benchmarks.performance import scan_figures as figures
+from benchmarks.performance.scan_box_tables import former_rows, write_tables
+from benchmarks.performance.scan_truths import known_truth, padding, plane_last, volume_grid
 from convnd import io
 from convnd.errors import ConvndError
 from convnd.grid import Grid
@@ -44,8 +44,6 @@ KNOWN = ("white", "coloured", "blur", "sharp", "slices")
 NOISES = ("white", "coloured", "slices")
 STYLES = (*KNOWN, "scan", "built-in")
 
-_NOISE_HU, _NOISE_SHARE = 20.0, 0.025  # CT; other scans, of their spread
-_KERNEL, _BLUR, _SHARPENING = 1.2, 1.0, 1.2  # voxels
 _FEWEST_SLICES = 8
 _BONE = 4  # number of the tissue in CT
 
@@ -78,7 +76,7 @@ def main() -> None:
     add_json_option(parser)
     arguments = parser.parse_args()
     print(json.dumps(machine()))
-    rows = _former_rows(arguments.lines)
+    rows = former_rows(arguments.lines)
     for box in _boxes(arguments.scans):
         for name in arguments.styles.split(","):
             row = run(box, name, arguments.keep)
@@ -86,107 +84,9 @@ def main() -> None:
                 row["commit"] = commit()
                 rows.append(row)
                 print(json.dumps(row), flush=True)
-    write_results(
-        arguments.json,
-        "The look of scans: known answers and harm",
-        [
-            *(
-                Table(rows=_limits_held(part), caption=f"Runs that hold each limit, {name}")
-                for name, part in _by_development(rows, arguments.development).items()
-                if part
-            ),
-            Table(rows=[_in_short(row) for row in rows], caption="Every run"),
-        ],
-        section="Volumes",
-        conditions=arguments.conditions,
-        summary=(
-            "spectrum left: distance of the noise spectrum to the truth's, in % of the content's "
-            "distance; edges: % by which the slope of edges misses the truth, 5 voxels from the "
-            "background; mean: largest change of the mean of a tissue from the scan's, in HU or % "
-            "of its value, where sharpness changes 4 voxels away from other tissues, else 2; bone: "
-            "the same of bone in CT, in HU; to truth: 2 voxels away from other tissues, from the "
-            "truth's, that of bone in %; of truth: how far the known "
-            "change itself moves them from the scan's; CNR: contrast-to-noise ratio over that of "
-            "the truth; thin: contrast of thin structures over the expected one; largest: change "
-            "of a voxel in standard deviations of the noise of its tissue; LAA-950: % of the lungs "
-            "in content, truth and result; Dice: mean over Otsu's two and three classes, and that "
-            "of the truth, whose noise changes classes too; background, range: voxels that changed "
-            "or left the range of the scan."
-        ),
-        target=(
-            "spectrum left at most 20, edges within 15, mean at most 2 HU or 1 %, bone 2 HU (to "
-            "truth 1 %), "
-            "thin 0.9 to 1.1, largest at most 6, Dice at least 0.98 or what the noise explains, "
-            "background and range 0"
-        ),
+    write_tables(
+        rows, arguments.json, development=arguments.development, conditions=arguments.conditions
     )
-
-
-def _former_rows(paths: list[Path]) -> list[dict[str, Any]]:
-    """The rows that earlier runs printed."""
-    lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
-    return [json.loads(line) for line in lines if line.startswith('{"box"')]
-
-
-def _by_development(rows: list[dict[str, Any]], prefix: str) -> dict[str, list[dict[str, Any]]]:
-    """The rows of boxes on which the method was developed, and those of other boxes."""
-    developed = [row for row in rows if row["box"].startswith(prefix)]
-    others = [row for row in rows if not row["box"].startswith(prefix)]
-    return {"boxes of development": developed, "other boxes": others}
-
-
-def _limits_held(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """The number of runs of each style that stay within each limit."""
-
-    def dice(row: Mapping[str, Any], classes: int) -> bool:
-        truth = row.get(f"Dice {classes} of truth", 1.0)
-        return bool(row[f"Dice {classes}"] >= min(0.98, truth - 0.01))
-
-    limits: dict[str, Callable[[Mapping[str, Any]], bool]] = {
-        "spectrum left": lambda row: row["spectrum left"] <= 20,
-        "edges": lambda row: abs(row["edges"]) <= 15,
-        "mean": lambda row: row["mean"] <= (2 if "LAA-950" in row else 1),
-        "bone": lambda row: row["bone"] <= 2,
-        "mean to truth": lambda row: row["mean to truth"] <= (2 if "LAA-950" in row else 1),
-        "bone to truth": lambda row: row["bone to truth"] <= 1,
-        "thin": lambda row: 0.9 <= row["thin"] <= 1.1,
-        "largest": lambda row: row["largest"] <= 6,
-        "Dice 2": lambda row: dice(row, 2),
-        "Dice 3": lambda row: dice(row, 3),
-        "background": lambda row: row["background"] == 0,
-        "range": lambda row: row["range"] == 0,
-    }
-    table = []
-    for style in dict.fromkeys(row["style"] for row in rows):
-        line = {"style": style}
-        for name, holds in limits.items():
-            judged = [row for row in rows if row["style"] == style and _is_number(row.get(name))]
-            line[name] = f"{sum(map(holds, judged))} of {len(judged)}" if judged else ""
-        refused = sum(row["outcome"] != "done" for row in rows if row["style"] == style)
-        table.append({**line, "refused": str(refused or "")})
-    return table
-
-
-def _is_number(value: Any) -> bool:
-    return value is not None and math.isfinite(value)
-
-
-def _in_short(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of a row that the table of all runs shows."""
-    names = (
-        *("box", "style", "strength", "sharpness", "spectrum left", "left by another draw"),
-        *("edges", "mean", "bone", "mean to truth", "mean of truth"),
-        *("bone to truth", "bone of truth", "CNR", "thin", "largest", "LAA-950"),
-        *("Dice 2", "Dice 2 of truth", "Dice 3", "Dice 3 of truth", "background", "range"),
-        *("seconds", "commit"),
-    )
-    short = {name: row.get(name) for name in names}
-    short = {
-        name: "" if value is None or value != value else value for name, value in short.items()
-    }
-    if row["outcome"] != "done":
-        short["sharpness"] = str(row["outcome"]).partition(";")[0]
-    return short
 
 
 def _boxes(names: list[str]) -> Iterator[Box]:
@@ -199,21 +99,21 @@ def _boxes(names: list[str]) -> Iterator[Box]:
 def run(box: Box, name: str, keep: Path | None = None) -> dict[str, Any]:
     """The figures of one box with one style; None if the box has no such style."""
     unit = value_unit(box.content)
-    content, spacing = _plane_last(*canonical_array(box.content))
+    content, spacing = plane_last(*canonical_array(box.content))
     content = np.ascontiguousarray(np.nan_to_num(content, nan=float(np.nanmin(content))))
-    grid = _grid(content, spacing, unit)
+    grid = volume_grid(content, spacing, unit)
     truth = expected = None
     if name == "slices":
         if len(content) < 2 * _FEWEST_SLICES:
             return {}
-        noisy, upper = _truth(content, spacing, "white", unit), len(content) // 2
-        style = _grid(noisy[:upper], spacing, unit)
+        noisy, upper = known_truth(content, spacing, "white", unit), len(content) // 2
+        style = volume_grid(noisy[:upper], spacing, unit)
         content, truth = content[upper:].copy(), noisy[upper:]
-        grid, expected = _grid(content, spacing, unit), content
+        grid, expected = volume_grid(content, spacing, unit), content
     elif name in KNOWN:
-        truth = _truth(content, spacing, name, unit)
+        truth = known_truth(content, spacing, name, unit)
         expected = content if name in NOISES else truth
-        style = _grid(truth[..., ::-1], spacing, unit)
+        style = volume_grid(truth[..., ::-1], spacing, unit)
     elif name == "built-in":
         style = open_style(default_style(grid, "auto"), 0, grid)
     elif box.style is not None:
@@ -233,7 +133,7 @@ def run(box: Box, name: str, keep: Path | None = None) -> dict[str, Any]:
     if expected is not None and row["sharpness"] == "unchanged":
         expected = content  # the anatomy stays the scan's; "edges" measures sharpness
     target, target_spacing = (
-        (truth, spacing) if truth is not None else _plane_last(*canonical_array(style))
+        (truth, spacing) if truth is not None else plane_last(*canonical_array(style))
     )
     row |= _judge(name, content, spacing, result, unit, truth, expected, target, target_spacing)
     if keep is not None:
@@ -274,7 +174,7 @@ def _judge(
     target: Any,
     target_spacing: tuple[float, ...],
 ) -> dict[str, Any]:
-    background = _background(content)
+    background = padding(content)
     row: dict[str, Any] = {}
     if truth is not None and name not in NOISES:
         slopes = [
@@ -284,7 +184,7 @@ def _judge(
     anatomy = content if expected is None else expected
     labels = figures.tissue_labels(content, spacing, background, unit)
     if name in NOISES:
-        again = _truth(content, spacing, name, unit, seed=6)
+        again = known_truth(content, spacing, name, unit, seed=6)
         left = figures.spectrum_left(content, truth, result, labels)
         row["spectrum left"] = round(100 * float(np.mean(list(left.values()))), 1) if left else None
         floor = figures.spectrum_left(content, truth, again, labels)
@@ -298,7 +198,7 @@ def _judge(
     noise = figures.tissue_noise(result, labels, spacing)
     other = labels
     if truth is None:
-        other = figures.tissue_labels(target, target_spacing, _background(target), unit)
+        other = figures.tissue_labels(target, target_spacing, padding(target), unit)
     aim = figures.tissue_noise(target, other, target_spacing if truth is None else spacing)
     if truth is not None:
         ratio = figures.contrast_to_noise(last, noise) / figures.contrast_to_noise(
@@ -363,53 +263,6 @@ def _means(
 def _level(means: Mapping[int, float], number: int) -> float:
     """One per cent of the value of a tissue; at least half of that of the brightest one."""
     return 0.01 * max(abs(means[number]), max(map(abs, means.values())) / 2)
-
-
-def _truth(content: Any, spacing: tuple[float, ...], name: str, unit: str, seed: int = 5) -> Any:
-    """The correct result: the box with a known change of its look."""
-    if name in ("blur", "sharp"):
-        sigma = figures.widths(spacing, _BLUR if name == "blur" else _SHARPENING)
-        # A scan is masked after it was acquired, so no blur mixes its background with the rest.
-        inside = (~_background(content)).astype(np.float32)
-        weight = ndimage.gaussian_filter(inside, sigma).clip(1e-4)
-        blurred = ndimage.gaussian_filter(content * inside, sigma) / weight
-        truth = blurred if name == "blur" else 2 * content - blurred
-    else:
-        noise = np.random.default_rng(seed).normal(size=content.shape)
-        if name == "coloured":
-            noise = ndimage.gaussian_filter(noise, figures.widths(spacing, _KERNEL))
-        low, high = np.percentile(content, [5, 95])
-        deviation = _NOISE_HU if unit == "HU" else _NOISE_SHARE * (high - low)
-        truth = content + deviation * noise / noise.std()
-    truth = truth.clip(content.min(), content.max())  # like the values of the scan
-    return np.where(_background(content), content, truth).astype(np.float32)
-
-
-def _background(content: Any) -> Any:
-    """Mask of constant padding: regions of the lowest value that contain a cube of 3 voxels."""
-    lowest = content == content.min()
-    inner = ndimage.minimum_filter(lowest, 3)
-    regions, _ = ndimage.label(lowest)
-    return lowest & (inner.mean() > 1e-3) & np.isin(regions, np.unique(regions[inner]))
-
-
-def _plane_last(values: Any, spacing: tuple[float, ...]) -> tuple[Any, tuple[float, ...]]:
-    """A scan with its axes in an order that puts the coarsest first."""
-    across = int(np.argmax(np.round(spacing, 3)))
-    order = [across, *(axis for axis in range(3) if axis != across)]
-    return np.transpose(values, order), tuple(spacing[axis] for axis in order)
-
-
-def _grid(values: Any, spacing: float | tuple[float, ...], unit: str = "") -> Grid:
-    """A grid from values ``(D, H, W)``, whose axes point to head, front and right."""
-    steps = (spacing,) * 3 if isinstance(spacing, float) else spacing
-    tensor = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 1, 0))).float()
-    return Grid(
-        values=tensor[None, None],
-        spacing=steps[::-1],
-        units=("mm",) * 3,
-        header={"affine": np.diag([*steps[::-1], 1.0]), "value_unit": unit},
-    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from convnd.malloc import tune_malloc
 
 
 def main() -> None:
-    """Run the benchmark and print a line of JSON for every scan."""
+    """Run the benchmark and print lines of JSON for every scan."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scans", nargs="+", metavar="SCAN=STYLE", help="files of volumes")
     parser.add_argument(
@@ -39,11 +39,13 @@ def main() -> None:
     add_json_option(parser)
     arguments = parser.parse_args()
     print(json.dumps(machine()))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for pair in arguments.scans:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            rows += pool.apply(_measure, (*pair.split("=", 1), arguments.transfer_only))
-        print(json.dumps(rows[-1]), flush=True)
+            measured = pool.apply(_measure, (*pair.split("=", 1), arguments.transfer_only))
+        for row in measured:
+            print(json.dumps(row), flush=True)
+        rows += measured
     write_results(
         arguments.json,
         "Time and memory of a scan",
