@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import convnd
 from benchmarks.common import peak_mib
 from benchmarks.measurement import Row
 from benchmarks.performance.step import WIDTHS
@@ -51,6 +52,7 @@ def steps(device: torch.device, *, tiny: bool) -> dict[str, Callable[[], Row]]:
         add_plain(f"{size}²", shape, tf32=True)
         add(f"{size}²", shape, "compact", "bfloat16")
         add(f"{size}²", shape, "compact", "float32")
+    table["whole transfer, default options"] = partial(whole_transfer, device, tiny=tiny)
     for size in (16,) if tiny else (64, 128):
         cube = (1, 1, size, size, size)
         for precision in ("bfloat16", "float32"):
@@ -76,6 +78,16 @@ def convnd_step(
     objective = transfer.objective(x, [x.flip(-1)], [1.0] * axes)
     x = x + 0.01
     return lambda: evaluate_whole(objective, x)
+
+
+def whole_transfer(device: torch.device, *, tiny: bool) -> Row:
+    """Time and largest memory of `convnd.stylize` for a picture with its default options."""
+    reset_memory(device)
+    start = time.perf_counter()
+    options = {"size": TINY, "steps": 2} if tiny else {}
+    result = convnd.stylize("town", "waves", device=str(device), **options)
+    seconds = time.perf_counter() - start
+    return {"ms": f"{1e3 * seconds:.0f}", "steps": result.steps, **memory(device)}
 
 
 class PlainNetwork(nn.Module):
@@ -135,10 +147,7 @@ def plain_step(device: torch.device, shape: tuple[int, ...], tf32: bool) -> Call
 
 def measure(device: torch.device, make: Callable[[], Callable[[], object]]) -> Row:
     """Median time of a step, and the largest memory, with weights and targets."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
+    reset_memory(device)
     run = make()
     run()
     run()
@@ -149,16 +158,29 @@ def measure(device: torch.device, make: Callable[[], Callable[[], object]]) -> R
         run()
         synchronize(device)
         seconds.append(time.perf_counter() - start)
-    row: dict[str, object] = {
+    return {
         "ms": f"{1e3 * statistics.median(seconds):.2f}",
         "fastest, ms": f"{1e3 * min(seconds):.2f}",
+        **memory(device),
     }
+
+
+def reset_memory(device: torch.device) -> None:
+    """Free what is not in use, and begin to count."""
+    gc.collect()
     if device.type == "cuda":
-        row["peak MiB"] = round(torch.cuda.max_memory_allocated(device) / 2**20)
-        row["reserved MiB"] = round(torch.cuda.max_memory_reserved(device) / 2**20)
-    else:
-        row["peak MiB"] = round(peak_mib())
-    return row
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def memory(device: torch.device) -> dict[str, int]:
+    """Largest memory since `reset_memory`, in MiB; on a CPU that of the process."""
+    if device.type != "cuda":
+        return {"peak MiB": round(peak_mib())}
+    return {
+        "peak MiB": round(torch.cuda.max_memory_allocated(device) / 2**20),
+        "reserved MiB": round(torch.cuda.max_memory_reserved(device) / 2**20),
+    }
 
 
 def synchronize(device: torch.device) -> None:
