@@ -25,6 +25,9 @@ SCRIPTS = {
         *["--frames", "2", "--starts", "1", "--json", "out.json"],
     ],
     "benchmarks/performance/layers.py": ["--size", "32", "--repeats", "1", "--json", "out.json"],
+    "benchmarks/performance/gpu.py": [
+        *["--device", "cpu", "--tiny", "--only", "2", "--json", "out.json"],
+    ],
     "benchmarks/performance/kill_and_resume.py": ["--kills", "1", "--steps", "3"],
     "benchmarks/experiments/moving_textures.py": [".", "--frames", "2"],
     "benchmarks/performance/scaling.py": [
