@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,8 +30,10 @@ __all__ = ["ProcessGroup"]
 T = TypeVar("T")
 
 # A collective operation waits as long as the slowest process takes. A process that has died is
-# noticed at once, because its connections close.
+# noticed at once, because its connections close. A host that has died closes none, so the system
+# probes them.
 _TIMEOUT = timedelta(days=1)
+_IDLE_SECONDS, _PROBE_SECONDS, _PROBES = 20, 5, 4  # until a silent host counts as lost: 40 s
 
 _FAILED_KEY, _PRINTED_KEY = "convnd/failed", "convnd/said"
 _WAIT_SECONDS = 20.0  # that a failing process waits for rank 0 to print the error
@@ -85,6 +88,7 @@ class ProcessGroup:
                 world_size=size,
                 timeout=_TIMEOUT,
             )
+            _probe_connections()
         except (RuntimeError, ValueError, KeyError) as error:
             raise ResourceError(
                 "processes",
@@ -261,6 +265,30 @@ def _on_backend_device(values: Tensor) -> Tensor:
     if values.device.type == "cuda" and "nccl" in dist.get_backend_config():
         return values
     return values.cpu()
+
+
+def _probe_connections() -> None:
+    """Let the system close the connections to hosts that do not answer any more.
+
+    Neither gloo nor the store of torch do this, so a job would wait for a lost host forever.
+    """
+    import psutil
+
+    connections = psutil.Process().net_connections("tcp")
+    for connection in connections:
+        if connection.fd < 0 or not connection.raddr:  # other systems, and sockets that listen
+            continue
+        # A copy of the descriptor has the same socket, and closes alone.
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fd)) as copy:
+            copy.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, number in (
+                ("TCP_KEEPIDLE", _IDLE_SECONDS),
+                ("TCP_KEEPINTVL", _PROBE_SECONDS),
+                ("TCP_KEEPCNT", _PROBES),
+                ("TCP_USER_TIMEOUT", 1000 * (_IDLE_SECONDS + _PROBES * _PROBE_SECONDS)),
+            ):
+                if hasattr(socket, name):
+                    copy.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), number)
 
 
 def _first_line(error: BaseException) -> str:
