@@ -14,10 +14,16 @@ from convnd.nn.adaptive import (
     adaptive_avg_pool_nd,
     adaptive_max_pool_nd,
 )
-from convnd.nn.blur import gaussian_blur_nd
+from convnd.nn.blur import GaussianBlurNd, gaussian_blur_nd
 from convnd.nn.conv import ConvNd, conv_nd
 from convnd.nn.norm import BatchNormNd, InstanceNormNd
 from convnd.nn.pad import PAD_MODES, PADDING_MODES, PadNd, pad_nd
+from convnd.nn.pixel_shuffle import (
+    PixelShuffleNd,
+    PixelUnshuffleNd,
+    pixel_shuffle_nd,
+    pixel_unshuffle_nd,
+)
 from convnd.nn.pool import avg_pool_nd, max_pool_nd
 from convnd.nn.pool_layers import AvgPoolNd, MaxPoolNd
 from convnd.nn.resize import RESIZE_MODES, resize_nd, resize_period
@@ -35,9 +41,12 @@ __all__ = [
     "BatchNormNd",
     "ConvNd",
     "ConvTransposeNd",
+    "GaussianBlurNd",
     "InstanceNormNd",
     "MaxPoolNd",
     "PadNd",
+    "PixelShuffleNd",
+    "PixelUnshuffleNd",
     "UpsampleNd",
     "adaptive_avg_pool_nd",
     "adaptive_max_pool_nd",
@@ -48,6 +57,8 @@ __all__ = [
     "interpolate_nd",
     "max_pool_nd",
     "pad_nd",
+    "pixel_shuffle_nd",
+    "pixel_unshuffle_nd",
     "resize_nd",
     "resize_period",
 ]

@@ -17,6 +17,7 @@ __all__ = [
     "is_scripting",
     "script_avg_pool",
     "script_batch_norm",
+    "script_blur",
     "script_conv",
     "script_conv_transpose",
     "script_interpolate",
@@ -41,6 +42,21 @@ def script_pad(x: Tensor, padding: list[int], mode: str, value: float) -> Tensor
                 rows = F.pad(rows, inner, mode)
             rows = rows[:, :, max(-low, 0) : rows.shape[-1] - max(-high, 0)]
             x = rows.reshape(list(shape[:-1]) + [rows.shape[-1]]).movedim(-1, 2 + axis)
+    return x
+
+
+def script_blur(x: Tensor, sigma: list[float], mode: str, truncate: float) -> Tensor:
+    """Convolve with a Gaussian along one axis after the other; a deviation of 0 keeps an axis."""
+    for axis in range(len(sigma)):
+        radius = int(truncate * sigma[axis] + 0.5)
+        if radius > 0:
+            places = torch.arange(-radius, radius + 1, device=x.device, dtype=torch.float64)
+            kernel = torch.exp(-0.5 * (places / sigma[axis]) ** 2)
+            kernel = (kernel / kernel.sum()).to(x.dtype).reshape(1, 1, -1)
+            lines = x.movedim(2 + axis, -1)
+            rows = lines.reshape(-1, 1, lines.shape[-1])
+            rows = F.conv1d(script_pad(rows, [radius, radius], mode, 0.0), kernel)
+            x = rows.reshape(lines.shape).movedim(-1, 2 + axis)
     return x
 
 

@@ -140,8 +140,9 @@ TOOLS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
 def works(tool: str, subject: str, ndim: int) -> bool:
     """Whether a tool gives the subject's own result."""
     generator = torch.Generator().manual_seed(2)
-    size = CASES[subject].size if subject in CASES else 6
-    x = torch.rand(2 if subject in CASES else 1, 4, *[size] * ndim, generator=generator)
+    case = CASES.get(subject)
+    batch, channels, size = (2, case.channels, case.size) if case else (1, 4, 6)
+    x = torch.rand(batch, channels, *[size] * ndim, generator=generator)
     module, x = SUBJECTS[subject](ndim).eval().double(), x.double()
     module = module.float() if tool == "autocast" else module
     x = x.float() if tool == "autocast" else x

@@ -46,6 +46,10 @@ def _named(name: str) -> Callable[[int], Callable[..., nn.Module] | None]:
     return lambda ndim: getattr(nn, f"{name}{ndim}d", None)
 
 
+def _two_axes(kind: Callable[..., nn.Module]) -> Callable[[int], Callable[..., nn.Module] | None]:
+    return lambda ndim: kind if ndim == 2 else None
+
+
 def _upsample(_ndim: int) -> Callable[..., nn.Module]:
     return nn.Upsample
 
@@ -78,4 +82,7 @@ CASES: dict[str, Case] = {
     "upsample_linear": Case(cn.UpsampleNd, lambda _: None, (None, 1.7, "linear")),
     "upsample_corners": Case(cn.UpsampleNd, lambda _: None, (9, None, "linear", True)),
     "upsample_cubic": Case(cn.UpsampleNd, lambda _: None, (9, None, "cubic")),
+    "gaussian_blur": Case(cn.GaussianBlurNd, lambda _: None, (0.6,)),
+    "pixel_shuffle": Case(cn.PixelShuffleNd, _two_axes(nn.PixelShuffle), (2,), size=2, channels=16),
+    "pixel_unshuffle": Case(cn.PixelUnshuffleNd, _two_axes(nn.PixelUnshuffle), (2,), size=4),
 }

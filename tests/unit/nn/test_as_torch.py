@@ -26,6 +26,8 @@ PAIRS: dict[Any, Any] = {
     cn.BatchNormNd: nn.BatchNorm2d,
     cn.InstanceNormNd: nn.InstanceNorm2d,
     cn.UpsampleNd: nn.Upsample,
+    cn.PixelShuffleNd: nn.PixelShuffle,
+    cn.PixelUnshuffleNd: nn.PixelUnshuffle,
     cn.pad_nd: F.pad,
     cn.interpolate_nd: F.interpolate,
 }
@@ -40,6 +42,8 @@ FUNCTIONS = {
     "divisor_override=None",
     cn.adaptive_avg_pool_nd: "output_size",
     cn.adaptive_max_pool_nd: "output_size return_indices=False",
+    cn.pixel_shuffle_nd: "upscale_factor",
+    cn.pixel_unshuffle_nd: "downscale_factor",
 }
 RENAMED = {"pad": "padding", "input": "x"}
 
@@ -251,6 +255,8 @@ def _leave_first_axis(module: Any, ndim: int) -> None:
         ("output_padding", 0),
         ("output_size", 1),
         ("scale_factor", 1.0),
+        ("upscale_factor", 1),
+        ("downscale_factor", 1),
         ("size", 1),
     ):
         setting = getattr(module, attribute, None)

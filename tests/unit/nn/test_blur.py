@@ -9,7 +9,7 @@ from error_fields import raises
 from scipy import ndimage
 
 from convnd.errors import ShapeError, UnknownNameError, UsageError
-from convnd.nn import gaussian_blur_nd
+from convnd.nn import GaussianBlurNd, gaussian_blur_nd
 
 SCIPY = {"replicate": "nearest", "zeros": "constant", "reflect": "mirror", "circular": "wrap"}
 
@@ -43,3 +43,24 @@ def test_what_is_refused() -> None:
         gaussian_blur_nd(x, [1.0, 1.0, 1.0])
     with pytest.raises(UnknownNameError):
         gaussian_blur_nd(x, 1.0, padding_mode="mirror")
+
+
+@pytest.mark.parametrize("mode", SCIPY)
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_the_module_is_the_function_also_in_torchscript(mode: str) -> None:
+    x = torch.randn(2, 3, 6, 5, 7, 6, generator=torch.Generator().manual_seed(0))
+    sigma = (0.7, 0.0, 1.1, 0.4)
+    module = GaussianBlurNd(sigma, padding_mode=mode, truncate=3.0, spatial_dims=4)
+    expected = gaussian_blur_nd(x, sigma, padding_mode=mode, truncate=3.0)
+    assert torch.equal(module(x), expected)
+    torch.testing.assert_close(torch.jit.script(module)(x), expected)
+    assert repr(module).startswith("GaussianBlurNd(sigma=(0.7, 0.0, 1.1, 0.4), padding_mode=")
+
+
+def test_what_the_module_refuses() -> None:
+    with raises(UsageError, got="nan"):
+        GaussianBlurNd(float("nan"), spatial_dims=2)
+    with raises(ShapeError, got="one with 3"):
+        GaussianBlurNd((1.0, 1.0), spatial_dims=3)
+    with raises(ShapeError, operation="GaussianBlurNd", expected="x of rank 5"):
+        GaussianBlurNd(1.0, spatial_dims=3)(torch.zeros(1, 1, 4, 4))
