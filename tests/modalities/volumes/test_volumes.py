@@ -225,6 +225,10 @@ def test_styles_and_masks_that_do_not_fit(
     code, _, err = run("stylize-volume", scan, "--style", "nothing", *QUICK)
     assert code == 2
     check_error(err, got="nothing", expected="sharp")
+    save(tmp_path / "coarse.nii", nib.load(style).get_fdata(), np.diag([9.0, 9.0, 9.0, 1.0]))
+    code, out, err = run("stylize-volume", scan, "--style", "coarse.nii", *QUICK)
+    assert (code, out, (tmp_path / "scan_stylized.nii.gz").exists()) == (3, "", False)
+    check_error(err, operation="style", got="9 mm", remedy="resample")
 
 
 def test_wrong_reports_and_thin_scans_are_refused_before_the_work(

@@ -49,7 +49,7 @@ from convnd_tasks.modalities.volumes.safety import (
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import apply_filters
 from convnd_tasks.modalities.volumes.tissues import WHOLE, TissueMap
-from convnd_tasks.modalities.volumes.units import StyleUnits, scan_unit
+from convnd_tasks.modalities.volumes.units import StyleUnits, check_voxel_sizes, scan_unit
 from convnd_tasks.samples import MATCHING_STYLE
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class LookTransfer(Transfer):
 
     Raises:
         UsageError: an option does not fit the inputs.
-        InputFileError: a style has another unit than the scan, or a mask lies elsewhere.
+        InputFileError: a style has another unit or other voxels, or a mask lies elsewhere.
     """
 
     def __init__(
@@ -102,6 +102,7 @@ class LookTransfer(Transfer):
         weights = options.style_weights or (1.0,) * len(inputs.styles)
         pairs = [pair for pair in zip(inputs.styles, weights, strict=True) if pair[1] > 0]
         self._weights = [weight for _, weight in pairs]
+        check_voxel_sizes(inputs.content, [style for style, _ in pairs])
         self._units = StyleUnits(inputs.content, [style for style, _ in pairs], options)
         spacings = [self._axes.spacing, *(style.spacing for style in self._units.styles)]
         self._resolution = max(map(min, spacings))

@@ -1,4 +1,4 @@
-"""The units of a scan and its styles, and the conversion of styles into the scan's unit."""
+"""The units and voxel sizes of a scan and its styles; conversion into the scan's unit."""
 
 from __future__ import annotations
 
@@ -18,9 +18,32 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["StyleUnits", "scan_unit"]
+__all__ = ["StyleUnits", "check_voxel_sizes", "scan_unit"]
 
 _SAME_UNIT = 1.25  # two scans without a unit are not rescaled if the ratio of levels is smaller
+
+_LARGEST_RATIO = 5.0  # of voxel sides; lags of noise reach 8 of the coarser ones, in the finer scan
+
+
+def check_voxel_sizes(scan: Grid, styles: Sequence[Grid]) -> None:
+    """Check that the finest voxel sides of scans can be compared.
+
+    Much coarser voxels show nothing of the noise between fine ones, and measuring it at their lags
+    takes hours.
+
+    Raises:
+        InputFileError: a style's finest side is over 5 times as long as the scan's, or vice versa.
+    """
+    own = min(scan.spacing)
+    for finest in (min(style.spacing) for style in styles):
+        if not 1 / _LARGEST_RATIO <= finest / own <= _LARGEST_RATIO:
+            raise InputFileError(
+                "style",
+                expected=f"voxels of {own / _LARGEST_RATIO:.3g} to {own * _LARGEST_RATIO:.3g} mm, "
+                f"since the scan's have {own:.3g} mm",
+                got=f"{finest:.3g} mm",
+                remedy="resample one of them, or give another style",
+            )
 
 
 def scan_unit(scan: Grid, modality: str) -> str:
