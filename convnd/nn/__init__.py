@@ -16,6 +16,7 @@ from convnd.nn.adaptive import (
 )
 from convnd.nn.blur import GaussianBlurNd, gaussian_blur_nd
 from convnd.nn.conv import ConvNd, conv_nd
+from convnd.nn.lazy import LazyConvNd, LazyConvTransposeNd
 from convnd.nn.norm import BatchNormNd, InstanceNormNd
 from convnd.nn.pad import PAD_MODES, PADDING_MODES, PadNd, pad_nd
 from convnd.nn.pixel_shuffle import (
@@ -27,6 +28,7 @@ from convnd.nn.pixel_shuffle import (
 from convnd.nn.pool import avg_pool_nd, max_pool_nd
 from convnd.nn.pool_layers import AvgPoolNd, MaxPoolNd
 from convnd.nn.resize import RESIZE_MODES, resize_nd, resize_period
+from convnd.nn.separable import DepthwiseSeparableConvNd
 from convnd.nn.transpose import ConvTransposeNd, conv_transpose_nd
 from convnd.nn.upsample import INTERPOLATION_MODES, UpsampleNd, interpolate_nd
 
@@ -41,8 +43,11 @@ __all__ = [
     "BatchNormNd",
     "ConvNd",
     "ConvTransposeNd",
+    "DepthwiseSeparableConvNd",
     "GaussianBlurNd",
     "InstanceNormNd",
+    "LazyConvNd",
+    "LazyConvTransposeNd",
     "MaxPoolNd",
     "PadNd",
     "PixelShuffleNd",

@@ -44,8 +44,10 @@ def conv_nd(
         weight: ``(O, C / groups, *K)``; its rank determines N.
         bias: ``(O,)``.
         stride: step between windows: one number, or one per axis.
-        padding: ``"same"``, ``"valid"``, a number, or a ``(low, high)`` pair per axis. ``"same"``
-            gives ``ceil(S / stride)`` samples; torch supports only stride 1 with it.
+        padding: ``"same"``, ``"causal"``, ``"valid"``, a number, or a ``(low, high)`` pair per
+            axis. ``"same"`` gives ``ceil(S / stride)`` samples; torch supports only stride 1 with
+            it. ``"causal"`` gives as many; the first axis is time, no output reads a later sample
+            of it, and the other axes are padded as by ``"same"``.
         dilation: distance between taps: one number, or one per axis.
         groups: number of groups of channels that are convolved separately.
         padding_mode: one of `convnd.nn.PADDING_MODES`.
@@ -57,6 +59,7 @@ def conv_nd(
     Raises:
         ShapeError: ranks, channels or sizes do not fit, or ``x`` has no batch axis.
         UnknownNameError: no such padding mode.
+        UsageError: the padding is causal, and the padding mode reads later samples.
 
     Up to three axes this is torch's convolution. Above, one axis is folded into the batch, and its
     taps into the channels, so that a single convolution of N − 1 axes suffices. Measured, that is
@@ -96,7 +99,7 @@ def _geometry(
     padding_mode: str,
 ) -> tuple[Layer, Layer]:
     """The geometry of the layer, and the geometry on an input that is padded already."""
-    check_mode(padding_mode)
+    check_mode(padding_mode, padding)
     layer = Layer.build(
         "conv",
         len(kernel),
@@ -205,8 +208,8 @@ class ConvNd(ConvModule):
         out_channels: number of channels of the output.
         kernel_size: number of taps, one number or one per axis.
         stride: step between windows, one number or one per axis.
-        padding: samples beyond the border: ``"same"``, ``"valid"``, a number, one per axis, or a
-            ``(low, high)`` pair per axis.
+        padding: samples beyond the border: ``"same"``, ``"causal"``, ``"valid"``, a number, one per
+            axis, or a ``(low, high)`` pair per axis, see `conv_nd`.
         dilation: distance between taps, one number or one per axis.
         groups: number of groups of channels that are convolved separately.
         bias: whether to add a learnt bias to each output channel.
@@ -220,6 +223,7 @@ class ConvNd(ConvModule):
         ShapeError: an argument does not fit ``spatial_dims``, or the groups do not divide the
             channels; in `forward`, the input does not fit.
         UnknownNameError: no such padding mode.
+        UsageError: the padding is causal, and the padding mode reads later samples.
 
     Attributes:
         layer: the geometry, for `convnd.shapes.trace`; computed from the attributes.
@@ -245,7 +249,7 @@ class ConvNd(ConvModule):
         spatial_dims: int,
         generator: torch.Generator | None = None,
     ) -> None:
-        check_mode(padding_mode)
+        check_mode(padding_mode, padding)
         super().__init__(
             "conv",
             in_channels,

@@ -26,13 +26,21 @@ PAD_MODES = ("constant", *PADDING_MODES[1:])
 """The modes of `pad_nd`, with the names of `torch.nn.functional.pad`."""
 
 
-def check_mode(mode: str) -> None:
-    """Check that a name is one of `PADDING_MODES`.
+def check_mode(mode: str, padding: Padding = 0) -> None:
+    """Check that a name is one of `PADDING_MODES`, and that it goes with the padding.
 
     Raises:
         UnknownNameError: there is no such mode.
+        UsageError: the padding is causal, and the mode reads later samples.
     """
     check_name("padding_mode", mode, PADDING_MODES)
+    if isinstance(padding, str) and padding == "causal" and mode in ("reflect", "circular"):
+        raise UsageError(
+            "padding_mode",
+            expected='zeros or replicate with padding="causal"',
+            got=mode,
+            remedy="the other modes read samples that come later",
+        )
 
 
 def pad_nd(

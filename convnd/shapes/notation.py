@@ -155,7 +155,7 @@ def _sizes(text: str, piece: str) -> int | tuple[int, ...]:
 
 
 def _padding(text: str, piece: str) -> str | tuple[tuple[int, int], ...]:
-    if piece in ("same", "valid"):
+    if piece.isalpha():  # `pad_pairs` knows the words
         return piece
     pairs = []
     for item in piece.split("x"):

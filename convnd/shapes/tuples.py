@@ -12,7 +12,8 @@ from convnd.registry import unknown_name
 __all__ = ["Padding", "Pairs", "ntuple", "pad_pairs"]
 
 Padding = str | SupportsIndex | Sequence[SupportsIndex | Sequence[SupportsIndex]]
-"""``"same"``, ``"valid"``, one number, one per axis, or a ``(low, high)`` pair per axis."""
+"""``"same"``, ``"causal"``, ``"valid"``, one number, one per axis, or a ``(low, high)`` pair per
+axis."""
 
 Pairs = tuple[tuple[int, int], ...]
 """A ``(low, high)`` pair per axis."""
@@ -65,12 +66,13 @@ def pad_pairs(
     """Convert any notation of padding to the samples before and after each axis.
 
     Args:
-        padding: ``"same"``, ``"valid"``, one number, one per axis, or a ``(low, high)`` pair per
-            axis.
+        padding: ``"same"``, ``"causal"``, ``"valid"``, one number, one per axis, or a ``(low,
+            high)`` pair per axis.
         ndim: number of spatial axes.
-        reach: samples that ``"same"`` adds along each axis, ``dilation · (kernel − 1)``. The larger
-            half comes after the axis, as in torch. With stride s the output has ``ceil(S / s)``
-            samples. None refuses ``"same"``.
+        reach: samples that ``"same"`` and ``"causal"`` add along each axis, ``dilation · (kernel −
+            1)``. ``"same"`` adds the larger half after the axis, as in torch. ``"causal"`` adds all
+            of them before the first axis, which is time, and is ``"same"`` along the others. With
+            stride s the output has ``ceil(S / s)`` samples. None refuses both words.
         name: the argument's name, for the message.
         minimum: smallest valid number; None for any, where negative numbers crop.
 
@@ -79,21 +81,24 @@ def pad_pairs(
 
     >>> pad_pairs("same", 2, reach=(2, 3)), pad_pairs(((0, 1), 4), 2)
     (((1, 1), (1, 2)), ((0, 1), (4, 4)))
+    >>> pad_pairs("causal", 3, reach=(2, 2, 2))
+    ((2, 0), (1, 1), (1, 1))
     """
-    words = ("valid",) if reach is None else ("same", "valid")
+    words = ("valid",) if reach is None else ("same", "causal", "valid")
     if isinstance(padding, str):
         if padding not in words:
             raise unknown_name(name, padding, [*words, "a number"])
-        totals = reach if padding == "same" and reach is not None else (0,) * ndim
-        return tuple((total // 2, total - total // 2) for total in totals)
+        totals = (0,) * ndim if padding == "valid" or reach is None else reach
+        pairs = tuple((total // 2, total - total // 2) for total in totals)
+        return ((totals[0], 0), *pairs[1:]) if padding == "causal" else pairs
     items: list[Any] = list(padding) if isinstance(padding, Iterable) else [padding] * ndim
     if len(items) != ndim:
         remedy = "give a number for all axes, or a number or a (low, high) pair for each"
         if len(items) == 2 * ndim:  # as `torch.nn.functional.pad` has it, from the last axis
             remedy = "give a (low, high) pair for each axis, in the order of the axes"
         raise ShapeError(name, expected=f"{ndim} entries", got=repr(padding), remedy=remedy)
-    pairs = (
+    checked = (
         ntuple(item, 2, f"{name} of axis {axis}", minimum=minimum)
         for axis, item in enumerate(items)
     )
-    return tuple((low, high) for low, high in pairs)
+    return tuple((low, high) for low, high in checked)

@@ -57,6 +57,8 @@ def _upsample(_ndim: int) -> Callable[..., nn.Module]:
 CASES: dict[str, Case] = {
     "conv": Case(cn.ConvNd, _named("Conv"), (4, 6, 3, 2, 1, 1, 2)),
     "conv_same": Case(cn.ConvNd, _named("Conv"), (4, 2, 2, 1, "same", 2)),
+    "conv_causal": Case(cn.ConvNd, lambda _: None, (4, 2, 3, 2, "causal")),
+    "conv_separable": Case(cn.DepthwiseSeparableConvNd, lambda _: None, (4, 6, 3, 2, 1)),
     "conv_reflect": Case(
         cn.ConvNd, _named("Conv"), (4, 2, 3, 1, 1), (("padding_mode", "reflect"), ("bias", False))
     ),

@@ -30,8 +30,8 @@ def trace(
             show_default=False,
             help="conv:5:16 (5 taps along every axis, 16 filters), pool:2, avgpool:3, "
             "convtranspose:4:8; 5x3x3 is a size per axis. Options follow after commas: "
-            "stride=2, dilation=2, padding=same (or 1, or 1/2 for before/after), groups=4, "
-            "bias=no, output_padding=1.",
+            "stride=2, dilation=2, padding=same (or causal, or 1, or 1/2 for before/after), "
+            "groups=4, bias=no, output_padding=1.",
         ),
     ],
     dim: Annotated[
