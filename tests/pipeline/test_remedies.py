@@ -34,6 +34,7 @@ _collect(typer.main.get_command(cli.app()))
 READERS = {
     "tasks/convnd_tasks/commands/rerun.py": ["rerun"],
     "tasks/convnd_tasks/pipeline/recorded_command.py": ["rerun"],
+    "tasks/convnd_tasks/commands/stylize_volume.py": ["stylize-volume"],
     "tasks/convnd_tasks/commands/train.py": ["train"],
     "tasks/convnd_tasks/commands/weights.py": ["weights get"],
     "tasks/convnd_tasks/commands/view.py": ["view"],

@@ -10,7 +10,7 @@ from convnd_tasks.commands.stylize import Styles
 from convnd_tasks.modalities import options_class
 from convnd_tasks.pipeline.completion import complete_inputs
 from convnd_tasks.pipeline.flags import with_flags
-from convnd_tasks.pipeline.output import CommandOutput, with_json_output
+from convnd_tasks.pipeline.output import CommandOutput, echo, with_json_output
 from convnd_tasks.runtime.settings import JobSettings
 
 __all__ = ["stylize_volume"]
@@ -21,7 +21,7 @@ def _print_description(wanted: bool) -> None:
     if wanted:
         from convnd_tasks.pipeline.slicer_xml import module_description
 
-        typer.echo(module_description(), nl=False)
+        echo(*module_description().splitlines())
         raise typer.Exit
 
 

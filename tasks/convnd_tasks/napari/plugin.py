@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import napari.types
-    import numpy as np
     from numpy.typing import NDArray
 
     from convnd.grid import Grid

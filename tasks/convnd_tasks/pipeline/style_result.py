@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["StyleResult"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class StyleResult:
     """The result of `convnd.stylize`.
 
@@ -63,6 +63,12 @@ class StyleResult:
         else:  # frames that are not held in memory
             self.result.save(Path(path), overwrite=overwrite)
         return Path(path)
+
+    def __repr__(self) -> str:
+        """What was made, in one line; the values of a result fill pages."""
+        size = "x".join(map(str, self.result.shape)) if isinstance(self.result, Grid) else "frames"
+        place = "" if self.path is None else f", path={str(self.path)!r}"
+        return f"StyleResult({size}, steps={self.steps}, seconds={self.seconds:.1f}{place})"
 
     def _repr_png_(self) -> bytes | None:
         """Return a PNG that a notebook shows; None for a video."""
