@@ -30,6 +30,8 @@ from convnd.nn.pool_layers import AvgPoolNd, MaxPoolNd
 from convnd.nn.resize import RESIZE_MODES, resize_nd, resize_period
 from convnd.nn.separable import DepthwiseSeparableConvNd
 from convnd.nn.transpose import ConvTransposeNd, conv_transpose_nd
+from convnd.nn.unfold import fold_nd, unfold_nd
+from convnd.nn.unfold_layers import FoldNd, UnfoldNd
 from convnd.nn.upsample import INTERPOLATION_MODES, UpsampleNd, interpolate_nd
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "ConvNd",
     "ConvTransposeNd",
     "DepthwiseSeparableConvNd",
+    "FoldNd",
     "GaussianBlurNd",
     "InstanceNormNd",
     "LazyConvNd",
@@ -52,12 +55,14 @@ __all__ = [
     "PadNd",
     "PixelShuffleNd",
     "PixelUnshuffleNd",
+    "UnfoldNd",
     "UpsampleNd",
     "adaptive_avg_pool_nd",
     "adaptive_max_pool_nd",
     "avg_pool_nd",
     "conv_nd",
     "conv_transpose_nd",
+    "fold_nd",
     "gaussian_blur_nd",
     "interpolate_nd",
     "max_pool_nd",
@@ -66,4 +71,5 @@ __all__ = [
     "pixel_unshuffle_nd",
     "resize_nd",
     "resize_period",
+    "unfold_nd",
 ]

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from convnd import nn as cn
 
@@ -23,6 +24,7 @@ class Case:
         own: named ones for ours alone.
         size: extent along every axis.
         channels: of the input.
+        shape: of the input by rank, if it is not ``(2, channels, size, …)``.
     """
 
     ours: Callable[..., nn.Module]
@@ -32,6 +34,11 @@ class Case:
     extra: tuple[tuple[str, Any], ...] = ()
     size: int = 6
     channels: int = 4
+    shape: Callable[[int], tuple[int, ...]] | None = None
+
+    def input(self, ndim: int, generator: torch.Generator) -> Tensor:
+        grid = (2, self.channels, *[self.size] * ndim)
+        return torch.rand(self.shape(ndim) if self.shape else grid, generator=generator)
 
     def make(self, ndim: int) -> nn.Module:
         options = dict(self.options) | dict(self.extra)
@@ -84,6 +91,13 @@ CASES: dict[str, Case] = {
     "upsample_linear": Case(cn.UpsampleNd, lambda _: None, (None, 1.7, "linear")),
     "upsample_corners": Case(cn.UpsampleNd, lambda _: None, (9, None, "linear", True)),
     "upsample_cubic": Case(cn.UpsampleNd, lambda _: None, (9, None, "cubic")),
+    "unfold": Case(cn.UnfoldNd, _two_axes(nn.Unfold), (3, 1, 1, 2), size=4),
+    "fold": Case(
+        cn.FoldNd,
+        _two_axes(nn.Fold),
+        (4, 3, 1, 1, 2),
+        shape=lambda ndim: (2, 2 * 3**ndim, 2**ndim),
+    ),
     "gaussian_blur": Case(cn.GaussianBlurNd, lambda _: None, (0.6,)),
     "pixel_shuffle": Case(cn.PixelShuffleNd, _two_axes(nn.PixelShuffle), (2,), size=2, channels=16),
     "pixel_unshuffle": Case(cn.PixelUnshuffleNd, _two_axes(nn.PixelUnshuffle), (2,), size=4),

@@ -28,6 +28,10 @@ PAIRS: dict[Any, Any] = {
     cn.BatchNormNd: nn.BatchNorm2d,
     cn.InstanceNormNd: nn.InstanceNorm2d,
     cn.UpsampleNd: nn.Upsample,
+    cn.UnfoldNd: nn.Unfold,
+    cn.FoldNd: nn.Fold,
+    cn.unfold_nd: F.unfold,
+    cn.fold_nd: F.fold,
     cn.PixelShuffleNd: nn.PixelShuffle,
     cn.PixelUnshuffleNd: nn.PixelUnshuffle,
     cn.pad_nd: F.pad,
@@ -93,7 +97,7 @@ def test_values_gradients_and_weights(name: str, ndim: int, generator: torch.Gen
         torch.testing.assert_close(ours.state_dict()[key], value)
     theirs.load_state_dict(ours.state_dict())
     ours.load_state_dict(theirs.state_dict())
-    x = torch.rand(2, case.channels, *[case.size] * ndim, generator=generator)
+    x = case.input(ndim, generator)
     mine, yours = x.clone().requires_grad_(), x.clone().requires_grad_()
     for _ in range(2):  # in training and in evaluation
         y, expected = ours(mine), theirs(yours)
@@ -229,8 +233,8 @@ def test_bad_adaptive_pools_are_refused() -> None:
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3, 4])
-@pytest.mark.parametrize(  # the first axis of causal padding is time
-    "name", [name for name in CASES if "pad" not in name and name != "conv_causal"]
+@pytest.mark.parametrize(  # the first axis of causal padding is time; the input of fold has one
+    "name", [name for name in CASES if "pad" not in name and name not in ("conv_causal", "fold")]
 )
 def test_a_length_one_axis_changes_nothing(
     name: str, ndim: int, generator: torch.Generator
@@ -242,7 +246,7 @@ def test_a_length_one_axis_changes_nothing(
         for parameter in module.parameters():
             with torch.no_grad():
                 parameter.fill_(0.5)
-    x = torch.rand(2, case.channels, *[case.size] * ndim, generator=generator)
+    x = case.input(ndim, generator)
     for module in thick.modules():
         _leave_first_axis(module, ndim)
     torch.testing.assert_close(thick(x.unsqueeze(2)).squeeze(2), flat(x))
@@ -313,35 +317,3 @@ def test_output_size_of_transposed_convolutions(ndim: int, generator: torch.Gene
             up(x, wrong)
         assert caught.value.operation == "ConvTransposeNd"
         assert str((9,) * ndim) in caught.value.expected
-
-
-@pytest.mark.parametrize("ndim", [4, 5])
-@pytest.mark.parametrize("momentum", [0.1, None])
-def test_batch_norm_above_three_axes(
-    ndim: int, momentum: float | None, generator: torch.Generator
-) -> None:
-    """The same as that of one axis on all positions in a row."""
-    ours = cn.BatchNormNd(3, momentum=momentum, spatial_dims=ndim)
-    theirs = nn.BatchNorm1d(3, momentum=momentum)
-    for _ in range(3):
-        x = torch.rand(2, 3, *[2] * ndim, generator=generator)
-        torch.testing.assert_close(ours(x).flatten(2), theirs(x.flatten(2)))
-    for key, value in theirs.state_dict().items():
-        torch.testing.assert_close(ours.state_dict()[key], value)
-    ours.eval(), theirs.eval()
-    torch.testing.assert_close(ours(x).flatten(2), theirs(x.flatten(2)))
-    with raises(ShapeError, operation="BatchNormNd", expected="x of rank"):
-        ours(x[0])
-    with raises(ShapeError, operation="BatchNormNd", expected="3 channels"):
-        ours(x[:, :2])
-    with raises(ShapeError, operation="BatchNormNd", expected="more than one value"):
-        ours.train()(x[(slice(1), slice(None), *[slice(1)] * ndim)])
-
-
-def test_tools_find_our_batch_norms() -> None:
-    conv: Any = cn.ConvNd(2, 3, 3, spatial_dims=2).eval()
-    norm = cn.BatchNormNd(3, spatial_dims=2).eval()
-    fused = torch.nn.utils.fuse_conv_bn_eval(conv, norm)
-    x = torch.rand(1, 2, 5, 5)
-    torch.testing.assert_close(fused(x), norm(conv(x)))
-    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)

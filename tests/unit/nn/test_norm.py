@@ -1,4 +1,4 @@
-"""Instance normalisation against the formula in NumPy, and torch's modules for the weights."""
+"""Instance and batch normalisation against the formula in NumPy and torch's modules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from error_fields import raises
 from torch import nn
 
 from convnd.errors import ShapeError
-from convnd.nn import InstanceNormNd
+from convnd.nn import BatchNormNd, ConvNd, InstanceNormNd
 
 TORCH: dict[int, Any] = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 
@@ -79,3 +79,35 @@ def test_the_module_says_what_it_is() -> None:
     text = repr(InstanceNormNd(2, spatial_dims=4, affine=True))
     assert text.startswith("InstanceNormNd(2, eps=1e-05, momentum=0.1, affine=True")
     assert text.endswith(", spatial_dims=4)")
+
+
+@pytest.mark.parametrize("ndim", [4, 5])
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_batch_norm_above_three_axes(
+    ndim: int, momentum: float | None, generator: torch.Generator
+) -> None:
+    """The same as that of one axis on all positions in a row."""
+    ours = BatchNormNd(3, momentum=momentum, spatial_dims=ndim)
+    theirs = nn.BatchNorm1d(3, momentum=momentum)
+    for _ in range(3):
+        x = torch.rand(2, 3, *[2] * ndim, generator=generator)
+        torch.testing.assert_close(ours(x).flatten(2), theirs(x.flatten(2)))
+    for key, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[key], value)
+    ours.eval(), theirs.eval()
+    torch.testing.assert_close(ours(x).flatten(2), theirs(x.flatten(2)))
+    with raises(ShapeError, operation="BatchNormNd", expected="x of rank"):
+        ours(x[0])
+    with raises(ShapeError, operation="BatchNormNd", expected="3 channels"):
+        ours(x[:, :2])
+    with raises(ShapeError, operation="BatchNormNd", expected="more than one value"):
+        ours.train()(x[(slice(1), slice(None), *[slice(1)] * ndim)])
+
+
+def test_tools_find_our_batch_norms() -> None:
+    conv: Any = ConvNd(2, 3, 3, spatial_dims=2).eval()
+    norm = BatchNormNd(3, spatial_dims=2).eval()
+    fused = torch.nn.utils.fuse_conv_bn_eval(conv, norm)
+    x = torch.rand(1, 2, 5, 5)
+    torch.testing.assert_close(fused(x), norm(conv(x)))
+    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)

@@ -32,8 +32,7 @@ every_rank = pytest.mark.parametrize(
 
 def make(name: str, ndim: int, generator: torch.Generator) -> tuple[nn.Module, Tensor]:
     case = CASES[name]
-    x = torch.rand(2, case.channels, *[case.size] * ndim, generator=generator)
-    return case.make(ndim).eval(), x
+    return case.make(ndim).eval(), case.input(ndim, generator)
 
 
 @every_rank
@@ -57,12 +56,13 @@ def test_fx_of_functions(generator: torch.Generator) -> None:
         x = cn.conv_transpose_nd(x, weight)
         x = cn.avg_pool_nd(cn.max_pool_nd(x, 2, 1), 2, 1)
         x = cn.adaptive_max_pool_nd(cn.adaptive_avg_pool_nd(x, 4), 3)
+        x = cn.fold_nd(cn.unfold_nd(x, 1), x.shape[2:], 1)
         x = cn.pixel_shuffle_nd(cn.pixel_unshuffle_nd(cn.gaussian_blur_nd(x, 1.0), 3), 3)
         return cn.resize_nd(cn.interpolate_nd(x, 2), 3)
 
     x = torch.rand(1, 4, *[4] * 4, generator=generator)
     graph = fx.symbolic_trace(function)
-    assert sum(node.op == "call_function" for node in graph.graph.nodes) == 12
+    assert sum(node.op == "call_function" for node in graph.graph.nodes) == 16
     torch.testing.assert_close(graph(x), function(x))
 
 
