@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from convnd.optimize import ShardedField, refine
+from convnd.optimize import ProcessGroup, ShardedField, refine
+from convnd.optimize.base import is_count
+from convnd.optimize.state import check_field, state_errors
+from convnd.transfer.scales import Phase
 
-__all__ = ["Handover", "local_part"]
+__all__ = ["Handover", "check_resumed", "local_part"]
 
 
 @dataclass
@@ -82,3 +85,27 @@ def local_part(values: Tensor, shards: ShardedField | None) -> Tensor:
         shards: the processes that share it; None is this one alone.
     """
     return values if shards is None else shards.local_part(values)
+
+
+def check_resumed(
+    state: Mapping[str, Any], phases: Sequence[Phase], group: ProcessGroup, channels: Sequence[int]
+) -> None:
+    """Check the phase of a state and the size of its values; `minimize` checks the rest.
+
+    Args:
+        state: a `Progress.state` out of a file.
+        phases: the phases of the transfer.
+        group: the processes that share the values.
+        channels: batch and channels of the values.
+
+    Raises:
+        InputFileError: it is no state of such a transfer.
+    """
+    with state_errors():
+        number = state["phase"]
+        steps, rejected_steps = state["before"]
+        if not all(map(is_count, (number, steps, rejected_steps))):
+            raise ValueError("a phase or steps that are no whole numbers")
+        field = ShardedField(phases[number].size, group)
+        extents = [stop - start for start, stop in field.local_box]
+        check_field(state["optimizer"]["step"]["values"], (*channels, *extents))

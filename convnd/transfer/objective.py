@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 from collections.abc import Collection, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -23,6 +25,7 @@ from convnd.losses import (
 )
 from convnd.optimize import ProcessGroup, ShardedField, Tiler
 from convnd.stats import layer_guide
+from convnd.transfer.adjustment import TargetMemory, live_options
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.network import load_network, log_run_settings
 from convnd.transfer.options import TransferOptions
@@ -88,6 +91,18 @@ class TransferObjective:
         )
         log_run_settings(_LOG, options.backbone, self.device, self.precision)
 
+    def with_live_options(self, options: TransferOptions) -> Self:
+        """Return the same with other weights, which shares the network.
+
+        Args:
+            options: the options whose `LIVE_OPTIONS` are taken.
+        """
+        changed = copy.copy(self)
+        changed.options = live_options(self.options, options)
+        changed._requested_options = live_options(self._requested_options, options)
+        changed.resizer = dataclasses.replace(self.resizer, style_scale=options.style_scale)
+        return changed
+
     def resolve_layers(self, size: Sequence[int] | None) -> None:
         """Choose the planes whose features are compared, for a `MultiPlanar` backbone.
 
@@ -121,6 +136,7 @@ class TransferObjective:
         extra_terms: Sequence[Term] = (),
         regions: Sequence[StyleRegion] = (),
         strength: float = 1.0,
+        memory: TargetMemory | None = None,
     ) -> Objective:
         """Make the objective at one size, and compute its targets.
 
@@ -141,6 +157,8 @@ class TransferObjective:
                 positions with all styles.
             strength: share of the way from the content's statistics to those of the styles that
                 the targets lie at.
+            memory: targets of earlier objectives of this network and size, which are not computed
+                again, and those of this one; None keeps none.
 
         Raises:
             UsageError: there are regions, and the receptive field of a layer is not known.
@@ -150,7 +168,7 @@ class TransferObjective:
         tiler = Tiler() if tiler is None else tiler
         terms: list[Term] = []
         if content is not None and self.options.content_weight > 0:
-            terms = self._content_terms(content, tiler, keep=keep, shards=shards)
+            terms = self._content_terms(content, tiler, keep=keep, shards=shards, memory=memory)
         if style_terms is None:
             style_terms = self.style_terms(
                 styles,
@@ -161,21 +179,32 @@ class TransferObjective:
                 regions=regions,
                 content=content,
                 strength=strength,
+                memory=memory,
             )
         terms += [*style_terms, *self._smoothness_terms(content, spacing), *extra_terms]
         return Objective(self.backbone, terms, precision=self.precision)
 
     def _content_terms(
-        self, content: Tensor, tiler: Tiler, *, keep: bool, shards: ShardedField | None
+        self,
+        content: Tensor,
+        tiler: Tiler,
+        *,
+        keep: bool,
+        shards: ShardedField | None,
+        memory: TargetMemory | None,
     ) -> list[Term]:
         """Make the terms that compare features with those of the content."""
         options, layers = self.options, self.options.content_layers
-        with torch.no_grad():
-            features = self._targets.content(content, layers, tiler, keep=keep, shards=shards)
-            losses = [
-                ContentLoss(features[name], layer=name, normalization=options.normalization)
-                for name in layers
-            ]
+        losses = None if memory is None else memory.content
+        if losses is None:
+            with torch.no_grad():
+                features = self._targets.content(content, layers, tiler, keep=keep, shards=shards)
+                losses = [
+                    ContentLoss(features[name], layer=name, normalization=options.normalization)
+                    for name in layers
+                ]
+        if memory is not None:
+            memory.content = losses
         return [Term("content", options.content_weight / len(layers), loss) for loss in losses]
 
     def _smoothness_terms(self, content: Tensor | None, spacing: Sequence[float]) -> list[Term]:
@@ -219,6 +248,7 @@ class TransferObjective:
         regions: Sequence[StyleRegion] = (),
         content: Tensor | None = None,
         strength: float = 1.0,
+        memory: TargetMemory | None = None,
     ) -> list[Term]:
         """Make the terms that depend only on the styles; they serve all contents of one size.
 
@@ -234,11 +264,12 @@ class TransferObjective:
             regions: as for `objective`.
             content: ``(1, C, *S)``, whose statistics count if the strength is below 1; or None.
             strength: as for `objective`.
+            memory: as for `objective`.
         """
         value_styles = styles if value_styles is None else value_styles
         if strength == 1:
             content = None
-        maker = self._term_maker(tiler, group)
+        maker = self._term_maker(tiler, group, memory)
         return maker.terms(styles, value_styles, regions, known_bandwidth, content, strength)
 
     def terms_in_region(self, terms: Sequence[Term], share: Tensor) -> list[Term]:
@@ -252,7 +283,10 @@ class TransferObjective:
         return self._term_maker().in_region(terms, share.to(self.device))
 
     def _term_maker(
-        self, tiler: Tiler | None = None, group: ProcessGroup | None = None
+        self,
+        tiler: Tiler | None = None,
+        group: ProcessGroup | None = None,
+        memory: TargetMemory | None = None,
     ) -> StyleTermMaker:
         return StyleTermMaker(
             self.backbone,
@@ -262,6 +296,7 @@ class TransferObjective:
             self._targets,
             Tiler() if tiler is None else tiler,
             group,
+            TargetMemory() if memory is None else memory,
         )
 
 

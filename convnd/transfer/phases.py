@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from convnd.losses import Objective, StyleLoss
+from convnd.losses import Objective
 from convnd.optimize import (
     Evaluator,
     ProcessGroup,
@@ -22,9 +23,8 @@ from convnd.optimize import (
     evaluate_whole,
     evaluate_within,
 )
-from convnd.optimize.base import is_count
-from convnd.optimize.state import check_field, state_errors
-from convnd.transfer.handover import Handover, local_part
+from convnd.transfer.adjustment import Adjust, TargetMemory, check_adjustment
+from convnd.transfer.handover import Handover, check_resumed, local_part
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.objective import TransferObjective
@@ -35,7 +35,7 @@ from convnd.transfer.regions import StyleRegion
 from convnd.transfer.resizing import Resizer
 from convnd.transfer.scales import Phase, plan_phases
 from convnd.transfer.starting_point import starting_point
-from convnd.transfer.step_cost import fixed_share_of_step, step_cost
+from convnd.transfer.step_cost import count_statistics, fixed_share_of_step, step_cost
 from convnd.transfer.tiling_plan import TilingPlan
 
 __all__ = ["PhaseRunner"]
@@ -52,6 +52,7 @@ class PhaseRunner:
         group: the processes that share the work.
         on_message: is called with one line when the work is cut into tiles, when memory runs out,
             and when steps are rejected.
+        adjust: is asked after every step whether problem or options change; None is nobody.
 
     Raises:
         ResourceError: there is not enough memory.
@@ -65,7 +66,9 @@ class PhaseRunner:
         optimize: Callable[..., Iterator[Step]],
         group: ProcessGroup,
         on_message: Callable[[str], None],
+        adjust: Adjust | None = None,
     ) -> None:
+        self._adjust, self._last_step = adjust, -1
         self._problem = problem
         self._networks = networks
         self._resizer = resizer
@@ -111,7 +114,7 @@ class PhaseRunner:
         """
         problem, handover, first = self._problem, Handover(), 0
         if resume is not None:
-            self._check_state(resume)
+            check_resumed(resume, self._phases, self._group, problem.styles[0].shape[:2])
             first = resume["phase"]
         for phase in self._phases[first:]:
             content = None
@@ -138,18 +141,39 @@ class PhaseRunner:
                 )
                 del detail
             plan = self._budgets[phase.network].plan(phase.size)
-            objective = self._objective(phase, content, styles, plan, shards)
-            del styles  # they may be as large as the result
+            memory = None if self._adjust is None else TargetMemory()
             evaluate = self._evaluator(phase, plan, shards, content)
-            for progress in self._run_phase(phase, objective, evaluate, plan, shards, handover):
-                yield progress
-            steps = progress.step - handover.steps
-            handover = self._hand_over(phase, progress, content)
+            is_adjusted = True
+            while is_adjusted:
+                objective = self._objective(phase, content, styles, plan, shards, memory)
+                del styles  # they may be as large as the result
+                is_adjusted = False
+                for progress in self._run_phase(phase, objective, evaluate, plan, shards, handover):
+                    yield progress
+                    is_adjusted = self._take_adjustment(progress.step)
+                    if is_adjusted:
+                        break
+                steps = progress.step - handover.steps
+                handover = self._hand_over(phase, progress, content, again=is_adjusted)
+                styles = self._at_size(self._problem.styles, phase) if is_adjusted else []
+                del progress, objective
             if phase is self._phases[-1] and steps < phase.steps:
                 self._on_message(
                     f"the loss no longer falls: {steps} of the last {phase.steps} steps are taken"
                 )
-            del progress, objective
+
+    def _take_adjustment(self, step: int) -> bool:
+        """Take other options or another problem after a step; return whether there are any."""
+        is_new, self._last_step = step != self._last_step, step
+        adjustment = self._adjust(step) if self._adjust is not None and is_new else None
+        if adjustment is None:
+            return False
+        check_adjustment(self._problem, adjustment)
+        self._problem, options = adjustment
+        self._networks = [network.with_live_options(options) for network in self._networks]
+        self._resizer = replace(self._resizer, style_scale=options.style_scale)
+        self._options = self._networks[-1].options
+        return True
 
     def _at_size(self, styles: Sequence[Tensor], phase: Phase) -> list[Tensor]:
         grid = self._problem.style_grid
@@ -191,6 +215,7 @@ class PhaseRunner:
         styles: Sequence[Tensor],
         plan: TilingPlan,
         shards: ShardedField | None,
+        memory: TargetMemory | None,
     ) -> Objective:
         """Make the objective of one phase."""
         problem = self._problem
@@ -209,6 +234,7 @@ class PhaseRunner:
             extra_terms=() if problem.extra_terms is None else problem.extra_terms(phase.size),
             regions=self._regions_at(phase),
             strength=problem.strength,
+            memory=memory,
         )
 
     def _run_phase(
@@ -226,7 +252,7 @@ class PhaseRunner:
         steps, rejected_steps = counts = handover.steps, handover.rejected_steps
         samples = self._problem.styles[0].shape[0] * phase.samples
         share_fixed = fixed_share_of_step(
-            network.backbone, network.precision, samples, _count_statistics(objective)
+            network.backbone, network.precision, samples, count_statistics(objective)
         )
         for step in self._optimize(
             objective,
@@ -299,15 +325,18 @@ class PhaseRunner:
             evaluate = evaluate_masked(evaluate, local_content, local_part(mask, shards))
         return evaluate if problem.bounds is None else evaluate_within(evaluate, problem.bounds)
 
-    def _hand_over(self, phase: Phase, progress: Progress, content: Tensor | None) -> Handover:
-        """Make the handover to the next phase after the last step of this one."""
+    def _hand_over(
+        self, phase: Phase, progress: Progress, content: Tensor | None, *, again: bool
+    ) -> Handover:
+        """Make the handover to the next phase, or to this one once more."""
         handover = Handover(
             progress.values,
             content,
             steps=progress.step,
             rejected_steps=progress.rejected_steps,
         )
-        for following in self._phases[phase.number + 1 :][:1]:
+        following_number = phase.number + (not again)
+        for following in self._phases[following_number : following_number + 1]:
             ratio = following.samples / phase.samples
             # Sums over positions grow with their number, and so do their gradients.
             if ratio == 1 or self._options.normalization in ("balanced", "mean"):
@@ -316,24 +345,6 @@ class PhaseRunner:
                 # The whole field is needed to resize it, and is much smaller than the next one.
                 handover.values = progress.shards.gather(progress.values)
         return handover
-
-    def _check_state(self, state: Mapping[str, Any]) -> None:
-        """Check the phase of a state and the size of its values; `minimize` checks the rest."""
-        with state_errors():
-            number = state["phase"]
-            steps, rejected_steps = state["before"]
-            if not all(map(is_count, (number, steps, rejected_steps))):
-                raise ValueError("a phase or steps that are no whole numbers")
-            field = ShardedField(self._phases[number].size, self._group)
-            extents = [stop - start for start, stop in field.local_box]
-            values = state["optimizer"]["step"]["values"]
-            check_field(values, (*self._problem.styles[0].shape[:2], *extents))
-
-
-def _count_statistics(objective: Objective) -> int:
-    """Count the numbers in the statistics that an objective compares at every step."""
-    losses = (term.loss for term in objective.terms)
-    return sum(loss.target.numel() for loss in losses if isinstance(loss, StyleLoss))
 
 
 def _state(phase: int, counts: tuple[int, int], step: Step) -> dict[str, Any]:

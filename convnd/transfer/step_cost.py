@@ -10,8 +10,10 @@ from torch import Tensor
 
 from convnd.backbones import Backbone, Precision
 from convnd.backbones.kernels import kernel_bytes, winograd_is_faster
+from convnd.losses import Objective, StyleLoss
 
 __all__ = [
+    "count_statistics",
     "count_transformed_weights",
     "fixed_share",
     "fixed_share_of_step",
@@ -119,3 +121,13 @@ def multiplications_per_sample(backbone: Backbone) -> float:
             stride = backbone.receptive_fields[layer].stride
             count += weight.numel() / math.prod(max(1, int(step)) for step in stride)
     return count
+
+
+def count_statistics(objective: Objective) -> int:
+    """Count the numbers in the statistics that an objective compares at every step.
+
+    Args:
+        objective: the objective.
+    """
+    losses = (term.loss for term in objective.terms)
+    return sum(loss.target.numel() for loss in losses if isinstance(loss, StyleLoss))

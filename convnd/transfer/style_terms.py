@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -27,6 +28,7 @@ from convnd.stats import (
     layer_guide,
     overlap_of,
 )
+from convnd.transfer.adjustment import TargetMemory
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.regions import StyleRegion, fit_share
 from convnd.transfer.targets import Targets
@@ -91,6 +93,7 @@ class StyleTermMaker:
         targets: computes statistics of styles.
         tiler: cuts the styles into tiles.
         group: the processes that share the work; None is this one alone.
+        memory: statistics that were computed before, and those that are computed.
     """
 
     backbone: Backbone
@@ -100,6 +103,7 @@ class StyleTermMaker:
     targets: Targets
     tiler: Tiler
     group: ProcessGroup | None
+    memory: TargetMemory
 
     def terms(
         self,
@@ -194,7 +198,11 @@ class StyleTermMaker:
                 for name in shares
             }
             sums = [
-                self._style_sums(style, share, statistics, raw=[*projections])
+                self.memory.style_sums(
+                    style,
+                    share,
+                    partial(self._style_sums, style, share, statistics, raw=[*projections]),
+                )
                 for style, share in zip(part.styles, part.style_shares, strict=True)
             ]
             targets = {

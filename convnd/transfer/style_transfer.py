@@ -13,6 +13,7 @@ from torch import Tensor
 
 from convnd.losses import Objective
 from convnd.optimize import Evaluator, ProcessGroup, Step, minimize
+from convnd.transfer.adjustment import Adjust
 from convnd.transfer.objective import TransferObjective
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.phases import PhaseRunner
@@ -78,6 +79,8 @@ class StyleTransfer(TransferObjective):
         resume: Mapping[str, Any] | None = None,
         group: ProcessGroup | None = None,
         on_message: Callable[[str], None] | None = None,
+        options: TransferOptions | None = None,
+        adjust: Adjust | None = None,
     ) -> Iterator[Progress]:
         """Optimise from coarse to fine, and yield every evaluated step.
 
@@ -88,6 +91,11 @@ class StyleTransfer(TransferObjective):
                 alone.
             on_message: is called with one line when the work is cut into tiles, when memory runs
                 out, and when steps are rejected.
+            options: options of this transfer, of which the `LIVE_OPTIONS` of
+                `convnd.transfer.adjustment` count; None is the attribute.
+            adjust: is asked after every step whether problem or options change. The phase then
+                begins again, from the values of the step, which is evaluated once more. None
+                changes nothing.
 
         Raises:
             UsageError: there are more or fewer weights than styles.
@@ -95,7 +103,8 @@ class StyleTransfer(TransferObjective):
             ResourceError: there is not enough memory; this is checked before any work.
             NumericalError: loss or gradient is not finite, see `convnd.optimize.minimize`.
         """
-        self.options.check_style_weights(len(problem.styles))
+        options = self.options if options is None else options
+        options.check_style_weights(len(problem.styles))
         for values in (problem.content, problem.init, *problem.styles):
             if values is not None:
                 self.backbone.check(values, ())
@@ -103,11 +112,12 @@ class StyleTransfer(TransferObjective):
             network.resolve_layers(problem.size)
         runner = PhaseRunner(
             problem,
-            self.networks,
-            self.resizer,
+            [network.with_live_options(options) for network in self.networks],
+            dataclasses.replace(self.resizer, style_scale=options.style_scale),
             self.optimize,
             ProcessGroup() if group is None else group,
             (lambda _: None) if on_message is None else on_message,
+            adjust,
         )
         yield from runner.run(resume)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from convnd_tasks.modalities.inputs import TransferInputs
     from convnd_tasks.modalities.metrics import Measure
     from convnd_tasks.modalities.results import Figure, JobResult, Table
+    from convnd_tasks.runtime.changes import Changes
     from convnd_tasks.runtime.checkpoints import Checkpointer
     from convnd_tasks.runtime.settings import JobSettings
 
@@ -39,8 +40,10 @@ class Transfer(ABC):
     Attributes:
         messages: lines that users should read before the work starts.
         record: entries of the result's record, complete when the work is done.
+        changes: changes of options while it runs; None if there can be none.
     """
 
+    changes: Changes | None = None
     messages: Sequence[str] = ()
     record: Mapping[str, str] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from convnd import io
-from convnd.errors import InputFileError
+from convnd.errors import InputFileError, UsageError
 from convnd.nn import resize_nd, resize_period
+from convnd.transfer.adjustment import Adjustment
 from convnd.transfer.one_pass import OnePassTransfer
 from convnd.transfer.scales import fit_size
 from convnd.transfer.style_transfer import StyleTransfer
@@ -24,6 +26,7 @@ from convnd_tasks.modalities.one_pass import one_pass_transfer
 from convnd_tasks.modalities.opening import check_no_content_options
 from convnd_tasks.modalities.regions import apply_regions, divide, mask_share
 from convnd_tasks.modalities.results import Figure, JobResult
+from convnd_tasks.runtime.changes import Changes
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -49,6 +52,7 @@ class GridTransfer(Transfer):
         inputs: the inputs as they were read.
         strength: share of the change that is applied to the values.
         engine: function that returns the engine for a number of channels.
+        adopt: function that encodes the inputs for other options; None where they cannot change.
         seamless: whether the result is one period of a field that repeats.
     """
 
@@ -59,6 +63,7 @@ class GridTransfer(Transfer):
         strength: float,
         engine: Callable[[int], Engine],
         *,
+        adopt: Callable[[Changes], Adjustment] | None = None,
         seamless: bool = False,
     ) -> None:
         self.prepared = prepared
@@ -68,6 +73,7 @@ class GridTransfer(Transfer):
         self.messages = prepared.messages
         self.record = prepared.record
         self._engine = engine
+        self._adopt = adopt
 
     def fingerprint(self) -> Sequence[object]:
         """List everything that the result depends on, see `Transfer.fingerprint`."""
@@ -90,7 +96,41 @@ class GridTransfer(Transfer):
     ) -> Iterator[Progress]:
         """Run the engine, see `Transfer.run`."""
         engine = self._engine(self.prepared.styles[0].shape[1])
-        return engine.run(self.prepared, resume=state, group=group, on_message=on_message)
+        shared: dict[str, Any] = {"group": group, "on_message": on_message}
+        changes = self.changes
+        if changes is not None and state is not None and "changes" in state:
+            changes.restore(state["changes"])
+        if changes is None or self._adopt is None or not changes.expected:
+            return engine.run(self.prepared, resume=state, **shared)
+        return self._run_with_changes(changes, self._adopt, state, shared)
+
+    def _run_with_changes(
+        self,
+        changes: Changes,
+        adopt: Callable[[Changes], Adjustment],
+        state: Mapping[str, Any] | None,
+        shared: Mapping[str, Any],
+    ) -> Iterator[Progress]:
+        """Run the engine, which takes the changes between its steps."""
+        engine = self._engine(self.prepared.styles[0].shape[1])
+        assert isinstance(engine, StyleTransfer)
+        options = adopt(changes).options
+
+        def take() -> Adjustment:
+            adjustment = adopt(changes)
+            assert isinstance(adjustment.problem, PreparedInputs)
+            self.prepared = adjustment.problem
+            return adjustment
+
+        def adjust(step: int) -> Adjustment | None:
+            return take() if changes.take(step, options) else None
+
+        start = take()
+        for progress in engine.run(
+            self.prepared, resume=state, options=start.options, adjust=adjust, **shared
+        ):
+            with_changes = partial(_state_with_changes, progress.state, changes)
+            yield dataclasses.replace(progress, state=with_changes)
 
     def result(self, progress: Progress) -> Grid | None:
         """Decode the values, and mix them with the content, see `Transfer.result`."""
@@ -120,6 +160,10 @@ class GridTransfer(Transfer):
         return mix_with_content(result, content, self.inputs.mask, self.strength)
 
 
+def _state_with_changes(state: Callable[[], dict[str, Any]], changes: Changes) -> dict[str, Any]:
+    return {**state(), "changes": changes.state()}
+
+
 class GridModality(Modality):
     """A kind of data whose inputs and result are grids.
 
@@ -127,7 +171,10 @@ class GridModality(Modality):
         blends_statistics: whether ``strength`` applies to the statistics that an optimisation
             aims at, instead of to the change of values.
         figure_caption: caption of the comparison of content, styles and result.
+        has_changes: whether options may change while a transfer runs, see `Changes`.
     """
+
+    has_changes: ClassVar[bool] = False
 
     blends_statistics: ClassVar[bool] = True
     figure_caption: ClassVar[str] = "Content, styles and result."
@@ -152,11 +199,34 @@ class GridModality(Modality):
         inputs, regions = divide(inputs, self.region_shares, self.soften)
         prepared = apply_regions(self.encode(inputs), inputs, regions)
         strength = self.options.strength
-        if self.blends_statistics and self.trained is None and not self.options.is_instant:
+        if self.blends_statistics and self.optimises:
             prepared, strength = blend_statistics(prepared, strength)
-        return GridTransfer(
-            prepared, inputs, strength, self._engine, seamless=self.options.seamless
+
+        def adopt(changes: Changes) -> Adjustment:
+            modality = copy.copy(self)
+            modality.options = options = changes.apply(self.options)
+            changed = apply_regions(modality.encode(inputs), inputs, regions)
+            return Adjustment(dataclasses.replace(changed, strength=options.strength), options)
+
+        transfer = GridTransfer(
+            prepared, inputs, strength, self._engine, adopt=adopt, seamless=self.options.seamless
         )
+        if self.has_changes and self.optimises and strength == 1:
+            transfer.changes = Changes(self.settings.change)
+            transfer.changes.check(self.options)
+        elif self.settings.change:
+            raise UsageError(
+                "--change",
+                expected="an optimisation with a strength above 0",
+                got="none",
+                remedy="leave it out",
+            )
+        return transfer
+
+    @property
+    def optimises(self) -> bool:
+        """Whether an optimisation makes the results, and not one pass of a network."""
+        return self.trained is None and not self.options.is_instant
 
     def soften(self, mask: Grid) -> Grid:
         """Return the mask of the regions with edges that fit the kind of data; here the same.

@@ -42,6 +42,7 @@ __all__ = [
     "run_metrics",
     "settings_record",
     "versions",
+    "with_changes",
 ]
 
 FORMAT = "2"
@@ -208,6 +209,22 @@ def run_metrics(
     rejected = {"convnd:rejected_steps": str(rejected_steps)} if rejected_steps else {}
     losses = {} if math.isnan(loss) else {"convnd:loss": f"{loss:.6g}"}
     return {"convnd:steps_taken": str(steps), **losses, **rejected, **early}
+
+
+def with_changes(record: Mapping[str, str], changes: Sequence[str]) -> dict[str, str]:
+    """Return a record with the changes that were made while the job ran.
+
+    Args:
+        record: `job_parameters` of the job.
+        changes: ``STEP:OPTION=VALUE`` each; empty changes nothing.
+    """
+    if not (changes and "convnd:command" in record):
+        return dict(record)
+    words = json.loads(record["convnd:command"])
+    line = [word for word in words if not word.startswith("--change=")]
+    text = ",".join(changes)
+    command = json.dumps([*line, f"--change={text}"])
+    return {**record, "convnd:command": command, "convnd:change": text}
 
 
 def input_entry(name: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from convnd import io
 from convnd.errors import NumericalError, UsageError
 from convnd.io.atomic import check_target
-from convnd_tasks.pipeline.provenance import is_up_to_date, run_metrics
+from convnd_tasks.pipeline.provenance import is_up_to_date, run_metrics, with_changes
 from convnd_tasks.pipeline.report import check_report
 from convnd_tasks.runtime.checkpoints import save_last_good
 
@@ -198,12 +198,14 @@ class ResultWriter:
         output = self.output
         if result is None or output is None:  # another process writes it, or nobody
             return result, metrics
+        changes = self._transfer.changes
+        parameters = with_changes(output.record, [] if changes is None else changes.texts)
         result = self._modality.write(
             path or output.path,
             result,
             inputs=self._inputs,
             overwrite=output.overwrite if overwrite is None else overwrite,
-            record={**output.record, **metrics} if self._modality.settings.metadata else None,
+            record={**parameters, **metrics} if self._modality.settings.metadata else None,
             on_message=self._on_message,
         )
         return result, metrics

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from convnd.errors import UsageError
 from convnd.io.video.codecs import CODECS, DEPTHS
-from convnd.options import OUTPUT, RESOURCES, Flag, Range
+from convnd.options import OUTPUT, RESOURCES, WORK, Flag, Range
 from convnd.registry import check_name
 from convnd_tasks.runtime.input_settings import INPUT, InputSettings
 
@@ -45,6 +45,8 @@ class JobSettings(InputSettings):
         checkpoint_every: steps from one checkpoint to the next; one is also kept when the job is
             stopped. 0 keeps none.
         resume: continue from the checkpoint if there is one.
+        change: ``"STEP:OPTION=VALUE"`` gives an option another value from a step on, see
+            `convnd_tasks.runtime.changes`.
         shard: ``"I/N"`` takes only every N-th file of a folder, from the I-th.
 
     Raises:
@@ -188,6 +190,17 @@ class JobSettings(InputSettings):
             recorded=False,
         ),
     ] = False
+    change: Annotated[
+        tuple[str, ...],
+        Flag(
+            "Give an option another value after a step, as the dials of `convnd view` do; weights "
+            "of several styles have colons between. May be repeated.",
+            WORK,
+            metavar="STEP:OPTION=VALUE",
+            modalities=("pictures",),
+            repeated=True,
+        ),
+    ] = ()
     recursive: Annotated[
         bool, Flag("Search folders in a folder of contents, too.", INPUT, recorded=False)
     ] = False

@@ -97,7 +97,9 @@ class TimeLeft:
             self._points.clear()
             if self._left is not None:  # the first step of a scale includes its setup
                 return
-        if self._points and fraction_done <= self._points[-1][0]:
+        if self._points and fraction_done < self._points[-1][0]:
+            self._points.clear()  # a scale has begun again
+        elif self._points and fraction_done == self._points[-1][0]:
             return  # a step within a frame of a video
         self._points.append((fraction_done, now))
         steps = len(self._points) - 1

@@ -293,7 +293,8 @@ class View:
         if not isinstance(options, dict):
             raise RequestError(HTTPStatus.BAD_REQUEST, "options are needed")
         option_words(options)
-        self.jobs.change(job, {str(name): str(value) for name, value in options.items()})
+        texts = {name: str(value).replace(",", ":") for name, value in options.items()}
+        self.jobs.change(job, texts)
 
     def _continue(self, job: ViewJob, typed: Mapping[str, Any]) -> None:
         """Continue a job, from a kept step if one is named."""

@@ -26,7 +26,7 @@ _CHECKPOINT_EVERY = 10
 _RUNNING = ("queued", "running", "stopping")
 _FIGURES = (
     *("step", "steps", "phase", "phases", "size", "fraction", "loss", "left", "preview"),
-    *("drawing", "seconds", "kept"),
+    *("drawing", "seconds", "kept", "changes"),
 )
 
 
@@ -46,7 +46,6 @@ class ViewJob:
         messages: lines for users.
         error: why it failed, or "".
         created: seconds since 1970.
-        changes: options that were changed while it ran.
     """
 
     id: str
@@ -60,7 +59,6 @@ class ViewJob:
     messages: list[str] = field(default_factory=list)
     error: str = ""
     created: float = 0.0
-    changes: list[dict[str, str]] = field(default_factory=list)
 
 
 class Jobs:
@@ -294,8 +292,6 @@ class Jobs:
             job.figures |= {name: event[name] for name in _FIGURES if name in event}
             if "message" in event:
                 job.messages = [*job.messages[-19:], str(event["message"])]
-            if "changed" in event:
-                job.changes = [*job.changes, event["changed"]]
             if "step" in event and "result" not in event:
                 self._on_change()  # too often for a file
             else:

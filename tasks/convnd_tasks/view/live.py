@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convnd.errors import UsageError
 from convnd_tasks.pipeline.watching import Watcher
 from convnd_tasks.runtime.time_left import TimeLeft
 
@@ -69,12 +70,26 @@ class LiveJob(Watcher):
         self._grid: Grid | None = None
 
     def change(self, options: Mapping[str, str]) -> None:
-        """Change options of the running job after its step; other threads call this."""
+        """Change options of the running job after its step; other threads call this.
+
+        Args:
+            options: values as they are typed, by the option's name without ``--``.
+        """
+        changes = None if self._transfer is None else self._transfer.changes
+        if changes is None:
+            self._report({"message": "these options cannot change while the job runs"})
+            return
+        try:
+            changes.arrive(options)
+        except UsageError as error:
+            self._report({"message": str(error)})
 
     def on_prepared(self, transfer: Transfer, target: Path | None) -> None:
         """Take the transfer, which draws its steps."""
         del target
         self._transfer = transfer
+        if transfer.changes is not None:
+            transfer.changes.awaited = True
 
     def on_step(self, progress: Progress) -> None:
         """Report a step, and draw it where this costs little."""
@@ -84,8 +99,10 @@ class LiveJob(Watcher):
         since, cost = now - self._drawn_at, self._drawing_seconds
         if self._drawn == 0 or since > max(_SHORTEST, cost / _SHARE):
             self._draw(progress)
+        changes = self._transfer.changes if self._transfer is not None else None
         self._report(
             {
+                "changes": [] if changes is None else changes.texts,
                 "step": progress.step,
                 "steps": progress.steps,
                 "phase": progress.phase,

@@ -90,7 +90,7 @@ export class JobList {
     byId("continue").hidden = active || job.state === "done" || this.readOnly;
     byId("larger").hidden = job.state !== "done" || this.readOnly;
     byId("command").textContent = job.command;
-    const lines = [...job.messages, ...job.changes.map((change) => `changed at step ${change.step}: ${change.text}`)];
+    const lines = [...job.messages, ...(figures.changes ?? []).map((change) => `changed after step ${change.replace(":", ": ")}`)];
     byId("messages").replaceChildren(...lines.map((line) => make("li", {}, line)));
     const ended = job.state === "done" || (job.state === "stopped" && figures.seconds != null);
     byId("download").hidden = !ended;
