@@ -13,8 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-import torch
-
 from convnd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,6 +100,8 @@ def check_adjustment(before: TransferProblem, after: Adjustment) -> None:
 
 def same_values(one: Tensor | None, other: Tensor | None) -> bool:
     """Return whether two tensors have the same values; None equals None alone."""
+    import torch  # a page checks changes without it
+
     if one is None or other is None:
         return one is other
     return one is other or (one.shape == other.shape and torch.equal(one, other))

@@ -63,7 +63,8 @@ ELSEWHERE = {
     **{
         (f"tasks/convnd_tasks/view/{name}.py", f"--{option}"): ["stylize"]
         for name, option in (
-            *(("jobs", option) for option in ("checkpoint-every", "resume", "no-figures", "quiet")),
+            *(("jobs", option) for option in ("checkpoint-every", "resume", "change")),
+            *(("jobs", option) for option in ("no-figures", "quiet")),
             *(("worker", option) for option in ("no-figures", "quiet")),
             *(("app", option) for option in ("dim", "style", "regions", "region", "mask", "init")),
             *(("app", option) for option in ("strength", "instant")),

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from convnd.errors import UsageError
-from convnd.optimize.base import is_count
-from convnd.optimize.state import state_errors
 from convnd.options import flag_name
 from convnd.shapes import is_count_text
 from convnd.transfer.adjustment import LIVE_OPTIONS
@@ -157,8 +155,9 @@ class Changes:
         if step == self._last_step:
             return []
         self._last_step = step
-        due = [change for change in self._planned if change.step <= step]
-        self._planned = self._planned[len(due) :]
+        count = sum(change.step <= step for change in self._planned)
+        due = [dataclasses.replace(change, step=step) for change in self._planned[:count]]
+        self._planned = self._planned[count:]
         changed = self.apply(options)
         for change in due:
             changed = change.apply(changed)
@@ -189,6 +188,9 @@ class Changes:
         Raises:
             InputFileError: it is none.
         """
+        from convnd.optimize.base import is_count  # these load torch
+        from convnd.optimize.state import state_errors
+
         with state_errors():
             texts, step = stored["applied"], stored["considered"]
             is_text = isinstance(texts, list) and all(isinstance(text, str) for text in texts)

@@ -15,6 +15,7 @@ from typing import Any
 from convnd import __version__, io
 from convnd_tasks import samples
 from convnd_tasks.pipeline.resolve import resolve
+from convnd_tasks.runtime.changes import Change
 from convnd_tasks.view.folder import LARGEST_UPLOAD, ViewFolder
 from convnd_tasks.view.guard import RequestError
 from convnd_tasks.view.jobs import Jobs, ViewJob
@@ -289,17 +290,12 @@ class View:
 
     def _change(self, job: ViewJob, typed: Mapping[str, Any]) -> None:
         """Change options of a running job."""
-        options = typed.get("options")
-        if not isinstance(options, dict):
-            raise RequestError(HTTPStatus.BAD_REQUEST, "options are needed")
-        option_words(options)
-        texts = {name: str(value).replace(",", ":") for name, value in options.items()}
-        self.jobs.change(job, texts)
+        self.jobs.change(job, _changed_options(typed))
 
     def _continue(self, job: ViewJob, typed: Mapping[str, Any]) -> None:
-        """Continue a job, from a kept step if one is named."""
+        """Continue a job, from a kept step if one is named, and with other options."""
         step = typed.get("step")
-        self.jobs.go_on(job, step if isinstance(step, int) else None)
+        self.jobs.go_on(job, step if isinstance(step, int) else None, _changed_options(typed))
 
     def _on_job(
         self, work: Callable[[ViewJob, Mapping[str, Any]], None]
@@ -336,6 +332,18 @@ def option_words(options: Mapping[str, Any]) -> list[str]:
         else:
             words.append(f"--{name}={value}")
     return words
+
+
+def _changed_options(typed: Mapping[str, Any]) -> dict[str, str]:
+    """Return the options of a request to change, as `convnd_tasks.runtime.changes` takes them."""
+    options = typed.get("options", {})
+    if not isinstance(options, dict):
+        raise RequestError(HTTPStatus.BAD_REQUEST, "options are needed")
+    option_words(options)
+    texts = {name: str(value).replace(",", ":") for name, value in options.items()}
+    for name, text in texts.items():
+        Change.parse(f"0:{name}={text}")
+    return texts
 
 
 def _dim_of(line: list[str]) -> int | None:

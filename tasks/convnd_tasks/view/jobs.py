@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import shutil
 import threading
 import time
@@ -46,6 +47,7 @@ class ViewJob:
         messages: lines for users.
         error: why it failed, or "".
         created: seconds since 1970.
+        planned: changes of options for the next run, see `convnd_tasks.runtime.changes`.
     """
 
     id: str
@@ -59,6 +61,7 @@ class ViewJob:
     messages: list[str] = field(default_factory=list)
     error: str = ""
     created: float = 0.0
+    planned: list[str] = field(default_factory=list)
 
 
 class Jobs:
@@ -155,13 +158,12 @@ class Jobs:
     def _free_output(self, name: str) -> str:
         """Return a name that no file and no job has."""
         taken = {job.output for job in self._jobs.values()}
-        first = io.next_free_path(self._folder.root / name)
-        stem, suffix = first.stem, first.suffix
-        candidates = (f"{stem}{f'-{n}' if n else ''}{suffix}" for n in itertools.count())
+        first = self._folder.root / name
+        candidates = (io.extend_stem(first, str(number)) for number in itertools.count(2))
         return next(
-            name
-            for name in candidates
-            if name not in taken and not (self._folder.root / name).exists()
+            path.name
+            for path in itertools.chain([first], candidates)
+            if path.name not in taken and not os.path.lexists(path)
         )
 
     def stop(self, job: ViewJob) -> None:
@@ -185,7 +187,7 @@ class Jobs:
                 raise RequestError(HTTPStatus.CONFLICT, "the job does not run")
             self._send({"do": "change", "options": dict(options)})
 
-    def go_on(self, job: ViewJob, step: int | None) -> None:
+    def go_on(self, job: ViewJob, step: int | None, options: Mapping[str, str]) -> None:
         """Continue a job that ended.
 
         A finished result stays; what follows is written beside it.
@@ -193,6 +195,7 @@ class Jobs:
         Args:
             job: the job.
             step: the kept step to continue from; None is the last checkpoint.
+            options: options that get another value.
 
         Raises:
             RequestError: the job runs, or the step is not kept.
@@ -211,6 +214,8 @@ class Jobs:
                 checkpoint = self._folder.root / f"{job.output}.checkpoint"
                 checkpoint.unlink(missing_ok=True)
                 shutil.copyfile(kept, checkpoint)
+            begin = job.figures.get("step", 0) if step is None else step
+            job.planned = [f"{begin}:{name}={text}" for name, text in options.items()]
             job.state, job.resume, job.error = "queued", True, ""
             self._changed(job)
             self._wake.notify_all()
@@ -254,6 +259,7 @@ class Jobs:
             *("--no-figures", "--quiet", "-o", job.output),
             f"--checkpoint-every={_CHECKPOINT_EVERY}",
             *["--resume"] * job.resume,
+            *(f"--change={text}" for text in job.planned),
         ]
         request = {
             "do": "job",

@@ -44,7 +44,8 @@ class _Process:
             cwd=folder,
             start_new_session=True,  # Ctrl-C reaches the server, which stops the jobs
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         self.send({"id": next(self._numbers), "do": "warm"})
 
     @property
@@ -76,6 +77,7 @@ class _Process:
                 answers.put(message)
             if "event" not in message:
                 self._answers.pop(int(message.get("id", -1)), None)
+        self._process.stdout.close()
         for answers in list(self._answers.values()):
             answers.put({"error": "the worker ended, perhaps for lack of memory"})
 
@@ -92,6 +94,7 @@ class _Process:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._reader.join()
 
 
 class Workers:
@@ -165,6 +168,7 @@ class Workers:
         while "event" in (answer := answers.get()):
             on_event(answer["event"])
         process.close()  # its memory is free again
+        process.wait()
         return answer
 
     def _start(self) -> _Process:

@@ -59,17 +59,13 @@ export class Chooser {
   }
 
   draw() {
-    byId("contents").replaceChildren(...this.contents.map((name) => {
-      const tile = this.#tile(name, name === this.content, () => {
+    byId("contents").replaceChildren(...this.contents.map((name, number) =>
+      this.#tile(name, name === this.content, () => {
         this.content = name;
         this.draw();
         this.onChange();
-        [...byId("contents").children].find((other) => other.getAttribute("aria-checked") === "true")?.focus();
-      });
-      tile.setAttribute("role", "radio");
-      tile.setAttribute("aria-checked", String(name === this.content));
-      return tile;
-    }));
+        byId("contents").children[number].focus();
+      })));
     byId("styles").replaceChildren(...this.styles.map((name) =>
       this.#tile(name, this.chosen.includes(name), () => {
         const number = this.styles.indexOf(name);

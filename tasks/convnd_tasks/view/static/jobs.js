@@ -27,9 +27,16 @@ export class JobList {
 
   #ask(path, more = {}, id = this.shown) { return attempt(() => api.post(path, { job: id, ...more })); }
 
-  /** Shows a job on the stage. */
+  /** Says whether dials have moved that the shown job could go on with. */
+  offerChanges(offered) {
+    this.offered = offered;
+    if (this.current) this.#drawJob(this.current);
+  }
+
+  /** Shows a job on the stage; null shows none. */
   select(id) {
     this.shown = id;
+    this.offered = false;
     this.drawn = "";
     this.update(this.jobs);
   }
@@ -41,6 +48,7 @@ export class JobList {
     if (jobs.some((job) => active.has(job.id) && !isActive(job))) this.onFinish();
     this.#drawList();
     byId("job").hidden = !this.current;
+    byId("frame").classList.toggle("job", Boolean(this.current)); // its result is not painted over
     if (this.current) this.#drawJob(this.current);
   }
 
@@ -88,6 +96,7 @@ export class JobList {
     if (byId("status").textContent !== status) byId("status").textContent = status; // read aloud once
     byId("stop").hidden = !active || this.readOnly;
     byId("continue").hidden = active || job.state === "done" || this.readOnly;
+    byId("apply").hidden = active || !this.offered || !(figures.kept ?? []).length || this.readOnly;
     byId("larger").hidden = job.state !== "done" || this.readOnly;
     byId("command").textContent = job.command;
     const lines = [...job.messages, ...(figures.changes ?? []).map((change) => `changed after step ${change.replace(":", ": ")}`)];

@@ -23,16 +23,25 @@ const dials = new Dials((name, live) => {
   const job = jobs.current;
   if (job && isActive(job)) {
     if (live) { pending[name] = String(dials.value(name)); sendChanges(); }
+  } else if (job) {
+    if (live) pending[name] = String(dials.value(name));
+    jobs.offerChanges(Object.keys(pending).length > 0);
   } else preview();
 });
 const chooser = new Chooser(state, () => {
-  jobs.shown = null;
-  byId("job").hidden = true;
+  jobs.select(null);
   stage.hideAfter();
   dials.showWeights(chooser.chosen, chooser.nameOf);
   showContent();
   showRegionStyles();
   preview();
+});
+
+byId("apply").addEventListener("click", () => {
+  const options = pending;
+  pending = {};
+  jobs.offerChanges(false);
+  attempt(() => api.post("continue", { job: jobs.shown, options }));
 });
 
 const sendChanges = debounce(() => {
@@ -79,6 +88,7 @@ async function describe() {
 }
 
 async function start(typed) {
+  pending = {};
   const { job } = await (await api.post("start", typed)).json();
   jobs.select(job);
 }

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { attempt, byId, make } from "./dom.js";
 
-const SHOWN = ["--strength", "--style-scale", "--colors", "--size", "--style-weights"];
+const SHOWN = ["--strength", "--style-scale", "--colors", "--size", "--style-weights", "--change"];
 
 /** The settings of a result in one line. */
 function summary(record) {
