@@ -120,7 +120,7 @@ class PhaseRunner:
             content = None
             if problem.content is not None:
                 content = self._resizer.resize_field(problem.content, phase.size)
-            styles = self._at_size(problem.styles, phase)
+            styles = self._at_size(self._problem.styles, phase)
             shards = ShardedField(phase.size, self._group) if self._group.size > 1 else None
             if resume is not None:
                 handover = Handover.resumed(resume, self._resizer.device)
@@ -165,8 +165,7 @@ class PhaseRunner:
     def _take_adjustment(self, step: int) -> bool:
         """Take other options or another problem after a step; return whether there are any."""
         is_new, self._last_step = step != self._last_step, step
-        adjustment = self._adjust(step) if self._adjust is not None and is_new else None
-        if adjustment is None:
+        if not is_new or self._adjust is None or (adjustment := self._adjust(step)) is None:
             return False
         check_adjustment(self._problem, adjustment)
         self._problem, options = adjustment

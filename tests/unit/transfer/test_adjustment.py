@@ -56,6 +56,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "blend": {"style_weights": (3.0, 1.0)},
     "style size": {"style_scale": 0.5},
     "strength": {"strength": 0.25},
+    "other styles": {"power": 2.0},
 }
 
 
@@ -67,10 +68,12 @@ def test_the_objective_after_a_change_is_that_of_a_new_transfer(
     """Value and gradient at the same place equal those of a transfer that begins so."""
     content, *styles = fields(extents)
     change = dict(CHANGES[name])
-    strength = change.pop("strength", 1.0)
+    strength, power = change.pop("strength", 1.0), change.pop("power", 1.0)
     problem = TransferProblem(content, styles)
+    changed_styles = [style**power for style in styles]
     after = Adjustment(
-        dataclasses.replace(problem, strength=strength), dataclasses.replace(OPTIONS, **change)
+        dataclasses.replace(problem, strength=strength, styles=changed_styles),
+        dataclasses.replace(OPTIONS, **change),
     )
     transfer = StyleTransfer(OPTIONS, spatial_dims=len(extents), in_channels=1)
     objectives = observe(transfer)
