@@ -16,6 +16,7 @@ from convnd.nn.adaptive import (
 )
 from convnd.nn.blur import GaussianBlurNd, gaussian_blur_nd
 from convnd.nn.conv import ConvNd, conv_nd
+from convnd.nn.grid_sample import SAMPLE_MODES, SAMPLE_PADDING_MODES, grid_sample_nd
 from convnd.nn.lazy import LazyConvNd, LazyConvTransposeNd
 from convnd.nn.norm import BatchNormNd, InstanceNormNd
 from convnd.nn.pad import PAD_MODES, PADDING_MODES, PadNd, pad_nd
@@ -39,6 +40,8 @@ __all__ = [
     "PADDING_MODES",
     "PAD_MODES",
     "RESIZE_MODES",
+    "SAMPLE_MODES",
+    "SAMPLE_PADDING_MODES",
     "AdaptiveAvgPoolNd",
     "AdaptiveMaxPoolNd",
     "AvgPoolNd",
@@ -64,6 +67,7 @@ __all__ = [
     "conv_transpose_nd",
     "fold_nd",
     "gaussian_blur_nd",
+    "grid_sample_nd",
     "interpolate_nd",
     "max_pool_nd",
     "pad_nd",

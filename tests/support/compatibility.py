@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 
 from convnd.backbones import VGG, VGGPlan
 from convnd.losses import PerceptualLoss, StyleLoss, TotalVariationLoss
+from convnd.nn import grid_sample_nd
 from convnd.stats import STATISTICS
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "compatibility.md"
@@ -64,6 +65,21 @@ class _Perceptual(nn.Module):
         return value
 
 
+class _Sampled(nn.Module):
+    """`grid_sample_nd` at fixed positions."""
+
+    grid: Tensor
+
+    def __init__(self, ndim: int) -> None:
+        super().__init__()
+        shape = (1, *[3] * ndim, ndim)
+        positions = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+        self.register_buffer("grid", 2.4 * positions - 1.2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return grid_sample_nd(x, self.grid)
+
+
 def _style(name: str) -> Callable[[int], nn.Module]:
     def make(ndim: int) -> nn.Module:
         target = torch.rand(1, 4, *[5] * ndim, generator=torch.Generator().manual_seed(1))
@@ -75,6 +91,7 @@ def _style(name: str) -> Callable[[int], nn.Module]:
 
 SUBJECTS: dict[str, Callable[[int], nn.Module]] = {
     **{name: case.make for name, case in CASES.items()},
+    "grid_sample_nd": _Sampled,
     "frozen VGG": _Features,
     "PerceptualLoss": _Perceptual,
     **{f"StyleLoss, {name}": _style(name) for name in STATISTICS},

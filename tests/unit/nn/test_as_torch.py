@@ -36,6 +36,7 @@ PAIRS: dict[Any, Any] = {
     cn.PixelUnshuffleNd: nn.PixelUnshuffle,
     cn.pad_nd: F.pad,
     cn.interpolate_nd: F.interpolate,
+    cn.grid_sample_nd: F.grid_sample,
 }
 # Built-in functions have no signature, so these are from torch's documentation.
 FUNCTIONS = {
