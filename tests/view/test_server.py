@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from command_line import Run
@@ -18,53 +17,10 @@ from convnd_tasks.view.app import View, option_words
 from convnd_tasks.view.folder import LARGEST_UPLOAD, ViewFolder
 from convnd_tasks.view.guard import RequestError
 from convnd_tasks.view.server import ViewServer
+from page_client import Client
 from PIL import Image
 
 SECRET = b"nobody may read this"
-
-
-class Reply(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
-class Client:
-    """Sends requests as the page does; every part can be replaced."""
-
-    def __init__(self, server: ViewServer) -> None:
-        self.port = server.server_address[1]
-        self.token = server.guard.token
-        self.origin = f"http://127.0.0.1:{self.port}"
-
-    def send(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        *,
-        token: str | None = None,
-        **headers: str | None,
-    ) -> Reply:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        sent: dict[str, str | None] = {"Host": f"127.0.0.1:{self.port}"}
-        if method == "POST":
-            sent |= {"Origin": self.origin, "Content-Type": "application/json"}
-            sent["Content-Length"] = str(len(body or b""))
-        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        target = f"/{self.token if token is None else token}/{path}"
-        connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
-        for name, value in sent.items():
-            if value is not None:
-                connection.putheader(name, value)
-        connection.endheaders(body)
-        response = connection.getresponse()
-        reply = Reply(response.status, dict(response.getheaders()), response.read())
-        connection.close()
-        return reply
-
-    def post(self, path: str, value: object, **headers: str | None) -> Reply:
-        return self.send("POST", path, json.dumps(value).encode(), **headers)
 
 
 @pytest.fixture
@@ -109,7 +65,7 @@ def start(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Callable[..
         server = ViewServer(0, view.answer)
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         opened.append((server, view))
-        return Client(server)
+        return Client(server.guard.address)
 
     yield begin
     for server, view in opened:
@@ -357,15 +313,11 @@ def test_a_job_is_a_command_line(client: Client) -> None:
     typed = {"content": "red.png", "styles": ["waves", "cells"], "options": {"strength": 0.5}}
     reply = client.post("api/start", typed)
     assert reply.status == 200, reply.body
-    stream = http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)
-    stream.request("GET", f"/{client.token}/api/events")
-    line = stream.getresponse().readline()
-    job = json.loads(line.removeprefix(b"data: "))["jobs"][0]
+    job = client.first_event()["jobs"][0]
     assert job["command"] == (
         "convnd stylize red.png --style=waves --style=cells --dim=2 --strength=0.5 "
         "-o red_stylized.png"
     )
-    stream.close()
 
 
 def test_options_become_words() -> None:

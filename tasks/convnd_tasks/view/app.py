@@ -88,6 +88,7 @@ class View:
         self._routes: Mapping[tuple[str, str], Callable[[Request], Answer]] = {
             ("GET", "state"): self._state,
             ("GET", "results"): self._results,
+            ("GET", "jobs"): lambda _: Answer.of({"jobs": self.jobs.list()}),
             ("GET", "events"): self._events,
             ("GET", "thumbnail"): self._thumbnail,
             ("GET", "file"): self._file,

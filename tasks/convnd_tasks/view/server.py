@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -22,6 +24,8 @@ _LOG = logging.getLogger(__name__)
 _LARGEST_JSON = 2**20
 _MOST_REQUESTS = 64
 _IDLE_SECONDS = 60.0
+_LINGER_SECONDS = 1.0
+_LINGER_BYTES = 2**16
 
 
 @dataclass(frozen=True)
@@ -203,3 +207,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Read a little of a refused body: a connection with unread bytes would lose the answer."""
+        with contextlib.suppress(OSError):
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(_LINGER_SECONDS)
+            left = _LINGER_BYTES
+            while left > 0 and (block := self.connection.recv(left)):
+                left -= len(block)
