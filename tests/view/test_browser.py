@@ -105,7 +105,7 @@ class Page:
 
 @pytest.fixture
 def page(browser: Any, folder: Path) -> Iterator[Page]:
-    with serve(ViewFolder(folder), []) as server:
+    with serve(ViewFolder(folder), []) as (server, _):
         opened = Page(browser, server.guard.address)
         yield opened
         opened.close()
@@ -220,7 +220,7 @@ def test_people_with_a_screen_reader_or_a_keyboard_can_use_it(
 ) -> None:
     """In light and dark, wide and narrow, with long words."""
     Image.open(photo).resize((64, 48)).save(folder / photo.name)
-    with serve(ViewFolder(folder), [photo.name, "waves", "cells"]) as server:
+    with serve(ViewFolder(folder), [photo.name, "waves", "cells"]) as (server, _):
         page = Page(browser, server.guard.address, bypass_csp=True)  # for the script of axe alone
         page.wait_for("#preview-note", "Preview after")
         unnamed = page.page.evaluate(
@@ -246,7 +246,7 @@ def test_people_with_a_screen_reader_or_a_keyboard_can_use_it(
 
 def test_read_only_shows_results_and_nothing_to_start(browser: Any, folder: Path) -> None:
     Image.new("RGB", (32, 24), (9, 99, 9)).save(folder / "green.png")
-    with serve(ViewFolder(folder, read_only=True), []) as server:
+    with serve(ViewFolder(folder, read_only=True), []) as (server, _):
         page = Page(browser, server.guard.address)
         page.page.wait_for_selector('#results img[alt="Result green.png"]')
         assert page.page.locator("#start").is_hidden()

@@ -72,7 +72,7 @@ def test_a_job_keeps_what_it_reported(jobs: Jobs, workers: Recorded, tmp_path: P
     stored = json.loads((tmp_path / STATE / job.id / "job.json").read_text())
     assert stored["state"] == "done"
     again = Jobs(ViewFolder(tmp_path), workers, lambda: None)  # type: ignore[arg-type]
-    assert [one["output"] for one in again.list()] == ["town_stylized.png"]
+    assert [one["output"] for one in again.describe()] == ["town_stylized.png"]
     again.close()
     again.join()
 
@@ -90,7 +90,7 @@ def test_a_failed_job_says_why_and_can_be_removed(
     wait_until(lambda: job.state == "failed")
     assert job.error == "not enough memory"
     jobs.remove(job)
-    assert jobs.list() == []
+    assert jobs.describe() == []
     assert not (tmp_path / STATE / job.id).exists()
     with pytest.raises(RequestError):
         jobs.find(job.id)
@@ -124,7 +124,7 @@ def test_damaged_descriptions_are_left_out(tmp_path: Path, workers: Recorded) ->
         folder.mkdir(parents=True)
         (folder / "job.json").write_text(text)
     queue = Jobs(ViewFolder(tmp_path), workers, lambda: None)  # type: ignore[arg-type]
-    assert queue.list() == []
+    assert queue.describe() == []
     queue.close()
     queue.join()
 

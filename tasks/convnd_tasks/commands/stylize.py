@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from convnd_tasks.commands.transfer import run_transfer
 from convnd_tasks.modalities import options_class
 from convnd_tasks.pipeline.completion import complete_inputs, complete_styles
 from convnd_tasks.pipeline.flags import with_flags
@@ -56,6 +57,4 @@ def stylize(
 
     convnd stylize photo.jpg painting.jpg
     """
-    from convnd_tasks.pipeline.run import run_command
-
-    run_command(files, style, dim, typed_options, typed_settings, command_output)
+    run_transfer(files, style, dim, typed_options, typed_settings, command_output)

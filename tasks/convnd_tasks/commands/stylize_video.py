@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from convnd_tasks.commands.stylize import Styles
+from convnd_tasks.commands.transfer import run_transfer
 from convnd_tasks.modalities import options_class
 from convnd_tasks.pipeline.completion import complete_inputs
 from convnd_tasks.pipeline.flags import with_flags
@@ -39,6 +40,4 @@ def stylize_video(
 
     convnd stylize-video clip.mp4 painting.jpg
     """
-    from convnd_tasks.pipeline.run import run_command
-
-    run_command(files, style, 3, typed_options, typed_settings, command_output, modality="videos")
+    run_transfer(files, style, 3, typed_options, typed_settings, command_output, modality="videos")

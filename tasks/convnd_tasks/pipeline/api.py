@@ -180,10 +180,10 @@ def _split_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
     settings = {name: value for name, value in options.items() if name in names}
     if settings.get("rate", "") is None:
         del settings["rate"]  # as if it were not given
-    if settings.get("dry_run"):
-        raise UsageError(
-            "dry_run", expected="the command line", got="Python", remedy="use convnd … --dry-run"
-        )
+    for name in ("dry_run", "live"):
+        if settings.get(name):
+            remedy = f"use convnd … --{name.replace('_', '-')}"
+            raise UsageError(name, expected="the command line", got="Python", remedy=remedy)
     if "rate" in settings:
         settings["rate"] = str(settings["rate"])
     if settings.get("spacing"):

@@ -41,6 +41,7 @@ class JobSettings(InputSettings):
         save_every: steps from one numbered result to the next; 0 writes none.
         dry_run: take only the first steps, write nothing, and say how long the job takes, how much
             memory, and what it would write.
+        live: show the work on a local page, see `convnd_tasks.view.attached`.
         quiet: show no progress.
         checkpoint_every: steps from one checkpoint to the next; one is also kept when the job is
             stopped. 0 keeps none.
@@ -165,6 +166,15 @@ class JobSettings(InputSettings):
         Flag(
             "Take only the first steps, write nothing, and say how long the job takes, how much "
             "memory, and what it would write.",
+            OUTPUT,
+            recorded=False,
+        ),
+    ] = False
+    live: Annotated[
+        bool,
+        Flag(
+            "Print the address of a local page that shows the steps and takes changes; the work "
+            "goes on without it.",
             OUTPUT,
             recorded=False,
         ),

@@ -88,7 +88,7 @@ class View:
         self._routes: Mapping[tuple[str, str], Callable[[Request], Answer]] = {
             ("GET", "state"): self._state,
             ("GET", "results"): self._results,
-            ("GET", "jobs"): lambda _: Answer.of({"jobs": self.jobs.list()}),
+            ("GET", "jobs"): lambda _: Answer.of({"jobs": self.jobs.describe()}),
             ("GET", "events"): self._events,
             ("GET", "thumbnail"): self._thumbnail,
             ("GET", "file"): self._file,
@@ -180,7 +180,7 @@ class View:
                 yield b": still here\n\n"
                 continue
             seen = count
-            yield f"data: {json.dumps({'jobs': self.jobs.list()})}\n\n".encode()
+            yield f"data: {json.dumps({'jobs': self.jobs.describe()})}\n\n".encode()
             threading.Event().wait(_SHORTEST_WAIT)
 
     def _thumbnail(self, request: Request) -> Answer:

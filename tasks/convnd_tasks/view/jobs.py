@@ -18,7 +18,7 @@ from typing import Any
 from convnd import io
 from convnd_tasks.view.folder import STATE, ViewFolder
 from convnd_tasks.view.guard import RequestError
-from convnd_tasks.view.live import kept_steps, state_file
+from convnd_tasks.view.live import LiveJob, kept_steps, state_file
 from convnd_tasks.view.processes import Workers
 
 __all__ = ["Jobs", "ViewJob"]
@@ -81,7 +81,7 @@ class Jobs:
         self._on_change = on_change
         self._lock = threading.RLock()
         self._wake = threading.Condition(self._lock)
-        self._send: Callable[[dict[str, Any]], None] | None = None
+        self._senders: dict[str, Callable[[dict[str, Any]], None]] = {}
         self._closed = False
         self._jobs = {job.id: job for job in self._load()}
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -101,7 +101,7 @@ class Jobs:
                 jobs.append(job)
         return jobs
 
-    def list(self) -> list[dict[str, Any]]:
+    def describe(self) -> list[dict[str, Any]]:
         """Describe all jobs, the newest first."""
         with self._lock:
             jobs = sorted(self._jobs.values(), key=lambda job: job.created, reverse=True)
@@ -114,7 +114,7 @@ class Jobs:
         words = list(job.line)
         for number, name in enumerate(job.inputs):
             words = [word.replace(f"{{{number}}}", name) for word in words]
-        return shlex.join(["convnd", *words, "-o", job.output])
+        return shlex.join(["convnd", *words, *(["-o", job.output] if job.inputs else [])])
 
     def find(self, name: str) -> ViewJob:
         """Return a job.
@@ -144,16 +144,20 @@ class Jobs:
             record: name of the result whose record is made again, or "".
         """
         with self._lock:
-            state = self._folder.make(STATE)
-            number = next(n for n in itertools.count(1) if not (state / f"{n:06d}").exists())
-            (state / f"{number:06d}").mkdir()
-            output = self._free_output(f"{stem}{suffix}")
-            job = ViewJob(f"{number:06d}", [*line], [*inputs], output, record)
-            job.created = time.time()
-            self._jobs[job.id] = job
+            job = self._new([*line], [*inputs], self._free_output(f"{stem}{suffix}"), record)
             self._changed(job)
             self._wake.notify_all()
             return job
+
+    def _new(self, line: list[str], inputs: list[str], output: str, record: str = "") -> ViewJob:
+        """Make a job with a folder of its own."""
+        state = self._folder.make(STATE)
+        number = next(n for n in itertools.count(1) if not (state / f"{n:06d}").exists())
+        (state / f"{number:06d}").mkdir()
+        job = ViewJob(f"{number:06d}", line, inputs, output, record)
+        job.created = time.time()
+        self._jobs[job.id] = job
+        return job
 
     def _free_output(self, name: str) -> str:
         """Return a name that no file and no job has."""
@@ -171,9 +175,9 @@ class Jobs:
         with self._lock:
             if job.state == "queued":
                 job.state = "stopped"
-            elif job.state == "running" and self._send is not None:
+            elif job.state == "running" and job.id in self._senders:
                 job.state = "stopping"
-                self._send({"do": "stop"})
+                self._senders[job.id]({"do": "stop"})
             self._changed(job)
 
     def change(self, job: ViewJob, options: Mapping[str, str]) -> None:
@@ -183,9 +187,9 @@ class Jobs:
             RequestError: it does not run.
         """
         with self._lock:
-            if job.state != "running" or self._send is None:
+            if job.state != "running" or job.id not in self._senders:
                 raise RequestError(HTTPStatus.CONFLICT, "the job does not run")
-            self._send({"do": "change", "options": dict(options)})
+            self._senders[job.id]({"do": "change", "options": dict(options)})
 
     def go_on(self, job: ViewJob, step: int | None, options: Mapping[str, str]) -> None:
         """Continue a job that ended.
@@ -270,14 +274,41 @@ class Jobs:
             "state": str(self.path(job)),
         }
 
-        def on_start(send: Callable[[dict[str, Any]], None]) -> None:
-            with self._lock:
-                self._send = send
-
-        answer = self._workers.run(request, lambda event: self._report(job, event), on_start)
+        answer = self._workers.run(
+            request, lambda event: self._report(job, event), lambda send: self.hear(job, send)
+        )
         with self._lock:
-            self._send = None
+            self._senders.pop(job.id, None)
             self._end(job, answer)
+
+    def hear(self, job: ViewJob, send: Callable[[dict[str, Any]], None]) -> None:
+        """Take the function that sends messages to a running job."""
+        with self._lock:
+            self._senders[job.id] = send
+
+    def attach(self, words: Sequence[str]) -> tuple[ViewJob, LiveJob]:
+        """Show a job that runs in this process, and not in the queue.
+
+        Args:
+            words: the words of its command.
+
+        Returns:
+            The job, and the watcher that tells of it.
+        """
+        with self._lock:
+            job = self._new([*words], [], "")
+            job.state = "running"
+            self._changed(job)
+        return job, LiveJob(self.path(job), lambda event: self._report(job, event))
+
+    def detach(self, job: ViewJob) -> None:
+        """Forget a job of this process, and remove what was stored of it."""
+        with self._lock:
+            self._senders.pop(job.id, None)
+            job.state = "done"
+            self.remove(job)
+            with contextlib.suppress(OSError):  # other jobs stay
+                (self._folder.root / STATE).rmdir()
 
     def _end(self, job: ViewJob, answer: Mapping[str, Any]) -> None:
         """Take note of the end of a job."""
@@ -296,6 +327,8 @@ class Jobs:
         """Take note of what a job reports."""
         with self._lock:
             job.figures |= {name: event[name] for name in _FIGURES if name in event}
+            if "target" in event and not job.output:
+                job.output = os.path.relpath(event["target"], self._folder.root)
             if "message" in event:
                 job.messages = [*job.messages[-19:], str(event["message"])]
             if "step" in event and "result" not in event:

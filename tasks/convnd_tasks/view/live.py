@@ -86,8 +86,9 @@ class LiveJob(Watcher):
 
     def on_prepared(self, transfer: Transfer, target: Path | None) -> None:
         """Take the transfer, which draws its steps."""
-        del target
         self._transfer = transfer
+        if target is not None:
+            self._report({"target": str(target.absolute())})
         if transfer.changes is not None:
             transfer.changes.awaited = True
 

@@ -43,7 +43,8 @@ def run(
     folder = ViewFolder(root, read_only=read_only)
     for name in files:
         check_input(name, "input", 2)
-    with serve(folder, [_bring_in(folder, name) for name in files], port) as server:
+    chosen = [_bring_in(folder, name) for name in files]
+    with serve(folder, chosen, port) as (server, _):
         on_start(server.guard.address)
         if browser:
             webbrowser.open(server.guard.address)
@@ -56,22 +57,29 @@ def wait_for_signal() -> None:
 
 
 @contextlib.contextmanager
-def serve(folder: ViewFolder, chosen: list[str], port: int = 0) -> Iterator[ViewServer]:
+def serve(
+    folder: ViewFolder, chosen: list[str], port: int = 0, *, warm: bool = True
+) -> Iterator[tuple[ViewServer, View]]:
     """Serve a page during a ``with`` block; at its end, jobs stop and keep their checkpoints.
 
     Args:
         folder: the folder.
         chosen: names of files in it, or of samples, to begin with.
         port: the port; 0 is any that is free.
+        warm: whether processes for previews and jobs are started before they are needed.
+
+    Yields:
+        The server and what it shows.
     """
     view = View(folder, chosen)
     try:
         with ViewServer(port, view.answer) as server:
             thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
             thread.start()
-            view.warm_up()
+            if warm:
+                view.warm_up()
             try:
-                yield server
+                yield server, view
             finally:
                 server.shutdown()
     finally:
