@@ -79,8 +79,9 @@ def test_the_edges_of_regions_are_blurred(folder: Path, run: Run) -> None:
     np.testing.assert_array_equal(hard[:, :20], photo[:, :20])
     assert np.abs(soft - photo)[:, 20:22].sum() < 0.8 * np.abs(hard - photo)[:, 20:22].sum()
     np.testing.assert_array_equal(soft[:, :10], photo[:, :10])
-    code, _, err = run("stylize", "photo.png", *regions, "--region-edge", "-1", "-o", "n.png")
-    assert (code, err.count("\n")) == (2, 1)
+    for wrong in ((*regions, "--region-edge", "-1"), ("rough.png", "--region-edge", "2")):
+        code, _, err = run("stylize", "photo.png", *wrong, "-o", "n.png")
+        assert (code, err.count("\n")) == (2, 1), wrong
 
 
 def test_blurred_edges_are_as_wide_along_all_axes_of_a_scan() -> None:

@@ -219,9 +219,15 @@ class InputSettings:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if (self.region or self.style_regions) and self.regions is None:
+        given = {
+            "--region": self.region,
+            "--style-regions": self.style_regions,
+            "--region-edge": self.region_edge,
+        }
+        unused = [name for name, value in given.items() if value]
+        if unused and self.regions is None:
             raise UsageError(
-                "--region" if self.region else "--style-regions",
+                unused[0],
                 expected="a map of the content's regions",
                 got="none",
                 remedy="give one with --regions FILE",
