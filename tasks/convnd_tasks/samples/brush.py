@@ -13,7 +13,7 @@ from convnd_tasks.samples.fields import Array, Lattice, ramp, reduce_blocks
 
 __all__ = ["Canvas", "Strokes"]
 
-_CHUNK = 1_000_000  # paint points per chunk; bounds the memory
+_CHUNK = 64_000  # paint points per chunk, which stay in the cache
 _SPACING = 0.72  # distance of paint points in samples; dense enough for almost no holes
 _KINDS = 64  # number of bristle patterns
 
@@ -79,20 +79,20 @@ class Canvas:
         # A margin takes the paint beyond the edge, which saves a test of every point.
         margin = math.ceil(half_length + 1.4 * half_width) + 2
         top = np.full(shape + 2 * margin, -1, dtype=np.int64)
+        path, heading = self._streamlines(seeds, steps)
+        u = np.linspace(-1, 1, steps, dtype=np.float32) if steps > 1 else np.zeros(1)
+        taper = np.sqrt(np.clip(1.03 - u**4, 0, 1)).astype(np.float32) * np.float32(half_width)
         chunk = max(1, _CHUNK // points)
         for start in range(0, count, chunk):
             part = slice(start, start + chunk)
-            path, heading = self._streamlines(seeds[part], steps)
-            across = np.eye(n, dtype=np.float32)[None, None] if round_ else _frame(heading)
-            u = np.linspace(-1, 1, steps, dtype=np.float32) if steps > 1 else np.zeros(1)
-            taper = np.sqrt(np.clip(1.03 - u**4, 0, 1)).astype(np.float32) * np.float32(half_width)
+            across = np.eye(n, dtype=np.float32)[None, None] if round_ else _frame(heading[part])
             radius = taper * size[part, None]  # (strokes, steps)
-            index = np.zeros((*path.shape[:2], len(offsets)), dtype=np.int64)
+            index = np.zeros((*radius.shape, len(offsets)), dtype=np.int64)
             for axis in range(n):
                 positions = (
                     across[..., axis] * radius[..., None]
                 ) @ offsets.T  # (strokes, steps, offsets)
-                positions += path[:, :, None, axis] + np.float32(margin)
+                positions += path[part, :, None, axis] + np.float32(margin)
                 index *= top.shape[axis]
                 index += positions.astype(np.int64)
             # For repeated indices numpy keeps the last value: later strokes lie on top.
@@ -111,8 +111,11 @@ class Canvas:
     ) -> None:
         """Colour the samples by their topmost paint point; −1 stands for none."""
         pixels = np.flatnonzero(top >= 0)
-        stroke, point = np.divmod(top[pixels], steps * len(offsets))
-        step, across = np.divmod(point, len(offsets))
+        number = top[pixels]
+        stroke = number // (steps * len(offsets))
+        point = number - stroke * (steps * len(offsets))
+        step = point // len(offsets)
+        across = point - step * len(offsets)
         # Bristles: stripes along the stroke that fade in and out, different for each stroke.
         stripes = rng.standard_normal((_KINDS, 1, len(offsets)), dtype=np.float32)
         drift = rng.standard_normal((_KINDS, steps, 1), dtype=np.float32).cumsum(axis=1)

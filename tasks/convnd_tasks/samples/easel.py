@@ -75,14 +75,16 @@ class Easel:
         box = self.box(p[:, 0].min(), p[:, 1].min(), p[:, 0].max(), p[:, 1].max())
         x, y = self.coordinates(box)
         centre = p.mean(axis=0)
+        sides = np.roll(p, -1, axis=0) - p
+        lengths = np.hypot(sides[:, 0], sides[:, 1])
+        normals = np.stack([sides[:, 1], -sides[:, 0]], axis=1)
+        outwards = (normals * (p.mean(axis=0) - p)).sum(axis=1) < 0
         inside = np.full((y.size, x.size), np.inf, dtype=np.float32)
-        for a, b in zip(p, np.roll(p, -1, axis=0), strict=True):
-            normal = np.array([b[1] - a[1], a[0] - b[0]], dtype=np.float32)
-            length = float(np.hypot(*normal))
+        for a, normal, length, outward in zip(p, normals, lengths.tolist(), outwards, strict=True):
             if length == 0:
                 continue
-            normal *= (1.0 if normal @ (centre - a) >= 0 else -1.0) / length
-            np.minimum(inside, (x - a[0]) * normal[0] + (y - a[1]) * normal[1], out=inside)
+            u, v = normal * ((-1.0 if outward else 1.0) / length)
+            np.minimum(inside, (x - a[0]) * u + (y - a[1]) * v, out=inside)
         return box, np.clip(inside / np.float32(self.pixel) + 0.5, 0, 1)
 
     def rectangle_mask(self, corners: tuple[float, float, float, float]) -> tuple[Box, Array]:

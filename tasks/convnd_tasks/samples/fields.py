@@ -156,14 +156,14 @@ def _spline(field: Array, axis: int, positions: Array) -> Array:
         (-3 * f**3 + 3 * f**2 + 3 * f + 1) / 6,
         f**3 / 6,
     )
-    shape = [1] * field.ndim
-    shape[axis] = positions.size
-    out = np.zeros(
-        (*field.shape[:axis], positions.size, *field.shape[axis + 1 :]), dtype=np.float32
-    )
+    rows = field.swapaxes(0, axis)  # whole rows are gathered faster than single numbers
+    rows = np.ascontiguousarray(rows)
+    out = np.zeros((positions.size, *rows.shape[1:]), dtype=np.float32)
     for j, w in enumerate(weights):
-        out += field.take(first + j, axis=axis) * w.reshape(shape)
-    return out
+        part = rows.take(first + j, axis=0)
+        part *= w.reshape(-1, *[1] * (field.ndim - 1))
+        out += part
+    return np.ascontiguousarray(out.swapaxes(0, axis))
 
 
 def interpolate(field: Array, positions: Sequence[Array]) -> Array:
@@ -194,7 +194,9 @@ def interpolate(field: Array, positions: Sequence[Array]) -> Array:
         for bit, low, f, n in zip(corner, lows, fractions, size, strict=True):
             weight = weight * (f if bit else 1 - f)
             index = index * n + np.minimum(low + bit, n - 1)
-        out += flat[:, index] * weight
+        corner_values = flat.take(index, axis=1)
+        corner_values *= weight
+        out += corner_values
     return out
 
 
