@@ -76,7 +76,8 @@ def main() -> None:
     parser.add_argument("--source", type=Path, help="another checkout to measure as well")
     parser.add_argument(
         "--commands",
-        type=lambda text: text.split(","),
+        nargs="+",
+        choices=_COMMANDS,
         default=list(_COMMANDS),
         help="measure only these commands",
     )

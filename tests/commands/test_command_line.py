@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer.main
 from command_line import Run
 from convnd_tasks.inspect.options import PatchOptions
@@ -16,7 +17,7 @@ from convnd_tasks.inspect.saliency import METHODS
 from convnd_tasks.inspect.search import SUPPRESSION
 from convnd_tasks.modalities import MODALITIES, options_class
 from convnd_tasks.runtime.settings import JobSettings
-from error_fields import raises
+from error_fields import check_error, raises
 from PIL import Image
 
 from convnd import cli
@@ -228,3 +229,24 @@ def test_the_name_of_a_device_is_checked_with_the_options(options: type[Any], na
     more = {"layers": ("relu1_1",)} if options is PatchOptions else {}
     with raises(UsageError, operation="device", got=repr(name)):
         options(device=name, **more)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "stylize town waves",
+        "stylize town waves --sheet",
+        "stylize town waves --dry-run",
+        "patches --dim 2",
+        "train waves --dim 2",
+    ],
+)
+def test_a_missing_device_is_reported_before_an_existing_output(
+    words: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    output = tmp_path / ("there.safetensors" if words.startswith("train") else "there.png")
+    output.touch()
+    code, _, err = run(*words.split(), "--device", "cuda", "--output", str(output))
+    assert code == 4
+    check_error(err, operation="device", got="one without")

@@ -196,6 +196,7 @@ def _check(options: PatchOptions, output: Path, report: Path | None, *, overwrit
     if options.explain and options.explain not in METHODS:
         raise unknown_name("--explain", options.explain, list(METHODS))
     check_name("--suppress", options.suppress, SUPPRESSION)
+    choose_device(options.device)
     if report is not None:
         check_report(report, overwrite=overwrite)
     check_folder(output, overwrite=overwrite)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convnd.backbones import choose_device
 from convnd.errors import ConvndError, NumericalError, ResourceError, is_out_of_memory
 from convnd.io.atomic import atomic_path
 from convnd.io.registry import find_format
@@ -60,6 +61,7 @@ class Job:
     Raises:
         UsageError: an option names something that does not exist.
         InputFileError: the mask, or a map of regions, does not exist.
+        ResourceError: this machine does not have the device of the options.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Job:
         self.options = options
         self.settings = settings
         self.group = group
+        choose_device(options.device)  # before files: the remedy is another option
         self.modality: Modality = modality_class(spec.modality)(options, settings, spec.dim)
         self.modality.check()
         maps = [settings.regions, *settings.style_regions]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd import io
+from convnd.backbones import choose_device
 from convnd.errors import InputFileError, OutputFileError, UsageError
 from convnd.io.registry import find_format
 from convnd.options import flag_name
@@ -69,6 +70,7 @@ class Sheet:
         UsageError: there are several contents, a setting does not apply to sheets, or an option
             cannot vary.
         OutputExistsError: the sheet exists and may not be replaced.
+        ResourceError: this machine does not have the device of the options.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Sheet:
         if self._size is None and "size" not in modality_class(spec.modality).unsupported:
             self._size = _PREVIEW_SIZE if spec.modality == "pictures" else None
         self._options = make_options(self.spec, self._typed, typed_settings)
+        choose_device(self._options.device)
         for values in itertools.product(*variations.values()):  # checks them before any work
             varied = dict(zip(variations, values, strict=True))
             make_options(self.spec, {**self._typed, **varied}, {})

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from convnd import __version__
+from convnd.backbones import choose_device
 from convnd.errors import UsageError
 from convnd.feedforward.network_file import StyleNetwork, write_network
 from convnd.feedforward.network_shape import NetworkShape
@@ -86,8 +87,7 @@ class TrainingJob:
         options: TrainingOptions,
     ) -> None:
         self.kind, self.dim, self.options = modality.name, modality.spatial_dims, options
-        self.styles, self.names, self.modality = styles, names, modality
-        self.contents = contents
+        self.styles, self.names, self.modality, self.contents = styles, names, modality, contents
         self.pool = ContentPool.of(modality, styles, names, contents)
         defaults = _DEFAULTS.get(self.dim, _DEFAULTS_ABOVE)
         self.plan = TrainingPlan(
@@ -306,11 +306,8 @@ def _means(values: Sequence[float], count: int) -> list[float]:
 def _averages(values: Sequence[float]) -> list[float]:
     """Average each value with those before it, of which at most 50 count; crops differ much."""
     sums = [0.0, *itertools.accumulate(values)]
-    return [
-        (sums[end] - sums[start]) / (end - start)
-        for end in range(1, len(sums))
-        for start in (max(0, end - 50),)
-    ]
+    spans = [(max(0, end - 50), end) for end in range(1, len(sums))]
+    return [(sums[end] - sums[start]) / (end - start) for start, end in spans]
 
 
 def open_job(
@@ -332,6 +329,7 @@ def open_job(
     Raises:
         UsageError: the files disagree, nothing tells the rank, or an option does not fit.
         InputFileError: a style or the folder cannot be read.
+        ResourceError: this machine does not have the device of the options.
     """
     if output is not None and not is_network(output.name):
         raise UsageError(
@@ -340,6 +338,7 @@ def open_job(
             got=repr(output.name),
             remedy="for example style.safetensors",
         )
+    choose_device(options.device)
     rank, kind = infer_kind(styles, dim, None, None, texture=True)
     if kind == "arrays" and styles[0] in (*phantom.STYLES, *head.STYLES):
         kind = "volumes"  # a texture of them is an array, a network for them is for scans
