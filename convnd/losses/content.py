@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from convnd.losses.base import Window, check_normalization, expand_target, tile_index
+from convnd.nn.layout import flatten_values
 from convnd.stats import Sums, accumulable
 
 __all__ = ["ContentLoss", "ContentSource"]
@@ -88,7 +89,7 @@ class ContentLoss:
         target = expand_target("ContentLoss", target, features.shape, self.layer)
         if features.dtype == torch.float16:  # a difference may exceed its largest number
             features = features.float()
-        difference = (features - target.to(features.device)).flatten()
+        difference = flatten_values(features - target.to(features.device))
         difference = accumulable(difference)
         total = difference.dot(difference)
         if batch > 1 and self.normalization in ("balanced", "mean"):

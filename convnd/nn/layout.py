@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["CHANNELS_LAST", "channels_last", "is_channels_last"]
+__all__ = ["CHANNELS_LAST", "channels_last", "flatten_values", "is_channels_last"]
 
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 """Torch's formats with channels innermost, by number of spatial axes; other ranks have none."""
@@ -32,3 +32,15 @@ def is_channels_last(x: Tensor) -> bool:
     """
     layout = CHANNELS_LAST.get(x.ndim - 2)
     return layout is not None and x.is_contiguous(memory_format=layout)
+
+
+def flatten_values(x: Tensor) -> Tensor:
+    """Return all numbers of ``(B, C, *S)`` in one row, for sums in which their order does not count.
+
+    With channels innermost in memory this is a view, where `torch.flatten` copies number by number.
+
+    >>> flatten_values(channels_last(torch.arange(4.0).view(1, 2, 1, 2)))
+    tensor([0., 2., 1., 3.])
+    """
+    innermost = x.movedim(1, -1)
+    return innermost.flatten() if innermost.is_contiguous() else x.flatten()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convnd.backbones.kernels.native_gram import can_multiply, native_gram
 from convnd.errors import ShapeError
 from convnd.nn.transforms import apply_function, full_precision, is_transformed
 from convnd.stats.base import Sums, accumulable, count_positions
@@ -151,12 +152,13 @@ class _Gram(torch.autograd.Function):
 
 def _products(rows: Tensor) -> Tensor:
     """Sum the products of channels over rows ``(B, N, C)``."""
+    if can_multiply(rows):
+        return native_gram(rows)
     if rows.dtype in (torch.float32, torch.float64):
         return rows.mT @ rows
     batch, count, channels = rows.shape
     if count <= _FLOAT32_POSITIONS:
-        rows = rows.float()
-        return rows.mT @ rows
+        return _products(rows.float())
     size = max(_MIN_CHUNK, math.ceil(count / _CHUNKS))
     chunked_count = count // size * size
     parts = rows[:, :chunked_count].reshape(-1, size, channels)

@@ -1,8 +1,8 @@
 /* Convolutions of frozen networks in float32 for x86-64 processors with AVX2 and FMA.
  *
  * `convolve` is a 3x3 convolution with zero padding 1 by Winograd's algorithm F(4x4, 3x3), see
- * winograd.py for the algorithm and its sources. `multiply` is a 1x1 convolution. Values have their
- * channels innermost: (H, W, C). Every function computes a range of the result, so that the caller
+ * winograd.py for the algorithm and its sources. `multiply` is a 1x1 convolution. `gram` multiplies
+ * features by their transpose. Values have their channels innermost: (H, W, C). Every function computes a range of the result, so that the caller
  * divides the work among threads; the bytes do not depend on the division.
  *
  * On other processors, and with other compilers than GCC and Clang, the module exists, and
@@ -30,6 +30,9 @@ enum {
     PAIR = 2,    /* panels between two transforms of the output */
     SLAB = 128,  /* channels of a product whose kernel stays in the first-level cache */
     POINTS = 36, /* products of a tile */
+    GROUP = 3,   /* vectors of columns of a Gram matrix that registers hold */
+    STRIP = 4,   /* rows of a Gram matrix that registers hold */
+    SPAN = 128,  /* positions of a Gram matrix that are added up in registers */
     SKEW = 16,   /* floats between planes, so that they do not fall on the same cache sets */
 };
 
@@ -57,6 +60,13 @@ typedef struct {
     int mask;       /* a maximum that is not above 0 has a number beyond the window */
     int backwards;
 } Pooling;
+
+typedef struct {
+    const float *x; /* (count, channels); channels are a multiple of LANES */
+    float *out;     /* (channels, channels), zero at first */
+    Size count, channels;
+    float *scratch; /* SPAN * channels */
+} Gram;
 
 static Size round_up(Size count, Size step) { return (count + step - 1) / step * step; }
 
@@ -514,6 +524,53 @@ TARGET static void pool(const Pooling *p, Size first, Size last) {
         }
 }
 
+/* m (4, 8 * wide) += a^T b over `count` positions; a is (count, 8), and b is `wide` of them. */
+INLINE void gram_tile(const float *a, const float *b, Size count, int wide, float *m, Size stride) {
+    Vector c[STRIP][GROUP];
+    for (int i = 0; i < STRIP; i++)
+        for (int j = 0; j < wide; j++) c[i][j] = _mm256_setzero_ps();
+    for (Size k = 0; k < count; k++) {
+        Vector columns[GROUP];
+        for (int j = 0; j < wide; j++) columns[j] = load(b + (j * SPAN + k) * LANES);
+        for (int i = 0; i < STRIP; i++) {
+            Vector factor = _mm256_broadcast_ss(a + k * LANES + i);
+            for (int j = 0; j < wide; j++) c[i][j] = _mm256_fmadd_ps(factor, columns[j], c[i][j]);
+        }
+    }
+    for (int i = 0; i < STRIP; i++)
+        for (int j = 0; j < wide; j++) {
+            float *to = m + i * stride + j * LANES;
+            store(to, _mm256_add_ps(load(to), c[i][j]));
+        }
+}
+
+/* Rows [first, last) of the matrix, in vectors, from the diagonal on, and their mirror image. */
+TARGET static void gram(const Gram *g, Size first, Size last) {
+    Size vectors = g->channels / LANES;
+    float *out = g->out;
+    for (Size start = 0; start < g->count; start += SPAN) {
+        Size count = g->count - start < SPAN ? g->count - start : SPAN;
+        for (Size k = 0; k < count; k++)
+            for (Size n = first; n < vectors; n++)
+                store(g->scratch + (n * SPAN + k) * LANES,
+                      load(g->x + (start + k) * g->channels + n * LANES));
+        for (Size row = first; row < last; row++)
+            for (Size column = row; column < vectors; column += GROUP)
+                for (Size half = 0; half < LANES; half += STRIP) {
+                    const float *a = g->scratch + row * SPAN * LANES + half;
+                    const float *b = g->scratch + column * SPAN * LANES;
+                    float *m = out + (row * LANES + half) * g->channels + column * LANES;
+                    Size wide = vectors - column;
+                    if (wide >= 3) gram_tile(a, b, count, 3, m, g->channels);
+                    else if (wide == 2) gram_tile(a, b, count, 2, m, g->channels);
+                    else gram_tile(a, b, count, 1, m, g->channels);
+                }
+    }
+    for (Size row = first * LANES; row < last * LANES; row++)
+        for (Size column = row + 1; column < g->channels; column++)
+            out[column * g->channels + row] = out[row * g->channels + column];
+}
+
 static int is_supported(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
@@ -530,6 +587,7 @@ static void multiply(const Convolution *a, Size b, Size c, Size d, Size e) {
     (void)a, (void)b, (void)c, (void)d, (void)e;
 }
 static void pool(const Pooling *a, Size b, Size c) { (void)a, (void)b, (void)c; }
+static void gram(const Gram *a, Size b, Size c) { (void)a, (void)b, (void)c; }
 
 #endif
 
@@ -605,6 +663,22 @@ static PyObject *py_pool(PyObject *self, PyObject *arguments) {
     Py_RETURN_NONE;
 }
 
+static PyObject *py_gram(PyObject *self, PyObject *arguments) {
+    unsigned long long x, out, scratch;
+    Size first, last;
+    Gram g;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "KKnnnnK", &x, &out, &g.count, &g.channels, &first, &last,
+                          &scratch))
+        return NULL;
+    g.x = (const float *)(uintptr_t)x, g.out = (float *)(uintptr_t)out;
+    g.scratch = (float *)(uintptr_t)scratch;
+    Py_BEGIN_ALLOW_THREADS
+    gram(&g, first, last);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"is_supported", py_is_supported, METH_NOARGS, NULL},
     {"scratch_floats", py_scratch_floats, METH_VARARGS, NULL},
@@ -612,6 +686,7 @@ static PyMethodDef methods[] = {
     {"pack", py_pack, METH_VARARGS, NULL},
     {"convolve", py_convolve, METH_VARARGS, NULL},
     {"pool", py_pool, METH_VARARGS, NULL},
+    {"gram", py_gram, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

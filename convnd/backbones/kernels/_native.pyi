@@ -24,3 +24,6 @@ def pool(
     backwards: bool,
     lines: tuple[int, ...],
 ) -> None: ...
+def gram(
+    x: int, out: int, count: int, channels: int, first: int, last: int, scratch: int
+) -> None: ...
