@@ -162,10 +162,10 @@ INLINE void product(Size depth, const float *a, Size a_stride, const float *b, f
 #undef END
 }
 
-/* m (rows, 16) = or += a (rows, depth) times b (depth, 16), a block of rows after the other. */
+/* m (rows, 16) = or += a (rows, depth) times b (depth, 16), a block of rows after the other;
+ * `ahead` is memory that is read soon, rows / 6 * depth * 2 floats of it. */
 TARGET static void products(Size rows, Size depth, const float *a, Size a_stride, const float *b,
-                            float *m, Size m_stride, int add) {
-    const float *ahead = b + depth * PANEL;
+                            float *m, Size m_stride, int add, const float *ahead) {
     for (Size row = 0; row < rows; row += ROWS, ahead += depth / 8 * PANEL)
         product(depth, a + row * a_stride, a_stride, b, m + row * m_stride, m_stride, add, ahead);
 }
@@ -398,7 +398,8 @@ TARGET static void convolve(const Convolution *c, Size first, Size last, Size pa
                         Size wide = depth - slab < SLAB ? depth - slab : SLAB;
                         Size plane = c->block * wide + SKEW;
                         products(rows, wide, a + point * plane, wide, kernel,
-                                 m + point * m_plane + n * PANEL, m_stride, slab > 0);
+                                 m + point * m_plane + n * PANEL, m_stride, slab > 0,
+                                 kernel + wide * PANEL);
                         a += POINTS * plane, kernel += wide * PANEL;
                     }
                 }
@@ -415,6 +416,8 @@ TARGET static void multiply(const Convolution *c, Size first, Size last, Size pa
     for (; first < last; first += c->block) {
         Size stop = last - first < c->block ? last : first + c->block, count = stop - first;
         const float *a = c->x + first * depth;
+        /* Data of the next block come into the cache meanwhile, and then the memory of the result. */
+        const float *ahead = c->x + stop * depth, *ahead_end = ahead + c->block * depth;
         if (c->gate_kind != NO_GATE || count % ROWS) {
             Size values = count * depth, n = 0;
             for (; n + LANES <= values; n += LANES)
@@ -429,7 +432,9 @@ TARGET static void multiply(const Convolution *c, Size first, Size last, Size pa
             for (Size slab = 0; slab < depth; slab += SLAB) {
                 Size wide = depth - slab < SLAB ? depth - slab : SLAB;
                 products(round_up(count, ROWS), wide, a + slab, depth, kernel + slab * PANEL,
-                         m + (n - panel) * PANEL, columns, slab > 0);
+                         m + (n - panel) * PANEL, columns, slab > 0, ahead);
+                ahead += round_up(count, ROWS) / ROWS * (wide / 8) * PANEL;
+                if (ahead_end && ahead >= ahead_end) ahead = c->out + first * c->outputs, ahead_end = NULL;
             }
         }
         for (Size row = 0; row < count; row++) /* in the order of the memory that is written */
