@@ -7,7 +7,8 @@
 - vgg19, compact: features, Gram matrices, both losses, gradient, one L-BFGS update.
 - With "torch": the same without the kernels in C.
 
-Candidates take turns in one process. The peak memory of each is measured in a process of its own.
+Candidates take turns in one process, with the memory allocator of the command line. The peak
+memory of each is measured in a process of its own.
 ``--clock process`` counts the processor time of all threads together.
 
     python -m benchmarks.performance.step --size 512 --repeats 7 --json step.json
@@ -31,7 +32,8 @@ from torch import Tensor
 from benchmarks.common import alternate, draw_ratios, median_ratio, peak_mib, picture
 from benchmarks.measurement import add_json_option, machine, write_results
 from convnd.backbones import BACKBONES, Precision, load
-from convnd.backbones.kernels import native, native_pool
+from convnd.backbones.kernels import native, native_gram, native_pool
+from convnd.malloc import tune_malloc
 from convnd.optimize import minimize
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.style_transfer import StyleTransfer
@@ -82,12 +84,13 @@ def convnd_step(size: int, backbone: str) -> Callable[[], None]:
 
 
 def on_torch(run: Callable[[], None]) -> Callable[[], None]:
-    """The same run without the convolutions and poolings compiled from C."""
+    """The same run without the kernels compiled from C."""
 
     def run_on_torch() -> None:
         with (
             mock.patch.object(native, "is_available", return_value=False),
             mock.patch.object(native_pool, "is_available", return_value=False),
+            mock.patch.object(native_gram, "is_available", return_value=False),
         ):
             run()
 
@@ -120,6 +123,7 @@ def main() -> None:
     parser.add_argument("--plot", help="draw the ratios into this PNG")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    tune_malloc()
     if args.memory_of:
         load("vgg19", layers=["relu1_1"])  # fill the cache before the measurement
         run = candidates(args.size)[args.memory_of]()

@@ -35,7 +35,7 @@ def is_channels_last(x: Tensor) -> bool:
 
 
 def flatten_values(x: Tensor) -> Tensor:
-    """Return all numbers of ``(B, C, *S)`` in one row, for sums in which their order does not count.
+    """Return the numbers of ``(B, C, *S)`` in one row, for sums in which their order is free.
 
     With channels innermost in memory this is a view, where `torch.flatten` copies number by number.
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convnd.backbones.kernels import NativeConv
 from convnd.backbones.kernels.native_gram import can_multiply, native_gram
 from convnd.errors import ShapeError
 from convnd.nn.transforms import apply_function, full_precision, is_transformed
@@ -145,7 +146,13 @@ class _Gram(torch.autograd.Function):
             return _scatter(ctx, (saved @ symmetric) * ctx.root), None
         if saved.stride(1) == 1:
             permuted_features = saved.permute(ctx.order)
-            product = (permuted_features.flatten(1, -2) @ symmetric).view(permuted_features.shape)
+            rows = permuted_features.flatten(1, -2)
+            # A convolution of 1x1 is the same product, but has no second derivative.
+            if len(rows) == 1 and can_multiply(rows) and not torch.is_grad_enabled():
+                product = NativeConv(symmetric[0, ..., None])(rows.mT).mT
+            else:
+                product = rows @ symmetric
+            product = product.view(permuted_features.shape)
             return _from_memory_order(product, ctx.order), None
         return (symmetric @ saved.flatten(2)).view(saved.shape), None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -65,4 +67,4 @@ def _divide_rows(rows: int) -> list[tuple[int, int]]:
     """Divide the rows of a triangle among threads, so that each has an equal part of its area."""
     threads = torch.get_num_threads()
     ends = [round(rows * (1 - (1 - n / threads) ** 0.5)) for n in range(threads + 1)]
-    return [(first, last) for first, last in zip(ends, ends[1:], strict=False) if first < last]
+    return [(first, last) for first, last in itertools.pairwise(ends) if first < last]

@@ -74,7 +74,6 @@ class Easel:
         p = np.asarray(points, dtype=np.float32)
         box = self.box(p[:, 0].min(), p[:, 1].min(), p[:, 0].max(), p[:, 1].max())
         x, y = self.coordinates(box)
-        centre = p.mean(axis=0)
         sides = np.roll(p, -1, axis=0) - p
         lengths = np.hypot(sides[:, 0], sides[:, 1])
         normals = np.stack([sides[:, 1], -sides[:, 0]], axis=1)

@@ -1,4 +1,4 @@
-"""The compiled convolution is the convolution, whatever the blocks, threads and layouts."""
+"""Compiled convolutions and Gram matrices, whatever the blocks, threads and layouts."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from convnd.backbones.kernels import (
     frozen_max_pool,
     native,
 )
+from convnd.backbones.kernels.native_gram import can_multiply, native_gram
 from convnd.backbones.kernels.native_pool import can_pool
 from convnd.nn.layout import channels_last
+from convnd.stats import gram_matrix
 
 needs_native = pytest.mark.skipif(
     not native.is_available(), reason="installed without the compiled module, or no AVX2"
@@ -189,3 +191,46 @@ def test_it_can_be_turned_off(monkeypatch: pytest.MonkeyPatch, generator: torch.
         monkeypatch.undo()
         native.is_available.cache_clear()
     torch.testing.assert_close(y, plain, rtol=0, atol=2 * rounding(128, 3))
+
+
+@needs_native
+@pytest.mark.parametrize("channels", [8, 16, 24, 40, 64, 200])
+@pytest.mark.parametrize("count", [0, 1, 7, 128, 129, 1000])
+def test_the_gram_matrix_is_the_sum_of_products(
+    channels: int, count: int, generator: torch.Generator
+) -> None:
+    rows = torch.randn(2, count, channels, generator=generator)
+    assert can_multiply(rows)
+    expected = torch.einsum("bnc,bnd->bcd", rows.double(), rows.double())
+    sizes = torch.einsum("bnc,bnd->bcd", rows.double().abs(), rows.double().abs())
+    result = native_gram(rows)
+    # Of n numbers, sums in any order have at most n - 1 roundings, and products one more.
+    assert ((result - expected).abs() <= torch.finfo(torch.float32).eps / 2 * count * sizes).all()
+    torch.testing.assert_close(result, result.mT, rtol=0, atol=0)
+
+
+@needs_native
+def test_the_gram_matrix_does_not_depend_on_threads(generator: torch.Generator) -> None:
+    rows = torch.randn(1, 500, 72, generator=generator)
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3, 16):
+            torch.set_num_threads(count)
+            results.append(native_gram(rows))
+    finally:
+        torch.set_num_threads(threads)
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0], rtol=0, atol=0)
+
+
+@needs_native
+@pytest.mark.parametrize("size", [(300,), (13, 30), (5, 6, 7)])
+def test_the_gradient_of_a_gram_matrix(size: tuple[int, ...], generator: torch.Generator) -> None:
+    x = channels_last(torch.randn(1, 24, *size, generator=generator)).requires_grad_()
+    cotangent = torch.randn(1, 24, 24, generator=generator)
+    (result,) = torch.autograd.grad(gram_matrix(x), x, cotangent)
+    exact = x.detach().double().requires_grad_()
+    flat = exact.flatten(2)
+    (expected,) = torch.autograd.grad(flat @ flat.mT, exact, cotangent.double())
+    torch.testing.assert_close(result, expected.float(), rtol=1e-5, atol=1e-5)
