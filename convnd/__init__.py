@@ -3,7 +3,8 @@
 - `convnd.stylize`: style transfer on files, tensors, arrays, PIL images and grids of any rank;
 - `convnd.train`: a network of one's own that gives one style in a single pass;
 - `convnd.evaluate`: measures of a result;
-- `convnd.ScanLook`: the noise of other scans, as an augmentation of training data;
+- `convnd.RandStyle`, `convnd.ScanLook`: the style of other pictures and the noise of other scans,
+  as augmentations of training data;
 - `convnd.read`, `convnd.write`: files.
 
 The rooms, each imported on first use, so that ``import convnd`` and ``convnd --help`` do not wait
@@ -39,11 +40,13 @@ if TYPE_CHECKING:
     stylize: Callable[..., Any]
     train: Callable[..., Any]
     evaluate: Callable[..., Any]
+    RandStyle: Callable[..., Any]
     ScanLook: Callable[..., Any]
 
 __all__ = [
     "ConvndError",
     "Grid",
+    "RandStyle",
     "ScanLook",
     "__version__",
     "backbones",
@@ -69,6 +72,7 @@ _FUNCTIONS = {
     "read": "convnd.io",
     "write": "convnd.io",
     # The application is another package, which plugs in as its commands do.
+    "RandStyle": "convnd_tasks.pipeline.rand_style",
     "ScanLook": "convnd_tasks.modalities.volumes.scan_look",
     "evaluate": "convnd_tasks.pipeline.api",
     "stylize": "convnd_tasks.pipeline.api",

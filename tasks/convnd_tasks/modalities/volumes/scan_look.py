@@ -14,6 +14,7 @@ from torch import Tensor
 from convnd import io
 from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
+from convnd_tasks.modalities.augmentation import StyleAugmentation
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
 from convnd_tasks.modalities.volumes.look import (
     measure_scan_noise,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["ScanLook"]
 
 
-class ScanLook:
+class ScanLook(StyleAugmentation[Scan]):
     """An augmentation that adds noise to volumes until they are as noisy as another scan.
 
     The noise of the styles is measured once. A call draws a style and a strength, measures the
@@ -92,72 +93,32 @@ class ScanLook:
         probability: float = 1.0,
         keys: Sequence[str] = (),
     ) -> None:
-        low, high = strength if isinstance(strength, tuple) else (strength, strength)
-        if not 0 <= low <= high <= 1:
-            raise UsageError(
-                "ScanLook",
-                expected="a strength from 0 to 1",
-                got=strength,
-                remedy="for example (0, 1)",
-            )
-        if not 0 <= probability <= 1:
-            raise UsageError(f"ScanLook: expected a probability from 0 to 1, got {probability}")
         if modality not in ("auto", "ct", "mr", "other"):
             raise UsageError(
                 f"ScanLook: expected ct, mr, other or auto as modality, got {modality}"
             )
         self.spacing = None if spacing is None else _checked_spacing(spacing)
-        self.modality, self.strength, self.probability = modality, (low, high), probability
-        self.keys = (keys,) if isinstance(keys, str) else tuple(keys)
-        several: Sequence[Any] = styles if isinstance(styles, list | tuple) else [styles]
-        self._styles = [self._open(style) for style in several]
-        if not self._styles:
-            raise UsageError("ScanLook: expected at least one style, got none")
+        self.modality = modality
+        super().__init__(styles, strength=strength, probability=probability, keys=keys)
         self._noises: dict[tuple[int, float], dict[int, NoiseCovariance]] = {}
         self._changes: dict[tuple[object, ...], dict[int, NoiseChange]] = {}
         if self.spacing is not None:
             for number in range(len(self._styles)):
                 self._noise(number, self._resolution(number, self.spacing))
 
-    def __call__(self, data: Any) -> Any:
-        """Return a copy of a volume, or of a dictionary of volumes, with noise.
-
-        Args:
-            data: ``(I, J, K)``, ``(C, I, J, K)`` or ``(B, C, I, J, K)``, a tensor or an array; or a
-                dictionary of such volumes, which all get the same style and strength.
-
-        Raises:
-            ShapeError: a volume has another number of axes.
-            UsageError: the spacing is unknown.
-        """
-        if float(torch.rand(())) >= self.probability:
-            return data
-        style = int(torch.randint(len(self._styles), ()))
-        low, high = self.strength
-        strength = low + (high - low) * float(torch.rand(()))
-        if not self.keys:
-            return self.apply(data, style, strength)
-        if not isinstance(data, Mapping):
-            raise UsageError(
-                "ScanLook",
-                expected=f"a dictionary with {', '.join(self.keys)}",
-                got=type(data).__name__,
-                remedy="leave keys out",
-            )
-        changed = dict(data)
-        for key in self.keys:
-            changed[key] = self.apply(data[key], style, strength)
-        return changed
-
-    def apply(self, volume: Any, style: int = 0, strength: float = 1.0) -> Any:
+    def apply(self, data: Any, style: int = 0, strength: float = 1.0) -> Any:
         """Return a copy of a volume with noise of a given style and strength.
 
         Args:
-            volume: ``(I, J, K)``, ``(C, I, J, K)`` or ``(B, C, I, J, K)``, a tensor or an array.
+            data: ``(I, J, K)``, ``(C, I, J, K)`` or ``(B, C, I, J, K)``, a tensor or an array.
             style: index of the style.
             strength: from 0 to 1.
+
+        Raises:
+            ShapeError: the volume has another number of axes.
+            UsageError: the spacing is unknown.
         """
-        values = volume if isinstance(volume, Tensor) else torch.as_tensor(volume)
+        values = data if isinstance(data, Tensor) else torch.as_tensor(data)
         if not 3 <= values.ndim <= 5:
             raise ShapeError(
                 "ScanLook",
@@ -174,7 +135,7 @@ class ScanLook:
             change[number] = axes.from_canonical(added[None, None])[0, 0]
         change = change.view(plain.shape).to(values.device)
         result = values + change.to(values.dtype if values.is_floating_point() else torch.float32)
-        return result if isinstance(volume, Tensor) else result.numpy()
+        return result if isinstance(data, Tensor) else result.numpy()
 
     def _added(self, scan: Scan, style: int, strength: float) -> Tensor:
         """The noise ``(D, H, W)`` to add to a frame."""
