@@ -29,9 +29,10 @@ class _Process:
 
     Args:
         folder: its working folder.
+        previews: whether it loads the network of previews, before it is asked for one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, previews: bool = False) -> None:
         self._numbers = itertools.count()
         self._answers: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
         # -P: a file of the user's folder that has a module's name is not imported.
@@ -46,7 +47,7 @@ class _Process:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.send({"id": next(self._numbers), "do": "warm"})
+        self.send({"id": next(self._numbers), "do": "warm", "previews": previews})
 
     @property
     def is_alive(self) -> bool:
@@ -116,10 +117,10 @@ class Workers:
         """Start the worker of previews.
 
         Args:
-            jobs: whether one for the first job is started, too.
+            jobs: whether one for the first job is started, too, and previews are expected.
         """
         with self._lock:
-            self._helper = self._helper or self._start()
+            self._helper = self._helper or self._start(previews=jobs)
             if jobs:
                 self._spare = self._spare or self._start()
 
@@ -171,8 +172,8 @@ class Workers:
         process.wait()
         return answer
 
-    def _start(self) -> _Process:
-        process = _Process(self._folder)
+    def _start(self, *, previews: bool = False) -> _Process:
+        process = _Process(self._folder, previews=previews)
         self._all = [one for one in self._all if one.is_alive] + [process]
         return process
 

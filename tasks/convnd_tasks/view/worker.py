@@ -28,8 +28,10 @@ from convnd_tasks.view.lines import read_messages, write_message
 
 __all__ = ["main"]
 
-_PREVIEW_SIDE = 384
 _FORM = "a job of a page"
+_SMALLEST = ["stylize", "{0}", "--style={1}", "--dim=2", "--instant", "--size=64"]
+_SMALL = 192
+"""Pixels of a built-in sample that is drawn small: it is made anew, which takes its time."""
 
 
 class _Worker:
@@ -82,14 +84,15 @@ class _Worker:
             self._reply({"id": request["id"], **answer})
 
     def _warm(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Load what every request needs."""
-        del request
+        """Load what every request needs, and for previews the network as well."""
         for module in (
             "convnd.transfer.instant",
             "convnd_tasks.modalities.images.modality",
             "convnd_tasks.pipeline.job",
         ):
             import_module(module)
+        if request["previews"]:
+            self._preview({"line": _SMALLEST, "inputs": ["landscape", "cells"]})
         return {}
 
     def _thumbnail(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,7 +104,7 @@ class _Worker:
         name, side = str(request["name"]), int(request["side"])
         if samples.is_sample(name):
             make = samples.content if name in samples.CONTENTS else samples.style
-            grid = make(name, spatial_dims=2)
+            grid = make(name, spatial_dims=2, size=_SMALL if side <= _SMALL else None)
         else:
             grid = io.read(name)
         return {"image": base64.b64encode(jpeg(grid, side)).decode(), "size": list(grid.shape)}
