@@ -14,6 +14,8 @@ __all__ = ["jpeg"]
 
 _LARGEST = 1024
 _QUALITY = 85
+_PLANE = 384
+"""Height of the planes of a volume, the frames of a video and the trace of a signal."""
 
 
 def jpeg(grid: Grid, side: int = _LARGEST) -> bytes:
@@ -45,7 +47,7 @@ def jpeg(grid: Grid, side: int = _LARGEST) -> bytes:
         low, high = float(values.nan_to_num().min()), float(values.nan_to_num().max())
         pixels = draw_thumbnail(
             (values - low) / ((high - low) or 1.0),
-            min(side, 256),
+            min(side, _PLANE),
             window=extents,
             region=[slice(0, extent) for extent in values.shape[2:]],
             axes=grid.axes,

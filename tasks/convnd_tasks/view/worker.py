@@ -125,7 +125,12 @@ class _Worker:
             for name, text in record.items()
             if name.removeprefix("convnd:") in _SHOWN
         }
-        return {"record": {"line": line, "inputs": names, "fields": fields}}
+        figures = {
+            name.removeprefix("convnd:"): text[:300]
+            for name, text in record.items()
+            if name.removeprefix("convnd:").startswith(_MEASURES)
+        }
+        return {"record": {"line": line, "inputs": names, "fields": fields, "figures": figures}}
 
     def _preview(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Make a small result in one pass of a network."""
@@ -154,6 +159,9 @@ class _Worker:
 
 
 _SHOWN = ("steps_taken", "loss", "stopped", "modality", "size", "strength", "style_scale", "colors")
+
+_MEASURES = ("anatomy", "noise_", "sharpness", "safe_strength", "e_warp", "beat_weight_used")
+"""How the entries of a record begin that measure a result in the terms of its field."""
 
 
 def _words(request: Mapping[str, Any]) -> list[str]:

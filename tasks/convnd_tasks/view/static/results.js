@@ -25,7 +25,19 @@ export async function showResults(readOnly, jobs) {
     ].filter(Boolean).join(", ");
     const caption = make("figcaption", {}, make("strong", {}, name), make("p", {}, summary(record)));
     if (facts) caption.append(make("p", {}, facts));
+    const figures = Object.entries(record?.figures ?? {});
+    if (figures.length) {
+      const list = figures.map(([key, text]) => make("li", {}, `${key.replaceAll("_", " ")}: ${text}`));
+      caption.append(make("details", {}, make("summary", {}, "Figures"), make("ul", {}, ...list)));
+    }
     const row = make("div", { className: "row" });
+    const look = make("button", { type: "button", "aria-label": `Show ${name}` }, "Show");
+    look.addEventListener("click", () => {
+      jobs.select(null);
+      jobs.stage.showAfter(api.thumbnail(name, 1024), `Result ${name}`);
+      byId("stage").focus();
+    });
+    row.append(look);
     row.append(make("a", { className: "button", href: `${api.file(name)}&download=1`, download: name, "aria-label": `Download ${name}` }, "Download"));
     if (record && !readOnly) {
       const again = make("button", { type: "button", "aria-label": `Make ${name} again` }, "Again");
