@@ -12,7 +12,8 @@ const CHANGE_AFTER = 150; // milliseconds without a movement of a dial
 const PREVIEW_AFTER = 250;
 
 const state = await api.get("state");
-byId("folder").textContent = state.read_only ? `${state.folder} (only shown)` : state.folder;
+const place = state.read_only ? `${state.folder} (only shown)` : state.folder;
+byId("folder").textContent = place;
 const stage = new Stage();
 const refresh = () => attempt(() => showResults(state.read_only, jobs));
 const jobs = new JobList(stage, state.read_only, refresh, larger);
@@ -111,7 +112,7 @@ byId("form").addEventListener("submit", (event) => {
 });
 for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
 
-byId("choose").hidden = state.read_only;
+byId("choose").hidden = byId("queue-section").hidden = state.read_only;
 showContent();
 dials.showWeights(chooser.chosen, chooser.nameOf);
 showRegionStyles();
@@ -123,5 +124,5 @@ api.listen((list) => {
   first = false;
   jobs.update(list);
 }, (connected) => {
-  byId("folder").textContent = connected ? state.folder : `${state.folder} – the server does not answer`;
+  byId("folder").textContent = connected ? place : `${place} – the server does not answer`;
 });
