@@ -65,7 +65,8 @@ ELSEWHERE = {
         for name, option in (
             *(("jobs", option) for option in ("checkpoint-every", "resume", "change")),
             *(("jobs", option) for option in ("no-figures", "quiet")),
-            *(("worker", option) for option in ("no-figures", "quiet")),
+            *(("worker", option) for option in ("no-figures", "quiet", "dim", "style")),
+            *(("worker", option) for option in ("instant", "size")),
             *(("app", option) for option in ("dim", "style", "regions", "region", "mask", "init")),
             *(("app", option) for option in ("strength", "instant")),
         )
