@@ -349,3 +349,16 @@ def test_rates_are_documented_constants() -> None:
     assert signals.RATE == 500
     assert video.FRAME_RATE == 25
     assert phantom.FIELD_OF_VIEW == (380.0, 380.0, 280.0)
+
+
+def test_a_sample_that_is_changed_is_made_as_before() -> None:
+    """Samples of the default size are kept, and everyone gets values of their own."""
+    samples._make_default.cache_clear()
+    first = samples._make(samples.STYLES, "weave", 2, None, 0)
+    before = first.values.clone()
+    first.values.zero_()
+    again = samples._make(samples.STYLES, "weave", 2, None, 0)
+    assert torch.equal(again.values, before)
+    assert (samples._make_default.cache_info().hits, again.spacing) == (1, first.spacing)
+    other = samples._make(samples.STYLES, "weave", 2, None, 1)
+    assert not torch.equal(other.values, before)

@@ -13,13 +13,14 @@ deterministic: equal name, size and seed give equal bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnd.errors import ShapeError, UsageError
 from convnd.registry import Registry, unknown_name
 from convnd_tasks.samples import bodies, head, patterns, phantom, scenes, signals, video
-from convnd_tasks.samples.sample import Sample
+from convnd_tasks.samples.sample import Maker, Sample
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -169,6 +170,12 @@ def styles(spatial_dims: int) -> list[str]:
     return [name for name in STYLES if STYLES[name].supports(spatial_dims)]
 
 
+@lru_cache(maxsize=8)
+def _make_default(make: Maker, size: tuple[int, ...], seed: int) -> Grid:
+    """Make a sample of its default size once: to paint one takes up to half a second."""
+    return make(size, seed)
+
+
 def _make(
     table: Registry[Sample],
     name: str | None,
@@ -201,7 +208,8 @@ def _make(
         )
     sample = table[name]
     if size is None:
-        return sample.make(sample.default_size(spatial_dims), seed)
+        grid = _make_default(sample.make, sample.default_size(spatial_dims), seed)
+        return grid.with_values(grid.values.clone())
     shape = (size,) * spatial_dims if isinstance(size, int) else tuple(size)
     if len(shape) != spatial_dims or min(shape) < 1:
         raise ShapeError(
