@@ -16,6 +16,7 @@ from convnd.nn.adaptive import (
 )
 from convnd.nn.blur import GaussianBlurNd, gaussian_blur_nd
 from convnd.nn.conv import ConvNd, conv_nd
+from convnd.nn.fft_conv import fft_conv_nd
 from convnd.nn.grid_sample import SAMPLE_MODES, SAMPLE_PADDING_MODES, grid_sample_nd
 from convnd.nn.lazy import LazyConvNd, LazyConvTransposeNd
 from convnd.nn.norm import BatchNormNd, InstanceNormNd
@@ -65,6 +66,7 @@ __all__ = [
     "avg_pool_nd",
     "conv_nd",
     "conv_transpose_nd",
+    "fft_conv_nd",
     "fold_nd",
     "gaussian_blur_nd",
     "grid_sample_nd",

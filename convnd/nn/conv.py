@@ -17,7 +17,7 @@ from convnd.nn._scripting import is_scripting, script_conv
 from convnd.nn.pad import check_mode, pad_by_pairs
 from convnd.shapes import Layer, Padding, output_size
 
-__all__ = ["ConvNd", "conv_nd"]
+__all__ = ["ConvNd", "conv_geometry", "conv_nd"]
 
 GATHER_BYTES = 2**30
 """Limit of the memory for shifted copies of the input, one for each tap of a folded axis. Above it,
@@ -74,7 +74,7 @@ def conv_nd(
             conv_nd, (x, weight), x, weight, bias, *options, padding_mode=padding_mode
         )
         return result
-    layer, unpadded_layer = _geometry(
+    layer, unpadded_layer = conv_geometry(
         tuple(weight.shape[2:]), stride, padding, dilation, weight.shape[0], groups, padding_mode
     )
     if x.ndim != weight.ndim or x.shape[1] != weight.shape[1] * groups:
@@ -89,7 +89,7 @@ def conv_nd(
 
 
 @cached
-def _geometry(
+def conv_geometry(
     kernel: tuple[int, ...],
     stride: int | Sequence[int],
     padding: Padding,

@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 
 from convnd.backbones import VGG, VGGPlan
 from convnd.losses import PerceptualLoss, StyleLoss, TotalVariationLoss
-from convnd.nn import grid_sample_nd
+from convnd.nn import fft_conv_nd, grid_sample_nd
 from convnd.stats import STATISTICS
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "compatibility.md"
@@ -65,6 +65,20 @@ class _Perceptual(nn.Module):
         return value
 
 
+class _FFTConv(nn.Module):
+    """`fft_conv_nd` with fixed weights."""
+
+    weight: Tensor
+
+    def __init__(self, ndim: int) -> None:
+        super().__init__()
+        weight = torch.rand(2, 4, *[3] * ndim, generator=torch.Generator().manual_seed(1))
+        self.register_buffer("weight", weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fft_conv_nd(x, self.weight, None, 2, 1)
+
+
 class _Sampled(nn.Module):
     """`grid_sample_nd` at fixed positions."""
 
@@ -91,6 +105,7 @@ def _style(name: str) -> Callable[[int], nn.Module]:
 
 SUBJECTS: dict[str, Callable[[int], nn.Module]] = {
     **{name: case.make for name, case in CASES.items()},
+    "fft_conv_nd": _FFTConv,
     "grid_sample_nd": _Sampled,
     "frozen VGG": _Features,
     "PerceptualLoss": _Perceptual,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from convnd.nn.fft_conv import fft_length
 from convnd_tasks.modalities.volumes.noise_covariance import (
     LARGEST_LAG,
     LOCAL_SIGMA,
@@ -23,7 +24,7 @@ from convnd_tasks.modalities.volumes.noise_spectrum import (
     power_spectrum,
 )
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.smoothing import fft_length, gaussian, sigmas
+from convnd_tasks.modalities.volumes.smoothing import gaussian, sigmas
 from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
 
 __all__ = [

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from convnd.nn.fft_conv import fft_length
 from convnd_tasks.modalities.volumes.noise_spectrum import (
     ABOVE_ANATOMY,
     HIGH_PASS,
@@ -29,7 +30,7 @@ from convnd_tasks.modalities.volumes.noise_spectrum import (
     power_spectrum,
 )
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.smoothing import fft_length, gaussian, local_mean, sigmas
+from convnd_tasks.modalities.volumes.smoothing import gaussian, local_mean, sigmas
 from convnd_tasks.modalities.volumes.tissues import TissueMap
 
 __all__ = [

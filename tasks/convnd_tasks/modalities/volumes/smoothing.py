@@ -14,7 +14,6 @@ from torch.nn import functional as F
 __all__ = [
     "constant_background",
     "erode",
-    "fft_length",
     "gaussian",
     "local_mean",
     "sigmas",
@@ -168,23 +167,6 @@ def _grow(seeds: Tensor, mask: Tensor) -> Tensor:
         chosen[upper[chosen[lower]]] = True
         chosen[lower[chosen[upper]]] = True
     return torch.from_numpy(chosen[labels])
-
-
-def fft_length(least: int) -> int:
-    """The smallest product of 2, 3 and 5 that is at least ``least``: a fast Fourier length.
-
-    >>> fft_length(67)
-    72
-    """
-    length = least
-    while True:
-        rest = length
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return length
-        length += 1
 
 
 @lru_cache(maxsize=32)
