@@ -37,7 +37,7 @@ def fft_conv_nd(
     also where a stride leaves most of them out. The transform of every kernel is as large as the
     input: ``O · C / groups`` times its pixels, in 8 bytes each. Measured on a CPU, it
     takes less time from about 9 taps along each axis for a single channel of two axes, 5 of three
-    axes, and 15 for depthwise convolutions; with 16 channels, from 31 of two axes and 127 of one.
+    axes, and 15 for depthwise convolutions; with 16 channels, 31 of two axes and about 200 of one.
     ``conv_nd`` and `ConvNd` never choose it, since they give torch's own values.
 
     Args:
