@@ -165,6 +165,12 @@ def test_what_is_refused(augment: RandStyle, picture: Tensor) -> None:
         augment.apply(torch.linspace(0, 255, 768).view(3, 16, 16))
     with raises(UsageError, operation="RandStyle", got="nan"):
         augment.apply(torch.full((3, 32, 32), torch.nan))
+    with raises(UsageError, expected="a style from 0 to 1", got="2"):
+        augment.apply(picture, style=2)
+    with pytest.raises(UsageError, match="strength from 0 to 1, got 3"):
+        augment.apply(picture, strength=3)
+    with raises(UsageError, expected="a tensor or an array", got="dict"):
+        augment.apply({"image": picture})
     with raises(UsageError, expected="from 0 to 1", got="(0.5, 2)"):
         RandStyle("ink", strength=(0.5, 2))
     with raises(UsageError, expected="from black to white"):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import torch
+from torch import Tensor
 
 from convnd.errors import UsageError
 
@@ -74,6 +75,31 @@ class StyleAugmentation(ABC, Generic[S]):
             style: index of the style.
             strength: from 0 to 1.
         """
+
+    def _check(self, data: Any, style: int, strength: float) -> Tensor:
+        """Check the arguments of `apply`, and return the data as a tensor.
+
+        Raises:
+            UsageError: the data is no tensor or array, or there is no such style or strength.
+        """
+        if not 0 <= style < len(self._styles):
+            raise UsageError(
+                self._name,
+                expected=f"a style from 0 to {len(self._styles) - 1}",
+                got=style,
+                remedy="give its index",
+            )
+        if not 0 <= strength <= 1:
+            raise UsageError(f"{self._name}: expected a strength from 0 to 1, got {strength}")
+        try:
+            return data if isinstance(data, Tensor) else torch.as_tensor(data)
+        except (TypeError, ValueError, RuntimeError):
+            raise UsageError(
+                self._name,
+                expected="a tensor or an array",
+                got=type(data).__name__,
+                remedy="read files first, or give keys for a dictionary",
+            ) from None
 
     def __call__(self, data: Any) -> Any:
         """Return a changed copy of data, or of a dictionary of data; or, by chance, the data.

@@ -105,9 +105,10 @@ class RandStyle(StyleAugmentation[Tensor]):
 
         Raises:
             ShapeError: another shape, or fewer than 16 pixels along a side.
-            UsageError: values lie outside of ``value_range``.
+            UsageError: values lie outside of ``value_range``; or there is no such style or
+                strength.
         """
-        values = data if isinstance(data, Tensor) else torch.as_tensor(data)
+        values = self._check(data, style, strength)
         pictures, (low, high) = self._pictures(values)
         change = torch.empty_like(pictures)
         for number, picture in enumerate(pictures.split(1)):

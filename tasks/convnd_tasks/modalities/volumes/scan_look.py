@@ -116,9 +116,9 @@ class ScanLook(StyleAugmentation[Scan]):
 
         Raises:
             ShapeError: the volume has another number of axes.
-            UsageError: the spacing is unknown.
+            UsageError: the spacing is unknown; or there is no such style or strength.
         """
-        values = data if isinstance(data, Tensor) else torch.as_tensor(data)
+        values = self._check(data, style, strength)
         if not 3 <= values.ndim <= 5:
             raise ShapeError(
                 "ScanLook",
