@@ -45,9 +45,8 @@ def conv_nd(
         bias: ``(O,)``.
         stride: step between windows: one number, or one per axis.
         padding: ``"same"``, ``"causal"``, ``"valid"``, a number, or a ``(low, high)`` pair per
-            axis. ``"same"`` gives ``ceil(S / stride)`` samples; torch supports only stride 1 with
-            it. ``"causal"`` gives as many; the first axis is time, no output reads a later sample
-            of it, and the other axes are padded as by ``"same"``.
+            axis. ``"same"`` gives ``ceil(S / stride)`` samples, with any stride. ``"causal"`` gives
+            as many, and no output reads a later sample of the first axis, which is time.
         dilation: distance between taps: one number, or one per axis.
         groups: number of groups of channels that are convolved separately.
         padding_mode: one of `convnd.nn.PADDING_MODES`.
@@ -62,8 +61,7 @@ def conv_nd(
         UsageError: the padding is causal, and the padding mode reads later samples.
 
     Up to three axes this is torch's convolution. Above, one axis is folded into the batch, and its
-    taps into the channels, so that a single convolution of N − 1 axes suffices. Measured, that is
-    faster than the sum of K convolutions with the same number of multiply-adds.
+    taps into the channels: one convolution of N − 1 axes is faster than the sum of K of them.
 
     >>> conv_nd(torch.ones(1, 1, 3, 3, 3, 3), torch.ones(1, 1, 3, 3, 3, 3)).item()
     81.0

@@ -33,22 +33,13 @@ def fft_conv_nd(
     .. math:: y_o = b_o + \mathcal{F}^{-1}\Big(\sum_c \mathcal{F}(x_c)\,
               \overline{\mathcal{F}(w_{oc})}\Big)
 
-    The work hardly depends on the number of taps, and grows with the pixels of the padded input,
-    also where a stride leaves most of them out. The transform of every kernel is as large as the
-    input: ``O · C / groups`` times its pixels, in 8 bytes each. Measured on a CPU, it
-    takes less time from about 9 taps along each axis for a single channel of two axes, 5 of three
-    axes, and 15 for depthwise convolutions; with 16 channels, 31 of two axes and about 200 of one.
-    ``conv_nd`` and `ConvNd` never choose it, since they give torch's own values.
+    The work hardly depends on the number of taps, nor on the stride. The transform of every kernel
+    is as large as the padded input: ``O · C / groups`` times its pixels, in 8 bytes each. Measured
+    on a CPU, it takes less time from about 9 taps along each axis for a single channel of two axes,
+    5 of three axes, and 15 for depthwise convolutions; with 16 channels, 31 of two axes and about
+    200 of one. ``conv_nd`` and `ConvNd` never choose it, since they give torch's own values.
 
-    Args:
-        x: ``(B, C, *S)``, any number N ≥ 1 of spatial axes.
-        weight: ``(O, C / groups, *K)``; its rank determines N.
-        bias: ``(O,)``.
-        stride: step between windows: one number, or one per axis.
-        padding: samples beyond the border, in any notation of `conv_nd`.
-        dilation: distance between taps: one number, or one per axis.
-        groups: number of groups of channels that are convolved separately.
-        padding_mode: one of `convnd.nn.PADDING_MODES`.
+    The arguments are those of `conv_nd`.
 
     Returns:
         ``(B, O, *S')``, of the type of ``x``. 16-bit types are computed in float32. The rounding

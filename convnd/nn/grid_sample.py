@@ -39,8 +39,7 @@ def grid_sample_nd(
 
     .. math:: y_c[n] = \sum_{k} x_c[k] \prod_i w(g_i[n] - k_i)
 
-    with w the kernel of the mode and g the positions in samples: ``w(t) = max(0, 1 - |t|)`` for
-    ``"linear"``. This is how registration warps a scan by a field of displacements.
+    with w the kernel of the mode, such as ``max(0, 1 - |t|)``, and g the positions in samples.
 
     Args:
         x: ``(B, C, *S)``, any number N of spatial axes.
@@ -58,10 +57,8 @@ def grid_sample_nd(
         UnknownNameError: no such mode.
         ShapeError: the grid does not fit ``x``.
 
-    Torch's operator samples one (as two), two and three axes. Above three axes, for ``"cubic"``
-    along three, and under ``torch.func`` (torch's has no forward-mode derivative), values are
-    summed over the neighbours of each position: 2 along each axis for ``"linear"``, 4 for
-    ``"cubic"``.
+    Torch's operator samples up to three axes. Above, for ``"cubic"`` along three, and under
+    ``torch.func``, values are summed over each position's neighbours, 2 or 4 along each axis.
 
     >>> x = torch.tensor([[[0.0, 10.0, 20.0]]])
     >>> grid_sample_nd(x, torch.tensor([[[-1.0], [0.5]]]), align_corners=True).tolist()

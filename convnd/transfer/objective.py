@@ -150,13 +150,11 @@ class TransferObjective:
             shards: the processes that share the work; None is this one alone.
             style_terms: result of `style_terms`, which is used instead of ``styles``; or None.
             value_styles: ``(1, C, *S_i)`` each, for the statistics of values; None is ``styles``.
-            known_bandwidth: share of the frequencies, from 0 to the Nyquist frequency of the
-                result, that the styles contain.
+            known_bandwidth: share of the result's frequencies that the styles contain.
             extra_terms: further terms.
             regions: parts of the result with styles of their own, at this size; empty is one of all
                 positions with all styles.
-            strength: share of the way from the content's statistics to those of the styles that
-                the targets lie at.
+            strength: place of the targets between the statistics of content (0) and styles (1).
             memory: targets of earlier objectives of this network and size, which are not computed
                 again, and those of this one; None keeps none.
 

@@ -304,7 +304,7 @@ def _means(values: Sequence[float], count: int) -> list[float]:
 
 
 def _averages(values: Sequence[float]) -> list[float]:
-    """Average each value with those before it, of which at most 50 count; crops differ much."""
+    """Average each value with at most 49 before it; crops differ much."""
     sums = [0.0, *itertools.accumulate(values)]
     spans = [(max(0, end - 50), end) for end in range(1, len(sums))]
     return [(sums[end] - sums[start]) / (end - start) for start, end in spans]
