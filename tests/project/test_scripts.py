@@ -78,7 +78,7 @@ SCRIPTS = {
         *("--steps", "1", "--batch", "2", "--extent", "32"),
     ],
     "benchmarks/performance/scan_boxes.py": [
-        *["--simulated", "--styles", "white", "--json", "out.json"],
+        *["D0.nii", "--styles", "white", "--json", "out.json"],
     ],
     "benchmarks/performance/known_answer_volumes.py": [
         "--size",
@@ -100,6 +100,17 @@ def run_script(script: str, *arguments: str, folder: Path) -> subprocess.Complet
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         check=False,
     )
+
+
+def write_scan(folder: Path) -> None:
+    """Writes a scan of air and soft tissue, in HU."""
+    import nibabel as nib
+    import numpy as np
+
+    values = np.full((40, 40, 16), 40.0, np.float32)
+    values[:10] = -1000
+    values += np.random.default_rng(0).normal(0, 5, values.shape).astype(np.float32)
+    nib.save(nib.Nifti1Image(values, np.eye(4)), folder / "D0.nii")
 
 
 def write_pictures(folder: Path) -> None:
@@ -130,6 +141,7 @@ def test_example_runs(
 @pytest.mark.parametrize("script", list(SCRIPTS))
 def test_script_runs(script: str, tmp_path: Path) -> None:
     write_pictures(tmp_path)
+    write_scan(tmp_path)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_bytes((tmp_path / "photo.png").read_bytes()[:-9])
     done = run_script(script, *SCRIPTS[script], folder=tmp_path)
@@ -189,7 +201,9 @@ MODULES = {
     "networks_1d",
     "networks_3d",
     "procedural",
+    "scan_box_tables",
     "scan_figures",
+    "scan_truths",
 }
 
 

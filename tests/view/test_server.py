@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from command_line import Run
 from convnd_tasks.view import app as app_module
-from convnd_tasks.view.app import View, option_words
+from convnd_tasks.view.app import View
 from convnd_tasks.view.folder import LARGEST_UPLOAD, ViewFolder
 from convnd_tasks.view.guard import RequestError
+from convnd_tasks.view.options import option_words
 from convnd_tasks.view.server import ViewServer
 from page_client import Client
 from PIL import Image

@@ -39,7 +39,8 @@ class Transfer(ABC):
 
     Attributes:
         messages: lines that users should read before the work starts.
-        record: entries of the result's record, complete when the work is done.
+        record: what the transfer measured, by name, for the result's record; complete when the
+            work is done.
         changes: changes of options while it runs; None if there can be none.
     """
 

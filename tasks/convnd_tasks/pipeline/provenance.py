@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMAT",
+    "MEASURED",
     "PLACEHOLDER",
     "backbone_sha256",
     "echo_skipped",
@@ -55,11 +56,13 @@ _RUN_METRICS = (
     "convnd:steps_taken",
     "convnd:rejected_steps",
     "convnd:loss",
-    "convnd:e_warp",
-    "convnd:beat_weight_used",
     "convnd:stopped",
 )
 """Entries about the course of the run, on which two results of the same job may differ."""
+
+MEASURED = "convnd:measured_"
+"""Beginning of the entries that a transfer measures, such as the safety figures of a scan; two
+results of the same job may differ on them as well."""
 
 _PACKAGES = ("torch", "numpy")
 
@@ -329,7 +332,11 @@ def _comparable_fields(record: Mapping[str, str]) -> dict[str, str]:
     """Return the entries of a record that are equal for results that are equal up to rounding."""
     from convnd.transfer.options import TransferOptions
 
-    fields = {name: value for name, value in record.items() if name not in _RUN_METRICS}
+    fields = {
+        name: value
+        for name, value in record.items()
+        if name not in _RUN_METRICS and not name.startswith(MEASURED)
+    }
     free = [name for name, (_, flag) in flags_of(TransferOptions).items() if not flag.recorded]
     for name in free:
         fields.pop(f"convnd:{name}", None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from convnd import io
 from convnd.errors import NumericalError, UsageError
 from convnd.io.atomic import check_target
-from convnd_tasks.pipeline.provenance import is_up_to_date, run_metrics, with_changes
+from convnd_tasks.pipeline.provenance import MEASURED, is_up_to_date, run_metrics, with_changes
 from convnd_tasks.pipeline.report import check_report
 from convnd_tasks.runtime.checkpoints import save_last_good
 
@@ -192,9 +192,10 @@ class ResultWriter:
             The result, and the entries of its record about the run.
         """
         result = self._transfer.result(progress)
-        metrics = run_metrics(
+        measured = {f"{MEASURED}{name}": text for name, text in self._transfer.record.items()}
+        metrics = measured | run_metrics(
             progress.step, progress.loss, stopped, progress.rejected_steps
-        ) | dict(self._transfer.record)
+        )
         output = self.output
         if result is None or output is None:  # another process writes it, or nobody
             return result, metrics

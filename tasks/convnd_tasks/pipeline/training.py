@@ -270,10 +270,8 @@ def make_modality(kind: str, dim: int, options: TrainingOptions) -> Modality:
         "device": options.device,
         "seed": options.seed,
     }
-    if kind == "volumes":
-        values["transfer"] = "paint"
-    else:
-        values["size"] = defaults["size"] if options.size is None else options.size
+    size = defaults["size"] if options.size is None else options.size
+    values |= {"transfer": "paint"} if kind == "volumes" else {"size": size}
     transfer_options = options_class(kind).for_dim(dim, **values)
     modality = modality_class(kind)(transfer_options, JobSettings(), dim)
     modality.check()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -15,11 +14,11 @@ from typing import Any
 from convnd import __version__, io
 from convnd_tasks import samples
 from convnd_tasks.pipeline.resolve import resolve
-from convnd_tasks.runtime.changes import Change
 from convnd_tasks.view.folder import LARGEST_UPLOAD, ViewFolder
 from convnd_tasks.view.guard import RequestError
 from convnd_tasks.view.jobs import Jobs, ViewJob
 from convnd_tasks.view.live import state_file
+from convnd_tasks.view.options import changed_options, option_words
 from convnd_tasks.view.processes import Workers
 from convnd_tasks.view.server import Answer, Request
 
@@ -42,7 +41,6 @@ _SHOWN_TYPES = {
 }
 """Kinds of files that a browser may show; all others are downloaded."""
 
-_OPTION = re.compile(r"[a-z][a-z0-9-]{0,40}", re.ASCII)
 _SIDES = range(16, 2049)
 _PING_SECONDS = 15.0
 _SHORTEST_WAIT = 0.1
@@ -291,12 +289,12 @@ class View:
 
     def _change(self, job: ViewJob, typed: Mapping[str, Any]) -> None:
         """Change options of a running job."""
-        self.jobs.change(job, _changed_options(typed))
+        self.jobs.change(job, changed_options(typed))
 
     def _continue(self, job: ViewJob, typed: Mapping[str, Any]) -> None:
         """Continue a job, from a kept step if one is named, and with other options."""
         step = typed.get("step")
-        self.jobs.go_on(job, step if isinstance(step, int) else None, _changed_options(typed))
+        self.jobs.go_on(job, step if isinstance(step, int) else None, changed_options(typed))
 
     def _on_job(
         self, work: Callable[[ViewJob, Mapping[str, Any]], None]
@@ -307,44 +305,6 @@ class View:
             return Answer.of({})
 
         return answer
-
-
-def option_words(options: Mapping[str, Any]) -> list[str]:
-    """Return the words of the command line for options of a page.
-
-    Their values are checked where the command runs, see `recorded_command.check_line`.
-
-    Args:
-        options: texts, numbers or truth values by the option's name without ``--``.
-
-    Raises:
-        RequestError: a name or a value is none of these.
-
-    >>> option_words({"strength": 0.5, "instant": True, "seamless": False})
-    ['--strength=0.5', '--instant']
-    """
-    words = []
-    for name, value in options.items():
-        is_plain = isinstance(value, str | int | float) and len(str(value)) <= 200
-        if not (_OPTION.fullmatch(name) and is_plain):
-            raise RequestError(HTTPStatus.BAD_REQUEST, f"{name[:40]!r} is no option with a value")
-        if isinstance(value, bool):
-            words += [f"--{name}"] * value
-        else:
-            words.append(f"--{name}={value}")
-    return words
-
-
-def _changed_options(typed: Mapping[str, Any]) -> dict[str, str]:
-    """Return the options of a request to change, as `convnd_tasks.runtime.changes` takes them."""
-    options = typed.get("options", {})
-    if not isinstance(options, dict):
-        raise RequestError(HTTPStatus.BAD_REQUEST, "options are needed")
-    option_words(options)
-    texts = {name: str(value).replace(",", ":") for name, value in options.items()}
-    for name, text in texts.items():
-        Change.parse(f"0:{name}={text}")
-    return texts
 
 
 def _dim_of(line: list[str]) -> int | None:

@@ -22,6 +22,7 @@ from typing import Any
 
 from convnd.errors import ConvndError, StopSignal, UsageError, as_convnd_error
 from convnd.malloc import tune_malloc
+from convnd_tasks.pipeline.provenance import MEASURED
 from convnd_tasks.pipeline.recorded_command import check_line, parse_record
 from convnd_tasks.pipeline.recorded_inputs import PLACE, fill_places, search_folders
 from convnd_tasks.view.lines import read_messages, write_message
@@ -126,9 +127,9 @@ class _Worker:
             if name.removeprefix("convnd:") in _SHOWN
         }
         figures = {
-            name.removeprefix("convnd:"): text[:300]
+            name.removeprefix(MEASURED): text[:300]
             for name, text in record.items()
-            if name.removeprefix("convnd:").startswith(_MEASURES)
+            if name.startswith(MEASURED)
         }
         return {"record": {"line": line, "inputs": names, "fields": fields, "figures": figures}}
 
@@ -159,9 +160,6 @@ class _Worker:
 
 
 _SHOWN = ("steps_taken", "loss", "stopped", "modality", "size", "strength", "style_scale", "colors")
-
-_MEASURES = ("anatomy", "noise_", "sharpness", "safe_strength", "e_warp", "beat_weight_used")
-"""How the entries of a record begin that measure a result in the terms of its field."""
 
 
 def _words(request: Mapping[str, Any]) -> list[str]:

@@ -158,12 +158,14 @@ def test_the_record_tells_what_weight_beats_had(tmp_path: Path, run: Run) -> Non
     few = ("--dim", "1", "--steps", "0", "--scales", "1")
     for name, more, used in (("b", (), "3"), ("c", ("--beat-weight", "7"), "7")):
         assert run("stylize", "a.npz", "style.npz", "-o", f"{name}.npz", *few, *more)[0] == 0
-        assert io.read_provenance(tmp_path / f"{name}.npz")["convnd:beat_weight_used"] == used
+        assert (
+            io.read_provenance(tmp_path / f"{name}.npz")["convnd:measured_beat_weight_used"] == used
+        )
     quietly(run, "a.npz", "a.npz", "-o", "d.npz", "--dim", "1")
-    assert io.read_provenance(tmp_path / "d.npz")["convnd:beat_weight_used"] == "0"
+    assert io.read_provenance(tmp_path / "d.npz")["convnd:measured_beat_weight_used"] == "0"
     code, out, _ = run("rerun", "b.npz", "-o", "again.npz")
     assert code == 0, out
-    assert io.read_provenance(tmp_path / "again.npz")["convnd:beat_weight_used"] == "3"
+    assert io.read_provenance(tmp_path / "again.npz")["convnd:measured_beat_weight_used"] == "3"
 
 
 def test_wfdb_has_no_place_for_how_long_a_mark_lasts(tmp_path: Path) -> None:

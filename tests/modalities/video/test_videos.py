@@ -485,7 +485,7 @@ def test_every_format_holds_the_record(run: Run, tmp_path: Path, name: str) -> N
     code, _, err = run(*command, "--every", "2")
     assert code == 0, err
     record = io.read_provenance(tmp_path / name)
-    assert record["convnd:e_warp"] == "nan"  # of a single frame
+    assert record["convnd:measured_e_warp"] == "nan"  # of a single frame
     assert "film.mp4" in record["convnd:inputs"]
     written = sorted(tmp_path.rglob("*"))
     code, out, err = run(*command, "--every", "2", "--skip-existing")

@@ -398,6 +398,6 @@ def test_a_trained_network_shows_the_safety_figures(
     assert ("anatomy: outside of the safe limits: " in err) == (strength == 1)
     assert "anatomy: " in err
     record = json.loads(nib.load(tmp_path / "out.nii").header.extensions[0].get_content())
-    figures = record["anatomy"]
+    figures = record["convnd:measured_anatomy"]
     assert "mean change of " in figures
     assert "largest change " in figures

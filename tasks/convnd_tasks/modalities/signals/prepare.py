@@ -49,7 +49,7 @@ def prepare(inputs: TransferInputs, options: SignalOptions) -> PreparedInputs:
         feature_styles=None if beats is None else beats.styles,
         initial=None if beats is None else beats.insert,
         extra_terms=None if beats is None else lambda extent: [beats.term(extent[0])],
-        record={"convnd:beat_weight_used": f"{0.0 if beats is None else beats.weight:g}"},
+        record={"beat_weight_used": f"{0.0 if beats is None else beats.weight:g}"},
         known_bandwidth=codec.bandwidth,
         init=codec.init,
         size=codec.size,

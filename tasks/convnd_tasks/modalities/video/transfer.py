@@ -193,7 +193,7 @@ class VideoTransfer(Transfer):
             cache=cache,
             previews=previews,
         )
-        self.record["convnd:e_warp"] = f"{self._result.e_warp:.6g}"
+        self.record["e_warp"] = f"{self._result.e_warp:.6g}"
         yield _last_step(self._result, last.values)
 
     def _no_frames_error(self) -> UsageError:
