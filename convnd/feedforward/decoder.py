@@ -14,7 +14,15 @@ from convnd.backbones.operations import Convolution
 from convnd.nn.layout import channels_last
 from convnd.shapes import Layer, ReceptiveField
 
-__all__ = ["IMAGE", "LEVELS", "convolve", "decode", "load_convolutions", "receptive_fields"]
+__all__ = [
+    "CONVOLUTIONS",
+    "IMAGE",
+    "LEVELS",
+    "convolve",
+    "decode",
+    "load_convolutions",
+    "receptive_fields",
+]
 
 LEVELS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 """The layers of the encoder that the decoder reads, from shallow to deep."""
@@ -22,11 +30,11 @@ LEVELS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 IMAGE = "image"
 """Name of the decoder's output."""
 
-_CONVOLUTIONS: Mapping[str, Sequence[str]] = {
+CONVOLUTIONS: Mapping[str, Sequence[str]] = {
     **{name: (name,) for name in LEVELS},
     "relu3_1": ("relu3_1", "relu3_1b"),
 }
-"""The decoder's convolutions at each level."""
+"""Names of the decoder's convolutions at each level."""
 
 
 def decode(
@@ -48,7 +56,7 @@ def decode(
         detail = _extend(nearest[level], size)
         parts = [*(_extend(_double(x), size) for x in hidden), matched[level], detail]
         x = channels_last(torch.cat(parts, 1))
-        for name in _CONVOLUTIONS[level]:
+        for name in CONVOLUTIONS[level]:
             x = convolve(decoder[name], x, relu=True)
         hidden = [x]
     return convolve(decoder[IMAGE], hidden[0])
@@ -96,7 +104,7 @@ def receptive_fields(encoder: Backbone) -> dict[str, ReceptiveField]:
     conv = Layer.build("conv", 2, kernel=3, padding=1, channels=1)
     field = fields[LEVELS[-1]]
     for level in reversed(LEVELS):
-        for _ in _CONVOLUTIONS[level]:
+        for _ in CONVOLUTIONS[level]:
             field = field.compose(conv)
         if level != LEVELS[0]:
             field = _doubled(field)

@@ -142,8 +142,9 @@ def test_a_region_reads_the_part_of_its_style_with_its_label(folder: Path) -> No
     labels[:, 20:] = 2
     content = torch.rand(1, 3, 32, 40, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.4
     options: dict[str, Any] = {
-        "backbone": "compact", "steps": 30, "scales": 1, "size": 0, "style_weight": 300.0,
+        "backbone": "compact", "steps": 40, "scales": 1, "size": 0, "style_weight": 300.0,
         "style_layers": ("relu1_1", "relu2_1"), "content_layers": ("relu2_2",),
+        "optimizer": "adam",  # with L-BFGS a change of a millionth here moves means by 0.3
     }  # fmt: skip
     result = convnd.stylize(content, style, dim=2, regions=labels, region={"1": "keep"}, **options)
     assert torch.equal(result.values[..., :20], content[..., :20])
