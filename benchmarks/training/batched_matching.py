@@ -87,7 +87,7 @@ def nearest(matched: Tensor, style: Features, generator: torch.Generator) -> dic
     distances = torch.baddbmm(keys.square().sum(1)[:, None], queries.mT, keys, alpha=-2)
     rows = distances.argmin(2)
     which = torch.arange(batch, device=rows.device)[:, None]
-    found = {}
+    features = {}
     for depth, name in enumerate(reversed(LEVELS)):
         extent = 1 << depth
         positions = style[LEVELS[-1]].shape[2:]
@@ -97,5 +97,5 @@ def nearest(matched: Tensor, style: Features, generator: torch.Generator) -> dic
         if extent > 1:
             blocks = blocks - blocks.mean((2, 3), keepdim=True)
         picked = blocks[which, rows].unflatten(1, tuple(size))
-        found[name] = picked.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
-    return found
+        features[name] = picked.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+    return features

@@ -153,8 +153,8 @@ class Trainer:
         self.network.reductions.requires_grad_(True)
         self.network.decoder.requires_grad_(True)
         self.names, self.parameters = zip(*self.network.decoder.named_parameters(), strict=True)
-        kept = state.get("mean") or [parameter.detach() for parameter in self.parameters]
-        self.mean = [values.to(self.device, copy=True) for values in kept]
+        mean = state.get("mean") or [parameter.detach() for parameter in self.parameters]
+        self.mean = [values.to(self.device, copy=True) for values in mean]
         self.optimiser = torch.optim.Adam(self.parameters, lr=args.lr, eps=1e-7)
         if "optimiser" in state:
             self.optimiser.load_state_dict(state["optimiser"])
@@ -216,8 +216,10 @@ def train(args: argparse.Namespace) -> None:
     art, _ = list_photos(args.art)
     contents = Pictures(photos, 1, procedural=0.05)
     styles = Pictures([*photos[::3], *art], 2, procedural=args.procedural)
-    kept = args.work / "instant.pt"
-    state: dict[str, Any] = torch.load(kept, weights_only=False) if kept.exists() else {}
+    checkpoint = args.work / "instant.pt"
+    state: dict[str, Any] = (
+        torch.load(checkpoint, weights_only=False) if checkpoint.exists() else {}
+    )
     weights = state.get("weights")
     if weights is None and args.anew:
         weights = untrained(load("compact"), [contents, styles], 192)
@@ -241,9 +243,9 @@ def train(args: argparse.Namespace) -> None:
             seconds = time.monotonic() - ready
             print(step + 1, *(f"{value:.4f}" for value in medians), f"{seconds:.0f} s", flush=True)
         if (step + 1) % 500 == 0 or ends:
-            temporary = kept.with_suffix(".part")
+            temporary = checkpoint.with_suffix(".part")
             torch.save(trainer.state(step + 1, weights), temporary)
-            temporary.replace(kept)
+            temporary.replace(checkpoint)
         if ends:
             return
 

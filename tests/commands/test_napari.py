@@ -57,8 +57,8 @@ def test_layers_are_stylised(rng: np.random.Generator) -> None:
     result = plugin.stylize_image(content, style, steps=1)
     assert result.shape == content.shape
     assert 0 <= result.min() < result.max() <= 1
-    kept = plugin.stylize_image(content, style, strength=0.0, steps=1)
-    np.testing.assert_allclose(kept * 255, content, atol=1e-3)
+    unchanged = plugin.stylize_image(content, style, strength=0.0, steps=1)
+    np.testing.assert_allclose(unchanged * 255, content, atol=1e-3)
     grey = plugin.stylize_image(content[..., 0], style[..., 0], steps=1)
     assert grey.shape == content.shape[:2]
     quiet, noisy = (rng.normal(100, sd, (16, 20, 20)).astype(np.float32) for sd in (2, 8))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from convnd_tasks.commands.transfer import run_transfer
+from convnd_tasks.commands.live import page_beside
 from convnd_tasks.modalities import options_class
 from convnd_tasks.pipeline.completion import complete_inputs, complete_styles
 from convnd_tasks.pipeline.flags import with_flags
@@ -57,4 +57,7 @@ def stylize(
 
     convnd stylize photo.jpg painting.jpg
     """
-    run_transfer(files, style, dim, typed_options, typed_settings, command_output)
+    from convnd_tasks.pipeline.run import run_command
+
+    with page_beside(typed_settings):
+        run_command(files, style, dim, typed_options, typed_settings, command_output)

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from convnd_tasks.commands.live import page_beside
 from convnd_tasks.commands.stylize import Styles
-from convnd_tasks.commands.transfer import run_transfer
 from convnd_tasks.modalities import options_class
 from convnd_tasks.pipeline.completion import complete_inputs
 from convnd_tasks.pipeline.flags import with_flags
@@ -58,4 +58,9 @@ def stylize_volume(
 
     convnd stylize-volume scan.nii --style other.nii.gz
     """
-    run_transfer(files, style, 3, typed_options, typed_settings, command_output, modality="volumes")
+    from convnd_tasks.pipeline.run import run_command
+
+    with page_beside(typed_settings):
+        run_command(
+            files, style, 3, typed_options, typed_settings, command_output, modality="volumes"
+        )

@@ -78,7 +78,7 @@ class ViewFolder:
     def results(self) -> list[Path]:
         """List the files directly in the folder that may be results, the newest first."""
         suffixes = tuple(io.suffixes())
-        found: list[tuple[float, Path]] = []
+        results: list[tuple[float, Path]] = []
         with contextlib.suppress(OSError):
             for entry in os.scandir(self.root):
                 is_file = entry.is_file(follow_symlinks=False)
@@ -87,8 +87,8 @@ class ViewFolder:
                     and not entry.name.startswith(".")
                     and entry.name.lower().endswith(suffixes)
                 ):
-                    found.append((entry.stat().st_mtime, self.root / entry.name))
-        return [path for _, path in sorted(found, reverse=True)]
+                    results.append((entry.stat().st_mtime, self.root / entry.name))
+        return [path for _, path in sorted(results, reverse=True)]
 
     def check_writable(self) -> None:
         """Refuse a request that changes something, if the folder is read-only."""

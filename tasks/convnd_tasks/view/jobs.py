@@ -210,14 +210,14 @@ class Jobs:
             if step is None and job.state == "done":
                 step = max(kept_steps(self.path(job)), default=None)
             if step is not None:
-                kept = state_file(self.path(job), step)
-                if not kept.is_file():
+                state = state_file(self.path(job), step)
+                if not state.is_file():
                     raise RequestError(HTTPStatus.NOT_FOUND, "this step is not kept")
                 if job.state == "done":
                     job.output = self._free_output(job.output)
                 checkpoint = self._folder.root / f"{job.output}.checkpoint"
                 checkpoint.unlink(missing_ok=True)
-                shutil.copyfile(kept, checkpoint)
+                shutil.copyfile(state, checkpoint)
             begin = job.figures.get("step", 0) if step is None else step
             job.planned = [f"{begin}:{name}={text}" for name, text in options.items()]
             job.state, job.resume, job.error = "queued", True, ""
