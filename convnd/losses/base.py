@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from convnd.errors import ShapeError, UsageError
 from convnd.registry import check_name
@@ -16,6 +16,7 @@ __all__ = [
     "INPUT",
     "NORMALIZATIONS",
     "Loss",
+    "LossModule",
     "Term",
     "Window",
     "check_normalization",
@@ -127,6 +128,44 @@ class Loss(Protocol):
     def value(self, sums: Sums) -> Tensor:
         """Return the loss, a scalar, from the sums over the whole layer."""
         ...
+
+
+class LossModule(nn.Module):
+    """The base class of the losses of this package, as modules of torch.
+
+    A call returns the `value` of the `sums` of the whole layer, so that training loops use the
+    losses of style transfer. Targets are buffers: `to` moves them, and ``state_dict`` holds them. A
+    target of a batch of one is that of every item.
+
+    >>> import torch
+    >>> from convnd.losses import ContentLoss
+    >>> loss = ContentLoss(torch.tensor([[[3.0, 4.0]]]), normalization="mean")
+    >>> loss(torch.zeros(2, 1, 2)).item(), list(loss.state_dict())
+    (12.5, ['target'])
+    """
+
+    def sums(self, features: Tensor, window: Window | None = None) -> Sums:
+        """Return the sums over the positions of a tile, see `Loss.sums`."""
+        raise NotImplementedError
+
+    def value(self, sums: Sums) -> Tensor:
+        """Return the loss, a scalar, see `Loss.value`."""
+        raise NotImplementedError
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the loss of the features of a whole layer.
+
+        Args:
+            features: ``(B, C, *S)``.
+        """
+        return self.value(self.sums(features))
+
+    def _measure_target(self) -> None:
+        """Compute what depends on the target, such as its energy."""
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._measure_target()
 
 
 @dataclass(frozen=True)

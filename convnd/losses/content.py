@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from convnd.losses.base import Window, check_normalization, expand_target, tile_index
+from convnd.losses.base import LossModule, Window, check_normalization, expand_target, tile_index
 from convnd.nn.layout import flatten_values
 from convnd.stats import Sums, accumulable
 
@@ -31,7 +31,7 @@ class ContentSource(Protocol):
         ...
 
 
-class ContentLoss:
+class ContentLoss(LossModule):
     r"""Squared distance to the features of the content.
 
     With :math:`d = \lVert a(C) - a(G) \rVert^2` over ``P`` positions and ``n_c`` channels:
@@ -64,6 +64,7 @@ class ContentLoss:
     additive = True
     linear = True
     overlap = 0
+    target: Tensor | None
 
     def __init__(
         self,
@@ -72,11 +73,12 @@ class ContentLoss:
         layer: str = "relu4_2",
         normalization: str = "balanced",
     ) -> None:
-        self.target = _StoredContent(target.detach()) if isinstance(target, Tensor) else target
+        super().__init__()
+        self.source = None if isinstance(target, Tensor) else target
+        self.register_buffer("target", target.detach() if isinstance(target, Tensor) else None)
         self.layer = layer
         self.normalization = check_normalization(normalization)
-        energy = self.target.energy
-        self._energy = energy if energy > 0 else 1.0  # a target of zeros has no scale of its own
+        self._measure_target()
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
         """Return the squared distance, a scalar.
@@ -84,7 +86,7 @@ class ContentLoss:
         Raises:
             ShapeError: features and target have different shapes.
         """
-        target = self.target.features(window)
+        target = self._target_in(window)
         batch = len(features) / max(1, len(target))
         target = expand_target("ContentLoss", target, features.shape, self.layer)
         if features.dtype == torch.float16:  # a difference may exceed its largest number
@@ -101,23 +103,30 @@ class ContentLoss:
         if self.normalization == "balanced":
             return sums.total / self._energy
         if self.normalization == "mean":
-            return sums.total / (sums.count * self.target.channels)
+            return sums.total / (sums.count * self._channels)
         return sums.total / 2
 
+    def _target_in(self, window: Window | None) -> Tensor:
+        """Return the target in a window; None is the whole layer."""
+        if self.source is not None:
+            return self.source.features(window)
+        assert self.target is not None
+        return self.target if window is None else self.target[tile_index(window)]
 
-class _StoredContent:
-    """A `ContentSource` that holds the features."""
+    def _measure_target(self) -> None:
+        if self.source is not None:
+            energy, self._channels = self.source.energy, self.source.channels
+        else:
+            assert self.target is not None
+            energy, self._channels = _energy(self.target), math.prod(self.target.shape[:2])
+        self._energy = energy if energy > 0 else 1.0  # a target of zeros has no scale of its own
 
-    def __init__(self, features: Tensor) -> None:
-        self._features = features
-        self.channels = features.shape[0] * features.shape[1]
-        # Channel by channel, because memory may not hold a second tensor as large as the target.
-        squares = [
-            accumulable(channel).square().sum(dtype=torch.float64)
-            for item in features
-            for channel in item
-        ]
-        self.energy = float(torch.stack(squares).sum())
 
-    def features(self, window: Window | None) -> Tensor:
-        return self._features if window is None else self._features[tile_index(window)]
+def _energy(features: Tensor) -> float:
+    """Sum the squares channel by channel: memory may not hold a second tensor of that size."""
+    squares = [
+        accumulable(channel).square().sum(dtype=torch.float64)
+        for item in features
+        for channel in item
+    ]
+    return float(torch.stack(squares).sum())

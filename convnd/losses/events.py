@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
-from convnd.losses.base import INPUT, Window, expand_target, tile_offset, tile_shape
+from convnd.losses.base import (
+    INPUT,
+    LossModule,
+    Window,
+    expand_target,
+    tile_offset,
+    tile_shape,
+)
 from convnd.stats import Sums, accumulable
 
 __all__ = ["EventLoss", "mean_event"]
@@ -17,7 +24,7 @@ __all__ = ["EventLoss", "mean_event"]
 _BATCH = 4096  # windows that are summed at once
 
 
-class EventLoss:
+class EventLoss(LossModule):
     r"""Squared distance between the mean over windows of the values and a target.
 
     .. math:: \Big\lVert \frac1E \sum_e x_{p_e + u} - m_u \Big\rVert^2 / \lVert m \rVert^2
@@ -46,27 +53,34 @@ class EventLoss:
     additive = True
     linear = False
     overlap = 0
+    positions: Tensor
+    target: Tensor
 
     def __init__(self, target: Tensor, positions: Tensor, *, size: Sequence[int]) -> None:
+        super().__init__()
         _check_windows(positions, tuple(target.shape[2:]), tuple(size))
-        self.positions = positions
-        self.target = _subtract_mean(accumulable(target.detach()))
-        energy = self.target.square().sum().item()
-        self._energy = energy if energy > 0 else 1.0
+        self.register_buffer("positions", positions)
+        self.register_buffer("target", _subtract_mean(accumulable(target.detach())))
+        self._measure_target()
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
         """Return the sum over the windows ``(B, C, *W)``, of the values inside the tile."""
         extents = tile_shape(features, window)
         width = self.target.shape[2:]
-        starts = self.positions - torch.tensor(tile_offset(features, window))
-        in_tile = (starts < torch.tensor(extents)) & (starts + torch.tensor(width) > 0)
-        starts = starts[in_tile.all(1)]
-        index = torch.zeros(len(starts), *width, dtype=torch.long)  # into the flattened tile
+        starts = self.positions
+        if window is not None:
+            device = starts.device
+            starts = starts - torch.tensor(tile_offset(features, window), device=device)
+            ends = starts + torch.tensor(width, device=device)
+            in_tile = (starts < torch.tensor(extents, device=device)) & (ends > 0)
+            starts = starts[in_tile.all(1)]
+        # Into the flattened tile.
+        index = torch.zeros(len(starts), *width, dtype=torch.long, device=starts.device)
         mask = torch.ones_like(index, dtype=torch.bool)
         for axis, extent in enumerate(extents):
             shape = [-1 if other == axis else 1 for other in range(len(extents))]
             start = starts[:, axis].view(-1, *[1] * len(extents))
-            position = start + torch.arange(width[axis]).view(shape)
+            position = start + torch.arange(width[axis], device=starts.device).view(shape)
             mask &= (position >= 0) & (position < extent)
             index = index * features.shape[axis + 2] + position
         index, mask = index.to(features.device), mask.to(features.device)
@@ -79,6 +93,10 @@ class EventLoss:
         target = expand_target("EventLoss", self.target.to(mean.device), mean.shape, self.layer)
         squared_distance = (mean - target).square().sum()
         return squared_distance / (self._energy * (len(mean) / len(self.target)))
+
+    def _measure_target(self) -> None:
+        energy = float(self.target.square().sum())
+        self._energy = energy if energy > 0 else 1.0
 
 
 def _check_windows(positions: Tensor, width: tuple[int, ...], size: tuple[int, ...]) -> None:

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from convnd.errors import UsageError
-from convnd.losses.base import INPUT, Window, expand_target, tile_index, tile_offset, tile_shape
+from convnd.losses.base import (
+    INPUT,
+    LossModule,
+    Window,
+    expand_target,
+    tile_index,
+    tile_offset,
+    tile_shape,
+)
 from convnd.nn.pad import wrapped_crop
 from convnd.stats import Sums
 
@@ -24,7 +32,7 @@ _POSITIONS_PER_PARAMETER = 2
 exact for noise, and the loss would hold nothing."""
 
 
-class LocalAffineLoss:
+class LocalAffineLoss(LossModule):
     r"""Distance of a field from local affine maps of the content.
 
     In every window :math:`k` of the grid, a ridge regression explains each channel of the field
@@ -71,6 +79,7 @@ class LocalAffineLoss:
     layer = INPUT
     additive = True
     linear = False
+    guide: Tensor
 
     def __init__(
         self,
@@ -80,6 +89,7 @@ class LocalAffineLoss:
         ridge: float = 1e-7,
         periodic: bool = False,
     ) -> None:
+        super().__init__()
         radius = default_radius(guide.shape[2:]) if radius is None else radius
         if radius < 1 or not 0 < ridge < math.inf:
             raise UsageError(
@@ -93,16 +103,12 @@ class LocalAffineLoss:
         self._positions = math.prod(self.widths)
         channels = guide.shape[1]
         self.joint = self._positions >= _POSITIONS_PER_PARAMETER * (channels + 1)
-        size, self.guide = guide.shape[2:], guide.detach()
+        self._size, guide = tuple(guide.shape[2:]), guide.detach()
         if periodic:
-            self.guide = wrapped_crop(self.guide, [slice(0, n + self.overlap) for n in size])
-        covariance = self._covariance(_wide(self.guide), _wide(self.guide))
-        # Sum over channels of the variance in every window, times the positions of a window.
-        variances = covariance.diagonal(dim1=1, dim2=2).movedim(-1, 1) if self.joint else covariance
-        variances = variances[tile_index([slice(n) for n in size])]
-        reference = self._positions * float(variances.sum())
-        self._reference = reference if reference > 0 else 1.0
-        self._inverse = self._invert(covariance, ridge / self._positions)
+            guide = wrapped_crop(guide, [slice(0, n + self.overlap) for n in self._size])
+        self._ridge = ridge
+        self.register_buffer("guide", guide)
+        self._measure_target()
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:
         """Return the sum of the residuals over the windows that begin in a tile, a scalar.
@@ -143,6 +149,16 @@ class LocalAffineLoss:
     def value(self, sums: Sums) -> Tensor:
         """Return the loss, a scalar."""
         return sums.total / self._reference
+
+    def _measure_target(self) -> None:
+        covariance = self._covariance(_wide(self.guide), _wide(self.guide))
+        # Sum over channels of the variance in every window, times the positions of a window.
+        variances = covariance.diagonal(dim1=1, dim2=2).movedim(-1, 1) if self.joint else covariance
+        variances = variances[tile_index([slice(n) for n in self._size])]
+        reference = self._positions * float(variances.sum())
+        self._reference = reference if reference > 0 else 1.0
+        # In float64 whatever the module is cast to; a function of the guide.
+        self._inverse = self._invert(covariance, self._ridge / self._positions)
 
     def _mean(self, values: Tensor) -> Tensor:
         """Average over all windows: ``(…, *S)`` to ``(…, *(S - width + 1))``."""

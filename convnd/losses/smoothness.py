@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
-from convnd.losses.base import INPUT, Window, tile_index, tile_shape
+from convnd.losses.base import INPUT, LossModule, Window, tile_index, tile_shape
 from convnd.stats import Sums, accumulable
 
 __all__ = ["TotalVariationLoss", "total_variation"]
@@ -41,7 +41,7 @@ def total_variation(x: Tensor, spacing: Sequence[float]) -> Tensor:
     return loss.value(loss.sums(x))
 
 
-class TotalVariationLoss:
+class TotalVariationLoss(LossModule):
     r"""`total_variation` of the optimized field, as a loss.
 
     .. math:: \frac{1}{P\,r} \sum_a \lVert \partial_a x \rVert^2
@@ -62,6 +62,7 @@ class TotalVariationLoss:
     overlap = 1
 
     def __init__(self, spacing: Sequence[float], *, reference: float = 1.0) -> None:
+        super().__init__()
         self.spacing = tuple(spacing)
         self._reference = reference if reference > 0 else 1.0
 

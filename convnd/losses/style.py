@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from convnd.errors import UsageError
-from convnd.losses.base import Window, check_normalization, expand_target, tile_offset, tile_shape
+from convnd.losses.base import (
+    LossModule,
+    Window,
+    check_normalization,
+    expand_target,
+    tile_offset,
+    tile_shape,
+)
 from convnd.nn.transforms import apply_function, full_precision, is_transformed
 from convnd.stats import (
     STATISTICS,
@@ -25,7 +32,7 @@ from convnd.stats import (
 __all__ = ["StyleLoss"]
 
 
-class StyleLoss:
+class StyleLoss(LossModule):
     r"""Squared distance to a statistic of the style.
 
     For the Gram matrix :math:`G = \sum_p a_p a_p^T` over ``P`` positions (in the lecture notes
@@ -69,6 +76,8 @@ class StyleLoss:
     16.0
     """
 
+    target: Tensor
+
     def __init__(
         self,
         target: Sums,
@@ -79,6 +88,7 @@ class StyleLoss:
         projection: Tensor | None = None,
         guide: Tensor | None = None,
     ) -> None:
+        super().__init__()
         self.layer = layer
         self.raw = projection is not None
         self.linear = False
@@ -99,12 +109,11 @@ class StyleLoss:
                 got=f"{statistic!r}",
                 remedy="use balanced or mean",
             )
-        self.target = self.statistic.summary(target).detach()
+        summary = self.statistic.summary(target).detach()
         if isinstance(self.statistic, GuidedStatistic) and not bool(self.statistic.present.all()):
-            self.target = _without_absent(self.target, self.statistic.present)
-        self._targets = {self.target.dtype: self.target}
-        energy = self.target.square().sum().item()
-        self._energy = energy if energy > 0 else 1.0  # a target of zeros has no scale of its own
+            summary = _without_absent(summary, self.statistic.present)
+        self.register_buffer("target", summary)
+        self._measure_target()
 
     @property
     def additive(self) -> bool:
@@ -118,6 +127,7 @@ class StyleLoss:
             guide: weights of the positions of the layer, not 0 everywhere.
         """
         loss = copy.copy(self)
+        loss._modules = dict(self._modules)  # the copy of a module shares the table of its parts
         loss.statistic = GuidedStatistic(self.statistic, guide)
         return loss
 
@@ -135,7 +145,8 @@ class StyleLoss:
         with full_precision(sums.total):
             summary = self.statistic.summary(sums)
         # In a wider number format the difference would have no more digits: the summary is rounded.
-        target = expand_target("StyleLoss", self._target_as(summary), summary.shape, self.layer)
+        target = self.target.to(summary)
+        target = expand_target("StyleLoss", target, summary.shape, self.layer)
         dtype = torch.promote_types(summary.dtype, self.target.dtype)
         squared_distance = _squared_distance(summary, target, dtype)
         if self.normalization == "balanced":
@@ -148,13 +159,9 @@ class StyleLoss:
             return squared_distance * sums.count / (2 * channels)
         return squared_distance / (4 * channels**2)
 
-    def _target_as(self, summary: Tensor) -> Tensor:
-        """Return the target in the number format of a summary."""
-        if is_transformed():  # a tensor of torch's exporter must not be kept
-            return self.target.to(summary.dtype)
-        if summary.dtype not in self._targets:
-            self._targets[summary.dtype] = self.target.to(summary.dtype)
-        return self._targets[summary.dtype]
+    def _measure_target(self) -> None:
+        energy = float(self.target.square().sum())
+        self._energy = energy if energy > 0 else 1.0  # a target of zeros has no scale of its own
 
 
 def _without_absent(target: Tensor, present: Tensor) -> Tensor:

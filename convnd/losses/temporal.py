@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ShapeError
-from convnd.losses.base import INPUT, Window, expand_target, tile_index, tile_shape
+from convnd.losses.base import INPUT, LossModule, Window, expand_target, tile_index, tile_shape
 from convnd.stats import Sums, accumulable
 
 __all__ = ["TemporalLoss"]
 
 
-class TemporalLoss:
+class TemporalLoss(LossModule):
     r"""Squared distance to target values, weighted by a mask of confidence.
 
     .. math:: \frac{\sum_p m_p \lVert x_p - w_p \rVert^2}{P \cdot r}
@@ -42,8 +42,11 @@ class TemporalLoss:
     additive = True
     linear = True
     overlap = 0
+    target: Tensor
+    mask: Tensor
 
     def __init__(self, target: Tensor, mask: Tensor, *, reference: float = 1.0) -> None:
+        super().__init__()
         if mask.shape != (target.shape[0], 1, *target.shape[2:]):
             raise ShapeError(
                 "TemporalLoss",
@@ -52,8 +55,8 @@ class TemporalLoss:
                 got=f"{tuple(mask.shape)}",
                 remedy="give one for each position",
             )
-        self.target = target.detach()
-        self.mask = mask.detach().to(target.dtype)
+        self.register_buffer("target", target.detach())
+        self.register_buffer("mask", mask.detach().to(target.dtype))
         self._reference = reference if reference > 0 else 1.0
 
     def sums(self, features: Tensor, window: Window | None = None) -> Sums:

@@ -10,6 +10,7 @@ from convnd.stats.autocorrelation import AutocorrelationStatistic, SpectrumStati
 from convnd.stats.base import (
     OverlapStatistic,
     Statistic,
+    StatisticModule,
     Sums,
     accumulable,
     blend,
@@ -38,6 +39,7 @@ __all__ = [
     "ProjectedStatistic",
     "SpectrumStatistic",
     "Statistic",
+    "StatisticModule",
     "Sums",
     "accumulable",
     "blend",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from convnd.errors import UsageError
-from convnd.stats.base import Sums, count_positions
+from convnd.stats.base import StatisticModule, Sums, count_positions
 
 __all__ = ["LAGS", "AutocorrelationStatistic", "SpectrumStatistic"]
 
@@ -23,7 +23,7 @@ _LEAST_PAIRS = 1e-9  # of the pairs at lag 0
 _FLOOR = 1e-8  # of power; an amplitude of 1e-4 for values that span about 1
 
 
-class AutocorrelationStatistic:
+class AutocorrelationStatistic(StatisticModule):
     r"""Autocovariance of each channel along each axis, at lags 0 … `LAGS`.
 
     .. math:: r_a(\tau) = \frac{1}{N_\tau} \sum_p x_p\, x_{p + \tau e_a} - \mu^2
@@ -46,6 +46,7 @@ class AutocorrelationStatistic:
     """
 
     def __init__(self, lags: int = LAGS, *, taper: int = 0) -> None:
+        super().__init__()
         self.lags = lags
         self.taper = taper
         self.overlap = lags + taper

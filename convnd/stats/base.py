@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convnd.errors import ShapeError, UsageError
+from convnd.nn.transforms import full_precision
 
 __all__ = [
     "OverlapStatistic",
     "Statistic",
+    "StatisticModule",
     "Sums",
     "accumulable",
     "blend",
@@ -116,6 +118,36 @@ class Statistic(Protocol):
     def summary(self, sums: Sums) -> Tensor:
         """Compute the statistic per position ``(B, …)``, which does not depend on the size."""
         ...
+
+
+class StatisticModule(nn.Module):
+    """The base class of the statistics of this package, as modules of torch.
+
+    A call returns the `summary` of the `sums` of features ``(B, C, *S)``. Weights of positions and
+    maps of channels are buffers.
+
+    >>> from convnd.stats import STATISTICS
+    >>> STATISTICS["gram"](torch.tensor([[[1.0, 3.0]]])).item()  # (1² + 3²) / 2
+    5.0
+    """
+
+    def sums(self, features: Tensor, *, weight: Tensor | None = None) -> Sums:
+        """Sum the statistic over positions, see `Statistic.sums`."""
+        raise NotImplementedError
+
+    def summary(self, sums: Sums) -> Tensor:
+        """Compute the statistic per position, see `Statistic.summary`."""
+        raise NotImplementedError
+
+    def forward(self, features: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """Compute the statistic of features per position.
+
+        Args:
+            features: ``(B, C, *S)``.
+            weight: weight of each position ``(B, 1, *S)`` or ``(1, 1, *S)``; None is 1.
+        """
+        with full_precision(features):
+            return self.summary(self.sums(features, weight=weight))
 
 
 class OverlapStatistic(Statistic, Protocol):

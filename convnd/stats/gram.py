@@ -12,7 +12,7 @@ from convnd.backbones.kernels import NativeConv
 from convnd.backbones.kernels.native_gram import can_multiply, native_gram
 from convnd.errors import ShapeError
 from convnd.nn.transforms import apply_function, full_precision, is_transformed
-from convnd.stats.base import Sums, accumulable, count_positions
+from convnd.stats.base import StatisticModule, Sums, accumulable, count_positions
 
 __all__ = ["GramStatistic", "gram_matrix"]
 
@@ -67,7 +67,7 @@ def gram_matrix(features: Tensor, weight: Tensor | None = None) -> Tensor:
         return result
 
 
-class GramStatistic:
+class GramStatistic(StatisticModule):
     """`gram_matrix` as an additive statistic.
 
     >>> statistic = GramStatistic()

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convnd.errors import ShapeError
-from convnd.stats.base import OverlapStatistic, Statistic, Sums, overlap_of
+from convnd.stats.base import OverlapStatistic, Statistic, StatisticModule, Sums, overlap_of
 
 if TYPE_CHECKING:
     from convnd.shapes import ReceptiveField
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["GuidedStatistic", "layer_guide"]
 
 
-class GuidedStatistic:
+class GuidedStatistic(StatisticModule):
     r"""A statistic whose sums weight each position by a guide.
 
     .. math:: s = \sum_p w_p\, s(a_p), \qquad N = \sum_p w_p
@@ -44,15 +44,18 @@ class GuidedStatistic:
     """
 
     reads_positions = True
+    present: Tensor
+    guide: Tensor
 
     def __init__(self, statistic: Statistic, guide: Tensor) -> None:
+        super().__init__()
         self._statistic = statistic
         totals = guide.detach().flatten(1).sum(1, dtype=torch.float64)
-        self.present = totals > 0
+        self.register_buffer("present", totals > 0)
         if len(guide) > 1:  # one count of positions serves all items
             scale = totals.sum() / max(1, int(self.present.sum())) / totals.clamp_min(1e-30)
             guide = guide * scale.to(guide.dtype).view(-1, *[1] * (guide.ndim - 1))
-        self._guide = guide.detach()
+        self.register_buffer("guide", guide.detach())
         self.overlap = overlap_of(statistic)
         self.additive = statistic.additive
 
@@ -74,7 +77,7 @@ class GuidedStatistic:
         extent = features.shape[2:]
         starts = (0,) * len(extent) if tile_offset is None else tile_offset
         window = [slice(start, start + n) for start, n in zip(starts, extent, strict=True)]
-        guide = self._guide[(slice(None), slice(None), *window)].to(features.device)
+        guide = self.guide[(slice(None), slice(None), *window)].to(features.device)
         if guide.shape[2:] != extent:
             raise ShapeError(
                 "guide",

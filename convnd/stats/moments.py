@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from convnd.stats.base import Sums, accumulable, count_positions
+from convnd.stats.base import StatisticModule, Sums, accumulable, count_positions
 from convnd.stats.gram import gram_matrix
 
 __all__ = ["CovarianceStatistic", "DistributionStatistic", "MomentStatistic"]
 
 
-class MomentStatistic:
+class MomentStatistic(StatisticModule):
     r"""Mean and variance of each channel.
 
     .. math:: \mu_k = \frac1N \sum_p a_{pk}, \qquad \sigma_k^2 = \frac1N \sum_p a_{pk}^2 - \mu_k^2
@@ -45,7 +45,7 @@ class MomentStatistic:
         return torch.stack([mean, square - mean.square()], 1)
 
 
-class CovarianceStatistic:
+class CovarianceStatistic(StatisticModule):
     r"""Covariance of channels, and their means.
 
     .. math:: \Sigma = \frac1N \sum_p a_p a_p^T - \mu \mu^T
@@ -79,7 +79,7 @@ class CovarianceStatistic:
         return torch.cat([products - mean @ mean.mT, mean], 2)
 
 
-class DistributionStatistic:
+class DistributionStatistic(StatisticModule):
     r"""Mean, standard deviation, skewness and logarithm of the kurtosis of each channel.
 
     .. math:: \mu, \quad \sigma, \quad m_3 / \sigma^3, \quad \log(m_4 / \sigma^4)

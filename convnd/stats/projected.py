@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
 from convnd.errors import UsageError
 from convnd.nn.transforms import full_precision
-from convnd.stats.base import Statistic, Sums
+from convnd.stats.base import Statistic, StatisticModule, Sums
 
 __all__ = ["LinearlyMappable", "ProjectedStatistic"]
 
@@ -27,7 +27,7 @@ class LinearlyMappable(Protocol):
         ...
 
 
-class ProjectedStatistic:
+class ProjectedStatistic(StatisticModule):
     r"""A statistic of the mapped features :math:`W a`, computed from :math:`a`.
 
     Mapping the features costs ``C' C`` products for each position, and memory for the result.
@@ -47,7 +47,10 @@ class ProjectedStatistic:
     tensor([[[10.]]])
     """
 
+    matrix: Tensor
+
     def __init__(self, statistic: Statistic, matrix: Tensor) -> None:
+        super().__init__()
         if not isinstance(statistic, LinearlyMappable):
             raise UsageError(
                 "ProjectedStatistic",
@@ -56,15 +59,15 @@ class ProjectedStatistic:
                 remedy="map the features",
             )
         self._statistic: Statistic = statistic
-        self._mappable: LinearlyMappable = statistic
-        self._matrix = matrix.detach()
+        self.register_buffer("matrix", matrix.detach())
         self.additive = statistic.additive
 
     def sums(self, features: Tensor, *, weight: Tensor | None = None) -> Sums:
         """Sum the statistic of the mapped features."""
         sums = self._statistic.sums(features, weight=weight)
         with full_precision(features):
-            return self._mappable.project_sums(sums, self._matrix)
+            mappable = cast("LinearlyMappable", self._statistic)
+            return mappable.project_sums(sums, self.matrix)
 
     def summary(self, sums: Sums) -> Tensor:
         """Compute the statistic of the mapped features per position."""

@@ -27,18 +27,6 @@ RANKS = (1, 2, 3, 4)
 _PLAN = VGGPlan(widths=((4,), (5,)))
 
 
-class _Loss(nn.Module):
-    """A loss of style transfer with a fixed target, as a module."""
-
-    def __init__(self, loss: Any) -> None:
-        super().__init__()
-        self.loss = loss
-
-    def forward(self, x: Tensor) -> Tensor:
-        value: Tensor = self.loss.value(self.loss.sums(x))
-        return value
-
-
 class _Features(nn.Module):
     """A frozen network that gives one layer."""
 
@@ -98,7 +86,7 @@ def _style(name: str) -> Callable[[int], nn.Module]:
     def make(ndim: int) -> nn.Module:
         target = torch.rand(1, 4, *[5] * ndim, generator=torch.Generator().manual_seed(1))
         sums = STATISTICS[name].sums(target)
-        return _Loss(StyleLoss(sums, layer="features", statistic=name))
+        return StyleLoss(sums, layer="features", statistic=name)
 
     return make
 
@@ -110,7 +98,7 @@ SUBJECTS: dict[str, Callable[[int], nn.Module]] = {
     "frozen VGG": _Features,
     "PerceptualLoss": _Perceptual,
     **{f"StyleLoss, {name}": _style(name) for name in STATISTICS},
-    "TotalVariationLoss": lambda ndim: _Loss(TotalVariationLoss([1.0] * ndim)),
+    "TotalVariationLoss": lambda ndim: TotalVariationLoss([1.0] * ndim),
 }
 
 

@@ -278,8 +278,7 @@ def test_terms_that_do_not_add_up_are_refused(generator: torch.Generator) -> Non
         def summary(self, sums: Sums) -> Tensor:
             return sums.total
 
-    style = StyleLoss(STATISTICS["gram"].sums(torch.ones(1, 1, 9)), layer=INPUT)
-    style.statistic = Median()
+    style = StyleLoss(Sums(torch.ones(1, 1), 1), layer=INPUT, statistic=Median())
     with raises(UsageError, operation="tiles", got="the term style"):
         TiledEvaluation(Tiler(tile=3))(Objective(net, [Term("style", 1.0, style)]), x)
     tiling = Tiler(tile=3).make_tiling(net, [INPUT], (9,))
