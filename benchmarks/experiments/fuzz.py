@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -69,13 +70,13 @@ def main() -> None:
         command += [f"--runs={args.runs}", f"--seed={args.seed}", f"--findings={args.findings}"]
         command += [f"--seconds={args.seconds}"]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
-        last = [line for line in result.stderr.splitlines() if "cov:" in line or "Done" in line]
-        print(
-            f"{reader:10} {'; '.join(last[-2:]) if result.returncode == 0 else 'FAILED'}",
-            flush=True,
-        )
-        if result.returncode:
+        ended = re.search(r"Done (\d+) runs", result.stderr)
+        if result.returncode == 0 and ended:
+            coverage = re.findall(r"DONE +(cov: .*)", result.stderr)
+            print(f"{reader:12} {ended[1]} inputs; {coverage[-1]}", flush=True)
+        else:
             failed.append(reader)
+            print(f"{reader:12} FAILED", flush=True)
             print(result.stdout[-2000:], result.stderr[-2000:], flush=True)
     print(f"{len(names) - len(failed)} of {len(names)} held")
     sys.exit(1 if failed else 0)
