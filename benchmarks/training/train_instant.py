@@ -80,6 +80,21 @@ def add_convolution(
     state[f"decode.{name}.bias"] = torch.zeros(outputs)
 
 
+def add_identities(state: dict[str, Tensor]) -> None:
+    """Add each convolution that a former decoder lacks, which changes nothing at first.
+
+    Its inputs are outputs of a ReLU, so that the ReLU after it changes nothing either.
+    """
+    for level, names in CONVOLUTIONS.items():
+        for name in names:
+            if f"decode.{name}.weight" not in state:
+                channels = HIDDEN[level]
+                weight = torch.zeros(channels, channels, 3, 3)
+                weight[:, :, 1, 1] = torch.eye(channels)
+                state[f"decode.{name}.weight"] = weight
+                state[f"decode.{name}.bias"] = torch.zeros(channels)
+
+
 def as_values(batch: Tensor) -> Tensor:
     """A batch of `Pictures` as values in ``[0, 1]``."""
     return (batch + torch.tensor(MEAN)[:, None, None]).clamp(0, 1)
@@ -225,6 +240,7 @@ def train(args: argparse.Namespace) -> None:
         weights = untrained(load("compact"), [contents, styles], 192)
     shipped = {name: values.float() for name, values in load_state("instant").items()}
     weights = weights or shipped
+    add_identities(weights)
     trainer = Trainer(weights, args, state)
     first = int(state.get("step", 0))
     batches = Batches(contents, styles, args.batch, args.size, first)

@@ -27,12 +27,16 @@ __all__ = [
 LEVELS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 """The layers of the encoder that the decoder reads, from shallow to deep."""
 
+_AXES = (0, 1)
+
 IMAGE = "image"
 """Name of the decoder's output."""
 
 CONVOLUTIONS: Mapping[str, Sequence[str]] = {
-    **{name: (name,) for name in LEVELS},
-    "relu3_1": ("relu3_1", "relu3_1b"),
+    "relu1_1": ("relu1_1",),
+    "relu2_1": ("relu2_1", "relu2_1b"),
+    "relu3_1": ("relu3_1", "relu3_1b", "relu3_1c"),
+    "relu4_1": ("relu4_1", "relu4_1b", "relu4_1c"),
 }
 """Names of the decoder's convolutions at each level."""
 
@@ -81,7 +85,8 @@ def load_convolutions(state: Mapping[str, Tensor], group: str) -> nn.ModuleDict:
 def convolve(convolution: nn.Module, x: Tensor, *, relu: bool = False) -> Tensor:
     """Apply a convolution of `load_convolutions`, which may be followed by a ReLU."""
     y: Tensor
-    y, _ = convolution(x, (), x.dtype, ConvOptions(relu=relu, winograd=True))
+    options = ConvOptions(relu=relu, winograd=True, padded_axes=_AXES)
+    y, _ = convolution(x, (), x.dtype, options)
     return y
 
 
@@ -93,8 +98,9 @@ def _double(x: Tensor) -> Tensor:
 def _extend(x: Tensor, size: Sequence[int]) -> Tensor:
     """Repeat the last row and column up to a size, since poolings round sizes down."""
     for axis, extent in enumerate(size, 2):
-        last = x.narrow(axis, x.shape[axis] - 1, 1)
-        x = torch.cat([x, *[last] * (extent - x.shape[axis])], axis)
+        if extent > x.shape[axis]:
+            last = x.narrow(axis, x.shape[axis] - 1, 1)
+            x = torch.cat([x, *[last] * (extent - x.shape[axis])], axis)
     return x
 
 

@@ -159,8 +159,8 @@ class StylePatches:
         return {name: _assemble(blocks[rows], size) for name, blocks in self.blocks.items()}
 
 
-_MOST_DISTANCES = 1 << 24
-"""Largest number of distances that are in memory at once."""
+_MOST_DISTANCES = 1 << 20
+"""Largest number of distances that are in memory at once; they stay in the cache."""
 
 
 def _blocks(values: Tensor, positions: Sequence[int], extent: int) -> Tensor:

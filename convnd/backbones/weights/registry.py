@@ -143,8 +143,8 @@ WEIGHTS.add(
     Entry(
         origin=ShippedFile(
             stem="instant2d",
-            sha256="124f763ce04ce134d5dbd6bcf68563bd5bedf1a272e10c58e15af95da063d0e7",
-            size=846_894,
+            sha256="24b2cddf0033f31dc2c5f064c20ae50fd5421f5a1880de447b4a5db74f48345d",
+            size=1_272_188,
         ),
         convert=load_shipped,
         stem="instant2d",
