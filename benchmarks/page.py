@@ -53,7 +53,7 @@ writes its figures in the format of `benchmarks/results/`.
 TAIL = """\
 ## Not measured yet
 
-- A GPU, and a CPU with AMX.
+- A CPU with AMX, and a GPU for games or laptops.
 - bfloat16 against float32 with VGG-19.
 - 512³ and 10⁸ samples over whole jobs in all their tiles.
 """
