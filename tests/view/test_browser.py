@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import io as streams
-import itertools
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browser_page import Page, check_accessible, drop
 from convnd_tasks.view.folder import ViewFolder
 from convnd_tasks.view.run import serve
 from PIL import Image
@@ -20,31 +17,6 @@ from PIL import Image
 from convnd import io
 
 pytestmark = pytest.mark.slow
-
-BROWSER = os.environ.get("CONVND_TEST_BROWSER") or shutil.which("chromium")
-AXE = os.environ.get("CONVND_TEST_AXE", "")
-SECONDS = 120_000
-"""Milliseconds to wait: the machine may be busy, and nothing here is timed."""
-
-if BROWSER is None:
-    pytest.skip("no chromium here (apt-get install chromium)", allow_module_level=True)
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        chromium = driver.chromium.launch(executable_path=BROWSER, args=arguments)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    root = tmp_path / "results"
-    root.mkdir()
-    return root
 
 
 @pytest.fixture
@@ -56,74 +28,6 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
-class Page:
-    """A page, and whatever it complained about."""
-
-    def __init__(self, browser: Any, address: str, **settings: Any) -> None:
-        self.context = browser.new_context(accept_downloads=True, **settings)
-        self.page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.foreign: list[str] = []
-        self.page.set_default_timeout(SECONDS)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", self._on_console)
-        self.page.on("request", self._on_request)
-        self.address = address
-        self.page.goto(address)
-
-    def _on_console(self, message: Any) -> None:
-        if message.type == "error":
-            self.complaints.append(message.text)
-
-    def _on_request(self, request: Any) -> None:
-        if not request.url.startswith(self.address):
-            self.foreign.append(request.url)
-
-    def set(self, dial: str, value: str) -> None:
-        self.page.locator(f"#{dial}").evaluate(
-            "(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }",
-            value,
-        )
-
-    def wait_for(self, place: str, text: str) -> None:
-        self.page.wait_for_selector(f'{place}:has-text("{text}")')
-
-    def start(self, *, size: int = 64, steps: int = 40) -> None:
-        """Start a small job: sizes and steps that the page does not offer."""
-        for name, value in (("size", size), ("steps", steps)):
-            self.page.locator(f"#{name}").evaluate(
-                "(one, value) => { one.add(new Option(value, value)); one.value = value; }",
-                str(value),
-            )
-        self.page.click("#start")
-
-    def close(self) -> None:
-        self.context.close()
-        assert self.complaints == []
-        assert self.foreign == []
-
-
-@pytest.fixture
-def page(browser: Any, folder: Path) -> Iterator[Page]:
-    with serve(ViewFolder(folder), []) as (server, _):
-        opened = Page(browser, server.guard.address)
-        yield opened
-        opened.close()
-
-
-def drop(page: Page, zone: str, path: Path) -> None:
-    """Drop a file as a mouse does."""
-    transfer = page.page.evaluate_handle(
-        """([bytes, name]) => {
-             const transfer = new DataTransfer();
-             transfer.items.add(new File([new Uint8Array(bytes)], name));
-             return transfer;
-           }""",
-        [list(path.read_bytes()), path.name],
-    )
-    page.page.dispatch_event(f'.drop[data-role="{zone}"]', "drop", {"dataTransfer": transfer})
-
-
 def test_drop_a_picture_see_steps_move_a_dial_stop_and_download(
     page: Page, folder: Path, photo: Path
 ) -> None:
@@ -132,12 +36,12 @@ def test_drop_a_picture_see_steps_move_a_dial_stop_and_download(
     page.page.click('#styles button:has-text("waves")')
     page.wait_for("#preview-note", "Preview after")  # the instant preview
     assert page.page.get_attribute("#after", "src").startswith("api/preview")
-    page.start(steps=5000)
+    page.start(size=64, steps=5000)
     page.wait_for("#figures", "step")
     first = page.page.text_content("#figures")
     page.page.wait_for_selector(f'#figures:not(:has-text("{first.split(" · ")[0]}"))')
     page.set("strength", "0.4")  # while it runs
-    page.page.click("summary")
+    page.page.click("#job summary")
     page.wait_for("#messages", "strength=0.4")
     page.page.click("#stop")
     page.wait_for("#status", "stopped, kept")
@@ -166,7 +70,7 @@ def test_a_region_is_drawn_with_the_mouse_and_with_the_keyboard(page: Page, fold
     page.page.focus("#paint")
     for key in ("ArrowRight", "ArrowRight", "Space", "Escape"):
         page.page.keyboard.press(key)
-    page.start(steps=10)
+    page.start(size=64, steps=10)
     page.wait_for("#status", "done")
     drawn = red(folder / "inputs" / "region.png")
     assert drawn[len(drawn) // 2, int(drawn.shape[1] * 0.3)]  # the stroke of the mouse
@@ -184,7 +88,7 @@ def red(path: Path) -> Any:
 def test_a_reload_and_a_second_tab_lose_nothing(browser: Any, page: Page) -> None:
     page.page.click('#contents button:has-text("town")')
     page.page.click('#styles button:has-text("dots")')
-    page.start(steps=5000)
+    page.start(size=64, steps=5000)
     page.wait_for("#figures", "step")
     page.page.reload()
     page.wait_for("#figures", "step")  # the running job is shown again
@@ -204,7 +108,7 @@ def test_an_earlier_step_is_gone_back_to_and_the_result_is_made_again(
 ) -> None:
     page.page.click('#contents button:has-text("town")')
     page.page.click('#styles button:has-text("weave")')
-    page.start(steps=20)
+    page.start(size=64, steps=20)
     page.wait_for("#status", "done")
     page.page.click('#history button:has-text("step 10")')
     page.wait_for("#queue", "town_stylized-2.png – done")
@@ -223,24 +127,10 @@ def test_people_with_a_screen_reader_or_a_keyboard_can_use_it(
     with serve(ViewFolder(folder), [photo.name, "waves", "cells"]) as (server, _):
         page = Page(browser, server.guard.address, bypass_csp=True)  # for the script of axe alone
         page.wait_for("#preview-note", "Preview after")
-        unnamed = page.page.evaluate(
-            """[...document.querySelectorAll("button, a, input, select, canvas")]
-                 .filter((one) => !one.closest("[hidden]"))
-                 .filter((one) => !(one.ariaLabel || one.labels?.length || one.textContent.trim()))
-                 .map((one) => one.outerHTML)"""
-        )
-        assert unnamed == []
         page.page.focus("#styles button")
         page.page.keyboard.press("Space")  # a style is chosen without a mouse
         page.page.wait_for_selector('#styles button[aria-pressed="false"]:focus')
-        if AXE:
-            page.page.add_script_tag(path=AXE)
-        for scheme, width in itertools.product(("light", "dark"), (1280, 400)):
-            page.page.emulate_media(color_scheme=scheme)
-            page.page.set_viewport_size({"width": width, "height": 900})
-            assert page.page.evaluate("document.documentElement.scrollWidth") <= width
-            found = page.page.evaluate("axe.run()")["violations"] if AXE else []
-            assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+        check_accessible(page)
         page.close()
 
 
@@ -258,7 +148,7 @@ def test_read_only_shows_results_and_nothing_to_start(browser: Any, folder: Path
 def test_jobs_are_described_in_files_that_hold_no_secret(page: Page, folder: Path) -> None:
     page.page.click('#contents button:has-text("town")')
     page.page.click('#styles button:has-text("ink")')
-    page.start(steps=3)
+    page.start(size=64, steps=3)
     page.wait_for("#status", "done")
     (path,) = folder.glob(".convnd-view/*/job.json")
     text = path.read_text()

@@ -17,6 +17,7 @@ import pytest
 from command_line import Run
 from convnd_tasks.view.folder import STATE, ViewFolder
 from convnd_tasks.view.guard import RequestError
+from convnd_tasks.view.job_lines import JobLine
 from convnd_tasks.view.jobs import Jobs
 from convnd_tasks.view.live import LiveJob, kept_steps, state_file
 from page_client import Client
@@ -65,7 +66,11 @@ def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
 
 def test_a_job_keeps_what_it_reported(jobs: Jobs, workers: Recorded, tmp_path: Path) -> None:
     workers.events = [{"step": 3, "steps": 9, "loss": 2.5}, {"message": "a line"}]
-    job = jobs.add(["stylize", "{0}", "--style={1}"], ["town", "waves"], "town_stylized", ".png")
+    job = jobs.add(
+        JobLine(["stylize", "{0}", "--style={1}"], ["town", "waves"], "pictures"),
+        "town_stylized",
+        ".png",
+    )
     wait_until(lambda: job.state == "done")
     assert (job.figures["step"], job.figures["loss"], job.messages) == (3, 2.5, ["a line"])
     assert "--checkpoint-every=10" in workers.requests[0]["settings"]
@@ -78,7 +83,10 @@ def test_a_job_keeps_what_it_reported(jobs: Jobs, workers: Recorded, tmp_path: P
 
 
 def test_two_jobs_of_one_name_have_two_results(jobs: Jobs, workers: Recorded) -> None:
-    names = [jobs.add(["stylize", "{0}"], ["town"], "a", ".png").output for _ in range(3)]
+    names = [
+        jobs.add(JobLine(["stylize", "{0}"], ["town"], "pictures"), "a", ".png").output
+        for _ in range(3)
+    ]
     assert names == ["a.png", "a-2.png", "a-3.png"]
 
 
@@ -86,7 +94,7 @@ def test_a_failed_job_says_why_and_can_be_removed(
     jobs: Jobs, workers: Recorded, tmp_path: Path
 ) -> None:
     workers.answer = {"error": "not enough memory"}
-    job = jobs.add(["stylize", "{0}"], ["town"], "a", ".png")
+    job = jobs.add(JobLine(["stylize", "{0}"], ["town"], "pictures"), "a", ".png")
     wait_until(lambda: job.state == "failed")
     assert job.error == "not enough memory"
     jobs.remove(job)
@@ -97,7 +105,7 @@ def test_a_failed_job_says_why_and_can_be_removed(
 
 
 def test_a_step_that_is_not_kept_is_refused(jobs: Jobs, workers: Recorded) -> None:
-    job = jobs.add(["stylize", "{0}"], ["town"], "a", ".png")
+    job = jobs.add(JobLine(["stylize", "{0}"], ["town"], "pictures"), "a", ".png")
     wait_until(lambda: job.state == "done")
     with pytest.raises(RequestError):
         jobs.go_on(job, 10, {})
@@ -106,7 +114,7 @@ def test_a_step_that_is_not_kept_is_refused(jobs: Jobs, workers: Recorded) -> No
 def test_going_on_with_other_options_is_a_planned_change(
     jobs: Jobs, workers: Recorded, tmp_path: Path
 ) -> None:
-    job = jobs.add(["stylize", "{0}"], ["town"], "a", ".png")
+    job = jobs.add(JobLine(["stylize", "{0}"], ["town"], "pictures"), "a", ".png")
     wait_until(lambda: job.state == "done")
     (tmp_path / "a.png").write_bytes(b"a result")
     state_file(jobs.path(job), 20).write_bytes(b"a checkpoint")

@@ -171,7 +171,13 @@ def test_a_form_of_another_site_is_refused(client: Client, kind: str | None) -> 
     ],
 )
 def test_no_path_leads_out_of_the_folder(client: Client, name: str) -> None:
-    for path in (f"api/file?name={name}", f"api/thumbnail?name={name}&side=64", f"{name}"):
+    for path in (
+        *(f"api/{route}?name={name}" for route in ("file", "signal", "scan", "spectrum")),
+        f"api/thumbnail?name={name}&side=64",
+        f"api/traces?name={name}&leads=[]&start=0&end=1&points=2",
+        f"api/plane?name={name}&axis=0&index=0",
+        f"{name}",
+    ):
         if path:
             reply = client.send("GET", path)
             assert reply.status in (403, 404, 414), path
@@ -238,7 +244,7 @@ def test_an_upload_is_stored_under_a_plain_name(
     data = (folder / "red.png").read_bytes()
     for _ in range(2):  # the same file again is the same name
         reply = client.send("POST", f"api/upload?name={name}", data, **kind)
-        assert json.loads(reply.body) == {"name": f"inputs/{stored}"}
+        assert json.loads(reply.body) == {"name": f"inputs/{stored}", "kind": "pictures"}
     assert (folder / "inputs" / stored).read_bytes() == data
     other = json.loads(client.send("POST", f"api/upload?name={name}", data + b"1", **kind).body)
     assert other["name"] != f"inputs/{stored}"
@@ -286,6 +292,49 @@ def test_an_uploads_folder_that_is_a_link_is_refused(
 )
 def test_jobs_of_other_words_are_refused(client: Client, typed: dict[str, Any]) -> None:
     assert client.post("api/start", typed).status in (400, 404)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "traces?name=red.png",
+        "traces?name=red.png&leads={}&start=0&end=1&points=9",
+        "traces?name=red.png&leads=[1]&start=0&end=1&points=9",
+        "traces?name=red.png&leads=[]&start=nan&end=1&points=9",
+        "traces?name=red.png&leads=[]&start=0&end=inf&points=9",
+        "traces?name=red.png&leads=[]&start=1&end=1&points=9",
+        "traces?name=red.png&leads=[]&start=0&end=1&points=1000000000",
+        "traces?name=red.png&leads=" + "[" * 5000 + "&start=0&end=1&points=9",
+        "plane?name=red.png&axis=3&index=0",
+        "plane?name=red.png&axis=0&index=-1",
+        "plane?name=red.png&axis=0&index=" + "9" * 5000,
+        "signal?name=ecg&dim=9",
+        "thumbnail?name=town&side=64&dim=x",
+    ],
+)
+def test_numbers_out_of_range_are_refused(client: Client, path: str) -> None:
+    assert client.send("GET", f"api/{path}").status == 400
+
+
+def test_numbers_of_unknown_jobs_are_refused(client: Client) -> None:
+    for name in ("000009", "../000001", ""):
+        assert client.send("GET", f"api/signal?job={name}").status == 404
+
+
+def test_a_job_of_a_signal_and_of_a_scan_is_a_command_line(client: Client, folder: Path) -> None:
+    (folder / "a.csv").write_text("0,1\n")
+    (folder / "b.nii.gz").write_bytes(b"")
+    client.post("api/start", {"content": "a.csv", "styles": ["ambulatory"], "options": {}})
+    client.post("api/start", {"content": "b.nii.gz", "styles": ["matching"], "options": {}})
+    sample = {"content": "ecg", "styles": ["waves"], "options": {}, "kind": "signals"}
+    client.post("api/start", sample)
+    commands = {job["command"] for job in client.first_event()["jobs"]}
+    assert commands == {
+        "convnd stylize a.csv --style=ambulatory --dim=1 -o a_stylized.csv",
+        "convnd stylize-volume b.nii.gz --style=matching -o b_stylized.nii.gz",
+        "convnd stylize ecg --style=waves --dim=1 -o ecg_stylized.csv",
+    }
+    assert client.post("api/start", {"content": "notes.txt", "styles": ["waves"]}).status == 404
 
 
 def test_what_is_no_json_is_refused(client: Client) -> None:

@@ -42,7 +42,7 @@ def test_a_thumbnail_of_every_rank_is_a_picture(worker: _Worker, tmp_path: Path)
         assert shown.format == "JPEG"
         assert 16 <= max(shown.size) <= 3 * 64 + 8
         assert np.asarray(shown).std() > 5  # something is drawn
-    assert picture(worker._thumbnail({"name": "waves", "side": 64})).size == (64, 64)
+    assert picture(worker._thumbnail({"name": "waves", "side": 64, "dim": 2})).size == (64, 64)
 
 
 def test_a_picture_keeps_its_proportions_and_colours(worker: _Worker, tmp_path: Path) -> None:
@@ -101,3 +101,36 @@ def test_a_users_network_is_not_imported() -> None:
 def test_places_become_inputs() -> None:
     request = {"line": ["stylize", "{0}", "--style={1}"], "inputs": ["inputs/a b.png", "waves"]}
     assert _words(request) == ["stylize", "inputs/a b.png", "--style=waves"]
+
+
+def test_a_job_that_is_stopped_before_it_begins_does_not_begin(
+    worker: _Worker, tmp_path: Path
+) -> None:
+    worker._stop()  # while modules are loaded
+    request = {"id": 1, "line": ["stylize", "{0}"], "inputs": ["town"], "state": str(tmp_path)}
+    assert worker._run({**request, "settings": []}) == {"stopped": True}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_traces_keep_peaks_and_gaps(worker: _Worker, tmp_path: Path) -> None:
+    import torch
+
+    values = np.zeros((1, 1000), np.float32)
+    values[0, 503] = 7.0
+    grid = Grid(values=torch.from_numpy(values)[None], spacing=(0.01,), units=("s",), axes=("t",))
+    io.write(tmp_path / "a.csv", grid)
+    request = {"name": str(tmp_path / "a.csv"), "dim": 0}
+    described = worker._data.answers["signal"](request)
+    assert (described["end"], described["samples"]) == (10.0, 1000)
+    leads = described["leads"]
+    place = {"leads": leads, "start": 0.0, "end": 10.0, "points": 40}
+    (trace,) = worker._data.answers["traces"]({**request, **place})["traces"]
+    assert max(trace) == 7.0
+    assert trace.index(7.0) // 2 == 10  # the bucket of 5.03 s
+    close = {"leads": leads, "start": 5.0, "end": 5.1, "points": 20}
+    (trace,) = worker._data.answers["traces"]({**request, **close})["traces"]
+    assert trace[6] == 7.0  # every sample, and one point between two of them
+    assert trace[5] == 3.5
+    beyond = {"leads": leads, "start": 9.9, "end": 10.3, "points": 8}
+    (trace,) = worker._data.answers["traces"]({**request, **beyond})["traces"]
+    assert trace[-1] is None

@@ -14,11 +14,14 @@ from typing import Any
 from convnd import __version__, io
 from convnd_tasks import samples
 from convnd_tasks.pipeline.resolve import resolve
+from convnd_tasks.view.data_routes import DataRoutes, whole
 from convnd_tasks.view.folder import LARGEST_UPLOAD, ViewFolder
 from convnd_tasks.view.guard import RequestError
+from convnd_tasks.view.job_lines import JobLine, read_job_line
 from convnd_tasks.view.jobs import Jobs, ViewJob
+from convnd_tasks.view.kinds import DIMS, built_in_inputs, kind_of_file
 from convnd_tasks.view.live import state_file
-from convnd_tasks.view.options import changed_options, option_words
+from convnd_tasks.view.options import changed_options
 from convnd_tasks.view.processes import Workers
 from convnd_tasks.view.server import Answer, Request
 
@@ -77,12 +80,13 @@ class View:
         self.folder = folder
         self.chosen = chosen
         self._changes = _Changes()
-        self._thumbnails: dict[tuple[str, int, float], bytes] = {}
+        self._thumbnails: dict[tuple[str, int, int, float], bytes] = {}
         self._previews: deque[bytes] = deque(maxlen=8)
         self._preview_count = 0
         self._descriptions: dict[tuple[str, float], Any] = {}
         self._workers = Workers(folder.root)
         self.jobs = Jobs(folder, self._workers, self._changes.notify)
+        data = DataRoutes(folder, self._workers, self.jobs)
         self._routes: Mapping[tuple[str, str], Callable[[Request], Answer]] = {
             ("GET", "state"): self._state,
             ("GET", "results"): self._results,
@@ -92,6 +96,7 @@ class View:
             ("GET", "file"): self._file,
             ("GET", "step"): self._step,
             ("GET", "preview"): self._preview_picture,
+            **{("GET", path): answer for path, answer in data.routes.items()},
             ("POST", "upload"): self._upload,
             ("POST", "preview"): self._preview,
             ("POST", "start"): self._start,
@@ -137,12 +142,20 @@ class View:
                 "folder": str(self.folder.root),
                 "read_only": self.folder.read_only,
                 "chosen": self.chosen,
-                "contents": samples.contents(2),
-                "styles": samples.styles(2),
+                "built_in": built_in_inputs(),
+                "kind": self._first_kind(),
                 "largest_upload": LARGEST_UPLOAD,
                 "suffixes": sorted(io.suffixes()),
             }
         )
+
+    def _first_kind(self) -> str:
+        """Return the kind of data that the page begins with."""
+        first = next(iter(self.chosen), "")
+        if not first or samples.is_sample(first):
+            inputs = built_in_inputs()
+            return next((kind for kind in DIMS if first in inputs[kind]["contents"]), "pictures")
+        return kind_of_file(str(self.folder.find(first))) or "pictures"
 
     def _results(self, request: Request) -> Answer:
         """List results, the newest first, with what their records say."""
@@ -151,7 +164,8 @@ class View:
         for path in self.folder.results()[:200]:
             with_record = self._describe(path)
             if with_record is not None or self.folder.read_only:
-                results.append({"name": path.name, "record": with_record})
+                kind = kind_of_file(str(path))
+                results.append({"name": path.name, "kind": kind, "record": with_record})
         return Answer.of({"results": results})
 
     def _describe(self, path: Path) -> Any:
@@ -186,10 +200,12 @@ class View:
         name, side = request.query.get("name", ""), request.query.get("side", "128")
         if not (side.isascii() and side.isdigit() and int(side) in _SIDES):
             raise RequestError(HTTPStatus.BAD_REQUEST, "a side of 16 to 2048 pixels is drawn")
-        path = None if samples.is_sample(name) else self.folder.find(name)
-        key = name, int(side), 0.0 if path is None else path.stat().st_mtime
+        path, dim = None if samples.is_sample(name) else self.folder.find(name), 0
+        if path is None:
+            dim = whole(request.query, "dim", 1, 3)
+        key = name, dim, int(side), 0.0 if path is None else path.stat().st_mtime
         if key not in self._thumbnails:
-            asked = {"do": "thumbnail", "name": str(path or name), "side": int(side)}
+            asked = {"do": "thumbnail", "name": str(path or name), "side": int(side), "dim": dim}
             self._thumbnails[key] = base64.b64decode(self._workers.ask(asked)["image"])
             while sum(map(len, self._thumbnails.values())) > 64 * 2**20:
                 del self._thumbnails[next(iter(self._thumbnails))]
@@ -220,12 +236,12 @@ class View:
         """Store a file that was dropped on the page."""
         name = request.query.get("name", "")
         path = self.folder.store(name, request.body, request.length)
-        return Answer.of({"name": self.folder.name(path)})
+        return Answer.of({"name": self.folder.name(path), "kind": kind_of_file(str(path))})
 
     def _preview(self, request: Request) -> Answer:
         """Make a small result at once."""
-        line, inputs = self._job_line(request.json())
-        asked = {"do": "preview", "line": line, "inputs": inputs}
+        job = self._job_line(request.json())
+        asked = {"do": "preview", "line": job.words, "inputs": job.inputs}
         self._previews.append(base64.b64decode(self._workers.ask(asked)["image"]))
         self._preview_count += 1
         return Answer.of({"preview": self._preview_count})
@@ -240,12 +256,14 @@ class View:
 
     def _start(self, request: Request) -> Answer:
         """Put a job into the queue."""
-        line, inputs = self._job_line(request.json())
-        names = [self._path_or_sample(name) for name in inputs]
-        target = resolve(names[:1], names[1:2], dim=_dim_of(line)).outputs[0]
+        job = self._job_line(request.json())
+        names = [self._path_or_sample(name) for name in job.inputs]
+        target = resolve(names[:1], names[1:2], dim=DIMS.get(job.kind), modality=job.kind).outputs[
+            0
+        ]
         suffix = "".join(target.suffixes[-2:]) if target.name.endswith(".gz") else target.suffix
         stem = target.name.removesuffix(suffix)
-        return Answer.of({"job": self.jobs.add(line, inputs, stem, suffix).id})
+        return Answer.of({"job": self.jobs.add(job, stem, suffix).id})
 
     def _again(self, request: Request) -> Answer:
         """Make a result again from its record."""
@@ -255,34 +273,11 @@ class View:
             raise RequestError(HTTPStatus.NOT_FOUND, "this file has no record of how it was made")
         name = self.folder.name(path)
         stem = f"{path.name.removesuffix(path.suffix)}-rerun"
-        job = self.jobs.add(record["line"], record["inputs"], stem, path.suffix, record=name)
-        return Answer.of({"job": job.id})
+        line = JobLine(record["line"], record["inputs"], kind_of_file(str(path)))
+        return Answer.of({"job": self.jobs.add(line, stem, path.suffix, record=name).id})
 
-    def _job_line(self, typed: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-        """Return the words of a job's command, with places for its inputs, and the inputs."""
-        content, styles = typed.get("content"), typed.get("styles", [])
-        options = typed.get("options", {})
-        is_list = isinstance(styles, list) and all(isinstance(name, str) for name in styles)
-        if not (isinstance(content, str) and is_list and isinstance(options, dict)):
-            raise RequestError(HTTPStatus.BAD_REQUEST, "a content, styles and options are needed")
-        inputs = [content, *styles]
-        for name in inputs:
-            self._path_or_sample(name)
-        dim = 2 if samples.is_sample(content) else io.spatial_dims(content)
-        words = ["stylize", "{0}", *(f"--style={{{n}}}" for n in range(1, len(inputs)))]
-        words += [] if dim is None else [f"--dim={dim}"]
-        for role in ("mask", "regions", "init"):
-            if isinstance(typed.get(role), str):
-                self.folder.find(typed[role])
-                inputs.append(typed[role])
-                words.append(f"--{role}={{{len(inputs) - 1}}}")
-        for label, name in (typed.get("region") or {}).items():
-            if name != "keep":
-                self._path_or_sample(str(name))
-                inputs.append(str(name))
-            style = "keep" if name == "keep" else f"{{{len(inputs) - 1}}}"
-            words.append(f"--region={label}={style}")
-        return words + option_words(options), inputs
+    def _job_line(self, typed: Mapping[str, Any]) -> JobLine:
+        return read_job_line(typed, self._path_or_sample)
 
     def _path_or_sample(self, name: str) -> str:
         return name if samples.is_sample(name) else str(self.folder.find(name))
@@ -305,11 +300,6 @@ class View:
             return Answer.of({})
 
         return answer
-
-
-def _dim_of(line: list[str]) -> int | None:
-    dims = [word.removeprefix("--dim=") for word in line if word.startswith("--dim=")]
-    return int(dims[0]) if dims else None
 
 
 def _static(request: Request) -> Answer:

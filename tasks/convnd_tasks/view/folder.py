@@ -28,6 +28,9 @@ INPUTS = "inputs"
 STATE = ".convnd-view"
 """Folder of the jobs, below the folder of the results."""
 
+_COMPANIONS = (".dat", ".atr")
+"""Endings of files that another file names: samples and annotations of WFDB."""
+
 _BLOCK = 2**20
 _PLAIN = re.compile(r"[^\w.() -]")
 
@@ -126,7 +129,7 @@ class ViewFolder:
                 f"a file of more than {LARGEST_UPLOAD >> 20} MiB; put it into the folder instead",
             )
         plain = _PLAIN.sub("_", name.replace("\\", "/").rpartition("/")[2]).lstrip(". ")[-120:]
-        if not plain.lower().endswith(tuple(io.suffixes())):
+        if not plain.lower().endswith((*io.suffixes(), *_COMPANIONS)):
             raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a file of an unknown kind")
         folder = self.make(INPUTS)
         with _temporary_file(folder) as (file, temporary):

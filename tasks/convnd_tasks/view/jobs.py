@@ -18,6 +18,7 @@ from typing import Any
 from convnd import io
 from convnd_tasks.view.folder import STATE, ViewFolder
 from convnd_tasks.view.guard import RequestError
+from convnd_tasks.view.job_lines import JobLine
 from convnd_tasks.view.live import LiveJob, kept_steps, state_file
 from convnd_tasks.view.processes import Workers
 
@@ -48,6 +49,7 @@ class ViewJob:
         error: why it failed, or "".
         created: seconds since 1970.
         planned: changes of options for the next run, see `convnd_tasks.runtime.changes`.
+        kind: its kind of data, see `convnd_tasks.view.kinds`; "" where it is not known.
     """
 
     id: str
@@ -62,6 +64,7 @@ class ViewJob:
     error: str = ""
     created: float = 0.0
     planned: list[str] = field(default_factory=list)
+    kind: str = ""
 
 
 class Jobs:
@@ -131,30 +134,27 @@ class Jobs:
         """Return the folder of a job."""
         return self._folder.root / STATE / job.id
 
-    def add(
-        self, line: Sequence[str], inputs: Sequence[str], stem: str, suffix: str, record: str = ""
-    ) -> ViewJob:
+    def add(self, line: JobLine, stem: str, suffix: str, record: str = "") -> ViewJob:
         """Put a job at the end of the queue.
 
         Args:
-            line: the words of its command, with places for its inputs.
-            inputs: names of files in the folder, or of samples.
+            line: its command and inputs.
             stem: name of the result without its ending; a number is added if it is taken.
             suffix: ending of the result.
             record: name of the result whose record is made again, or "".
         """
         with self._lock:
-            job = self._new([*line], [*inputs], self._free_output(f"{stem}{suffix}"), record)
+            job = self._new(line, self._free_output(f"{stem}{suffix}"), record)
             self._changed(job)
             self._wake.notify_all()
             return job
 
-    def _new(self, line: list[str], inputs: list[str], output: str, record: str = "") -> ViewJob:
+    def _new(self, line: JobLine, output: str, record: str = "") -> ViewJob:
         """Make a job with a folder of its own."""
         state = self._folder.make(STATE)
         number = next(n for n in itertools.count(1) if not (state / f"{n:06d}").exists())
         (state / f"{number:06d}").mkdir()
-        job = ViewJob(f"{number:06d}", line, inputs, output, record)
+        job = ViewJob(f"{number:06d}", line.words, line.inputs, output, record, kind=line.kind)
         job.created = time.time()
         self._jobs[job.id] = job
         return job
@@ -175,9 +175,10 @@ class Jobs:
         with self._lock:
             if job.state == "queued":
                 job.state = "stopped"
-            elif job.state == "running" and job.id in self._senders:
+            elif job.state == "running":
                 job.state = "stopping"
-                self._senders[job.id]({"do": "stop"})
+                if job.id in self._senders:  # otherwise `hear` sends it
+                    self._senders[job.id]({"do": "stop"})
             self._changed(job)
 
     def change(self, job: ViewJob, options: Mapping[str, str]) -> None:
@@ -261,7 +262,7 @@ class Jobs:
     def _run(self, job: ViewJob) -> None:
         settings = [
             *("--no-figures", "--quiet", "-o", job.output),
-            f"--checkpoint-every={_CHECKPOINT_EVERY}",
+            *[f"--checkpoint-every={_CHECKPOINT_EVERY}"] * (job.kind != "videos"),
             *["--resume"] * job.resume,
             *(f"--change={text}" for text in job.planned),
         ]
@@ -285,6 +286,8 @@ class Jobs:
         """Take the function that sends messages to a running job."""
         with self._lock:
             self._senders[job.id] = send
+            if job.state == "stopping":
+                send({"do": "stop"})
 
     def attach(self, words: Sequence[str]) -> tuple[ViewJob, LiveJob]:
         """Show a job that runs in this process, and not in the queue.
@@ -296,7 +299,7 @@ class Jobs:
             The job, and the watcher that tells of it.
         """
         with self._lock:
-            job = self._new([*words], [], "")
+            job = self._new(JobLine([*words], [], ""), "")
             job.state = "running"
             self._changed(job)
         return job, LiveJob(self.path(job), lambda event: self._report(job, event))

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from convnd_tasks.modalities.base import Transfer
     from convnd_tasks.modalities.results import JobResult
 
-__all__ = ["LiveJob", "kept_steps", "state_file"]
+__all__ = ["STEP_VALUES", "LiveJob", "kept_steps", "state_file"]
+
+STEP_VALUES = "preview.npz"
+"""File with the values of the last step that was drawn, of signals and scans."""
 
 _SHARE = 0.04
 """Largest share of the time that pictures of steps take."""
@@ -121,12 +124,16 @@ class LiveJob(Watcher):
         """Draw a step into the file that the page shows."""
         assert self._transfer is not None
         from convnd_tasks.view.pictures import jpeg
+        from convnd_tasks.view.shown import Shown
 
         began = time.monotonic()
         grid = self._transfer.preview(progress)
         if grid is None:
             return
-        _write(self._folder / "preview.jpg", jpeg(grid))
+        _write(self._folder / "preview.jpg", lambda path: path.write_bytes(jpeg(grid)))
+        shown = Shown.of_grid(grid)
+        if shown is not None:
+            _write(self._folder / STEP_VALUES, shown.save)
         self._drawn += 1
         self._drawn_at = time.monotonic()
         self._drawing_seconds = self._drawn_at - began
@@ -174,8 +181,8 @@ class LiveJob(Watcher):
         )
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Replace a picture that a page may be reading."""
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """Replace a file that a page may be reading."""
     temporary = path.with_name(f".{path.name}")
-    temporary.write_bytes(data)
+    write(temporary)
     temporary.replace(path)

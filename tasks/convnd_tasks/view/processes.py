@@ -164,8 +164,8 @@ class Workers:
             process, self._spare = self._spare, None
             if process is None or not process.is_alive:
                 process = self._start()
-        on_start(process.send)
         answers = process.ask(request)
+        on_start(process.send)
         while "event" in (answer := answers.get()):
             on_event(answer["event"])
         process.close()  # its memory is free again

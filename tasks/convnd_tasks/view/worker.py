@@ -24,7 +24,8 @@ from convnd.errors import ConvndError, StopSignal, UsageError, as_convnd_error
 from convnd.malloc import tune_malloc
 from convnd_tasks.pipeline.provenance import MEASURED
 from convnd_tasks.pipeline.recorded_command import check_line, parse_record
-from convnd_tasks.pipeline.recorded_inputs import PLACE, fill_places, search_folders
+from convnd_tasks.pipeline.recorded_inputs import PLACE, fill_places, find_input, search_folders
+from convnd_tasks.view.data_requests import DataRequests
 from convnd_tasks.view.lines import read_messages, write_message
 
 __all__ = ["main"]
@@ -46,6 +47,8 @@ class _Worker:
         self._reply = reply
         self._requests: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._job: Any = None
+        self._is_stopped = False
+        self._data = DataRequests()
 
     def read(self) -> None:
         """Read requests until the server goes."""
@@ -61,7 +64,8 @@ class _Worker:
         self._stop()
 
     def _stop(self) -> None:
-        """Stop the job as a signal does."""
+        """Stop the job as a signal does; one that has not begun does not begin."""
+        self._is_stopped = True
         if self._job is not None:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -73,6 +77,7 @@ class _Worker:
             "describe": self._describe,
             "preview": self._preview,
             "job": self._run,
+            **self._data.answers,
         }
         while (request := self._requests.get()) is not None:
             try:
@@ -105,7 +110,8 @@ class _Worker:
         name, side = str(request["name"]), int(request["side"])
         if samples.is_sample(name):
             make = samples.content if name in samples.CONTENTS else samples.style
-            grid = make(name, spatial_dims=2, size=_SMALL if side <= _SMALL else None)
+            dim, size = int(request["dim"]), _SMALL if side <= _SMALL else None
+            grid = make(name, spatial_dims=dim, size=size if dim == 2 else None)
         else:
             grid = io.read(name)
         return {"image": base64.b64encode(jpeg(grid, side)).decode(), "size": list(grid.shape)}
@@ -131,7 +137,8 @@ class _Worker:
             for name, text in record.items()
             if name.startswith(MEASURED)
         }
-        return {"record": {"line": line, "inputs": names, "fields": fields, "figures": figures}}
+        described = {"line": line, "inputs": names, "fields": fields, "figures": figures}
+        return {"record": {**described, "found": [_find(entry, path) for entry in entries]}}
 
     def _preview(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Make a small result in one pass of a network."""
@@ -153,6 +160,8 @@ class _Worker:
             self._reply({"id": request["id"], "event": event})
 
         self._job = LiveJob(Path(request["state"]), report)
+        if self._is_stopped:
+            return {"stopped": True}
         words = [*_words(request), *map(str, request["settings"])]
         with watch(self._job):
             code = cli.run(words)
@@ -182,6 +191,18 @@ def _words(request: Mapping[str, Any]) -> list[str]:
     check_line(Path(_FORM), line, len(inputs), trusted=False)
 
     return [PLACE.sub(lambda place: inputs[int(place[1])], word) for word in line]
+
+
+def _find(entry: Mapping[str, str], result: Path) -> str | None:
+    """Return the name of an input of a record in the folder of the page; None if it is not there.
+
+    Only a file with the recorded sha256 counts.
+    """
+    try:
+        found = find_input(entry, search_folders([Path("inputs")], result, deep=False))
+    except ConvndError:
+        return None
+    return found if "sha256" not in entry else os.path.relpath(found)
 
 
 def _message(error: Exception) -> str:

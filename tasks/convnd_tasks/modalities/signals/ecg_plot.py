@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.io.reading import import_optional
 from convnd.io.signals.signal import sampling_rate, value_units
-from convnd_tasks.modalities.signals.leads import lead_key, per_millivolt
+from convnd_tasks.modalities.signals.leads import find_name, per_millivolt
+from convnd_tasks.modalities.signals.spectra import power_spectrum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +24,6 @@ _SPEED, _GAIN = 25.0, 10.0  # mm/s, mm/mV: the scale on which electrocardiograms
 _MAX_SECONDS = 10.0  # on one sheet
 _MAX_SAMPLES = 5000  # on one sheet, if the sampling rate is unknown
 _MAX_LEADS = 12  # on one sheet
-_MAX_WINDOW = 1024  # samples of a spectrum: of sounds, two seconds give more lines than pixels
 _LIGHT, _HEAVY, _PAPER = "#f6d3d3", "#e8a3a3", "#fffafa"
 _COLORS = {"content": "#555555", "style": "#1f5fa8", "result": "#111111"}
 
@@ -93,12 +93,8 @@ def lines_of(
     for role, grid in (("content", content), ("style", style), ("result", result)):
         if grid is None:
             continue
-        keys = [lead_key(name) for name in grid.channels]
-        if lead_key(lead) in keys:
-            index = keys.index(lead_key(lead))
-        elif len(keys) == 1:
-            index = 0
-        else:
+        index = find_name(grid.channels, lead)
+        if index is None:
             continue
         values = grid.values[0, index].detach().cpu().double().numpy()
         scale = per_millivolt(grid)
@@ -261,27 +257,13 @@ def _draw_spectra(
         last: whether this is the lowest lead, which gets the label of the frequency axis.
         first: whether this is the uppermost lead, which gets the title and the legend.
     """
-    import numpy as np
-
     has_rate = result.units == ("s",)
     for role, (values, rate) in lines:
-        finite = values[np.isfinite(values)]
-        window_length = max(16, round(2 * rate)) if has_rate else _MAX_WINDOW // 4
-        length = min(len(finite), _MAX_WINDOW, window_length)
-        if length < 16:
+        spectrum = power_spectrum(values, rate, has_rate=has_rate)
+        if spectrum is None:
             continue
-        window = np.hanning(length)
-        starts = range(0, len(finite) - length + 1, max(1, length // 2))
-        # Half-overlapping segments without their mean, under a Hann window.
-        segments = [finite[start : start + length] for start in starts]
-        power = np.mean(
-            [np.abs(np.fft.rfft((part - part.mean()) * window)) ** 2 for part in segments], axis=0
-        )
-        density = 2 * power / (rate * (window**2).sum())
-        frequencies = np.fft.rfftfreq(length, 1 / rate)
         axes.plot(
-            frequencies[1:],
-            10 * np.log10(density[1:] + 1e-15),
+            *spectrum,
             color=_COLORS[role],
             linewidth=1.2 if role == "result" else 0.8,
             linestyle="--" if role == "result" else "-",

@@ -21,6 +21,7 @@ __all__ = [
     "DERIVED",
     "band_limit",
     "derive_leads",
+    "find_name",
     "identity_error",
     "independent",
     "interpolate_gaps",
@@ -72,6 +73,25 @@ def lead_key(name: str) -> str:
     bare = re.sub(r"\(.*?\)", "", name.lower())
     bare = re.sub(r"\b(lead|ecg|ekg)\b", "", bare.replace("_", " "))
     return re.sub(r"[^a-z0-9]+", "", bare) or name.lower()
+
+
+def find_name(names: Sequence[str], name: str) -> int | None:
+    """Return the index of a lead by its name; a recording of one lead serves for all.
+
+    Args:
+        names: names of the leads of a recording.
+        name: name of a lead in another recording.
+
+    Returns:
+        None if the recording has no such lead.
+
+    >>> find_name(["I", "II"], "Lead ii"), find_name(["I", "II"], "V1"), find_name(["ch1"], "V1")
+    (1, None, 0)
+    """
+    keys = [lead_key(one) for one in names]
+    if lead_key(name) in keys:
+        return keys.index(lead_key(name))
+    return 0 if len(keys) == 1 else None
 
 
 def independent(names: Sequence[str]) -> list[int]:

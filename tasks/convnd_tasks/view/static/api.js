@@ -21,18 +21,26 @@ export async function post(path, value, signal) {
   return check(await fetch(`api/${path}`, { method: "POST", headers, body: JSON.stringify(value), signal }));
 }
 
-/** Sends a file, and returns its name in the folder. @param {Blob} file @param {string} name */
+/** Sends a file, and returns its name in the folder and its kind. @param {Blob} file @param {string} name */
 export async function upload(file, name, largest) {
   if (file.size > largest) {
     throw new RequestFailed(`${name} is larger than ${Math.floor(largest / 2 ** 20)} MiB; put it into the folder`);
   }
   const headers = { "Content-Type": "application/octet-stream" };
   const path = `api/upload?name=${encodeURIComponent(name)}`;
-  return (await (await check(await fetch(path, { method: "POST", headers, body: file }))).json()).name;
+  return (await check(await fetch(path, { method: "POST", headers, body: file }))).json();
 }
 
-/** @param {string} name @param {number} side */
-export const thumbnail = (name, side) => `api/thumbnail?name=${encodeURIComponent(name)}&side=${side}`;
+/** The bytes of an answer. @param {string} path */
+export async function bytes(path) {
+  return (await check(await fetch(`api/${path}`))).arrayBuffer();
+}
+
+/** A path with its query. @param {string} path @param {Record<string, any>} query */
+export const withQuery = (path, query) => `${path}?${new URLSearchParams(query)}`;
+
+/** @param {string} name @param {number} side @param {number} dim number of axes of a built-in input */
+export const thumbnail = (name, side, dim = 2) => withQuery("api/thumbnail", { name, side, dim });
 
 /** @param {string} name */
 export const file = (name) => `api/file?name=${encodeURIComponent(name)}`;

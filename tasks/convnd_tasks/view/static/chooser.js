@@ -2,23 +2,31 @@
 
 import { thumbnail, upload } from "./api.js";
 import { attempt, byId, make } from "./dom.js";
+import { KINDS, dimOf } from "./kinds.js";
 
-const baseName = (name) => name.split("/").pop();
+export const baseName = (name) => name.split("/").pop();
+
+/** Kinds of styles that a kind of content takes, besides its own. */
+const FURTHER_STYLES = { volumes: ["pictures"], videos: ["pictures"] };
 
 export class Chooser {
-  /** @param {any} state @param {() => void} onChange */
-  constructor(state, onChange) {
+  /** @param {any} state @param {() => void} onChange @param {(kind: string) => void} onKind */
+  constructor(state, onChange, onKind) {
     this.state = state;
     this.onChange = onChange;
-    this.contents = [...state.contents];
-    this.styles = [...state.styles];
-    [this.content = null] = state.chosen;
-    this.chosen = state.chosen.slice(1);
-    for (const name of state.chosen.slice(0, 1)) if (!this.contents.includes(name)) this.contents.unshift(name);
-    for (const name of this.chosen) if (!this.styles.includes(name)) this.styles.unshift(name);
+    this.onKind = onKind;
+    this.lists = Object.fromEntries(Object.entries(state.built_in).map(([kind, { contents, styles }]) =>
+      [kind, { contents: [...contents], styles: [...styles], content: null, chosen: [] }]));
+    this.kind = state.kind;
+    const [content, ...styles] = state.chosen;
+    if (content) this.#put(content, "content", this.kind);
+    for (const name of styles) this.#put(name, "style", this.kind);
     for (const zone of document.querySelectorAll(".drop")) this.#listen(zone);
-    this.draw();
   }
+
+  get content() { return this.lists[this.kind].content; }
+  get chosen() { return this.lists[this.kind].chosen; }
+  get styles() { return this.lists[this.kind].styles; }
 
   #listen(zone) {
     const input = zone.querySelector("input"), role = zone.dataset.role;
@@ -33,44 +41,74 @@ export class Chooser {
   }
 
   async #take(files, role) {
+    const taken = [];
     for (const file of files) {
-      const name = await attempt(() => upload(file, file.name, this.state.largest_upload));
-      if (name) this.add(name, role);
+      const sent = await attempt(() => upload(file, file.name, this.state.largest_upload));
+      if (sent?.kind) taken.push(sent); // others lie beside a file that names them
     }
+    for (const { name, kind } of taken) this.add(name, role, kind);
   }
 
-  /** Adds a file of the folder, and chooses it. */
-  add(name, role) {
-    const list = role === "content" ? this.contents : this.styles;
-    if (!list.includes(name)) list.unshift(name);
-    if (role === "content") this.content = name;
-    else if (!this.chosen.includes(name)) this.chosen.push(name);
+  /** Adds a file of the folder, and chooses it; a content of another kind changes the kind of the page. */
+  add(name, role, kind) {
+    const styles = [this.kind, ...(FURTHER_STYLES[this.kind] ?? [])];
+    const stays = role === "style" && (styles.includes(kind) || (this.kind === "units" && kind === "pictures"));
+    const target = stays ? this.kind : kind;
+    this.#put(name, role, target);
+    if (target !== this.kind) this.onKind(target);
     this.draw();
     this.onChange();
   }
 
+  #put(name, role, kind) {
+    const lists = this.lists[kind];
+    const list = role === "content" ? lists.contents : lists.styles;
+    if (!list.includes(name)) list.unshift(name);
+    if (role === "content") lists.content = name;
+    else if (!lists.chosen.includes(name)) lists.chosen.push(name);
+  }
+
   nameOf(name) { return baseName(name); }
 
+  /** The number of axes of an input, for built-in ones. */
+  dim(name) { return dimOf(this.kind, name, this.state); }
+
   #tile(name, pressed, onClick) {
-    const picture = make("img", { src: thumbnail(name, 128), alt: "", loading: "lazy" });
+    const picture = name === "matching" ? make("span", { className: "no-picture" }, "of its modality")
+      : make("img", { src: thumbnail(name, 128, this.dim(name)), alt: "", loading: "lazy" });
     const tile = make("button", { type: "button", className: "tile", "aria-pressed": pressed }, picture, baseName(name));
     tile.addEventListener("click", onClick);
     return tile;
   }
 
+  /** Shows the inputs of a kind of data. */
+  setKind(kind) {
+    this.kind = kind;
+    const words = KINDS[kind];
+    byId("content-box").hidden = !words.content;
+    byId("content-hint").textContent = words.content;
+    byId("style-hint").textContent = words.style;
+    byId("styles-legend").textContent = kind === "units" ? "Pictures to search" : "Styles";
+    for (const input of document.querySelectorAll(".drop input")) {
+      input.accept = words.accept;
+      input.multiple = input.id === "style-file" || kind === "signals";
+    }
+    this.draw();
+  }
+
   draw() {
-    byId("contents").replaceChildren(...this.contents.map((name, number) =>
-      this.#tile(name, name === this.content, () => {
-        this.content = name;
+    const lists = this.lists[this.kind];
+    byId("contents").replaceChildren(...lists.contents.map((name, number) =>
+      this.#tile(name, name === lists.content, () => {
+        lists.content = name;
         this.draw();
         this.onChange();
         byId("contents").children[number].focus();
       })));
-    byId("styles").replaceChildren(...this.styles.map((name) =>
-      this.#tile(name, this.chosen.includes(name), () => {
-        const number = this.styles.indexOf(name);
-        this.chosen = this.chosen.includes(name)
-          ? this.chosen.filter((other) => other !== name) : [...this.chosen, name];
+    byId("styles").replaceChildren(...lists.styles.map((name, number) =>
+      this.#tile(name, lists.chosen.includes(name), () => {
+        lists.chosen = lists.chosen.includes(name)
+          ? lists.chosen.filter((other) => other !== name) : [...lists.chosen, name];
         this.draw();
         this.onChange();
         byId("styles").children[number].focus();

@@ -2,24 +2,49 @@
 
 import { byId, make } from "./dom.js";
 
-/** live: a running job takes the new value without starting anew. */
-const DIALS = [
-  { name: "strength", label: "Strength", min: 0, max: 1, step: 0.05, value: 1, live: true },
-  { name: "style-scale", label: "Style size", live: true, value: 4,
-    stops: [0.25, 0.35, 0.5, 0.7, 1, 1.4, 2, 2.8, 4] },
-  { name: "style-weight", label: "Style weight", live: true, value: 5,
-    stops: [0.5, 1, 2, 5, 10, 23, 40, 70, 115, 200, 350] },
-  { name: "tv-weight", label: "Smoothness", min: 0, max: 1, step: 0.05, value: 0, live: true },
-];
-const CHOICES = [
-  { name: "colors", label: "Colours", live: true,
-    options: [["style", "of the style"], ["luminance", "of the content (only brightness changes)"],
-      ["match", "of the content (style recoloured first)"]] },
-  { name: "size", label: "Size", options: [["256", "256 px"], ["512", "512 px"], ["1024", "1024 px"],
-    ["2048", "2048 px"], ["0", "that of the content"]], value: "512" },
-  { name: "steps", label: "Steps", options: [["40", "40 (quick)"], ["85", "85"], ["200", "200 (fine)"]],
-    value: "85" },
-];
+/**
+ * live: a running job takes the new value without starting anew (pictures). value: index of a stop, or the number.
+ * Values that equal the default of the command are not sent.
+ */
+const STRENGTH = { name: "strength", label: "Strength", min: 0, max: 1, step: 0.05, value: 1, live: true };
+const SCALE = { name: "style-scale", label: "Style size", live: true, value: 4,
+  stops: [0.25, 0.35, 0.5, 0.7, 1, 1.4, 2, 2.8, 4] };
+const SMOOTH = { name: "tv-weight", label: "Smoothness", min: 0, max: 1, step: 0.05, value: 0, live: true };
+const COLORS = { name: "colors", label: "Colours", live: true,
+  options: [["style", "of the style"], ["luminance", "of the content (only brightness changes)"],
+    ["match", "of the content (style recoloured first)"]] };
+const weight = (stops, value) => ({ name: "style-weight", label: "Style weight", live: true, stops, value });
+const size = (own) => ({ name: "size", label: "Size", value: "512", options: [["256", "256 px"], ["512", "512 px"],
+  ["1024", "1024 px"], ["2048", "2048 px"], ["0", own]] });
+const steps = (usual, ...others) => ({ name: "steps", label: "Steps", value: String(usual),
+  options: [usual, ...others].sort((a, b) => a - b).map((count) => [String(count), String(count)]) });
+
+const DIALS = {
+  pictures: [STRENGTH, SCALE, weight([0.5, 1, 2, 5, 10, 23, 40, 70, 115, 200, 350], 5), SMOOTH, COLORS,
+    size("that of the content"),
+    { name: "steps", label: "Steps", options: [["40", "40 (quick)"], ["85", "85"], ["200", "200 (fine)"]], value: "85" }],
+  signals: [STRENGTH, SCALE, weight([1, 3, 10, 30, 60, 120, 300], 3), SMOOTH, steps(50, 20, 150)],
+  volumes: [STRENGTH,
+    { name: "transfer", label: "Transfer", options: [["auto", "automatic"], ["look", "look: noise and sharpness of a scan"],
+      ["paint", "paint: all patterns, as of a painting"]] },
+    { name: "window", label: "Values that may change", options: [["auto", "automatic"], ["lung", "lung window (CT)"],
+      ["soft", "soft tissue (CT)"], ["bone", "bone (CT)"], ["brain", "brain (CT)"]] },
+    { name: "modality", label: "Modality", options: [["auto", "automatic"], ["ct", "CT, Hounsfield units"], ["mr", "MR"],
+      ["other", "another"]] },
+    steps(40, 20, 100)],
+  videos: [STRENGTH, SCALE, weight([2, 5, 10, 20, 40, 80, 160], 3),
+    { name: "temporal-weight", label: "Against flicker", stops: [0, 15, 30, 60, 120, 240], value: 3 },
+    COLORS, size("that of the clip"), steps(80, 20, 40),
+    { name: "instant", label: "Way", options: [["", "optimised, frame by frame"], ["true", "instant: one pass of a network"]] }],
+  units: [
+    { name: "layer", label: "Layers", options: [["relu1_1,relu2_1,relu3_1,relu4_1", "relu1_1 to relu4_1"],
+      ["relu1_1", "relu1_1"], ["relu2_1", "relu2_1"], ["relu3_1", "relu3_1"], ["relu4_1", "relu4_1"]] },
+    { name: "units", label: "Units", value: "0-15", options: [["0-7", "0 to 7"], ["0-15", "0 to 15"],
+      ["random:16", "16 at random"], ["all", "all"]] },
+    { name: "top", label: "Patches for each unit", stops: [3, 6, 9, 16, 25], value: 2 },
+    { name: "suppress", label: "Overlapping patches", value: "overlap", options: [["overlap", "keep the strongest"],
+      ["input", "one for each input"], ["none", "keep all"]] }],
+};
 
 /** Options that one pass of a network has as well. */
 const OF_PREVIEW = ["strength", "style-scale", "colors", "style-weights"];
@@ -29,42 +54,53 @@ export class Dials {
   constructor(onChange) {
     this.onChange = onChange;
     this.inputs = new Map();
-    const place = byId("dials");
-    for (const dial of DIALS) place.append(this.#range(dial));
-    for (const choice of CHOICES) place.append(this.#select(choice));
     this.weights = [];
+    this.kept = {}; // what was set for other kinds
+  }
+
+  /** Shows the dials of a kind of data, as they were left. @param {string} kind */
+  setKind(kind) {
+    for (const [name, { input }] of this.inputs) this.kept[`${this.kind}.${name}`] = input.value;
+    this.kind = kind;
+    this.inputs.clear();
+    const live = kind === "pictures";
+    byId("dials-hint").hidden = !live;
+    byId("dial-list").replaceChildren(...DIALS[kind].map((dial) => {
+      const one = { ...dial, live: live && dial.live };
+      return "options" in dial ? this.#select(one) : this.#range(one);
+    }));
   }
 
   #range({ name, label, stops, min = 0, max = stops.length - 1, step = 1, value, live }) {
     const read = (place) => (stops ? stops[place] : place);
-    const output = make("output", { id: `${name}-value`, textContent: String(read(value)) });
-    const input = make("input", { type: "range", id: name, min, max, step, value });
-    input.setAttribute("aria-valuetext", String(read(value)));
-    input.addEventListener("input", () => {
+    const output = make("output", { id: `${name}-value` });
+    const input = make("input", { type: "range", id: name, min, max, step, value: this.kept[`${this.kind}.${name}`] ?? value });
+    const say = () => {
       const text = String(read(Number(input.value)));
       output.textContent = text;
       input.setAttribute("aria-valuetext", text);
-      this.onChange(name, Boolean(live));
-    });
-    this.inputs.set(name, { read: () => read(Number(input.value)), usual: read(value) });
+    };
+    say();
+    input.addEventListener("input", () => { say(); this.onChange(name, Boolean(live)); });
+    this.inputs.set(name, { input, read: () => read(Number(input.value)), usual: read(value) });
     return make("div", { className: "dial" }, make("label", { for: name }, `${label} `, output), input);
   }
 
-  #select({ name, label, options, value, live }) {
+  #select({ name, label, options, value = options[0][0], live }) {
     const input = make("select", { id: name }, ...options.map(([key, text]) => make("option", { value: key }, text)));
-    input.value = value ?? options[0][0];
+    input.value = this.kept[`${this.kind}.${name}`] ?? value;
     input.addEventListener("change", () => this.onChange(name, Boolean(live)));
-    this.inputs.set(name, { read: () => input.value, usual: input.value });
+    this.inputs.set(name, { input, read: () => input.value, usual: value });
     return make("div", { className: "dial" }, make("label", { for: name }, label), input);
   }
 
   /** Shows one weight for each style, where there are several. @param {string[]} styles */
   showWeights(styles, nameOf) {
     const before = new Map(this.weights.map(({ style, input }) => [style, input.value]));
-    this.weights = styles.length < 2 ? [] : styles.map((style, number) => {
+    this.weights = styles.length < 2 || this.kind === "units" ? [] : styles.map((style, number) => {
       const id = `weight-${number}`;
       const input = make("input", { type: "range", id, min: 0, max: 1, step: 0.05, value: before.get(style) ?? 0.5 });
-      input.addEventListener("input", () => this.onChange("style-weights", true));
+      input.addEventListener("input", () => this.onChange("style-weights", this.kind === "pictures"));
       return { style, input, label: make("label", { for: id }, `Weight of ${nameOf(style)}`) };
     });
     byId("weights").replaceChildren(
@@ -79,7 +115,9 @@ export class Dials {
   /** The options as the command line has them, without those that have their default. */
   options() {
     const options = {};
-    for (const [name, { read, usual }] of this.inputs) if (read() !== usual) options[name] = read();
+    for (const [name, { read, usual }] of this.inputs) {
+      if (read() !== usual) options[name] = read() === "true" ? true : read();
+    }
     const weights = this.#styleWeights();
     return weights ? { ...options, "style-weights": weights } : options;
   }

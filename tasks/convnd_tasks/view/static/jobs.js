@@ -9,9 +9,13 @@ const ACTIVE = ["queued", "running", "stopping"];
 export const isActive = (job) => ACTIVE.includes(job.state);
 
 export class JobList {
-  /** @param {import("./stage.js").Stage} stage @param {boolean} readOnly */
-  constructor(stage, readOnly, onFinish, onLarger) {
-    this.stage = stage;
+  /**
+   * @param {(kind: string) => any} viewOf the view of a kind of data @param {boolean} readOnly
+   * @param {{ onFinish: () => void, onLarger: (job: any) => void, onSelect: (job: any) => void }} calls
+   */
+  constructor(viewOf, readOnly, { onFinish, onLarger, onSelect }) {
+    this.viewOf = viewOf;
+    this.onSelect = onSelect;
     this.readOnly = readOnly;
     this.onFinish = onFinish;
     this.onLarger = onLarger;
@@ -38,6 +42,7 @@ export class JobList {
     this.shown = id;
     this.offered = false;
     this.drawn = "";
+    if (this.current) this.onSelect(this.current);
     this.update(this.jobs);
   }
 
@@ -97,7 +102,7 @@ export class JobList {
     byId("stop").hidden = !active || this.readOnly;
     byId("continue").hidden = active || job.state === "done" || this.readOnly;
     byId("apply").hidden = active || !this.offered || !(figures.kept ?? []).length || this.readOnly;
-    byId("larger").hidden = job.state !== "done" || this.readOnly;
+    byId("larger").hidden = job.state !== "done" || this.readOnly || !["", "pictures"].includes(job.kind);
     byId("command").textContent = job.command;
     const lines = [...job.messages, ...(figures.changes ?? []).map((change) => `changed after step ${change.replace(":", ": ")}`)];
     byId("messages").replaceChildren(...lines.map((line) => make("li", {}, line)));
@@ -115,9 +120,7 @@ export class JobList {
     const mark = ended ? `${job.output}${job.state}${job.figures.seconds}` : `${job.id}-${job.figures.preview ?? 0}`;
     if (mark === this.drawn || (!ended && !job.figures.preview)) return;
     this.drawn = mark;
-    const shows = ended && /\.(png|jpe?g|webp|avif|gif)$/i.test(job.output);
-    const address = shows ? `${api.file(job.output)}&mark=${job.figures.seconds}` : api.step(job.id, "last", job.figures.preview);
-    this.stage.showAfter(address, `${job.output}, ${NAMES[job.state]}`);
+    attempt(() => this.viewOf(job.kind).showJob(job, ended, `${job.output}, ${NAMES[job.state]}`));
   }
 
   #drawHistory(job, active) {

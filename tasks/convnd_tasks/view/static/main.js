@@ -5,8 +5,10 @@ import { Chooser } from "./chooser.js";
 import { Dials } from "./dials.js";
 import { attempt, byId, debounce, make } from "./dom.js";
 import { JobList, isActive } from "./jobs.js";
+import { KINDS } from "./kinds.js";
 import { showResults } from "./results.js";
-import { Stage } from "./stage.js";
+import { SignalView } from "./signals.js";
+import { PictureView } from "./stage.js";
 
 const CHANGE_AFTER = 150; // milliseconds without a movement of a dial
 const PREVIEW_AFTER = 250;
@@ -14,9 +16,11 @@ const PREVIEW_AFTER = 250;
 const state = await api.get("state");
 const place = state.read_only ? `${state.folder} (only shown)` : state.folder;
 byId("folder").textContent = place;
-const stage = new Stage();
-const refresh = () => attempt(() => showResults(state.read_only, jobs));
-const jobs = new JobList(stage, state.read_only, refresh, larger);
+const dim = (name) => chooser.dim(name);
+const views = { pictures: new PictureView(dim), signals: new SignalView(dim) };
+const viewOf = (kind) => views[kind] ?? views.pictures;
+const refresh = () => attempt(() => showResults(state.read_only, jobs, showResult));
+const jobs = new JobList(viewOf, state.read_only, { onFinish: refresh, onLarger: larger, onSelect: showInputs });
 let pending = {}; // dials that moved since the last change was sent
 let previewing = null;
 
@@ -31,12 +35,36 @@ const dials = new Dials((name, live) => {
 });
 const chooser = new Chooser(state, () => {
   jobs.select(null);
-  stage.hideAfter();
+  viewOf(chooser.kind).clearResult();
   dials.showWeights(chooser.chosen, chooser.nameOf);
   showContent();
   showRegionStyles();
   preview();
-});
+}, setKind);
+
+/** Shows the parts of the page for a kind of data. */
+function setKind(kind) {
+  byId("main").dataset.kind = kind;
+  byId(`kind-${kind}`).checked = true;
+  byId("choose-title").textContent = KINDS[kind].make;
+  byId("stage-title").textContent = KINDS[kind].stage;
+  dials.setKind(kind);
+  chooser.setKind(kind);
+  byId("preview-note").textContent = "";
+  dials.showWeights(chooser.chosen, chooser.nameOf);
+  showRegionStyles();
+}
+
+byId("kinds").append(...Object.entries(KINDS).filter(([kind]) => kind in views).map(([kind, { title }]) => {
+  const input = make("input", { type: "radio", name: "kind", id: `kind-${kind}`, value: kind });
+  input.addEventListener("change", () => {
+    jobs.select(null);
+    setKind(kind);
+    showContent();
+    preview();
+  });
+  return make("label", {}, input, title);
+}));
 
 byId("apply").addEventListener("click", () => {
   const options = pending;
@@ -52,7 +80,7 @@ const sendChanges = debounce(() => {
 }, CHANGE_AFTER);
 
 const preview = debounce(async () => {
-  if (state.read_only || !chooser.content || !chooser.chosen.length) return;
+  if (state.read_only || chooser.kind !== "pictures" || !chooser.content || !chooser.chosen.length) return;
   previewing?.abort();
   previewing = new AbortController();
   const began = performance.now(), { signal } = previewing;
@@ -61,7 +89,7 @@ const preview = debounce(async () => {
     const typed = { content: chooser.content, styles: chooser.chosen, options: dials.previewOptions() };
     const { preview: number } = await (await api.post("preview", typed, signal)).json();
     const address = `api/preview?number=${number}`;
-    if (!signal.aborted && !jobs.current) await stage.showAfter(address, "Preview");
+    if (!signal.aborted && !jobs.current) await views.pictures.showAfter(address, "Preview");
   });
   if (!signal.aborted) {
     byId("preview-note").textContent = `Preview after ${((performance.now() - began) / 1000).toFixed(1)} s`;
@@ -69,23 +97,41 @@ const preview = debounce(async () => {
 }, PREVIEW_AFTER);
 
 function showContent() {
-  if (chooser.content) stage.showBefore(api.thumbnail(chooser.content, 1024), `Content ${chooser.nameOf(chooser.content)}`);
+  if (chooser.content) attempt(() => viewOf(chooser.kind).setInputs(chooser.content, chooser.chosen));
+}
+
+/** Shows the inputs of a job, as far as its kind of data does. */
+function showInputs(job) {
+  if (!(job.kind in views) || job.kind === "pictures") return;
+  if (job.kind !== chooser.kind) setKind(job.kind);
+  const styles = job.line.map((word) => /^--style=\{(\d+)\}$/.exec(word)).filter(Boolean).map((found) => job.inputs[found[1]]);
+  attempt(() => views[job.kind].setInputs(job.inputs[0], styles));
+}
+
+/** Shows a result of the folder, with its content where that is known. */
+async function showResult(result) {
+  const kind = result.kind in views ? result.kind : "pictures";
+  if (kind !== chooser.kind) setKind(kind);
+  await attempt(async () => {
+    const [content, ...styles] = result.record?.found ?? [];
+    if (kind !== "pictures") await views[kind].setInputs(content ?? result.name, styles.filter(Boolean));
+    await views[kind].showResult(result);
+  });
 }
 
 function showRegionStyles() {
   const select = byId("region-style"), before = select.value;
-  const styles = chooser.styles.map((name) => make("option", { value: name }, chooser.nameOf(name)));
-  select.replaceChildren(make("option", { value: "" }, "no region"), make("option", { value: "keep" }, "the content stays"), ...styles);
-  select.value = before;
+  const options = [["", "no region"], ["keep", "the content stays"], ...chooser.styles.map((name) => [name, chooser.nameOf(name)])];
+  if (chooser.kind !== "pictures") options.splice(1, 0, ["chosen", "the chosen styles; elsewhere the content stays"]);
+  select.replaceChildren(...options.map(([value, text]) => make("option", { value }, text)));
+  select.value = options.some(([value]) => value === before) ? before : "";
 }
 
 /** What the form describes, as a job. */
 async function describe() {
-  const typed = { content: chooser.content, styles: chooser.chosen, options: dials.options() };
-  const style = byId("region-style").value, map = style ? await stage.brush.map() : null;
-  if (!map) return typed;
-  const regions = await api.upload(map, "region.png", state.largest_upload);
-  return { ...typed, regions, region: { red: style } };
+  const { kind, content, chosen: styles } = chooser;
+  const regions = await viewOf(kind).regions(byId("region-style").value, state.largest_upload);
+  return { kind, content, styles, options: dials.options(), ...regions };
 }
 
 async function start(typed) {
@@ -113,14 +159,16 @@ byId("form").addEventListener("submit", (event) => {
 for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
 
 byId("choose").hidden = byId("queue-section").hidden = state.read_only;
+setKind(state.kind);
 showContent();
-dials.showWeights(chooser.chosen, chooser.nameOf);
-showRegionStyles();
 preview();
 refresh();
 let first = true;
 api.listen((list) => {
-  if (first && list.some(isActive)) jobs.shown = list.find(isActive).id; // a reload loses nothing
+  if (first && list.some(isActive)) { // a reload loses nothing
+    jobs.jobs = list;
+    jobs.select(list.find(isActive).id);
+  }
   first = false;
   jobs.update(list);
 }, (connected) => {

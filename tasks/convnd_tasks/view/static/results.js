@@ -13,10 +13,14 @@ function summary(record) {
   return `${content} + ${styles.join(", ")}; ${options.join(", ")}`;
 }
 
-/** @param {boolean} readOnly @param {import("./jobs.js").JobList} jobs */
-export async function showResults(readOnly, jobs) {
+/**
+ * @param {boolean} readOnly @param {import("./jobs.js").JobList} jobs
+ * @param {(result: any) => void} onShow
+ */
+export async function showResults(readOnly, jobs, onShow) {
   const { results } = await api.get("results");
-  byId("results").replaceChildren(...results.map(({ name, record }) => {
+  byId("results").replaceChildren(...results.map((result) => {
+    const { name, record } = result;
     const picture = make("img", { src: api.thumbnail(name, 256), alt: `Result ${name}`, loading: "lazy" });
     const facts = record && [
       record.fields.steps_taken && `${record.fields.steps_taken} steps`,
@@ -34,7 +38,7 @@ export async function showResults(readOnly, jobs) {
     const look = make("button", { type: "button", "aria-label": `Show ${name}` }, "Show");
     look.addEventListener("click", () => {
       jobs.select(null);
-      jobs.stage.showAfter(api.thumbnail(name, 1024), `Result ${name}`);
+      onShow(result);
       byId("stage").focus();
     });
     row.append(look);

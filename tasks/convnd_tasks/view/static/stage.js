@@ -1,6 +1,9 @@
 // The picture: before and after, a loupe, and the brush for a region.
 
+import * as api from "./api.js";
 import { byId } from "./dom.js";
+
+const SHOWN = /\.(png|jpe?g|webp|avif|gif)$/i; // what a browser draws by itself
 
 const LENS = 192;
 
@@ -13,13 +16,38 @@ async function show(element, address) {
   return true;
 }
 
-export class Stage {
-  constructor() {
+export class PictureView {
+  /** @param {(name: string) => number} dim */
+  constructor(dim) {
+    this.dim = dim;
     this.before = byId("before");
     this.after = byId("after");
     this.#listenToWipe();
     this.#listenToLoupe();
     this.brush = new Brush(this);
+  }
+
+  /** Shows a content. */
+  setInputs(content) { return this.showBefore(api.thumbnail(content, 1024, this.dim(content)), `Content ${content}`); }
+
+  /** Shows the last step of a job, or its result. */
+  showJob(job, ended, text) {
+    const shows = ended && SHOWN.test(job.output);
+    const address = shows ? `${api.file(job.output)}&mark=${job.figures.seconds}` : api.step(job.id, "last", job.figures.preview);
+    return this.showAfter(address, text);
+  }
+
+  /** Shows a result in the folder. */
+  showResult({ name }) { return this.showAfter(api.thumbnail(name, 1024), `Result ${name}`); }
+
+  clearResult() { this.after.removeAttribute("src"); }
+
+  /** The painted region as part of a job. @param {string} style what happens in it */
+  async regions(style, largest) {
+    const map = style ? await this.brush.map() : null;
+    if (!map) return {};
+    const { name } = await api.upload(map, "region.png", largest);
+    return { regions: name, region: { red: style } };
   }
 
   /** @param {string} address @param {string} text */
@@ -34,8 +62,6 @@ export class Stage {
     byId("empty").hidden = true;
     await show(this.after, address);
   }
-
-  hideAfter() { this.after.removeAttribute("src"); }
 
   #listenToWipe() {
     const wipe = byId("wipe");

@@ -1,0 +1,50 @@
+"""What the process behind the page answers about the numbers of files."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from convnd_tasks.view.planes import describe_scan, plane_bytes
+from convnd_tasks.view.shown import ShownFiles, Source
+from convnd_tasks.view.traces import describe_signal, lead_spectrum, lead_traces
+
+__all__ = ["DataRequests"]
+
+
+class DataRequests:
+    """Answers requests of `convnd_tasks.view.data_routes`.
+
+    Attributes:
+        answers: the function that answers each request, by its name.
+    """
+
+    def __init__(self) -> None:
+        self._files = ShownFiles()
+        self.answers: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "signal": self._signal,
+            "traces": self._traces,
+            "spectrum": self._spectrum,
+            "scan": self._scan,
+            "plane": self._plane,
+        }
+
+    def _signal(self, request: dict[str, Any]) -> dict[str, Any]:
+        return describe_signal(self._files.open(Source.parse(request)))
+
+    def _traces(self, request: dict[str, Any]) -> dict[str, Any]:
+        shown = self._files.open(Source.parse(request))
+        places = (request[name] for name in ("start", "end", "points"))
+        return {"traces": lead_traces(shown, request["leads"], *places)}
+
+    def _spectrum(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"spectrum": lead_spectrum(self._files.open(Source.parse(request)), request["lead"])}
+
+    def _scan(self, request: dict[str, Any]) -> dict[str, Any]:
+        return describe_scan(self._files.open(Source.parse(request)))
+
+    def _plane(self, request: dict[str, Any]) -> dict[str, Any]:
+        shown = self._files.open(Source.parse(request))
+        data = plane_bytes(shown, request["axis"], request["index"])
+        return {"plane": base64.b64encode(data).decode()}

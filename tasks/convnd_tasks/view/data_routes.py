@@ -1,0 +1,124 @@
+"""Requests of a page for the numbers of files, samples and steps: signals and scans."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from convnd_tasks import samples
+from convnd_tasks.view.folder import ViewFolder
+from convnd_tasks.view.guard import RequestError
+from convnd_tasks.view.jobs import Jobs
+from convnd_tasks.view.live import STEP_VALUES
+from convnd_tasks.view.processes import Workers
+from convnd_tasks.view.server import Answer, Request
+from convnd_tasks.view.traces import MOST_POINTS
+
+__all__ = ["DataRoutes"]
+
+_MOST_LEADS = 64
+_BYTES = "application/octet-stream"
+
+
+class DataRoutes:
+    """Answers requests for numbers.
+
+    A request names its source: ``name`` is a file of the folder or, with ``dim``, a sample; ``job``
+    is the last step of a job.
+
+    Args:
+        folder: the folder of the page.
+        workers: processes that read files.
+        jobs: the jobs of the page.
+
+    Attributes:
+        routes: the function that answers each request, by its path.
+    """
+
+    def __init__(self, folder: ViewFolder, workers: Workers, jobs: Jobs) -> None:
+        self._folder = folder
+        self._workers = workers
+        self._jobs = jobs
+        self.routes: Mapping[str, Callable[[Request], Answer]] = {
+            "signal": lambda request: Answer.of(self._ask("signal", request)),
+            "scan": lambda request: Answer.of(self._ask("scan", request)),
+            "traces": self._traces,
+            "spectrum": self._spectrum,
+            "plane": self._plane,
+        }
+
+    def _ask(self, what: str, request: Request, **more: Any) -> dict[str, Any]:
+        """Ask a worker about the source of a request."""
+        answer = self._workers.ask({"do": what, **self._source(request.query), **more})
+        return {name: value for name, value in answer.items() if name != "id"}
+
+    def _source(self, query: Mapping[str, str]) -> dict[str, Any]:
+        if "job" in query:
+            path = self._jobs.path(self._jobs.find(query["job"])) / STEP_VALUES
+            if not path.is_file():
+                raise RequestError(HTTPStatus.NOT_FOUND, "no values of this step")
+            return {"name": str(path), "dim": 0}
+        name = query.get("name", "")
+        if samples.is_sample(name):
+            return {"name": name, "dim": whole(query, "dim", 1, 3)}
+        return {"name": str(self._folder.find(name)), "dim": 0}
+
+    def _traces(self, request: Request) -> Answer:
+        """Send a part of a recording."""
+        query = request.query
+        try:
+            leads = json.loads(query.get("leads", ""))
+        except (ValueError, RecursionError):
+            leads = None
+        is_list = isinstance(leads, list) and len(leads) <= _MOST_LEADS
+        if not (is_list and all(isinstance(lead, str) for lead in leads)):
+            raise RequestError(HTTPStatus.BAD_REQUEST, f"at most {_MOST_LEADS} leads are needed")
+        start, end = (number(query, name) for name in ("start", "end"))
+        points = whole(query, "points", 2, MOST_POINTS)
+        if not end > start:
+            raise RequestError(HTTPStatus.BAD_REQUEST, "the end is not after the start")
+        place = {"start": start, "end": end, "points": points // 2 * 2}
+        return Answer.of(self._ask("traces", request, leads=leads, **place))
+
+    def _spectrum(self, request: Request) -> Answer:
+        """Send the spectrum of a lead."""
+        return Answer.of(self._ask("spectrum", request, lead=request.query.get("lead", "")))
+
+    def _plane(self, request: Request) -> Answer:
+        """Send the voxels of a plane."""
+        axis = whole(request.query, "axis", 0, 2)
+        index = whole(request.query, "index", 0, 2**31)
+        answer = self._ask("plane", request, axis=axis, index=index)
+        return Answer(base64.b64decode(answer["plane"]), _BYTES)
+
+
+def whole(query: Mapping[str, str], name: str, low: int, high: int) -> int:
+    """Return a whole number of a query.
+
+    Raises:
+        RequestError: it is missing, or out of range.
+    """
+    text = query.get(name, "")
+    value = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else -1
+    if not low <= value <= high:
+        raise RequestError(HTTPStatus.BAD_REQUEST, f"{name} is a whole number, {low} to {high}")
+    return value
+
+
+def number(query: Mapping[str, str], name: str) -> float:
+    """Return a finite number of a query.
+
+    Raises:
+        RequestError: it is missing, or not finite.
+    """
+    try:
+        value = float(query.get(name, "")[:40])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise RequestError(HTTPStatus.BAD_REQUEST, f"{name} is a number")
+    return value
