@@ -29,6 +29,7 @@ SECTIONS = (
     "Volumes",
     "Inspection",
     "Robustness",
+    "Other projects' tests",
 )
 MOST_ROWS = 40
 """Rows of a table above which other pages link to the page of all figures."""

@@ -38,6 +38,7 @@ class BatchNormNd(_BatchNorm):
         device: device of the parameters.
         dtype: number format of the parameters.
         spatial_dims: number of spatial axes, any from 1.
+        bias: whether β is learnt if γ is.
 
     Raises:
         ShapeError: the input has another rank or number of channels, or, in training, a single
@@ -59,10 +60,13 @@ class BatchNormNd(_BatchNorm):
         dtype: torch.dtype | None = None,
         *,
         spatial_dims: int,
+        bias: bool = True,
     ) -> None:
         channels = ntuple(num_features, 1, "num_features")[0]
         axes = ntuple(spatial_dims, 1, "spatial_dims")[0]
         super().__init__(channels, eps, momentum, affine, track_running_stats, device, dtype)
+        if not bias:  # an argument of torch's since 2.13
+            self.register_parameter("bias", None)
         self.spatial_dims = axes
 
     def forward(self, x: Tensor) -> Tensor:
@@ -121,6 +125,7 @@ class InstanceNormNd(_InstanceNorm):
         device: device of the parameters.
         dtype: number format of the parameters.
         spatial_dims: number of spatial axes, any from 1.
+        bias: whether β is learnt if γ is.
 
     Raises:
         ShapeError: the input has another rank or number of channels, or a single position, which
@@ -141,10 +146,13 @@ class InstanceNormNd(_InstanceNorm):
         dtype: torch.dtype | None = None,
         *,
         spatial_dims: int,
+        bias: bool = True,
     ) -> None:
         channels = ntuple(num_features, 1, "num_features")[0]
         axes = ntuple(spatial_dims, 1, "spatial_dims")[0]
         super().__init__(channels, eps, momentum, affine, track_running_stats, device, dtype)
+        if not bias:  # an argument of torch's since 2.13
+            self.register_parameter("bias", None)
         self.spatial_dims = axes
 
     def forward(self, x: Tensor) -> Tensor:

@@ -111,3 +111,12 @@ def test_tools_find_our_batch_norms() -> None:
     x = torch.rand(1, 2, 5, 5)
     torch.testing.assert_close(fused(x), norm(conv(x)))
     assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
+
+
+@pytest.mark.parametrize("kind", [BatchNormNd, InstanceNormNd])
+def test_a_scale_without_a_bias(kind: Any, generator: torch.Generator) -> None:
+    x = torch.rand(2, 3, 5, generator=generator)
+    norm = kind(3, affine=True, bias=False, spatial_dims=1)
+    assert next(iter(norm.state_dict())) == "weight"
+    assert norm.bias is None
+    torch.testing.assert_close(norm(x), kind(3, affine=True, spatial_dims=1)(x))
