@@ -52,6 +52,7 @@ def test_drop_a_recording_see_steps_stop_and_download(
 
 def test_a_span_that_the_mouse_marks_is_a_region(page: Page, folder: Path, recording: Path) -> None:
     drop(page, "content", recording)
+    page.page.wait_for_selector("#kind-signals:checked")
     page.page.click('#styles button:has-text("ambulatory")')
     page.page.wait_for_selector(".trace canvas")
     page.wait_for("#signal-range", "0.00 to 4.00")

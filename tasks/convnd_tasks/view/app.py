@@ -93,6 +93,7 @@ class View:
             ("GET", "jobs"): lambda _: Answer.of({"jobs": self.jobs.describe()}),
             ("GET", "events"): self._events,
             ("GET", "thumbnail"): self._thumbnail,
+            ("GET", "record"): self._record,
             ("GET", "file"): self._file,
             ("GET", "step"): self._step,
             ("GET", "preview"): self._preview_picture,
@@ -167,6 +168,11 @@ class View:
                 kind = kind_of_file(str(path))
                 results.append({"name": path.name, "kind": kind, "record": with_record})
         return Answer.of({"results": results})
+
+    def _record(self, request: Request) -> Answer:
+        """Send what the record inside a result says."""
+        path = self.folder.find(request.query.get("name", ""))
+        return Answer.of({"record": self._describe(path)})
 
     def _describe(self, path: Path) -> Any:
         """Return the settings in a result's record; None if it has none."""

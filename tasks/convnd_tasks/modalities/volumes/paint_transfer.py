@@ -95,6 +95,10 @@ class PaintTransfer(GridTransfer):
         """See `Transfer.check_writable`."""
         check_writable(path, self.inputs.template, integers=self._integers)
 
+    def preview(self, progress: Progress) -> Grid | None:
+        """Compute the scan at a step, see `Transfer.preview`; the change needs its full size."""
+        return self.result(progress)
+
 
 class NetworkPaintTransfer(PaintTransfer):
     """The transfer of patterns by a trained network, which also measures the safety figures.

@@ -125,12 +125,12 @@ export class JobList {
 
   #drawHistory(job, active) {
     const kept = job.figures.kept ?? [], place = byId("history");
-    const signature = `${job.id}:${kept.join()}:${active}`;
+    const signature = `${job.id}:${kept.join()}:${active}:${Boolean(job.figures.preview)}`;
     if (place.dataset.signature === signature) return;
     place.dataset.signature = signature;
     place.replaceChildren(...kept.map((number) => {
       const button = make("button", { type: "button", disabled: active || this.readOnly, title: "Undo to this step, and go on from it" },
-        make("img", { src: api.step(job.id, number), alt: "" }), `step ${number}`);
+        ...(job.figures.preview ? [make("img", { src: api.step(job.id, number), alt: "" })] : []), `step ${number}`);
       button.addEventListener("click", () => this.#ask("continue", { step: number }));
       return button;
     }));

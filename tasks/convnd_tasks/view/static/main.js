@@ -7,6 +7,7 @@ import { attempt, byId, debounce, make } from "./dom.js";
 import { JobList, isActive } from "./jobs.js";
 import { KINDS } from "./kinds.js";
 import { showResults } from "./results.js";
+import { ScanView } from "./scans.js";
 import { SignalView } from "./signals.js";
 import { PictureView } from "./stage.js";
 
@@ -17,7 +18,7 @@ const state = await api.get("state");
 const place = state.read_only ? `${state.folder} (only shown)` : state.folder;
 byId("folder").textContent = place;
 const dim = (name) => chooser.dim(name);
-const views = { pictures: new PictureView(dim), signals: new SignalView(dim) };
+const views = { pictures: new PictureView(dim), signals: new SignalView(dim), volumes: new ScanView(dim) };
 const viewOf = (kind) => views[kind] ?? views.pictures;
 const refresh = () => attempt(() => showResults(state.read_only, jobs, showResult));
 const jobs = new JobList(viewOf, state.read_only, { onFinish: refresh, onLarger: larger, onSelect: showInputs });
