@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from convnd_tasks.modalities.volumes.noise_change import NoiseChange
+import torch
+from torch import Tensor
+
+from convnd_tasks.modalities.volumes.look import (
+    Look,
+    blend_noise,
+    comparable_noise,
+    measure_scan_noise,
+    moderate_noise,
+    tissue_scheme,
+    transferable_noise,
+)
+from convnd_tasks.modalities.volumes.noise_change import NoiseChange, change_noise, noise_changes
 from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance
 from convnd_tasks.modalities.volumes.noise_spectrum import power_spectrum
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.tissues import WHOLE, TissueScheme
+from convnd_tasks.modalities.volumes.sharpness import apply_filters, limit_overshoot
+from convnd_tasks.modalities.volumes.tissues import WHOLE, TissueMap, TissueScheme
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = ["LookChange"]
+__all__ = ["LookChange", "plan_change"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,28 @@ class LookChange:
     scheme: TissueScheme
     before: Mapping[int, NoiseCovariance]
     targets: Mapping[int, NoiseCovariance]
+
+    def with_noise(self, resolution: float, seed: int) -> LookChange:
+        """The plan with the change of its noise.
+
+        Args:
+            resolution: mm, see `plan_change`.
+            seed: seed of the added noise.
+        """
+        if not self.changes:
+            return self
+        scan = self.scan.with_values(self.expected)
+        tissues = TissueMap(scan, self.scheme, resolution)
+        noise = change_noise(scan, tissues, self.changes, resolution, seed)
+        return dataclasses.replace(self, noise=noise)
+
+    def without_removal(self) -> LookChange:
+        """The plan with noise that is added only."""
+        changes = {
+            tissue: dataclasses.replace(part, removed=torch.zeros_like(part.removed))
+            for tissue, part in self.changes.items()
+        }
+        return dataclasses.replace(self, changes=changes)
 
     def spectrum_distance(self, noise: Mapping[int, NoiseCovariance]) -> float:
         """The mean relative distance of noise spectra from those of the targets.
@@ -84,3 +116,47 @@ class LookChange:
             words = blur if amount < 0 else f"sharpened by {amount:.2g}"
             axes.setdefault(words, []).append(("head", "front", "right")[axis])
         return ", ".join(f"{words} towards {' and '.join(names)}" for words, names in axes.items())
+
+
+def plan_change(
+    scan: Scan,
+    filters: Mapping[int, float],
+    styles: Sequence[Scan],
+    looks: Sequence[Look],
+    weights: Sequence[float],
+    resolution: float,
+    unit: str,
+    *,
+    moderate: bool,
+) -> LookChange:
+    """Plan the change of a frame: its new sharpness, and the filters that change its noise.
+
+    Args:
+        scan: the frame.
+        filters: amounts of the filters that change the sharpness, by axis.
+        styles: the styles.
+        looks: look of each style.
+        weights: weight of each style.
+        resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
+        unit: "HU", or "" for other units.
+        moderate: the noise changes moderately, see `moderate_noise`.
+    """
+    filtered = apply_filters(scan, filters, resolution).values
+    sharp = scan.with_values(
+        limit_overshoot(scan, filtered, resolution, filters) if filters else filtered
+    )
+    scheme = tissue_scheme(scan, unit)
+    before = transferable_noise(measure_scan_noise(sharp, scheme, resolution), scheme)
+    noises: Sequence[Mapping[int, NoiseCovariance]] = [look.noise for look in looks]
+    targets = blend_noise(before, noises, weights)
+    if not targets:
+        scheme = WHOLE
+        before = measure_scan_noise(sharp, scheme, resolution)
+        noises = [measure_scan_noise(style, scheme, resolution) for style in styles]
+        targets = blend_noise(before, noises, weights)
+    if moderate:
+        targets = moderate_noise(before, targets, unit)
+    compared = comparable_noise(sharp, before, noises, scheme, resolution)
+    changes = noise_changes(before, compared, targets, resolution, scheme)
+    none = torch.zeros_like(scan.values)
+    return LookChange(scan, sharp.values, filters, none, changes, scheme, before, targets)

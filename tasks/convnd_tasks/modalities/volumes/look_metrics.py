@@ -16,7 +16,8 @@ from convnd_tasks.modalities.volumes.look import blend_noise, measure_scan_noise
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange
 from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, measure_noise_again
 from convnd_tasks.modalities.volumes.noise_spectrum import power_spectrum
-from convnd_tasks.modalities.volumes.safety import SafetyFigure, measure_safety
+from convnd_tasks.modalities.volumes.safety import measure_safety
+from convnd_tasks.modalities.volumes.safety_figure import SafetyFigure
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import EDGE_SIGMAS, measure_edges
 from convnd_tasks.modalities.volumes.smoothing import sigmas

@@ -6,7 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from convnd_tasks.modalities.volumes.safety import SafetyFigure, describe_broken
+from convnd_tasks.modalities.volumes.safety_figure import (
+    SafetyFigure,
+    describe_broken,
+    describe_figures,
+)
 
 if TYPE_CHECKING:
     from convnd_tasks.modalities.volumes.look_change import LookChange
@@ -45,7 +49,7 @@ def describe_frame(
         )
         record["anatomy_in_noise"] = "yes"
     sharpness = change.describe_sharpness() or "unchanged"
-    anatomy = "; ".join(map(str, figures))
+    anatomy = describe_figures(figures)
     lines.append(f"sharpness: {sharpness}")
     record |= {"sharpness": sharpness, "safe_strength": f"{strength:g}", "anatomy": anatomy}
     if strength < 1:

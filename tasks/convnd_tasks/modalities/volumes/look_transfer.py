@@ -23,32 +23,17 @@ from convnd_tasks.modalities.volumes.inputs import (
     inside_window,
     mask_weights,
 )
-from convnd_tasks.modalities.volumes.look import (
-    Look,
-    blend_noise,
-    comparable_noise,
-    match_sharpness,
-    measure_scan_noise,
-    moderate_noise,
-    tissue_scheme,
-    transferable_noise,
-)
-from convnd_tasks.modalities.volumes.look_change import LookChange
+from convnd_tasks.modalities.volumes.look import Look, match_sharpness, tissue_scheme
+from convnd_tasks.modalities.volumes.look_change import LookChange, plan_change
 from convnd_tasks.modalities.volumes.look_report import describe_frame
 from convnd_tasks.modalities.volumes.memory import check_memory
-from convnd_tasks.modalities.volumes.noise_change import change_noise, noise_changes
 from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, measure_noise_again
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.orientation import Orientation
-from convnd_tasks.modalities.volumes.safety import (
-    SafetyFigure,
-    describe_broken,
-    limit_means,
-    measure_safety,
-)
+from convnd_tasks.modalities.volumes.safety import limit_means, measure_safety
+from convnd_tasks.modalities.volumes.safety_figure import SafetyFigure, describe_broken, is_judged
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.sharpness import apply_filters
-from convnd_tasks.modalities.volumes.tissues import WHOLE, TissueMap
+from convnd_tasks.modalities.volumes.tissues import TissueMap
 from convnd_tasks.modalities.volumes.units import StyleUnits, check_voxel_sizes, scan_unit
 from convnd_tasks.samples import MATCHING_STYLE
 
@@ -175,26 +160,43 @@ class LookTransfer(Transfer):
 
     def _run_frame(self, frame: int, message: Callable[[str], None]) -> Iterator[Progress]:
         """Change one frame, and check that its anatomy is unchanged."""
+        series = self._scan.values.shape[1] > 1
+
+        def note(line: str) -> None:
+            message(f"frame {frame + 1}: {line}" if series else line)
+
         values = self._axes.canonical_frame(self._scan.values, frame)
         scan = Scan.from_values(values, self._axes.spacing)
         yield self._progress(frame, 0, scan.values, math.nan)
         filters = match_sharpness(scan, self._looks, self._weights, self._resolution)
         yield self._progress(frame, 1, scan.values, math.nan)
-        change = self._measure_change(scan, filters)
+        change = self._plan(scan, filters)
         distance = change.spectrum_distance(change.before)
         yield self._progress(frame, 2, scan.values, distance)
-        change = self._draw_noise(change, self._options.seed + frame)
+        first = change = change.with_noise(self._resolution, self._options.seed + frame)
         yield self._progress(frame, 3, scan.values, distance)
         result, strength, figures = self._find_safe_result(change, frame)
+        broken = describe_broken(figures)
+        if not is_judged(figures):
+            note(
+                "anatomy: none of its figures can be measured, so the sharpness is left as it is "
+                "and no noise is removed"
+            )
+            change = self._plan(scan, {}).without_removal()
+        elif broken and change.filters:
+            note(f"sharpness: left as it is, since with its change {broken}")
+            change = self._plan(scan, {})
+        if change is not first:
+            change = change.with_noise(self._resolution, self._options.seed + frame)
+            result, strength, figures = self._find_safe_result(change, frame)
         after = self._noise_after(change, result)
         self._results.append(result)
         self._strengths.append(strength * self._options.strength)
         lines, record = describe_frame(
             change, after, strength, figures, self._units.unit, moderate=self._moderate
         )
-        series = self._scan.values.shape[1] > 1
         for line in lines:
-            message(f"frame {frame + 1}: {line}" if series else line)
+            note(line)
         suffix = f"_{frame + 1}" if series else ""
         self.record |= {f"{name}{suffix}": text for name, text in record.items()}
         yield self._progress(frame, _STAGES, result, change.spectrum_distance(after))
@@ -233,39 +235,18 @@ class LookTransfer(Transfer):
             messages.append(f"transfer: look, which ignores {names}; --transfer paint uses them")
         return messages
 
-    def _measure_change(self, scan: Scan, filters: Mapping[int, float]) -> LookChange:
-        """Plan the change of a frame.
-
-        Args:
-            scan: the frame.
-            filters: amounts of the filters that change the sharpness, by axis.
-        """
-        resolution = self._resolution
-        sharp = scan.with_values(apply_filters(scan, filters, resolution).values)
-        scheme = tissue_scheme(scan, self._units.unit)
-        before = transferable_noise(measure_scan_noise(sharp, scheme, resolution), scheme)
-        styles = [look.noise for look in self._looks]
-        targets = blend_noise(before, styles, self._weights)
-        if not targets:
-            scheme = WHOLE
-            before = measure_scan_noise(sharp, scheme, resolution)
-            styles = [measure_scan_noise(style, scheme, resolution) for style in self._styles]
-            targets = blend_noise(before, styles, self._weights)
-        if self._moderate:
-            targets = moderate_noise(before, targets, self._units.unit)
-        compared = comparable_noise(sharp, before, styles, scheme, resolution)
-        changes = noise_changes(before, compared, targets, resolution, scheme)
-        noise = torch.zeros_like(scan.values)
-        return LookChange(scan, sharp.values, filters, noise, changes, scheme, before, targets)
-
-    def _draw_noise(self, change: LookChange, seed: int) -> LookChange:
-        """Complete a planned change with the change of its noise."""
-        if not change.changes:
-            return change
-        scan, resolution = change.scan.with_values(change.expected), self._resolution
-        tissues = TissueMap(scan, change.scheme, resolution)
-        noise = change_noise(scan, tissues, change.changes, resolution, seed)
-        return dataclasses.replace(change, noise=noise)
+    def _plan(self, scan: Scan, filters: Mapping[int, float]) -> LookChange:
+        """Plan the change of a frame, without its noise."""
+        return plan_change(
+            scan,
+            filters,
+            self._styles,
+            self._looks,
+            self._weights,
+            self._resolution,
+            self._units.unit,
+            moderate=self._moderate,
+        )
 
     def _find_safe_result(
         self, change: LookChange, frame: int

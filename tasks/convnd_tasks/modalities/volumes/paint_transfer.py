@@ -23,7 +23,7 @@ from convnd_tasks.modalities.volumes.inputs import (
 from convnd_tasks.modalities.volumes.look_metrics import MeasuredScan, anatomy_figures
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.modalities.volumes.orientation import Orientation
-from convnd_tasks.modalities.volumes.safety import describe_broken
+from convnd_tasks.modalities.volumes.safety_figure import describe_broken, describe_figures
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.units import scan_unit
 
@@ -137,7 +137,7 @@ class NetworkPaintTransfer(PaintTransfer):
             figures = anatomy_figures(measured, changed, noise, [], unit)
             prefix, suffix = (f"frame {frame + 1}: ", f"_{frame + 1}") if frames > 1 else ("", "")
             broken = describe_broken(figures)
-            text = "; ".join(map(str, figures))
+            text = describe_figures(figures)
             message(
                 f"{prefix}anatomy: outside of the safe limits: {broken}"
                 if broken

@@ -13,28 +13,42 @@ Gaussian (normalised convolution; Knutsson & Westin, 1993).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import constant_background, erode, local_mean, sigmas
 
-__all__ = ["EDGE_SIGMAS", "Edges", "apply_filters", "find_filters", "measure_edges"]
+__all__ = [
+    "EDGE_SIGMAS",
+    "OVERSHOOT",
+    "Edges",
+    "apply_filters",
+    "find_filters",
+    "limit_overshoot",
+    "local_range",
+    "measure_edges",
+]
 
 EDGE_SIGMAS = 0.7, 2.0
 """Standard deviations of the narrow and the wide Gaussian, in resolutions."""
 
+OVERSHOOT = 0.1
+"""Share of the local contrast by which a filter may leave the range of a voxel's neighbours."""
+
+_NEIGHBOURS = 2.0  # resolutions; distance of neighbours
 _EDGE_SHARE = 0.02  # of the voxels, those with the largest slopes, are edges
-_SLOPE_QUANTILES = (0.9, 0.95, 0.98, 0.99, 0.995)
+_SLOPE_GROUPS = 4  # of crests, from weak to strong ones
 _FEWEST = 30  # voxels of edges
 _MOST = 4.0  # limit of the amount of a filter: a blur of two resolutions, or five-fold contrast
 _STEPS = 6  # of the search for a filter
 _LEAST_CHANGE = 0.05  # of slopes; smaller differences are ignored
 _PRECISION = 2e-3  # of the sharpness, at which the search ends
-_UNEXPLAINED = 1 / 3  # of the difference of slopes that a filter may leave
+_UNEXPLAINED = 0.2  # of the difference of slopes that a filter may leave
 
 
 @dataclass(frozen=True)
@@ -43,17 +57,17 @@ class Edges:
 
     Args:
         sharpness: the sharpness Q of the edges by axis, for axes with enough edges.
-        slopes: ``(2, 5)``, quantiles of the slopes behind the narrow and the wide Gaussian, in
-            units of the scan per mm.
+        slopes: ``(2, 4)`` by axis, slopes behind the narrow and the wide Gaussian in units of the
+            scan per mm, each the mean over a quarter of the crests, from weak to strong ones.
     """
 
     sharpness: Mapping[int, float]
-    slopes: Tensor
+    slopes: Mapping[int, Tensor]
 
-    def distance(self, other: Edges) -> float:
-        """The mean magnitude of the log ratio of the slopes of two scans."""
-        slopes = [edges.slopes.clamp(min=1e-12).log() for edges in (self, other)]
-        return float((slopes[0] - slopes[1]).abs().mean())
+    def log_ratio(self, other: Edges, axis: int) -> Tensor:
+        """``(2, 4)``, the logarithm of the slopes over those of another scan."""
+        logs = [edges.slopes[axis].clamp(min=1e-12).log() for edges in (self, other)]
+        return logs[0] - logs[1]
 
 
 def measure_edges(scan: Scan, resolution: float, *, pooled: bool = True) -> Edges:
@@ -73,18 +87,16 @@ def measure_edges(scan: Scan, resolution: float, *, pooled: bool = True) -> Edge
         inside.narrow(axis, 0, 1).zero_()
         inside.narrow(axis, extents[axis] - 1, 1).zero_()
     if not axes or not bool(inside.any()):
-        return Edges({}, torch.zeros(2, len(_SLOPE_QUANTILES)))
+        return Edges({}, {})
     slopes = []
     for sigma in widths:
         smooth = local_mean(scan.values, weight, sigma)
         parts = [torch.gradient(smooth, dim=axis)[0] / spacing[axis] for axis in axes]
         slopes.append(torch.stack(parts))
-    magnitudes = [field.square().sum(0).sqrt() for field in slopes]
-    shares = (*_SLOPE_QUANTILES, 1 - _EDGE_SHARE)
-    quantiles = torch.stack([_quantiles(field[inside], shares) for field in magnitudes])
-    strong = inside & (magnitudes[1] >= quantiles[1, -1].clamp(min=1e-30))
+    magnitude = slopes[1].square().sum(0).sqrt()
+    strong = inside & (magnitude >= _quantile(magnitude[inside], 1 - _EDGE_SHARE).clamp(min=1e-30))
     steepest = slopes[1].abs().amax(0)
-    sums: dict[int, Tensor] = {}
+    crests: dict[int, list[Tensor]] = {}
     groups = {
         axis: next(n for n in axes if n == axis or (pooled and _alike(spacing[n], spacing[axis])))
         for axis in axes
@@ -93,19 +105,21 @@ def measure_edges(scan: Scan, resolution: float, *, pooled: bool = True) -> Edge
         ridge = slopes[1][number].abs()
         # Beside a crest, slopes hardly change with sharpness.
         crest = strong & (ridge == steepest) & _maxima(ridge, axis)
-        narrow, wide = (field[number][crest].double() for field in slopes)
-        products = torch.stack([narrow.new_tensor(len(narrow)), narrow @ wide, wide @ wide])
-        sums[groups[axis]] = sums.get(groups[axis], 0.0) + products
-    sharpness = {
-        axis: float(sums[first][1] / sums[first][2])
-        for axis, first in groups.items()
-        if sums[first][0] >= _FEWEST
-    }
-    return Edges(sharpness, quantiles[:, :-1])
+        pair = torch.stack([field[number][crest].double() for field in slopes])
+        # The sign of the wide slope: the noise of narrow ones then averages out.
+        crests.setdefault(groups[axis], []).append(pair * pair[1].sign())
+    sharpness, means = {}, {}
+    for axis, first in groups.items():
+        pair = torch.cat(crests[first], 1)
+        if pair.shape[1] >= _FEWEST:
+            sharpness[axis] = float((pair[0] @ pair[1]) / pair[1].square().sum())
+            order = pair[1].argsort().tensor_split(_SLOPE_GROUPS)
+            means[axis] = torch.stack([pair[:, part].mean(1) for part in order], 1)
+    return Edges(sharpness, means)
 
 
 def find_filters(scan: Scan, style: Edges, resolution: float) -> dict[int, float]:
-    """Find the filters that give a scan the sharpness of a style, by the secant method.
+    """Find the filters that give a scan the slopes of a style's edges, by the secant method.
 
     Edges of two anatomies differ even with one scanner. So there is no filter unless it explains
     most of the difference between the slopes of both scans.
@@ -120,26 +134,39 @@ def find_filters(scan: Scan, style: Edges, resolution: float) -> dict[int, float
         5 %.
     """
     edges = measure_edges(scan, resolution)
-    before, targets = dict(edges.sharpness), style.sharpness
-    axes = [axis for axis in before if axis in targets]
-    difference = edges.distance(style)
-    if not axes or difference < _LEAST_CHANGE:
+    axes = [axis for axis in edges.slopes if axis in style.slopes]
+    if not axes:
         return {}
-    amounts = {axis: math.copysign(0.5, targets[axis] - before[axis]) for axis in axes}
-    former, best, least = dict.fromkeys(axes, 0.0), amounts, math.inf
+
+    def difference(measured: Edges) -> float:
+        ratios = [measured.log_ratio(style, axis).abs() for axis in axes if axis in measured.slopes]
+        return float(torch.stack(ratios).mean()) if len(ratios) == len(axes) else math.inf
+
+    def excess(measured: Edges) -> dict[int, float]:
+        return {axis: float(measured.log_ratio(style, axis)[0].mean()) for axis in axes}
+
+    before = difference(edges)
+    if before < _LEAST_CHANGE:
+        return {}
+    errors, former = excess(edges), dict.fromkeys(axes, 0.0)
+    amounts = {axis: math.copysign(0.5, -error) for axis, error in errors.items()}
+    best, least = amounts, math.inf
     for _ in range(_STEPS):
         filtered = measure_edges(apply_filters(scan, amounts, resolution), resolution)
-        if filtered.distance(style) < least:
-            best, least = dict(amounts), filtered.distance(style)
-        missing = {n: targets[n] - filtered.sharpness.get(n, targets[n]) for n in axes}
+        distance = difference(filtered)
+        if distance == math.inf:
+            break
+        if distance < least:
+            best, least = dict(amounts), distance
+        missing = excess(filtered)
         if max(map(abs, missing.values())) < _PRECISION:
             break
         for axis, rest in missing.items():
-            change = filtered.sharpness.get(axis, before[axis]) - before[axis]
-            slope = (amounts[axis] - former[axis]) / change if change else 0.0
-            before[axis], former[axis] = before[axis] + change, amounts[axis]
-            amounts[axis] = min(max(amounts[axis] + rest * slope, -_MOST), _MOST)
-    return best if least < _UNEXPLAINED * difference else {}
+            change = rest - errors[axis]
+            step = (amounts[axis] - former[axis]) / change if change else 0.0
+            errors[axis], former[axis] = rest, amounts[axis]
+            amounts[axis] = min(max(amounts[axis] - rest * step, -_MOST), _MOST)
+    return best if least < _UNEXPLAINED * before else {}
 
 
 def apply_filters(scan: Scan, amounts: Mapping[int, float], resolution: float) -> Scan:
@@ -160,7 +187,6 @@ def apply_filters(scan: Scan, amounts: Mapping[int, float], resolution: float) -
     """
     if not amounts:
         return scan
-    low, high = scan.values[scan.valid].aminmax()
     values, weight = scan.values, scan.valid.float()
     for amount in sorted(set(amounts.values())):
         # Axes with one amount are filtered together; one by one, corners were sharpened twice.
@@ -174,11 +200,54 @@ def apply_filters(scan: Scan, amounts: Mapping[int, float], resolution: float) -
             ],
         )
         values = blurred if amount < 0 else values + amount * (values - blurred)
+    low, high = scan.values[scan.valid].aminmax()
     values = torch.where(scan.valid, values.clamp(low, high), scan.values)
     if bool(scan.valid.all()):
         return scan.with_values(values)
     # In the file of a style, voxels that were clipped beside the background are background, too.
     return Scan(values, scan.spacing, scan.valid & ~constant_background(values))
+
+
+def limit_overshoot(scan: Scan, filtered: Tensor, resolution: float, axes: Iterable[int]) -> Tensor:
+    """Limit a filtered scan to the range of each voxel's neighbours and a tenth of it beyond.
+
+    So a filter draws no rims, however strong it is.
+
+    Args:
+        scan: the scan before the filter.
+        filtered: ``(D, H, W)``.
+        resolution: mm, see `local_range`.
+        axes: axes along which the scan was filtered.
+    """
+    low, high = local_range(scan, resolution, axes)
+    margin = OVERSHOOT * (high - low)
+    limited = torch.minimum(torch.maximum(filtered, low - margin), high + margin)
+    return torch.where(scan.valid, limited, scan.values)
+
+
+def local_range(scan: Scan, resolution: float, axes: Iterable[int]) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest value among each voxel's valid neighbours.
+
+    Args:
+        scan: the scan.
+        resolution: mm; neighbours are up to two resolutions away, and at least one voxel.
+        axes: axes along which there are neighbours; axes of coarse voxels have none.
+
+    Returns:
+        Two tensors ``(D, H, W)``; infinite where no neighbour is valid.
+    """
+    widths = sigmas(scan.spacing, _NEIGHBOURS * resolution, min(scan.spacing))
+    ends = []
+    for sign in (-1.0, 1.0):
+        field = torch.where(scan.valid, sign * scan.values, -math.inf)[None, None]
+        for axis in axes:
+            if widths[axis] > 0:
+                reach = min(math.ceil(widths[axis]), scan.values.shape[axis] - 1)
+                window, pad = [1, 1, 1], [0, 0, 0]
+                window[axis], pad[axis] = 2 * reach + 1, reach
+                field = F.max_pool3d(field, window, 1, pad)
+        ends.append(sign * field[0, 0])
+    return ends[0], ends[1]
 
 
 def _maxima(values: Tensor, axis: int) -> Tensor:
@@ -197,7 +266,6 @@ def _alike(first: float, second: float) -> bool:
     return math.isclose(first, second, rel_tol=0.05)
 
 
-def _quantiles(values: Tensor, shares: tuple[float, ...]) -> Tensor:
-    """Quantiles of values, from at most two million of them."""
-    values = values[:: max(1, values.numel() // 1_000_000)]
-    return torch.quantile(values, values.new_tensor(shares))
+def _quantile(values: Tensor, share: float) -> Tensor:
+    """A quantile of values, from at most two million of them."""
+    return torch.quantile(values[:: max(1, values.numel() // 1_000_000)], share)

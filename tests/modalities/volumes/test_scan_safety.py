@@ -1,0 +1,167 @@
+"""What keeps the anatomy of a scan: limits by construction, and figures that find harm."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from convnd_tasks.modalities.inputs import TransferInputs
+from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
+from convnd_tasks.modalities.volumes.noise_change import NoiseChange
+from convnd_tasks.modalities.volumes.options import VolumeOptions
+from convnd_tasks.modalities.volumes.safety import measure_safety
+from convnd_tasks.modalities.volumes.safety_figure import (
+    SafetyFigure,
+    describe_broken,
+    describe_figures,
+    is_judged,
+)
+from convnd_tasks.modalities.volumes.scan import Scan
+from convnd_tasks.modalities.volumes.sharpness import find_filters, measure_edges
+from convnd_tasks.modalities.volumes.smoothing import gaussian
+from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from convnd.grid import Grid
+
+Array = NDArray[np.float64]
+SPACING = (1.0, 1.0, 1.0)
+SHAPE = (24, 64, 64)
+NONE = torch.zeros(3, 3, 3)
+
+
+def body(noise: float = 3.0, seed: int = 0, blur: float = 0.8) -> Array:
+    """Soft tissue in lung, with vessels and a bone of sharp edges, and white noise."""
+    _, y, x = np.meshgrid(*(np.arange(extent) for extent in SHAPE), indexing="ij")
+    data = np.full(SHAPE, -820.0)
+    data[np.hypot(y - 34, x - 30) < 20] = 40.0
+    data[np.hypot(y - 30, x - 28) < 6] = 500.0
+    for centre in (6, 18, 46, 58):
+        data[np.hypot(y - 7, x - centre) < 1.5] = 40.0
+    data = ndimage.gaussian_filter(data, (0, blur, blur))
+    return np.asarray(data + noise * np.random.default_rng(seed).normal(size=SHAPE))
+
+
+def scan_of(values: Array) -> Scan:
+    return Scan.from_values(torch.from_numpy(np.ascontiguousarray(values)).float(), SPACING)
+
+
+def transfer(content: Array, style: Array, unit: str = "HU") -> tuple[Array, list[str], str]:
+    """The result of a transfer, its messages, and its record of the anatomy."""
+    header = {"affine": np.eye(4), "value_unit": unit}
+    grids = [
+        Grid(
+            values=torch.from_numpy(np.ascontiguousarray(values.transpose(2, 1, 0)))[
+                None, None
+            ].float(),
+            spacing=SPACING,
+            units=("mm",) * 3,
+            header=header,
+        )
+        for values in (content, style)
+    ]
+    inputs = TransferInputs(content=grids[0], styles=[grids[1]], names=["scan", "style"])
+    look, messages = LookTransfer(inputs, VolumeOptions()), list[str]()
+    *_, last = look.run(state=None, group=None, on_message=messages.append)
+    result = look.result(last)
+    assert result is not None
+    changed = result.values[0, 0].numpy().transpose(2, 1, 0).astype(np.float64)
+    return changed, messages, look.record["anatomy"]
+
+
+def figures_of(scan: Scan, filtered: torch.Tensor, result: torch.Tensor) -> list[SafetyFigure]:
+    changes = {tissue: NoiseChange(NONE, NONE, 0.0, 3.0, 3.0) for tissue in range(5)}
+    return measure_safety(scan, filtered, result, HOUNSFIELD, changes, 1.0, "HU")
+
+
+def test_a_strong_sharpening_draws_no_rims() -> None:
+    content = body()
+    style = content + 2.0 * (content - ndimage.gaussian_filter(content, (0, 1.2, 1.2)))
+    result, messages, _ = transfer(content, style[:, :, ::-1].copy())
+    assert any("sharpened" in line for line in messages)
+    window = (5, 5, 5)
+    low, high = ndimage.minimum_filter(content, window), ndimage.maximum_filter(content, window)
+    beyond = np.maximum(result - high, low - result)
+    # A tenth of the contrast, six deviations of noise (the style's is three times the scan's), and
+    # what brings means back, 2 HU.
+    assert (beyond - 0.1 * (high - low)).max() < 6 * 3 * 3.0 + 2
+    assert (style - high).max() > 0.2 * (high - low).max()
+
+
+def test_what_a_filter_does_counts_as_harm() -> None:
+    """H17: a filter in the wrong direction; the result equals the filtered scan."""
+    scan = scan_of(body())
+    blurred = gaussian(scan.values, (2.0, 2.0, 2.0))
+    assert "thin structures" in describe_broken(figures_of(scan, blurred, blurred))
+    mild = gaussian(scan.values, (0.5, 0.5, 0.5))
+    assert describe_broken(figures_of(scan, mild, mild)) == ""
+
+
+def test_rims_of_a_filter_count_as_harm() -> None:
+    scan = scan_of(body())
+    rims = scan.values + 3.0 * (scan.values - gaussian(scan.values, (0.0, 1.2, 1.2)))
+    assert "overshoot at edges" in describe_broken(figures_of(scan, rims, rims))
+
+
+def test_weak_anatomy_lowers_no_limit_of_dice() -> None:
+    scan = scan_of(body())
+    kernel = torch.zeros(9, 9, 9)
+    kernel[4, 4, 4] = 1.0
+    kernel = 900 * gaussian(kernel, (1.5, 1.5, 1.5))
+    limits = []
+    for anatomy in (False, True):
+        change = NoiseChange(kernel, NONE, 0.0, 3.0, 90.0, anatomy)
+        changes = dict.fromkeys(range(5), change)
+        figures = measure_safety(scan, scan.values, scan.values, HOUNSFIELD, changes, 1.0, "HU")
+        limits.append([figure.low for figure in figures if figure.name.startswith("Dice")])
+    assert min(limits[0]) < 0.98
+    assert limits[1] == [0.98, 0.98]
+
+
+def test_figures_that_cannot_be_measured_are_not_safe() -> None:
+    """Grains of bone in constant flesh, which counts as padding: no figure can be measured."""
+    rng = np.random.default_rng(1)
+    grains = ndimage.gaussian_filter(rng.normal(size=SHAPE), 1.0)
+    content = np.where(grains > 2.8 * grains.std(), 300 + 400 * grains, 100.0).round()
+    style = np.where(content != 100, 300 + rng.normal(size=SHAPE), 100.0)
+    result, messages, record = transfer(content, style, unit="")
+    assert any(line.startswith("anatomy: none of its figures") for line in messages)
+    assert "not measured: " in record
+    assert "Dice of two classes" in record
+    # Noise is added only: nothing is removed that may be anatomy.
+    assert np.abs(result - content).max() < 6 * 60
+    bone = content != 100
+    assert result[bone].std() > 0.98 * content[bone].std()
+
+
+def test_missing_figures_are_told_apart() -> None:
+    figures = [
+        SafetyFigure("a", 1.0, 0.0, 2.0, decisive=False),
+        SafetyFigure("b", float("nan"), 0.0, 0.0, reason="too small"),
+        SafetyFigure("c", float("nan"), 0.0, 0.0, reason="too small"),
+    ]
+    assert describe_figures(figures) == "a 1 (at most 2); not measured: b, c (too small)"
+    assert describe_broken(figures) == ""
+    assert not is_judged(figures)
+    assert is_judged([*figures, SafetyFigure("mean change of soft", 0.0, 0.0, 2.0)])
+
+
+def test_noise_alone_is_no_sharpness() -> None:
+    scan, noisy = scan_of(body(1.0)), scan_of(body(40.0, seed=3)[:, :, ::-1])
+    assert find_filters(scan, measure_edges(noisy, 1.0), 1.0) == {}
+
+
+def test_a_sharpening_of_ideal_edges_is_found() -> None:
+    """At steps between voxels the ratio Q of slopes is near its largest value, not the slopes."""
+    sharp = body(1.0, blur=0.1)
+    style = 2 * sharp - ndimage.gaussian_filter(sharp, (0, 1.0, 1.0))
+    style = style.clip(sharp.min(), sharp.max())
+    found = find_filters(scan_of(sharp), measure_edges(scan_of(style[:, :, ::-1]), 1.0), 1.0)
+    assert set(found) >= {1, 2}
+    assert abs(found[2] - 1.0) < 0.15
+
+
+def test_stronger_edges_of_another_anatomy_are_no_sharpness() -> None:
+    content, style = body(), body(seed=2)
+    style = np.where(style > -390, -390 + 0.6 * (style + 390), style)
+    assert find_filters(scan_of(content), measure_edges(scan_of(style), 1.0), 1.0) == {}
