@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,13 @@ class Page:
 
     def wait_for(self, place: str, text: str) -> None:
         self.page.wait_for_selector(f'{place}:has-text("{text}")')
+
+    def until(self, expression: str) -> None:
+        """Wait until JavaScript is true; `wait_for_function` would need eval in the page."""
+        ends = time.monotonic() + SECONDS / 1000
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < ends, expression
+            self.page.wait_for_timeout(50)
 
     def start(self, **values: int) -> None:
         """Start a small job: with numbers that the page does not offer."""

@@ -39,7 +39,7 @@ def test_drop_a_recording_see_steps_stop_and_download(
     page.start(steps=5000)
     page.wait_for("#figures", "step")
     page.page.wait_for_selector('.trace[aria-label*="result"]')  # the trace of a step
-    page.page.wait_for_function("document.querySelector('#spectrum').ariaLabel.includes('result')")
+    page.until("document.querySelector('#spectrum').ariaLabel.includes('result')")
     page.page.click("#stop")
     page.wait_for("#status", "stopped, kept")
     with page.page.expect_download() as download:

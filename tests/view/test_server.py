@@ -176,6 +176,9 @@ def test_no_path_leads_out_of_the_folder(client: Client, name: str) -> None:
         f"api/thumbnail?name={name}&side=64",
         f"api/traces?name={name}&leads=[]&start=0&end=1&points=2",
         f"api/plane?name={name}&axis=0&index=0",
+        f"api/clip?name={name}",
+        f"api/sample-clip?name={name}",
+        f"api/record?name={name}",
         f"{name}",
     ):
         if path:
@@ -185,6 +188,7 @@ def test_no_path_leads_out_of_the_folder(client: Client, name: str) -> None:
     typed = {"content": name, "styles": ["waves"], "options": {}}
     assert client.post("api/start", typed).status in (400, 404)
     assert client.post("api/again", {"name": name}).status == 404
+    assert client.post("api/keep-frame", {"name": name, "frame": 0}).status == 404
 
 
 def test_a_picture_of_the_folder_is_sent_and_other_files_are_downloads(
@@ -199,6 +203,24 @@ def test_a_picture_of_the_folder_is_sent_and_other_files_are_downloads(
         reply = client.send("GET", f"api/file?name={name}")
         assert reply.headers["Content-Type"] == "application/octet-stream"
         assert reply.headers["Content-Disposition"] == "attachment"
+
+
+def test_a_part_of_a_video_is_sent(client: Client, folder: Path) -> None:
+    data = bytes(range(256)) * 20_000  # over the largest part
+    (folder / "a.mp4").write_bytes(data)
+    whole = client.send("GET", "api/file?name=a.mp4")
+    assert (whole.status, whole.body) == (200, data)
+    for wanted, first, last in (
+        ("bytes=0-9", 0, 9),
+        ("bytes=5000000-", 5_000_000, len(data) - 1),
+        ("bytes=7-99999999999", 7, 7 + 2**22 - 1),
+    ):
+        reply = client.send("GET", "api/file?name=a.mp4", Range=wanted)
+        assert (reply.status, reply.body) == (206, data[first : last + 1])
+        assert reply.headers["Content-Range"] == f"bytes {first}-{last}/{len(data)}"
+    for wanted in ("bytes=9-3", "bytes=-5", "bytes=0-1,4-5", "lines=1-2", "bytes=" + "9" * 5000):
+        reply = client.send("GET", "api/file?name=a.mp4", Range=wanted)
+        assert (reply.status, len(reply.body)) == (200, len(data))
 
 
 def test_an_upload_of_two_gigabytes_is_refused_before_it_arrives(
@@ -287,6 +309,7 @@ def test_an_uploads_folder_that_is_a_link_is_refused(
         {"content": "red.png", "styles": ["/etc/passwd"], "options": {}},
         {"content": "red.png", "styles": ["waves"], "mask": "../elsewhere/secret.png"},
         {"content": "red.png", "styles": ["waves"], "region": {"sky": "../elsewhere/secret.png"}},
+        {"content": "red.png", "styles": ["waves"], "keyframe": {"1": "../elsewhere/secret.png"}},
     ],
     ids=str,
 )
@@ -318,7 +341,8 @@ def test_numbers_out_of_range_are_refused(client: Client, path: str) -> None:
 
 def test_numbers_of_unknown_jobs_are_refused(client: Client) -> None:
     for name in ("000009", "../000001", ""):
-        assert client.send("GET", f"api/signal?job={name}").status == 404
+        for route in ("signal", "slit", "curves"):
+            assert client.send("GET", f"api/{route}?job={name}").status == 404
 
 
 def test_a_job_of_a_signal_and_of_a_scan_is_a_command_line(client: Client, folder: Path) -> None:
@@ -352,7 +376,7 @@ def test_read_only_changes_nothing(start: Callable[..., Client], folder: Path) -
     ]
     assert names == ["red.png"]
     typed = {"content": "red.png", "styles": ["waves"], "options": {}}
-    for path in ("start", "preview", "again", "stop", "change", "continue", "remove"):
+    for path in ("start", "preview", "again", "stop", "change", "continue", "remove", "keep-frame"):
         assert client.post(f"api/{path}", typed).status == 403
     upload = {"Content_Type": "application/octet-stream"}
     assert client.send("POST", "api/upload?name=a.png", b"x", **upload).status == 403

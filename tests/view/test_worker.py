@@ -134,3 +134,20 @@ def test_traces_keep_peaks_and_gaps(worker: _Worker, tmp_path: Path) -> None:
     beyond = {"leads": leads, "start": 9.9, "end": 10.3, "points": 8}
     (trace,) = worker._data.answers["traces"]({**request, **beyond})["traces"]
     assert trace[-1] is None
+
+
+def test_a_frame_of_a_video_is_the_one_of_its_number(worker: _Worker, tmp_path: Path) -> None:
+    from convnd_tasks.samples import video
+
+    made = video.SampleVideo((6, 32, 48))
+    io.write_video(tmp_path / "a.mp4", made.info, made.frames())
+    request = {"name": str(tmp_path / "a.mp4")}
+    assert worker._data.answers["clip"](request) == {"rate": 25.0, "frames": 6, "size": [48, 32]}
+    frames = [frame.values for frame in io.open_video(tmp_path / "a.mp4").frames()]
+    for index in (0, 3, 5):
+        data = worker._data.answers["frame"]({**request, "index": index})["data"]
+        pixels = np.asarray(Image.open(streams.BytesIO(base64.b64decode(data))), float)
+        expected = frames[index][0].movedim(0, -1).numpy() * 255
+        assert np.abs(pixels - expected).max() <= 0.5 + 1e-4
+    with pytest.raises(UsageError):
+        worker._data.answers["frame"]({**request, "index": 9})

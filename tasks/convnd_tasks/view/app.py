@@ -41,6 +41,12 @@ _SHOWN_TYPES = {
     ".webp": "image/webp",
     ".avif": "image/avif",
     ".gif": "image/gif",
+    ".mp4": "video/mp4",
+    ".m4v": "video/mp4",
+    ".mov": "video/quicktime",
+    ".webm": "video/webm",
+    ".mkv": "video/x-matroska",
+    ".ogv": "video/ogg",
 }
 """Kinds of files that a browser may show; all others are downloaded."""
 
@@ -99,6 +105,7 @@ class View:
             ("GET", "preview"): self._preview_picture,
             **{("GET", path): answer for path, answer in data.routes.items()},
             ("POST", "upload"): self._upload,
+            ("POST", "keep-frame"): data.keep_frame,
             ("POST", "preview"): self._preview,
             ("POST", "start"): self._start,
             ("POST", "again"): self._again,
@@ -224,6 +231,9 @@ class View:
         headers = {}
         if "download" in request.query or kind == "application/octet-stream":
             headers["Content-Disposition"] = "attachment"
+        if kind.startswith("video/") and not headers:
+            with path.open("rb") as file:
+                return Answer.part(file, kind, request.range)
         return Answer(path.read_bytes(), kind, headers)
 
     def _step(self, request: Request) -> Answer:

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from convnd_tasks.view.clips import describe_clip, frame_png, sample_file
 from convnd_tasks.view.planes import describe_scan, plane_bytes
 from convnd_tasks.view.shown import ShownFiles, Source
 from convnd_tasks.view.traces import describe_signal, lead_spectrum, lead_traces
@@ -28,6 +29,9 @@ class DataRequests:
             "spectrum": self._spectrum,
             "scan": self._scan,
             "plane": self._plane,
+            "clip": lambda request: describe_clip(request["name"]),
+            "frame": lambda request: _file(frame_png(request["name"], request["index"])),
+            "sample_file": lambda request: _file(sample_file(request["name"])),
         }
 
     def _signal(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -47,4 +51,8 @@ class DataRequests:
     def _plane(self, request: dict[str, Any]) -> dict[str, Any]:
         shown = self._files.open(Source.parse(request))
         data = plane_bytes(shown, request["axis"], request["index"])
-        return {"plane": base64.b64encode(data).decode()}
+        return _file(data)
+
+
+def _file(data: bytes) -> dict[str, Any]:
+    return {"data": base64.b64encode(data).decode()}

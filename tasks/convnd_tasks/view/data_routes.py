@@ -1,8 +1,9 @@
-"""Requests of a page for the numbers of files, samples and steps: signals and scans."""
+"""Requests of a page for the numbers of files, samples and steps: signals, scans and videos."""
 
 from __future__ import annotations
 
 import base64
+import io as streams
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -10,6 +11,8 @@ from http import HTTPStatus
 from typing import Any
 
 from convnd_tasks import samples
+from convnd_tasks.samples import video
+from convnd_tasks.view.clips import CURVES, SLIT
 from convnd_tasks.view.folder import ViewFolder
 from convnd_tasks.view.guard import RequestError
 from convnd_tasks.view.jobs import Jobs
@@ -43,12 +46,17 @@ class DataRoutes:
         self._folder = folder
         self._workers = workers
         self._jobs = jobs
+        self._sample_files: dict[str, bytes] = {}
         self.routes: Mapping[str, Callable[[Request], Answer]] = {
             "signal": lambda request: Answer.of(self._ask("signal", request)),
             "scan": lambda request: Answer.of(self._ask("scan", request)),
             "traces": self._traces,
             "spectrum": self._spectrum,
             "plane": self._plane,
+            "clip": lambda request: Answer.of(self._ask("clip", request)),
+            "sample-clip": self._sample_clip,
+            "slit": lambda request: self._of_job(request, SLIT, "image/png"),
+            "curves": lambda request: self._of_job(request, CURVES, "application/json"),
         }
 
     def _ask(self, what: str, request: Request, **more: Any) -> dict[str, Any]:
@@ -93,7 +101,39 @@ class DataRoutes:
         axis = whole(request.query, "axis", 0, 2)
         index = whole(request.query, "index", 0, 2**31)
         answer = self._ask("plane", request, axis=axis, index=index)
-        return Answer(base64.b64decode(answer["plane"]), _BYTES)
+        return Answer(base64.b64decode(answer["data"]), _BYTES)
+
+    def _sample_clip(self, request: Request) -> Answer:
+        """Send a built-in video as a file."""
+        name = request.query.get("name", "")
+        if name not in video.CONTENTS:
+            raise RequestError(HTTPStatus.NOT_FOUND, "no such built-in video")
+        if name not in self._sample_files:
+            answer = self._workers.ask({"do": "sample_file", "name": name})
+            self._sample_files[name] = base64.b64decode(answer["data"])
+        return Answer.part(streams.BytesIO(self._sample_files[name]), "video/mp4", request.range)
+
+    def _of_job(self, request: Request, name: str, kind: str) -> Answer:
+        """Send what a job has written about its result."""
+        path = self._jobs.path(self._jobs.find(request.query.get("job", ""))) / name
+        try:
+            return Answer(path.read_bytes(), kind)
+        except OSError as error:
+            raise RequestError(HTTPStatus.NOT_FOUND, "the job has none yet") from error
+
+    def keep_frame(self, request: Request) -> Answer:
+        """Store a frame of a video as a picture."""
+        typed = request.json()
+        name, index = (
+            str(typed.get("name", "")),
+            whole({"i": str(typed.get("frame"))}, "i", 0, 10**8),
+        )
+        source = name if name in video.CONTENTS else str(self._folder.find(name))
+        answer = self._workers.ask({"do": "frame", "name": source, "index": index})
+        data = base64.b64decode(answer["data"])
+        stem = name.rpartition("/")[2].partition(".")[0]
+        path = self._folder.store(f"{stem}-frame-{index}.png", streams.BytesIO(data), len(data))
+        return Answer.of({"name": self._folder.name(path), "kind": "pictures"})
 
 
 def whole(query: Mapping[str, str], name: str, low: int, high: int) -> int:

@@ -73,6 +73,7 @@ def read_job_line(typed: Mapping[str, Any], check: Callable[[str], str]) -> JobL
     words += [f"--dim={DIMS[kind]}"] if kind not in _COMMANDS else []
     words += [f"--{role}={inputs.place(typed[role])}" for role in _MAPS if _is_text(typed, role)]
     words += _region_words(typed.get("region"), inputs)
+    words += _keyframe_words(typed.get("keyframe"), inputs)
     return JobLine(words + option_words(options), inputs.names, kind)
 
 
@@ -102,3 +103,9 @@ def _region_words(regions: object, inputs: _Inputs) -> list[str]:
         f"--region={label}={'keep' if style == 'keep' else inputs.place(style)}"
         for label, style in regions.items()
     ]
+
+
+def _keyframe_words(frames: object, inputs: _Inputs) -> list[str]:
+    if not isinstance(frames, dict):
+        return []
+    return [f"--keyframe={number}={inputs.place(name)}" for number, name in frames.items()]

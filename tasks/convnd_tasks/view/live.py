@@ -169,7 +169,12 @@ class LiveJob(Watcher):
         self._report({"message": line})
 
     def on_result(self, outcome: JobResult) -> None:
-        """Draw and report the result."""
+        """Report the result; of a video, its curves are kept as well."""
+        from convnd_tasks.modalities.video.result import VideoResult
+        from convnd_tasks.view.clips import write_clip_figures
+
+        if isinstance(outcome.result, VideoResult):
+            write_clip_figures(self._folder, outcome.result)
         self._report(
             {
                 "result": str(outcome.path),

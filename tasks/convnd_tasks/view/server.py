@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
 from threading import BoundedSemaphore
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from convnd.errors import ConvndError, UsageError
@@ -24,6 +25,8 @@ _LOG = logging.getLogger(__name__)
 _LARGEST_JSON = 2**20
 _MOST_REQUESTS = 64
 _IDLE_SECONDS = 60.0
+_LARGEST_PART = 2**22
+_RANGE = re.compile(r"bytes=(\d{1,15})-(\d{1,15})?", re.ASCII)
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 2**16
 
@@ -38,6 +41,7 @@ class Request:
         query: the first value of each parameter.
         length: bytes of the body.
         body: the stream of the body.
+        range: the part of a file that is asked for, as in its header, or "".
     """
 
     method: str
@@ -45,6 +49,7 @@ class Request:
     query: Mapping[str, str]
     length: int
     body: BufferedIOBase
+    range: str = ""
 
     def json(self) -> dict[str, Any]:
         """Read the body as a JSON object.
@@ -71,16 +76,40 @@ class Answer:
         body: the bytes, or pieces of them that are sent as they come.
         kind: media type.
         headers: further headers.
+        status: status of the answer.
     """
 
     body: bytes | Iterator[bytes]
     kind: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
+    status: HTTPStatus = HTTPStatus.OK
 
     @classmethod
     def of(cls, value: object) -> Answer:
         """Make an answer of JSON."""
         return cls(json.dumps(value, allow_nan=False).encode())
+
+    @classmethod
+    def part(cls, file: BinaryIO, kind: str, wanted: str) -> Answer:
+        """Make an answer of a part of a file, so that players can jump in it.
+
+        Args:
+            file: the file, which can seek.
+            kind: media type.
+            wanted: the range that was asked for, as in its header; "" or another form than
+                ``bytes=FIRST-`` with or without an end is the whole file.
+        """
+        total = file.seek(0, 2)
+        found = _RANGE.fullmatch(wanted)
+        first = int(found[1]) if found else 0
+        last = min(int(found[2]) if found and found[2] else total - 1, total - 1)
+        if found is None or last < first:
+            file.seek(0)
+            return cls(file.read(), kind, {"Accept-Ranges": "bytes"})
+        last = min(last, first + _LARGEST_PART - 1)
+        file.seek(first)
+        headers = {"Content-Range": f"bytes {first}-{last}/{total}", "Accept-Ranges": "bytes"}
+        return cls(file.read(last - first + 1), kind, headers, HTTPStatus.PARTIAL_CONTENT)
 
 
 class ViewServer(ThreadingHTTPServer):
@@ -178,12 +207,13 @@ class _Handler(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         method = "GET" if method == "HEAD" else method
         path = unquote(parts.path[1:])
-        return Request(method, path, query, int(length), self.rfile)
+        wanted = self.headers.get("Range", "")
+        return Request(method, path, query, int(length), self.rfile, wanted)
 
     def _send(self, method: str, answer: Answer) -> None:
         streams = not isinstance(answer.body, bytes)
         self.close_connection |= streams
-        self.send_response(HTTPStatus.OK)
+        self.send_response(answer.status)
         for name, value in {**HEADERS, **answer.headers, "Content-Type": answer.kind}.items():
             self.send_header(name, value)
         if isinstance(answer.body, bytes):

@@ -104,6 +104,7 @@ class _Worker:
     def _thumbnail(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Draw a file or a sample small."""
         from convnd import io
+        from convnd.grid import Grid
         from convnd_tasks import samples
         from convnd_tasks.view.pictures import jpeg
 
@@ -112,6 +113,8 @@ class _Worker:
             make = samples.content if name in samples.CONTENTS else samples.style
             dim, size = int(request["dim"]), _SMALL if side <= _SMALL else None
             grid = make(name, spatial_dims=dim, size=size if dim == 2 else None)
+        elif io.is_video(name):  # the first frame: a long video need not be decoded
+            grid = Grid(values=next(iter(io.open_video(name).frames())).values)
         else:
             grid = io.read(name)
         return {"image": base64.b64encode(jpeg(grid, side)).decode(), "size": list(grid.shape)}

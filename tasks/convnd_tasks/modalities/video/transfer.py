@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd import io
 from convnd.errors import UsageError
+from convnd.grid import Grid
 from convnd.transfer.network_transfer import NetworkTransfer
 from convnd.transfer.one_pass import OnePassTransfer
 from convnd.transfer.progress import Progress
@@ -143,6 +144,13 @@ class VideoTransfer(Transfer):
             return frames, frames
         first, later = options.steps + 1, (frames - 1) * options.passes
         return first + later, first + later * (options.frame_steps + 1)
+
+    def preview(self, progress: Progress) -> Grid | None:
+        """Return the frame that is worked on, or the middle one of a block, see `Transfer`."""
+        values = progress.values[:1].detach().cpu()
+        if values.ndim == 5:
+            values = values[:, :, values.shape[2] // 2]
+        return Grid(values=values)
 
     def result(self, progress: Progress) -> VideoResult:
         """Return the result, see `Transfer.result`; only after the last step."""

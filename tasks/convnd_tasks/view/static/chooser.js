@@ -68,6 +68,18 @@ export class Chooser {
     else if (!lists.chosen.includes(name)) lists.chosen.push(name);
   }
 
+  /** Adds a file to the contents of a kind, without choosing it. */
+  offer(name, kind) {
+    const { contents } = this.lists[kind];
+    if (!contents.includes(name)) contents.unshift(name);
+  }
+
+  /** The files among the contents and styles of a kind, without built-in ones. */
+  files(kind) {
+    const { contents, styles } = this.lists[kind], builtIn = this.state.built_in[kind];
+    return [...new Set([...contents, ...styles])].filter((name) => !builtIn.contents.includes(name) && !builtIn.styles.includes(name));
+  }
+
   nameOf(name) { return baseName(name); }
 
   /** The number of axes of an input, for built-in ones. */

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { Chooser } from "./chooser.js";
+import { ClipView } from "./clips.js";
 import { Dials } from "./dials.js";
 import { attempt, byId, debounce, make } from "./dom.js";
 import { JobList, isActive } from "./jobs.js";
@@ -18,9 +19,14 @@ const state = await api.get("state");
 const place = state.read_only ? `${state.folder} (only shown)` : state.folder;
 byId("folder").textContent = place;
 const dim = (name) => chooser.dim(name);
-const views = { pictures: new PictureView(dim), signals: new SignalView(dim), volumes: new ScanView(dim) };
+const views = { pictures: new PictureView(dim), signals: new SignalView(dim), volumes: new ScanView(dim),
+  videos: new ClipView(dim, { builtIn: state.built_in.videos.contents, onPicture: (name) => { chooser.offer(name, "pictures"); refresh(); } }) };
 const viewOf = (kind) => views[kind] ?? views.pictures;
-const refresh = () => attempt(() => showResults(state.read_only, jobs, showResult));
+const refresh = () => attempt(async () => {
+  const results = await showResults(state.read_only, jobs, showResult);
+  const pictures = results.filter(({ kind }) => kind === "pictures").map(({ name }) => name);
+  views.videos.offerPictures([...pictures, ...chooser.files("pictures")]);
+});
 const jobs = new JobList(viewOf, state.read_only, { onFinish: refresh, onLarger: larger, onSelect: showInputs });
 let pending = {}; // dials that moved since the last change was sent
 let previewing = null;
@@ -153,8 +159,9 @@ function larger(job) {
 byId("form").addEventListener("submit", (event) => {
   event.preventDefault();
   attempt(async () => {
-    if (!chooser.content || !chooser.chosen.length) throw new Error("Choose a content and at least one style.");
-    await start(await describe());
+    const typed = await describe();
+    if (!typed.content || !(typed.styles.length || typed.keyframe)) throw new Error("Choose a content and at least one style.");
+    await start(typed);
   });
 });
 for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());

@@ -54,4 +54,5 @@ export async function showResults(readOnly, jobs, onShow) {
     return make("figure", {}, picture, caption);
   }));
   if (!results.length) byId("results").append(make("p", {}, "No result yet."));
+  return results;
 }
