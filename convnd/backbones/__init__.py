@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from convnd.backbones.base import Backbone
 from convnd.backbones.inflate import INFLATIONS, change_in_channels, change_rank
 from convnd.backbones.module import ModuleBackbone, from_module
 from convnd.backbones.multiplanar import MultiPlanar
+from convnd.backbones.plain import PlainVGG
 from convnd.backbones.plan import VGG16, VGG19, VGGPlan
 from convnd.backbones.precision import Precision, choose_device, choose_precision
 from convnd.backbones.probe import probe_receptive_field
@@ -34,6 +36,7 @@ __all__ = [
     "Backbone",
     "ModuleBackbone",
     "MultiPlanar",
+    "PlainVGG",
     "Precision",
     "Source",
     "VGGPlan",
@@ -135,6 +138,32 @@ for _name, _plan, _weights_name, _summary in (
     BACKBONES.add(_name, Source(_plan, _weights_name, _summary))
 
 
+@overload
+def load(
+    backbone: str = ...,
+    *,
+    spatial_dims: int = ...,
+    in_channels: int = ...,
+    layers: Sequence[str] | None = ...,
+    pooling: str = ...,
+    inflation: str = ...,
+    plain: Literal[False] = ...,
+) -> VGG: ...
+
+
+@overload
+def load(
+    backbone: str = ...,
+    *,
+    spatial_dims: int = ...,
+    in_channels: int = ...,
+    layers: Sequence[str] | None = ...,
+    pooling: str = ...,
+    inflation: str = ...,
+    plain: Literal[True],
+) -> PlainVGG: ...
+
+
 def load(
     backbone: str = "vgg19",
     *,
@@ -143,7 +172,8 @@ def load(
     layers: Sequence[str] | None = None,
     pooling: str = "max",
     inflation: str = "mean",
-) -> VGG:
+    plain: bool = False,
+) -> VGG | PlainVGG:
     """Load a pretrained backbone for data of any rank.
 
     Args:
@@ -156,13 +186,15 @@ def load(
         inflation: how kernels gain axes, one of `INFLATIONS`, see `change_rank`. Projections are 1
             wide and do not change. So with ``"acs"`` the Gram distances of projected features
             differ from those of VGG-19, whose channels ``"acs"`` would assign to other planes.
+        plain: whether to return a `PlainVGG`, which consists of torch's layers alone and gives the
+            features of ``layers``.
 
     Returns:
         The network in evaluation mode, with frozen weights.
 
     Raises:
         UnknownNameError: no such backbone or layer.
-        UsageError: no such pooling or inflation.
+        UsageError: no such pooling or inflation; or more than three axes of a plain network.
         DependencyError: a package that reads or downloads the weights is missing.
         InputFileError: the weights are damaged, or cannot be downloaded (for example, because the
             network is switched off).
@@ -186,7 +218,8 @@ def load(
             got=f"'{error_text(error)}'",
             remedy="remove them and get them again (convnd weights remove, convnd weights get)",
         ) from error
-    return net.eval()
+    net.eval()
+    return PlainVGG(net, list(layers or plan.layers)).eval() if plain else net
 
 
 def _assemble(

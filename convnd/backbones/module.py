@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from convnd.backbones.base import Backbone
+from convnd.backbones.nodes import recorded_nodes
 from convnd.backbones.probe import find_receptive_fields
 from convnd.errors import UsageError, is_out_of_memory
 from convnd.registry import unknown_name
@@ -35,6 +37,8 @@ class ModuleBackbone(Backbone):
         spatial_dims: number of spatial axes of the input.
         in_channels: number of channels of the input.
         receptive_fields: receptive fields by layer, as far as they are known.
+        nodes: whether layers are named as torchvision's feature extraction does it, see
+            `from_module`.
 
     Raises:
         UnknownNameError: a name is not a submodule.
@@ -54,12 +58,14 @@ class ModuleBackbone(Backbone):
         spatial_dims: int,
         in_channels: int,
         receptive_fields: Mapping[str, ReceptiveField] | None = None,
+        nodes: bool = False,
     ) -> None:
         super().__init__()
         modules = dict(module.named_modules())
         for name in layers:
-            if name not in modules:
+            if name not in modules and not nodes:
                 raise unknown_name("layer", name, [layer for layer in modules if layer])
+        self.nodes = nodes
         self.module = module
         self.layers = tuple(layers)
         self.spatial_dims = spatial_dims
@@ -88,14 +94,10 @@ class ModuleBackbone(Backbone):
         key = self.training, self.module.training, tuple(x.shape[2:])
         calls = self._calls.get(key, Counter())
         run = _Run(layers, calls if all(calls[name] for name in layers) else None)
-        modules = dict(self.module.named_modules())
         hooked_layers = layers if run.calls else self.layers
-        handles = [
-            modules[name].register_forward_hook(run.hook(name))
-            for name in dict.fromkeys(hooked_layers)
-        ]
         try:
-            self.module(x)
+            with self._recorded(run, hooked_layers):
+                self.module(x)
         except _StopForward:
             pass
         except Exception as error:
@@ -105,15 +107,29 @@ class ModuleBackbone(Backbone):
                 or is_out_of_memory(error)
             ):
                 raise
-        finally:
-            for handle in handles:
-                handle.remove()
         if not run.calls:
             self._calls[key] = run.counts
         for name in layers:
             if name not in run.features:
                 raise unknown_name("layer that runs", name, list(run.counts))
         return {name: run.features[name] for name in layers}
+
+    @contextlib.contextmanager
+    def _recorded(self, run: _Run, layers: Sequence[str]) -> Iterator[None]:
+        """Let a run collect the outputs of layers within the context."""
+        if self.nodes:
+            with recorded_nodes(self.module, run.collect):
+                yield
+            return
+        modules = dict(self.module.named_modules())
+        handles = [
+            modules[name].register_forward_hook(run.hook(name)) for name in dict.fromkeys(layers)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -150,35 +166,40 @@ class _Run:
         """Make the forward hook of a layer."""
 
         def collect(_module: nn.Module, _inputs: object, output: object) -> None:
-            self.counts[name] += 1
-            if name not in self._layers:
-                return
-            if not isinstance(output, Tensor):
-                raise UsageError(
-                    f"layer {name}",
-                    expected="a tensor (B, C, *S)",
-                    got=type(output).__name__,
-                    remedy="choose a layer inside of it",
-                )
-            if self.calls is None:
-                self.features[name] = output.clone()  # the next layer may work in place
-            elif self.counts[name] == self.calls[name]:
-                self._missing_layers.discard(name)
-                if not self._missing_layers:
-                    self.features[name] = output
-                    raise _StopForward
-                self.features[name] = output.clone()
+            self.collect(name, output)
 
         return collect
+
+    def collect(self, name: str, output: object) -> None:
+        """Take the output of a layer, and end the forward pass after the last one."""
+        self.counts[name] += 1
+        if name not in self._layers:
+            return
+        if not isinstance(output, Tensor):
+            raise UsageError(
+                f"layer {name}",
+                expected="a tensor (B, C, *S)",
+                got=type(output).__name__,
+                remedy="choose a layer inside of it",
+            )
+        if self.calls is None:
+            self.features[name] = output.clone()  # the next layer may work in place
+        elif self.counts[name] == self.calls[name]:
+            self._missing_layers.discard(name)
+            if not self._missing_layers:
+                self.features[name] = output
+                raise _StopForward
+            self.features[name] = output.clone()
 
 
 def from_module(
     module: nn.Module,
-    layers: Sequence[str],
+    layers: Sequence[str] | None = None,
     *,
     spatial_dims: int | None = None,
     in_channels: int | None = None,
     receptive_fields: Mapping[str, ReceptiveField] | None = None,
+    nodes: bool = False,
 ) -> ModuleBackbone:
     """Make a backbone of any network, and measure the properties that are not given.
 
@@ -188,24 +209,30 @@ def from_module(
 
     Args:
         module: network that takes ``(B, C, *S)`` with values in the range that it was trained on.
-        layers: names of submodules, as `torch.nn.Module.named_modules` gives them.
+        layers: names of submodules, as `torch.nn.Module.named_modules` gives them. None takes those
+            of a ``features_only`` model of timm.
         spatial_dims: number of spatial axes; None is that of the first submodule with convolution
             weights.
         in_channels: number of channels of the input; None is that of the same submodule.
         receptive_fields: receptive fields by layer; None lets `probe_receptive_field` measure them.
             A layer without one (it sees the whole input, or windows of different sizes) works, but
             not in tiles.
+        nodes: whether layers have the names of torchvision's ``create_feature_extractor``: besides
+            modules, operations such as ``layer1.0.add``, and the second call of a layer is
+            ``layer1.0.relu_1``. Nothing is traced, so the network may have any control flow.
 
     Raises:
         UnknownNameError: a name is not a submodule, or the module never calls it.
-        UsageError: the module has no convolution that shows its rank and channels, or cannot be
-            copied; or a layer's output is not a tensor.
+        UsageError: no layers are given; the module has no convolution that shows its rank and
+            channels, or cannot be copied; or a layer's output is not a tensor.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
     >>> backbone = from_module(net, ["2"])
     >>> backbone.in_channels, backbone.receptive_fields["2"].size
     (3, (6, 6))
     """
+    if layers is None:
+        layers = _layers_of_timm(module)
     if spatial_dims is None or in_channels is None:
         rank, channels = _first_convolution(module)
         spatial_dims = rank if spatial_dims is None else spatial_dims
@@ -217,6 +244,7 @@ def from_module(
         spatial_dims=spatial_dims,
         in_channels=in_channels,
         receptive_fields=receptive_fields,
+        nodes=nodes,
     ).eval()
     if receptive_fields is None:
         network.receptive_fields = find_receptive_fields(network, layers)
@@ -251,6 +279,21 @@ def copy_module(module: M, operation: str) -> M:
             got=f"'{error}' from {type(module).__name__}",
             remedy="build a ModuleBackbone on the module itself, in the precision asked for",
         ) from error
+
+
+def _layers_of_timm(module: nn.Module) -> list[str]:
+    """The layers whose outputs a ``features_only`` model of timm returns."""
+    names = getattr(getattr(module, "feature_info", None), "module_name", None)
+    if not callable(names):
+        raise UsageError(
+            "from_module",
+            expected="names of layers, or a features_only model of timm",
+            got=type(module).__name__,
+            remedy="name submodules: dict(module.named_modules()) lists them",
+        )
+    modules = dict(module.named_modules())
+    # Some of its models are flat: `stages.0` is their submodule `stages_0`.
+    return [name if name in modules else name.replace(".", "_") for name in names()]
 
 
 def _first_convolution(module: nn.Module) -> tuple[int, int]:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 TINY = ["--size", "64", "--steps", "3", "--tries", "1", "--out", ".", "--json", "out.json"]
 SCRIPTS = {
     "examples/any_rank.py": [],
+    "examples/backbone_onnx.py": ["small.onnx", "--dim", "1", "--layers", "relu1_1,relu2_1"],
     "examples/patches_in_python.py": ["photo.png", "painting.png"],
     "examples/stylize_in_python.py": ["photo.png", "painting.png", "out.png"],
     "benchmarks/performance/step.py": ["--size", "32", "--repeats", "1", "--json", "out.json"],
