@@ -179,6 +179,8 @@ def test_no_path_leads_out_of_the_folder(client: Client, name: str) -> None:
         f"api/clip?name={name}",
         f"api/sample-clip?name={name}",
         f"api/record?name={name}",
+        f"api/search?name={name}",
+        f"api/patch?name={name}&layer=a&unit=0&rank=1",
         f"{name}",
     ):
         if path:
@@ -306,6 +308,8 @@ def test_an_uploads_folder_that_is_a_link_is_refused(
         {"content": "red.png", "styles": ["waves"], "options": {"strength": "x" * 300}},
         {"content": "red.png", "styles": "waves", "options": {}},
         {"content": 3, "styles": [], "options": {}},
+        {"kind": "units", "styles": [], "options": {}},
+        {"kind": "units", "styles": ["../elsewhere/secret.png"], "options": {}},
         {"content": "red.png", "styles": ["/etc/passwd"], "options": {}},
         {"content": "red.png", "styles": ["waves"], "mask": "../elsewhere/secret.png"},
         {"content": "red.png", "styles": ["waves"], "region": {"sky": "../elsewhere/secret.png"}},
@@ -331,6 +335,8 @@ def test_jobs_of_other_words_are_refused(client: Client, typed: dict[str, Any]) 
         "plane?name=red.png&axis=3&index=0",
         "plane?name=red.png&axis=0&index=-1",
         "plane?name=red.png&axis=0&index=" + "9" * 5000,
+        "patch?name=red.png&layer=../a&unit=0&rank=1",
+        "patch?name=red.png&layer=a&unit=-1&rank=1",
         "signal?name=ecg&dim=9",
         "thumbnail?name=town&side=64&dim=x",
     ],
@@ -345,17 +351,20 @@ def test_numbers_of_unknown_jobs_are_refused(client: Client) -> None:
             assert client.send("GET", f"api/{route}?job={name}").status == 404
 
 
-def test_a_job_of_a_signal_and_of_a_scan_is_a_command_line(client: Client, folder: Path) -> None:
+def test_jobs_of_other_kinds_are_command_lines(client: Client, folder: Path) -> None:
     (folder / "a.csv").write_text("0,1\n")
     (folder / "b.nii.gz").write_bytes(b"")
     client.post("api/start", {"content": "a.csv", "styles": ["ambulatory"], "options": {}})
     client.post("api/start", {"content": "b.nii.gz", "styles": ["matching"], "options": {}})
     sample = {"content": "ecg", "styles": ["waves"], "options": {}, "kind": "signals"}
     client.post("api/start", sample)
+    search = {"styles": ["red.png", "waves"], "options": {"layer": "relu1_1"}, "kind": "units"}
+    client.post("api/start", search)
     commands = {job["command"] for job in client.first_event()["jobs"]}
     assert commands == {
         "convnd stylize a.csv --style=ambulatory --dim=1 -o a_stylized.csv",
         "convnd stylize-volume b.nii.gz --style=matching -o b_stylized.nii.gz",
+        "convnd patches red.png waves --dim=2 --layer=relu1_1 -o patches",
         "convnd stylize ecg --style=waves --dim=1 -o ecg_stylized.csv",
     }
     assert client.post("api/start", {"content": "notes.txt", "styles": ["waves"]}).status == 404

@@ -92,6 +92,48 @@ def test_words_that_a_record_may_not_hold_are_refused(line: list[str]) -> None:
         _words({"line": line, "inputs": ["a.png"]})
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        "--output=/tmp/x",
+        "--report=/tmp/x",
+        "--overwrite",
+        "--channel-maps=/etc/passwd",
+        "--backbone=os:system",
+        "--units={0}",
+        "{7}",
+        "/etc/passwd",
+        "-o",
+    ],
+)
+def test_words_that_a_search_may_not_hold_are_refused(word: str) -> None:
+    with pytest.raises(UsageError):
+        _words({"line": ["patches", "{0}", word], "inputs": ["a.png"]})
+
+
+def test_a_search_is_run_and_its_patches_are_drawn(
+    worker: _Worker, run: Run, tmp_path: Path
+) -> None:
+    words = _words({"line": ["patches", "{0}", "--units=0-1", "--layer=relu1_1"], "inputs": ["a"]})
+    assert words == ["patches", "a", "--units=0-1", "--layer=relu1_1"]
+    assert run("patches", "town", *words[2:], "--dim", "2", "-q", "-o", "found")[0] == 0
+    folder = {"folder": str(Path("found").absolute())}
+    layers = worker._data.answers["search"](folder)["layers"]
+    first = layers["relu1_1"]["units"]["1"][0]
+    assert (first["rank"], first["input"]) == (1, "town")
+    values = [patch["value"] for patch in layers["relu1_1"]["units"]["1"]]
+    assert values == sorted(values, reverse=True)
+    place = {"layer": "relu1_1", "unit": 1, "rank": 1}
+    data = worker._data.answers["patch"]({**folder, **place})["data"]
+    with Image.open(streams.BytesIO(base64.b64decode(data))) as picture:
+        assert picture.size == (112, 112)
+    with pytest.raises(InputFileError):
+        worker._data.answers["patch"]({**folder, **place, "rank": 99})
+    Path("found/patches.json").write_text('{"receptive_fields": 3}')
+    with pytest.raises(InputFileError):
+        worker._data.answers["search"](folder)
+
+
 def test_a_users_network_is_not_imported() -> None:
     line = ["stylize", "{0}", "--backbone=os:system"]
     with raises(UsageError, got="os:system"):

@@ -78,6 +78,7 @@ def patches(
     """
     from convnd_tasks.inspect.job import estimate_patches, run_patches
     from convnd_tasks.pipeline.progress import ProgressDisplay, ensure_weights
+    from convnd_tasks.pipeline.watching import current_watcher
 
     options = PatchOptions(gram=gram or (), **typed_options)
     ensure_weights(options.backbone, quiet=quiet)
@@ -88,6 +89,12 @@ def patches(
         echo(*estimate.lines())
         command_output.add(dry_run=estimate.record(1))
         return
+    watcher = current_watcher()
+
+    def on_progress(done: int, total: int) -> None:
+        display.update_count(done, total, "inputs")
+        watcher.on_count(done, total)
+
     with ProgressDisplay(enabled=not quiet, terminal=sys.stderr.isatty()) as display:
         result = run_patches(
             list(inputs or []),
@@ -96,7 +103,7 @@ def patches(
             output,
             report=report,
             overwrite=overwrite,
-            on_progress=lambda done, total: display.update_count(done, total, "inputs"),
+            on_progress=on_progress,
             on_message=display.message,
         )
     _print(result, output, report, command_output)

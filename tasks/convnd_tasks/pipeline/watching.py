@@ -41,6 +41,14 @@ class Watcher:
             progress: the step that it continues from.
         """
 
+    def on_count(self, done: int, total: int) -> None:
+        """Take note of work that counts inputs instead of steps.
+
+        Args:
+            done: number of inputs that are done.
+            total: number of all inputs.
+        """
+
     def on_message(self, line: str) -> None:
         """Take note of a line for users."""
 

@@ -18,12 +18,15 @@ from convnd_tasks.view.data_routes import DataRoutes, whole
 from convnd_tasks.view.folder import LARGEST_UPLOAD, ViewFolder
 from convnd_tasks.view.guard import RequestError
 from convnd_tasks.view.job_lines import JobLine, read_job_line
-from convnd_tasks.view.jobs import Jobs, ViewJob
-from convnd_tasks.view.kinds import DIMS, built_in_inputs, kind_of_file
+from convnd_tasks.view.jobs import Jobs
+from convnd_tasks.view.kinds import DIMS, UNITS, built_in_inputs, kind_of_file
 from convnd_tasks.view.live import state_file
 from convnd_tasks.view.options import changed_options
 from convnd_tasks.view.processes import Workers
 from convnd_tasks.view.server import Answer, Request
+from convnd_tasks.view.unit_routes import UnitRoutes
+from convnd_tasks.view.units import COMMAND
+from convnd_tasks.view.view_job import ViewJob
 
 __all__ = ["View"]
 
@@ -93,6 +96,7 @@ class View:
         self._workers = Workers(folder.root)
         self.jobs = Jobs(folder, self._workers, self._changes.notify)
         data = DataRoutes(folder, self._workers, self.jobs)
+        units = UnitRoutes(folder, self._workers)
         self._routes: Mapping[tuple[str, str], Callable[[Request], Answer]] = {
             ("GET", "state"): self._state,
             ("GET", "results"): self._results,
@@ -103,7 +107,7 @@ class View:
             ("GET", "file"): self._file,
             ("GET", "step"): self._step,
             ("GET", "preview"): self._preview_picture,
-            **{("GET", path): answer for path, answer in data.routes.items()},
+            **{("GET", path): answer for path, answer in (data.routes | units.routes).items()},
             ("POST", "upload"): self._upload,
             ("POST", "keep-frame"): data.keep_frame,
             ("POST", "preview"): self._preview,
@@ -273,6 +277,8 @@ class View:
     def _start(self, request: Request) -> Answer:
         """Put a job into the queue."""
         job = self._job_line(request.json())
+        if job.kind == UNITS:
+            return Answer.of({"job": self.jobs.add(job, COMMAND, "").id})
         names = [self._path_or_sample(name) for name in job.inputs]
         target = resolve(names[:1], names[1:2], dim=DIMS.get(job.kind), modality=job.kind).outputs[
             0

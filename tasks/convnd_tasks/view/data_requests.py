@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from convnd_tasks.view.clips import describe_clip, frame_png, sample_file
 from convnd_tasks.view.planes import describe_scan, plane_bytes
 from convnd_tasks.view.shown import ShownFiles, Source
 from convnd_tasks.view.traces import describe_signal, lead_spectrum, lead_traces
+from convnd_tasks.view.units import describe_search, patch_png
 
 __all__ = ["DataRequests"]
 
@@ -31,6 +33,8 @@ class DataRequests:
             "plane": self._plane,
             "clip": lambda request: describe_clip(request["name"]),
             "frame": lambda request: _file(frame_png(request["name"], request["index"])),
+            "search": lambda request: describe_search(Path(request["folder"])),
+            "patch": self._patch,
             "sample_file": lambda request: _file(sample_file(request["name"])),
         }
 
@@ -52,6 +56,10 @@ class DataRequests:
         shown = self._files.open(Source.parse(request))
         data = plane_bytes(shown, request["axis"], request["index"])
         return _file(data)
+
+    def _patch(self, request: dict[str, Any]) -> dict[str, Any]:
+        place = (request[name] for name in ("layer", "unit", "rank"))
+        return _file(patch_png(Path(request["folder"]), *place))
 
 
 def _file(data: bytes) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class DataRoutes:
         self._workers = workers
         self._jobs = jobs
         self._sample_files: dict[str, bytes] = {}
-        self.routes: Mapping[str, Callable[[Request], Answer]] = {
+        self.routes: dict[str, Callable[[Request], Answer]] = {
             "signal": lambda request: Answer.of(self._ask("signal", request)),
             "scan": lambda request: Answer.of(self._ask("scan", request)),
             "traces": self._traces,

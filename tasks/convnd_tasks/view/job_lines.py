@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from convnd_tasks import samples
 from convnd_tasks.view.guard import RequestError
-from convnd_tasks.view.kinds import DIMS, kind_of_file
+from convnd_tasks.view.kinds import DIMS, UNITS, kind_of_file
 from convnd_tasks.view.options import option_words
+from convnd_tasks.view.units import COMMAND
 
 __all__ = ["JobLine", "read_job_line"]
 
@@ -62,11 +63,16 @@ def read_job_line(typed: Mapping[str, Any], check: Callable[[str], str]) -> JobL
         RequestError: a part is missing, or no such thing.
     """
     content, styles = typed.get("content"), typed.get("styles", [])
-    options = typed.get("options", {})
+    options, searches = typed.get("options", {}), typed.get("kind") == UNITS
     is_list = isinstance(styles, list) and all(isinstance(name, str) for name in styles)
-    if not (isinstance(content, str) and is_list and isinstance(options, dict)):
+    has_content = bool(styles) if searches else isinstance(content, str)
+    if not (has_content and is_list and isinstance(options, dict)):
         raise RequestError(HTTPStatus.BAD_REQUEST, "a content, styles and options are needed")
     inputs = _Inputs(check)
+    if searches:
+        words = [COMMAND, *map(inputs.place, styles), "--dim=2"]
+        return JobLine(words + option_words(options), inputs.names, UNITS)
+    content = str(content)
     kind = _kind(typed.get("kind"), content, check(content))
     words = [_COMMANDS.get(kind, "stylize"), inputs.place(content)]
     words += [f"--style={inputs.place(name)}" for name in styles]

@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -21,50 +21,15 @@ from convnd_tasks.view.guard import RequestError
 from convnd_tasks.view.job_lines import JobLine
 from convnd_tasks.view.live import LiveJob, kept_steps, state_file
 from convnd_tasks.view.processes import Workers
+from convnd_tasks.view.view_job import ViewJob
 
-__all__ = ["Jobs", "ViewJob"]
+__all__ = ["Jobs"]
 
-_CHECKPOINT_EVERY = 10
 _RUNNING = ("queued", "running", "stopping")
 _FIGURES = (
     *("step", "steps", "phase", "phases", "size", "fraction", "loss", "left", "preview"),
     *("drawing", "seconds", "kept", "changes"),
 )
-
-
-@dataclass
-class ViewJob:
-    """One job, as the page sees it.
-
-    Args:
-        id: name of its folder.
-        line: the words of its command, with places for its inputs.
-        inputs: names of files in the folder, or of samples.
-        output: name of the result.
-        record: name of the result whose record is made again, or "".
-        state: "queued", "running", "stopping", "stopped", "done" or "failed".
-        resume: whether the next run continues from the checkpoint.
-        figures: step, loss, time left and others, as the worker reports them.
-        messages: lines for users.
-        error: why it failed, or "".
-        created: seconds since 1970.
-        planned: changes of options for the next run, see `convnd_tasks.runtime.changes`.
-        kind: its kind of data, see `convnd_tasks.view.kinds`; "" where it is not known.
-    """
-
-    id: str
-    line: list[str]
-    inputs: list[str]
-    output: str
-    record: str = ""
-    state: str = "queued"
-    resume: bool = False
-    figures: dict[str, Any] = field(default_factory=dict)
-    messages: list[str] = field(default_factory=list)
-    error: str = ""
-    created: float = 0.0
-    planned: list[str] = field(default_factory=list)
-    kind: str = ""
 
 
 class Jobs:
@@ -260,18 +225,12 @@ class Jobs:
         return min(waiting, key=lambda job: job.created, default=None)
 
     def _run(self, job: ViewJob) -> None:
-        settings = [
-            *("--no-figures", "--quiet", "-o", job.output),
-            *[f"--checkpoint-every={_CHECKPOINT_EVERY}"] * (job.kind != "videos"),
-            *["--resume"] * job.resume,
-            *(f"--change={text}" for text in job.planned),
-        ]
         request = {
             "do": "job",
             "line": job.line,
             "inputs": job.inputs,
             "record": job.record,
-            "settings": settings,
+            "settings": job.settings(),
             "state": str(self.path(job)),
         }
 

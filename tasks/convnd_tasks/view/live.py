@@ -164,6 +164,10 @@ class LiveJob(Watcher):
             paths.pop(0).unlink(missing_ok=True)
             sizes.pop(0)
 
+    def on_count(self, done: int, total: int) -> None:
+        """Report how many inputs are done."""
+        self._report({"step": done, "steps": total, "fraction": done / max(1, total)})
+
     def on_message(self, line: str) -> None:
         """Pass on a line for users."""
         self._report({"message": line})

@@ -27,6 +27,7 @@ from convnd_tasks.pipeline.recorded_command import check_line, parse_record
 from convnd_tasks.pipeline.recorded_inputs import PLACE, fill_places, find_input, search_folders
 from convnd_tasks.view.data_requests import DataRequests
 from convnd_tasks.view.lines import read_messages, write_message
+from convnd_tasks.view.units import COMMAND, check_search
 
 __all__ = ["main"]
 
@@ -185,6 +186,9 @@ def _words(request: Mapping[str, Any]) -> list[str]:
         line, entries = parse_record(path, io.read_provenance(path))
         check_line(path, line, len(entries), trusted=False)
         return fill_places(line, entries, search_folders([Path("inputs")], path, deep=False))
+    if line and line[0] == COMMAND:
+        check_search(line, len(inputs))
+        return _fill(line, inputs)
     record = {
         "convnd:command": json.dumps(line),
         "convnd:inputs": json.dumps([{"name": Path(name).name} for name in inputs]),
@@ -192,7 +196,11 @@ def _words(request: Mapping[str, Any]) -> list[str]:
     }
     line, _ = parse_record(Path(_FORM), record)
     check_line(Path(_FORM), line, len(inputs), trusted=False)
+    return _fill(line, inputs)
 
+
+def _fill(line: Sequence[str], inputs: Sequence[str]) -> list[str]:
+    """Return the words of a command with the names of its inputs."""
     return [PLACE.sub(lambda place: inputs[int(place[1])], word) for word in line]
 
 

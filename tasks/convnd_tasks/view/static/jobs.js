@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { attempt, byId, duration, make } from "./dom.js";
 
 const NAMES = { queued: "waiting", running: "running", stopping: "stopping", stopped: "stopped, kept", done: "done", failed: "failed" };
+const STEPS = { units: "input", videos: "frame" }; // what a job counts
 const ACTIVE = ["queued", "running", "stopping"];
 
 export const isActive = (job) => ACTIVE.includes(job.state);
@@ -91,7 +92,7 @@ export class JobList {
     const { figures } = job, active = isActive(job);
     byId("progress").value = figures.fraction ?? 0;
     const parts = [];
-    if (figures.step != null) parts.push(`step ${figures.step} of ${figures.steps}`);
+    if (figures.step != null) parts.push(`${STEPS[job.kind] ?? "step"} ${figures.step} of ${figures.steps}`);
     if (figures.size) parts.push(figures.size.join(" × "));
     if (figures.loss != null) parts.push(`loss ${figures.loss.toPrecision(4)}`);
     if (figures.left != null && active) parts.push(`${duration(figures.left)} left`);
@@ -109,8 +110,9 @@ export class JobList {
     const ended = job.state === "done" || (job.state === "stopped" && figures.seconds != null);
     byId("download").hidden = !ended;
     if (ended) {
-      byId("download").href = `${api.file(job.output)}&download=1`;
-      byId("download").download = job.output;
+      const file = job.kind === "units" ? `${job.output}/patches.csv` : job.output; // a search is a folder
+      byId("download").href = `${api.file(file)}&download=1`;
+      byId("download").download = file.split("/").pop();
     }
     this.#drawHistory(job, active);
     this.#drawPicture(job, ended);
@@ -118,7 +120,7 @@ export class JobList {
 
   #drawPicture(job, ended) {
     const mark = ended ? `${job.output}${job.state}${job.figures.seconds}` : `${job.id}-${job.figures.preview ?? 0}`;
-    if (mark === this.drawn || (!ended && !job.figures.preview)) return;
+    if (mark === this.drawn || (!ended && !job.figures.preview)) return; // nothing new
     this.drawn = mark;
     attempt(() => this.viewOf(job.kind).showJob(job, ended, `${job.output}, ${NAMES[job.state]}`));
   }

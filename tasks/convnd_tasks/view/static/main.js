@@ -11,6 +11,7 @@ import { showResults } from "./results.js";
 import { ScanView } from "./scans.js";
 import { SignalView } from "./signals.js";
 import { PictureView } from "./stage.js";
+import { UnitView } from "./units.js";
 
 const CHANGE_AFTER = 150; // milliseconds without a movement of a dial
 const PREVIEW_AFTER = 250;
@@ -19,7 +20,7 @@ const state = await api.get("state");
 const place = state.read_only ? `${state.folder} (only shown)` : state.folder;
 byId("folder").textContent = place;
 const dim = (name) => chooser.dim(name);
-const views = { pictures: new PictureView(dim), signals: new SignalView(dim), volumes: new ScanView(dim),
+const views = { pictures: new PictureView(dim), signals: new SignalView(dim), volumes: new ScanView(dim), units: new UnitView(),
   videos: new ClipView(dim, { builtIn: state.built_in.videos.contents, onPicture: (name) => { chooser.offer(name, "pictures"); refresh(); } }) };
 const viewOf = (kind) => views[kind] ?? views.pictures;
 const refresh = () => attempt(async () => {
@@ -104,7 +105,7 @@ const preview = debounce(async () => {
 }, PREVIEW_AFTER);
 
 function showContent() {
-  if (chooser.content) attempt(() => viewOf(chooser.kind).setInputs(chooser.content, chooser.chosen));
+  if (chooser.content || chooser.kind === "units") attempt(() => viewOf(chooser.kind).setInputs(chooser.content, chooser.chosen));
 }
 
 /** Shows the inputs of a job, as far as its kind of data does. */
@@ -160,7 +161,10 @@ byId("form").addEventListener("submit", (event) => {
   event.preventDefault();
   attempt(async () => {
     const typed = await describe();
-    if (!typed.content || !(typed.styles.length || typed.keyframe)) throw new Error("Choose a content and at least one style.");
+    const needsContent = typed.kind !== "units";
+    if ((needsContent && !typed.content) || !(typed.styles.length || typed.keyframe)) {
+      throw new Error(needsContent ? "Choose a content and at least one style." : "Choose at least one picture to search.");
+    }
     await start(typed);
   });
 });
