@@ -1,7 +1,8 @@
 """Cut the boxes of `scan_boxes` from public scans.
 
-Boxes D are those of development. Boxes H were named, with their places, before any method saw them;
-their results are read at the end of a series of changes only.
+Boxes D are those of development. Boxes H were held out from an earlier series of changes, and have
+been seen since. Boxes N were named, with their places, before any method saw them; their results
+are read once, at the end of a series of changes.
 
 `FILES` names the scans and where they are from: packages of PyPI and Debian, and repositories of
 GitHub with their commits. The script reads their files from one folder; an archive is unpacked
@@ -63,6 +64,14 @@ FILES = {
         "sub-01_ses-01_dwi_desc-b0_dwi.nii.gz",
         "github.com/niivue/niivue@9255c43c, demos/images",
     ),
+    "angiography": ("CT_AVM.nii.gz", _NIIVUE),
+    "pitch": ("CT_pitch.nii.gz", _NIIVUE),
+    "vessels": ("chris_MRA.nii.gz", _NIIVUE),
+    "colin27": ("ch2.nii.gz", "mricron-data (Debian)"),
+    "norm": ("norm.mgz", "github.com/niivue/niivue@9255c43c, demos/images"),
+    "monkey": ("inia19-t1-brain.nii.gz", "github.com/niivue/niivue@9255c43c, demos/images"),
+    "echo-planar": ("mean_func.nii.gz", "github.com/niivue/niivue@9255c43c, demos/images"),
+    "diffusion3mm": ("dwi.nii.gz", f"{_DEMO}, register"),
     "PET": ("", "simulated"),
     "porous": ("", "simulated"),
     "noisy PET": ("", "simulated"),
@@ -122,6 +131,19 @@ PLACES = {
     "H17-perfusion": Place("perfusion", "", "H16-diffusion"),
     "H18-array": Place("iguana", "60:156,60:156,60:108", "D14-array"),
     "H19-liver": Place("liver", "", "D09-T2"),
+    "N01-chest": Place("lung1", "200:320,330:430,22:46", "N02-chest"),
+    "N02-chest": Place("lung2", "80:200,150:250,36:60", "N01-chest"),
+    "N03-head": Place("cranium", "100:196,100:196,60:92", "D04-head"),
+    "N04-thorax": Place("aorta", "10:106,15:111,20:60", "N05-heart"),
+    "N05-heart": Place("heart", "5:101,5:97,70:108", "N04-thorax"),
+    "N06-angiography": Place("angiography", "70:166,70:166,60:92", "N07-pitch"),
+    "N07-pitch": Place("pitch", "30:140,70:180,12:40", "N06-angiography"),
+    "N08-T1": Place("norm", "75:171,60:156,90:130", "N09-T1"),
+    "N09-T1": Place("colin27", "40:136,60:156,60:100", "N08-T1"),
+    "N10-vessels": Place("vessels", "50:146,80:176,40:76", "N11-monkey"),
+    "N11-monkey": Place("monkey", "40:130,50:146,40:80", "N10-vessels"),
+    "N12-echo-planar": Place("echo-planar", "", "N13-diffusion"),
+    "N13-diffusion": Place("diffusion3mm", "", "N12-echo-planar"),
     "style-PET": Place("noisy PET"),
     "style-array": Place("noisy porous"),
 }
