@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from convnd_tasks.modalities.inputs import TransferInputs
+from convnd_tasks.modalities.volumes.inputs import built_in_scan
+from convnd_tasks.modalities.volumes.look import why_not_comparable
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange
 from convnd_tasks.modalities.volumes.options import VolumeOptions
@@ -19,9 +22,12 @@ from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import find_filters, measure_edges
 from convnd_tasks.modalities.volumes.smoothing import gaussian
 from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD
+from convnd_tasks.modalities.volumes.units import check_voxel_sizes
+from error_fields import raises
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from convnd.errors import InputFileError
 from convnd.grid import Grid
 
 Array = NDArray[np.float64]
@@ -165,3 +171,34 @@ def test_stronger_edges_of_another_anatomy_are_no_sharpness() -> None:
     content, style = body(), body(seed=2)
     style = np.where(style > -390, -390 + 0.6 * (style + 390), style)
     assert find_filters(scan_of(content), measure_edges(scan_of(style), 1.0), 1.0) == {}
+
+
+def test_edges_of_other_voxels_or_another_body_are_not_compared() -> None:
+    scan = scan_of(body())
+    assert why_not_comparable(scan, scan_of(body(20.0, seed=1)[:, :, ::-1]), HOUNSFIELD) == ""
+    coarse = Scan(scan.values, (1.5, 1.5, 1.5), scan.valid)
+    assert "voxels have 1.5 mm" in why_not_comparable(scan, coarse, HOUNSFIELD)
+    head = scan_of(np.where(body() < -400, 40.0, body()))  # lung replaced by soft tissue
+    assert "other anatomy" in why_not_comparable(scan, head, HOUNSFIELD)
+
+
+def test_the_sharpness_of_another_body_is_left() -> None:
+    content = body()
+    other = np.where(content < -400, 40.0, content)
+    style = ndimage.gaussian_filter(other, 1.0)
+    _, messages, _ = transfer(content, style)
+    assert "sharpness: unchanged" in messages
+    assert any(line.startswith("style: its sharpness is not transferred") for line in messages)
+
+
+def test_a_style_of_much_coarser_voxels_is_refused() -> None:
+    values = torch.zeros(1, 1, 20, 20, 20)
+    scan, style = (Grid(values=values, spacing=(s,) * 3, units=("mm",) * 3) for s in (1.0, 3.0))
+    with raises(InputFileError, expected="voxels of 0.4 to 2.5 mm"):
+        check_voxel_sizes(scan, [style])
+
+
+@pytest.mark.parametrize("spacing", [0.6, 3.0])
+def test_the_built_in_style_has_the_voxels_of_a_small_scan(spacing: float) -> None:
+    scan = Grid(values=torch.zeros(1, 1, 64, 64, 12), spacing=(spacing,) * 3, units=("mm",) * 3)
+    assert built_in_scan("sharp", 0, scan).spacing == pytest.approx((spacing,) * 3)

@@ -115,7 +115,7 @@ def open_volume(
 
 
 def built_in_scan(name: str, seed: int, scan: Grid) -> Grid:
-    """Make a built-in scan as style, with voxels of about the content's size.
+    """Make a built-in scan as style, with voxels of the content's size.
 
     Args:
         name: a style of `convnd_tasks.samples.phantom` or `convnd_tasks.samples.head`.
@@ -131,6 +131,8 @@ def built_in_scan(name: str, seed: int, scan: Grid) -> Grid:
     else:
         size = phantom.matching_size(spacing[::-1], math.prod(scan.shape))
         grid = samples.style(name, spatial_dims=3, size=size, seed=seed)
+        # Its noise has the scale of voxels, so it would be coarse in a scan of finer ones.
+        grid = dataclasses.replace(grid, spacing=tuple(spacing[::-1]))
     return dataclasses.replace(grid, header={**grid.header, PHANTOM: True})
 
 

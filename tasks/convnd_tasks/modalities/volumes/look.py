@@ -30,9 +30,13 @@ __all__ = [
     "moderate_noise",
     "tissue_scheme",
     "transferable_noise",
+    "why_not_comparable",
 ]
 
-_QUIET_HU = 10.0  # noise at a standard dose; a scan may always get as much
+_QUIET_HU = 10.0  # noise at a standard dose; a built-in style adds no more
+_VOXEL_RATIO = 1.25  # of the finest voxel sides of scans whose sharpness is compared
+# Distance of the shares of tissues: half the sum of the magnitudes of their differences.
+_BODY_DISTANCE = 0.25
 
 
 @dataclass(frozen=True)
@@ -129,14 +133,39 @@ def transferable_noise(
     return {tissue: part for tissue, part in noise.items() if tissue not in scheme.structured}
 
 
+def why_not_comparable(scan: Scan, style: Scan, scheme: TissueScheme) -> str:
+    """Say why the edges of a style tell nothing about the sharpness of a scan; "" if they may.
+
+    Args:
+        scan: the scan.
+        style: the style, in the scan's unit.
+        scheme: tissues of the scan.
+    """
+    finest, other = min(scan.spacing), min(style.spacing)
+    if not 1 / _VOXEL_RATIO <= other / finest <= _VOXEL_RATIO:
+        return f"its voxels have {other:.3g} mm and those of the scan {finest:.3g} mm"
+    labels = [
+        TissueMap(part, scheme, max(finest, other)).labels[part.valid] for part in (scan, style)
+    ]
+    counts = [torch.bincount(part.long(), minlength=len(scheme.names)).double() for part in labels]
+    first, second = (count / count.sum().clamp(min=1) for count in counts)
+    if float((first - second).abs().sum()) / 2 <= _BODY_DISTANCE:
+        return ""
+    tissue = int((first - second).abs().argmax())
+    return (
+        f"it shows other anatomy: {100 * second[tissue]:.0f} % of it are "
+        f"{scheme.names[tissue]}, of the scan {100 * first[tissue]:.0f} %"
+    )
+
+
 def match_sharpness(
-    scan: Scan, styles: Sequence[Look], weights: Sequence[float], resolution: float
+    scan: Scan, styles: Sequence[Edges | None], weights: Sequence[float], resolution: float
 ) -> dict[int, float]:
     """Find the filters that give a scan the sharpness of styles.
 
     Args:
         scan: the scan.
-        styles: look of each style.
+        styles: edges of each style; None if they tell nothing about the scan.
         weights: weight of each style; the amounts of the styles' filters are averaged.
         resolution: mm, see `Look.measure`.
 
@@ -144,9 +173,9 @@ def match_sharpness(
         Amounts of the filters by axis, see `find_filters`.
     """
     scan, amounts = scan.slabs(), dict[int, float]()
-    for style, weight in zip(styles, weights, strict=True):
-        if style.edges is not None:
-            for axis, amount in find_filters(scan, style.edges, resolution).items():
+    for edges, weight in zip(styles, weights, strict=True):
+        if edges is not None:
+            for axis, amount in find_filters(scan, edges, resolution).items():
                 amounts[axis] = amounts.get(axis, 0.0) + amount * weight / sum(weights)
     return amounts
 
@@ -185,11 +214,12 @@ def blend_noise(
 def moderate_noise(
     scan: Mapping[int, NoiseCovariance], targets: Mapping[int, NoiseCovariance], unit: str
 ) -> dict[int, NoiseCovariance]:
-    """Limit the variance of targets to between half and twice that of the scan's noise.
+    """Limit the noise that a built-in style adds to and removes from a scan.
 
-    The variance of noise is proportional to 1 / dose. In HU, the upper limit is at least that of
-    noise of 10 HU. In other units there is no upper limit, since the built-in style has a noise of
-    3 % of the signal.
+    The variance of noise is proportional to 1 / dose. It falls to half at most. In HU, noise is
+    added up to 10 HU, that of a standard dose. A louder tissue keeps its own spectrum, since its
+    noise may be overestimated. In other units there is no upper limit, since the built-in style has
+    a noise of 3 % of the signal.
 
     Args:
         scan: noise of the scan by tissue.
@@ -199,7 +229,11 @@ def moderate_noise(
     moderate = {}
     for tissue, target in targets.items():
         own, variance = scan[tissue].variance, target.variance
-        highest = max(2 * own, _QUIET_HU**2) if unit == HU else math.inf
-        factor = min(max(variance, own / 2), highest) / variance if variance > 0 else 1.0
-        moderate[tissue] = dataclasses.replace(target, values=target.values * factor)
+        highest = _QUIET_HU**2 if unit == HU else math.inf
+        if own >= highest:
+            values = scan[tissue].values * min(max(variance / own, 0.5), 1.0)
+        else:
+            factor = min(max(variance, own / 2), highest) / variance if variance > 0 else 1.0
+            values = target.values * factor
+        moderate[tissue] = dataclasses.replace(target, values=values)
     return moderate

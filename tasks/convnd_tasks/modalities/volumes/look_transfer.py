@@ -23,7 +23,12 @@ from convnd_tasks.modalities.volumes.inputs import (
     inside_window,
     mask_weights,
 )
-from convnd_tasks.modalities.volumes.look import Look, match_sharpness, tissue_scheme
+from convnd_tasks.modalities.volumes.look import (
+    Look,
+    match_sharpness,
+    tissue_scheme,
+    why_not_comparable,
+)
 from convnd_tasks.modalities.volumes.look_change import LookChange, plan_change
 from convnd_tasks.modalities.volumes.look_report import describe_frame
 from convnd_tasks.modalities.volumes.memory import check_memory
@@ -33,6 +38,7 @@ from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.safety import limit_means, measure_safety
 from convnd_tasks.modalities.volumes.safety_figure import SafetyFigure, describe_broken, is_judged
 from convnd_tasks.modalities.volumes.scan import Scan
+from convnd_tasks.modalities.volumes.sharpness import Edges
 from convnd_tasks.modalities.volumes.tissues import TissueMap
 from convnd_tasks.modalities.volumes.units import StyleUnits, check_voxel_sizes, scan_unit
 from convnd_tasks.samples import MATCHING_STYLE
@@ -168,7 +174,9 @@ class LookTransfer(Transfer):
         values = self._axes.canonical_frame(self._scan.values, frame)
         scan = Scan.from_values(values, self._axes.spacing)
         yield self._progress(frame, 0, scan.values, math.nan)
-        filters = match_sharpness(scan, self._looks, self._weights, self._resolution)
+        filters = match_sharpness(
+            scan, self._comparable_edges(scan, note), self._weights, self._resolution
+        )
         yield self._progress(frame, 1, scan.values, math.nan)
         change = self._plan(scan, filters)
         distance = change.spectrum_distance(change.before)
@@ -224,7 +232,7 @@ class LookTransfer(Transfer):
         if self._moderate:
             name = default_style(self._scan, self._options.modality)
             amount = (
-                "changes by at most a factor of two in dose"
+                "rises to 10 HU at most, as at a standard dose"
                 if scan_unit(self._scan, self._options.modality)
                 else "becomes that of a usual scan, about 3 % of the signal"
             )
@@ -234,6 +242,16 @@ class LookTransfer(Transfer):
             names = ", ".join("--" + name.replace("_", "-") for name in ignored)
             messages.append(f"transfer: look, which ignores {names}; --transfer paint uses them")
         return messages
+
+    def _comparable_edges(self, scan: Scan, note: Callable[[str], None]) -> list[Edges | None]:
+        """The edges of the styles; None, and a message, for those that cannot be compared."""
+        scheme, comparable = tissue_scheme(scan, self._units.unit), list[Edges | None]()
+        for style, look in zip(self._styles, self._looks, strict=True):
+            reason = why_not_comparable(scan, style, scheme) if look.edges is not None else ""
+            if reason:
+                note(f"style: its sharpness is not transferred, since {reason}")
+            comparable.append(None if reason else look.edges)
+        return comparable
 
     def _plan(self, scan: Scan, filters: Mapping[int, float]) -> LookChange:
         """Plan the change of a frame, without its noise."""

@@ -22,17 +22,18 @@ __all__ = ["StyleUnits", "check_voxel_sizes", "scan_unit"]
 
 _SAME_UNIT = 1.25  # two scans without a unit are not rescaled if the ratio of levels is smaller
 
-_LARGEST_RATIO = 5.0  # of voxel sides; lags of noise reach 8 of the coarser ones, in the finer scan
+_LARGEST_RATIO = 2.5  # of voxel sides; what is noise at one is anatomy at much finer ones
 
 
 def check_voxel_sizes(scan: Grid, styles: Sequence[Grid]) -> None:
     """Check that the finest voxel sides of scans can be compared.
 
-    Much coarser voxels show nothing of the noise between fine ones, and measuring it at their lags
-    takes hours.
+    Much coarser voxels show nothing of the noise between fine ones, and their noise has the size of
+    anatomy there: it would be drawn as clouds.
 
     Raises:
-        InputFileError: a style's finest side is over 5 times as long as the scan's, or vice versa.
+        InputFileError: a style's finest side is over 2.5 times as long or as short as
+            the scan's.
     """
     own = min(scan.spacing)
     for finest in (min(style.spacing) for style in styles):
