@@ -3,8 +3,8 @@
 - `convnd.stylize`: style transfer on files, tensors, arrays, PIL images and grids of any rank;
 - `convnd.train`: a network of one's own that gives one style in a single pass;
 - `convnd.evaluate`: measures of a result;
-- `convnd.RandStyle`, `convnd.ScanLook`: the style of other pictures and the noise of other scans,
-  as augmentations of training data;
+- `convnd.RandStyle`, `convnd.ScanLook`, `convnd.SignalLook`: the style of other pictures, the noise
+  of other scans and the spectrum of other recordings, as augmentations of training data;
 - `convnd.read`, `convnd.write`: files.
 
 The rooms, each imported on first use, so that ``import convnd`` and ``convnd --help`` do not wait
@@ -42,12 +42,14 @@ if TYPE_CHECKING:
     evaluate: Callable[..., Any]
     RandStyle: Callable[..., Any]
     ScanLook: Callable[..., Any]
+    SignalLook: Callable[..., Any]
 
 __all__ = [
     "ConvndError",
     "Grid",
     "RandStyle",
     "ScanLook",
+    "SignalLook",
     "__version__",
     "backbones",
     "evaluate",
@@ -74,6 +76,7 @@ _FUNCTIONS = {
     # The application is another package, which plugs in as its commands do.
     "RandStyle": "convnd_tasks.pipeline.rand_style",
     "ScanLook": "convnd_tasks.modalities.volumes.scan_look",
+    "SignalLook": "convnd_tasks.modalities.signals.signal_look",
     "evaluate": "convnd_tasks.pipeline.api",
     "stylize": "convnd_tasks.pipeline.api",
     "train": "convnd_tasks.pipeline.train_api",

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-__all__ = ["apply_function", "autocast_dtype", "full_precision", "is_transformed"]
+__all__ = ["apply_function", "autocast_dtype", "full_precision", "hides_values", "is_transformed"]
 
 _functorch_is_active: Callable[[], bool] = getattr(
     torch._C, "_are_functorch_transforms_active", lambda: False
 )
+
+_functorch: Any = getattr(torch._C, "_functorch", None)
+_is_batched: Callable[[Tensor], bool] = getattr(_functorch, "is_batchedtensor", lambda _: False)
 
 
 def is_transformed() -> bool:
@@ -32,6 +35,15 @@ def is_transformed() -> bool:
         or torch.compiler.is_compiling()
         or getattr(forward_ad, "_current_level", -1) >= 0
     )
+
+
+def hides_values(x: Tensor) -> bool:
+    """Whether Python cannot read the values of a tensor: under ``vmap``, or while it compiles.
+
+    >>> hides_values(torch.zeros(2)), torch.func.vmap(lambda x: x + hides_values(x))(torch.zeros(2))
+    (False, tensor([1., 1.]))
+    """
+    return torch.compiler.is_compiling() or _is_batched(x)
 
 
 def apply_function(function: type[torch.autograd.Function], *arguments: object) -> Any:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from convnd.errors import UsageError
+from convnd.nn.transforms import hides_values
 from convnd.stats.base import StatisticModule, Sums, count_positions
 
 __all__ = ["LAGS", "AutocorrelationStatistic", "SpectrumStatistic"]
@@ -33,6 +34,9 @@ class AutocorrelationStatistic(StatisticModule):
     autocovariance does. It is one of the stylised facts of El-Laham and Vyetrenko (2022,
     "StyleTime"). Here it averages over all pairs of positions, so that sums add up over tiles. A
     pair belongs to the tile of its first position.
+
+    Axes of one position have no pairs, and do not count. Under `torch.func.vmap` and
+    ``torch.compile`` every axis has to be longer.
 
     Args:
         lags: largest lag in samples.
@@ -208,9 +212,10 @@ class AutocorrelationStatistic(StatisticModule):
         tables = total[:, 1:].reshape(len(total), -1, 2, self.lags + 1, total.shape[-1])
         products, pairs = tables.unbind(2)
         # Axes with pairs, decided on the sums of the whole field; a tile may be 1 wide.
-        is_long = (pairs[:, :, 1:] > 0).flatten(2).any(2).any(0)
-        is_long[0] |= not bool(is_long.any())
-        products, pairs = products[:, is_long], pairs[:, is_long]
+        if not hides_values(total):  # else all axes count as long
+            is_long = (pairs[:, :, 1:] > 0).flatten(2).any(2).any(0)
+            is_long[0] |= not bool(is_long.any())
+            products, pairs = products[:, is_long], pairs[:, is_long]
         has_pairs = pairs > 0
         covariances: Tensor = (products / pairs.where(has_pairs, 1.0) - mean.square()) * has_pairs
         return covariances

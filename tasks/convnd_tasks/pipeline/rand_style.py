@@ -173,7 +173,8 @@ class RandStyle(StyleAugmentation[Tensor]):
                 "RandStyle",
                 expected="(H, W), (C, H, W) or (B, C, H, W) of one or three channels",
                 got=tuple(values.shape),
-                remedy="give pictures with the channels before the pixels",
+                remedy="give pictures with the channels before the pixels; ScanLook takes volumes, "
+                "SignalLook recordings",
             )
         if min(pictures.shape[2:]) < MIN_EXTENT:
             raise ShapeError(

@@ -77,9 +77,7 @@ def test_transforms_give_the_derivatives_of_autograd(
 
 
 @pytest.mark.parametrize("size", SIZES, ids=len)
-@pytest.mark.parametrize(
-    "name", [name for name in LOSSES if name not in ("autocorrelation", "spectrum")]
-)
+@pytest.mark.parametrize("name", LOSSES)
 def test_vmap_over_fields(name: str, size: tuple[int, ...], generator: torch.Generator) -> None:
     target = torch.rand(1, 3, *size, generator=generator)
     fields = torch.rand(4, 1, 3, *size, generator=generator)
