@@ -15,6 +15,7 @@ from convnd.registry import unknown_name
 from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.style_network import is_network
+from convnd_tasks.pipeline.function_job import open_network, run_function
 from convnd_tasks.pipeline.in_memory import as_input, is_name, kind_of_grid, spacing_text
 from convnd_tasks.pipeline.job_spec import JobSpec
 from convnd_tasks.pipeline.job_styles import check_networks
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.transfer.progress import Progress
-    from convnd_tasks.modalities.base import Modality
     from convnd_tasks.modalities.metrics import Measure
 
     Data = str | os.PathLike[str] | Grid | Tensor | NDArray[np.generic] | Image
@@ -50,6 +50,8 @@ def stylize(
     **options: Any,
 ) -> StyleResult:
     r"""Give a content the style of another; both may be of any kind and number of axes.
+
+    In a notebook, a picture below the cell shows the steps; ``quiet=True`` leaves it out.
 
     The function minimises :math:`\alpha J_{content}(C, G) + \beta J_{style}(S, G)` over
     :math:`G` (Gatys et al., 2016).
@@ -98,7 +100,7 @@ def stylize(
     else:
         inputs = _open_with_regions(content, styles, regions, dim, settings)
         spec = _describe_inputs(inputs, out)
-    return _run(spec, inputs, out, settings, options, on_progress, on_message)
+    return run_function(spec, inputs, out, settings, options, on_progress, on_message)
 
 
 def evaluate(
@@ -169,7 +171,7 @@ def _evaluate_data(
     spec = _describe_inputs(inputs, None)
     transfer_options = make_options(spec, options, settings)
     modality = modality_class(spec.modality)(transfer_options, JobSettings(**settings), spec.dim)
-    inputs = _open_network(inputs, spec, modality)
+    inputs = open_network(inputs, spec, modality)
     output = as_input(result, spec.dim, "content", settings.get("rate"), spacing)
     return modality.metrics(inputs, output)
 
@@ -259,13 +261,6 @@ def _open_inputs(
     )
 
 
-def _open_network(inputs: TransferInputs, spec: JobSpec, modality: Modality) -> TransferInputs:
-    """Open the trained network of a job, if it has one, and add the style that it learnt."""
-    if spec.network is None:
-        return inputs
-    return dataclasses.replace(inputs, styles=[modality.open(spec.network, "style")])
-
-
 def _describe_inputs(inputs: TransferInputs, out: str | os.PathLike[str] | None) -> JobSpec:
     """Describe the job of stylising data in memory."""
     return JobSpec(
@@ -274,74 +269,4 @@ def _describe_inputs(inputs: TransferInputs, out: str | os.PathLike[str] | None)
         contents=(None if inputs.content is None else "content",),
         styles=tuple(name for name in inputs.names if name != "content"),
         outputs=(Path("result" if out is None else out),),
-    )
-
-
-def _run(
-    spec: JobSpec,
-    inputs: TransferInputs | None,
-    out: str | os.PathLike[str] | None,
-    settings: dict[str, Any],
-    options: dict[str, Any],
-    on_progress: Callable[[Progress], None] | None,
-    on_message: Callable[[str], None] | None,
-) -> StyleResult:
-    from convnd_tasks.pipeline.job import Job
-    from convnd_tasks.pipeline.job_options import make_options
-    from convnd_tasks.pipeline.result_files import Skipped
-
-    if settings.get("sheet"):
-        return _run_sheet(spec, inputs, out, settings, options, on_progress, on_message)
-    job = Job(
-        spec, make_options(spec, options, settings), JobSettings(**{"figures": False, **settings})
-    )
-    if inputs is not None:
-        inputs = _open_network(inputs, spec, job.modality)
-    target = None if out is None else spec.outputs[0]
-    spec.make_folder()
-    outcome = job.run(
-        spec.contents[0], target, inputs=inputs, on_progress=on_progress, on_message=on_message
-    )
-    if isinstance(outcome, Skipped):
-        raise UsageError("stylize: skip_existing needs the command line; leave it out")
-    if outcome.stopped is not None:
-        raise outcome.stopped
-    return StyleResult(
-        result=outcome.result,
-        losses=outcome.losses,
-        steps=outcome.steps,
-        seconds=outcome.seconds,
-        messages=outcome.messages,
-        path=None if out is None else outcome.path,
-    )
-
-
-def _run_sheet(
-    spec: JobSpec,
-    inputs: TransferInputs | None,
-    out: str | os.PathLike[str] | None,
-    settings: dict[str, Any],
-    options: dict[str, Any],
-    on_progress: Callable[[Progress], None] | None,
-    on_message: Callable[[str], None] | None,
-) -> StyleResult:
-    """Make a sheet, whose result is its picture."""
-    from convnd_tasks.pipeline.sheet import Sheet
-
-    if inputs is not None:
-        raise UsageError(
-            "sheet",
-            expected="names of files or samples, which its record holds",
-            got="data in memory",
-            remedy="write them to files first",
-        )
-    output = {} if out is None else {"output": os.fspath(out)}
-    sheet = Sheet(spec, options, {**settings, **output})
-    if out is not None:
-        sheet.check_output()
-    for cell in sheet.cells:
-        sheet.run(cell, on_progress=on_progress, on_message=on_message)
-    path, picture = (None, sheet.picture()) if out is None else sheet.write()
-    return StyleResult(
-        result=picture, losses={}, steps=sheet.steps, seconds=sheet.seconds, path=path
     )

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from convnd.errors import UsageError
 from convnd_tasks.pipeline.watching import Watcher
+from convnd_tasks.runtime.drawing_pace import DrawingPace
 from convnd_tasks.runtime.time_left import TimeLeft
 
 if TYPE_CHECKING:
-    from convnd.grid import Grid
     from convnd.transfer.progress import Progress
     from convnd_tasks.modalities.base import Transfer
     from convnd_tasks.modalities.results import JobResult
@@ -23,12 +23,6 @@ __all__ = ["STEP_VALUES", "LiveJob", "kept_steps", "state_file"]
 
 STEP_VALUES = "preview.npz"
 """File with the values of the last step that was drawn, of signals and scans."""
-
-_SHARE = 0.04
-"""Largest share of the time that pictures of steps take."""
-
-_SHORTEST = 0.1
-"""Seconds between two pictures, at least."""
 
 _KEPT_BYTES = 2**30
 """Bytes of all kept states of a job; the oldest are removed first."""
@@ -67,10 +61,8 @@ class LiveJob(Watcher):
         self._report = report
         self._transfer: Transfer | None = None
         self._time_left = TimeLeft()
-        self._drawn = 0
-        self._drawing_seconds = self._spent = 0.0
-        self._drawn_at = self._started = time.monotonic()
-        self._grid: Grid | None = None
+        self._pace = DrawingPace()
+        self._pictures = 0
 
     def change(self, options: Mapping[str, str]) -> None:
         """Change options of the running job after its step; other threads call this.
@@ -100,8 +92,7 @@ class LiveJob(Watcher):
         now = time.monotonic()
         self._time_left.update(progress, now)
         left = self._time_left.seconds(now) if self._time_left.is_reliable else None
-        since, cost = now - self._drawn_at, self._drawing_seconds
-        if self._drawn == 0 or since > max(_SHORTEST, cost / _SHARE):
+        if self._pace.is_due:
             self._draw(progress)
         changes = self._transfer.changes if self._transfer is not None else None
         self._report(
@@ -115,29 +106,26 @@ class LiveJob(Watcher):
                 "fraction": round(progress.fraction_done, 4),
                 "loss": progress.loss if progress.loss == progress.loss else None,
                 "left": None if left is None else round(left, 1),
-                "preview": self._drawn,
-                "drawing": round(self._spent / max(1e-9, now - self._started), 4),
+                "preview": self._pictures,
+                "drawing": round(self._pace.share, 4),
             }
         )
 
     def _draw(self, progress: Progress) -> None:
         """Draw a step into the file that the page shows."""
         assert self._transfer is not None
-        from convnd_tasks.view.pictures import jpeg
+        from convnd_tasks.runtime.pictures import jpeg
         from convnd_tasks.view.shown import Shown
 
-        began = time.monotonic()
-        grid = self._transfer.preview(progress)
-        if grid is None:
-            return
-        _write(self._folder / "preview.jpg", lambda path: path.write_bytes(jpeg(grid)))
-        shown = Shown.of_grid(grid)
-        if shown is not None:
-            _write(self._folder / STEP_VALUES, shown.save)
-        self._drawn += 1
-        self._drawn_at = time.monotonic()
-        self._drawing_seconds = self._drawn_at - began
-        self._spent += self._drawing_seconds
+        with self._pace.drawing():
+            grid = self._transfer.preview(progress)
+            if grid is None:
+                return
+            _write(self._folder / "preview.jpg", lambda path: path.write_bytes(jpeg(grid)))
+            shown = Shown.of_grid(grid)
+            if shown is not None:
+                _write(self._folder / STEP_VALUES, shown.save)
+            self._pictures += 1
 
     def on_checkpoint(self, path: Path, progress: Progress) -> None:
         """Keep a checkpoint, with a picture of its step."""

@@ -107,7 +107,7 @@ class _Worker:
         from convnd import io
         from convnd.grid import Grid
         from convnd_tasks import samples
-        from convnd_tasks.view.pictures import jpeg
+        from convnd_tasks.runtime.pictures import jpeg
 
         name, side = str(request["name"]), int(request["side"])
         if samples.is_sample(name):
@@ -147,7 +147,7 @@ class _Worker:
     def _preview(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Make a small result in one pass of a network."""
         from convnd import cli, io
-        from convnd_tasks.view.pictures import jpeg
+        from convnd_tasks.runtime.pictures import jpeg
 
         with TemporaryDirectory(prefix="convnd-view-") as folder:
             target = Path(folder) / "preview.png"

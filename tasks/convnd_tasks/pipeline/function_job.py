@@ -1,0 +1,121 @@
+"""Runs the transfer of a call of `convnd.stylize`, and shows its steps in a notebook."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from convnd.errors import UsageError
+from convnd_tasks.pipeline.live_picture import notebook_picture
+from convnd_tasks.pipeline.style_result import StyleResult
+from convnd_tasks.pipeline.watching import Watcher
+from convnd_tasks.runtime.settings import JobSettings
+
+if TYPE_CHECKING:
+    from convnd.transfer.progress import Progress
+    from convnd_tasks.modalities.base import Modality
+    from convnd_tasks.modalities.inputs import TransferInputs
+    from convnd_tasks.pipeline.job_spec import JobSpec
+
+__all__ = ["open_network", "run_function"]
+
+
+def open_network(inputs: TransferInputs, spec: JobSpec, modality: Modality) -> TransferInputs:
+    """Open the trained network of a job, if it has one, and add the style that it learnt."""
+    if spec.network is None:
+        return inputs
+    return dataclasses.replace(inputs, styles=[modality.open(spec.network, "style")])
+
+
+def run_function(
+    spec: JobSpec,
+    inputs: TransferInputs | None,
+    out: str | os.PathLike[str] | None,
+    settings: dict[str, Any],
+    options: dict[str, Any],
+    on_progress: Callable[[Progress], None] | None,
+    on_message: Callable[[str], None] | None,
+) -> StyleResult:
+    """Run the transfer of a call of `convnd.stylize`.
+
+    Args:
+        spec: inputs and output of the job.
+        inputs: inputs that are open already; None are names of files.
+        out: path of the result; None does not write it.
+        settings: fields of `JobSettings`.
+        options: options of the kind of data.
+        on_progress: is called with every step.
+        on_message: is called with lines for users.
+    """
+    from convnd_tasks.pipeline.job import Job
+    from convnd_tasks.pipeline.job_options import make_options
+    from convnd_tasks.pipeline.result_files import Skipped
+
+    if settings.get("sheet"):
+        return _run_sheet(spec, inputs, out, settings, options, on_progress, on_message)
+    job = Job(
+        spec, make_options(spec, options, settings), JobSettings(**{"figures": False, **settings})
+    )
+    if inputs is not None:
+        inputs = open_network(inputs, spec, job.modality)
+    target = None if out is None else spec.outputs[0]
+    spec.make_folder()
+    watcher = (None if job.settings.quiet else notebook_picture()) or Watcher()
+
+    def on_step(progress: Progress) -> None:
+        watcher.on_step(progress)
+        if on_progress is not None:
+            on_progress(progress)
+
+    outcome = job.run(
+        *(spec.contents[0], target),
+        inputs=inputs,
+        on_progress=on_step,
+        on_message=on_message,
+        watcher=watcher,
+    )
+    if isinstance(outcome, Skipped):
+        raise UsageError("stylize: skip_existing needs the command line; leave it out")
+    if outcome.stopped is not None:
+        raise outcome.stopped
+    return StyleResult(
+        result=outcome.result,
+        losses=outcome.losses,
+        steps=outcome.steps,
+        seconds=outcome.seconds,
+        messages=outcome.messages,
+        path=None if out is None else outcome.path,
+    )
+
+
+def _run_sheet(
+    spec: JobSpec,
+    inputs: TransferInputs | None,
+    out: str | os.PathLike[str] | None,
+    settings: dict[str, Any],
+    options: dict[str, Any],
+    on_progress: Callable[[Progress], None] | None,
+    on_message: Callable[[str], None] | None,
+) -> StyleResult:
+    """Make a sheet, whose result is its picture."""
+    from convnd_tasks.pipeline.sheet import Sheet
+
+    if inputs is not None:
+        raise UsageError(
+            "sheet",
+            expected="names of files or samples, which its record holds",
+            got="data in memory",
+            remedy="write them to files first",
+        )
+    output = {} if out is None else {"output": os.fspath(out)}
+    sheet = Sheet(spec, options, {**settings, **output})
+    if out is not None:
+        sheet.check_output()
+    for cell in sheet.cells:
+        sheet.run(cell, on_progress=on_progress, on_message=on_message)
+    path, picture = (None, sheet.picture()) if out is None else sheet.write()
+    return StyleResult(
+        result=picture, losses={}, steps=sheet.steps, seconds=sheet.seconds, path=path
+    )
