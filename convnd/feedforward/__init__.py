@@ -7,11 +7,12 @@ read and write its files, and `write_onnx` writes it for programs without torch.
 
 from __future__ import annotations
 
-from convnd.feedforward.arbitrary import ArbitraryStyleNet, StyleTargets
+from convnd.feedforward.arbitrary import ArbitraryStyleNet
 from convnd.feedforward.matching import AffineMap, StylePatches, monge_map
 from convnd.feedforward.network_file import StyleNetwork, read_network, write_network
 from convnd.feedforward.network_shape import NetworkShape
 from convnd.feedforward.onnx_file import write_onnx
+from convnd.feedforward.style_parts import StylePart, StyleTargets
 from convnd.feedforward.transform_net import TransformNet
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ArbitraryStyleNet",
     "NetworkShape",
     "StyleNetwork",
+    "StylePart",
     "StylePatches",
     "StyleTargets",
     "TransformNet",

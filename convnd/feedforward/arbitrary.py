@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -21,16 +21,21 @@ from convnd.feedforward.decoder import (
     receptive_fields,
 )
 from convnd.feedforward.matching import AffineMap, StylePatches, monge_map
+from convnd.feedforward.style_parts import (
+    StylePart,
+    StyleTargets,
+    blend_parts,
+    with_shares_of_1,
+)
 from convnd.losses import INPUT, tile_index
 from convnd.nn.layout import channels_last
 from convnd.optimize import Tiler
-from convnd.optimize.evaluation.targets import tiled_sums
-from convnd.optimize.evaluation.tiles import tile_features, write_tiles
+from convnd.optimize.evaluation.tiles import CropFeatures, tile_features, write_tiles
 from convnd.optimize.evaluation.two_pass import add_sums
 from convnd.shapes import Tiling
 from convnd.stats import CovarianceStatistic, Sums, blend
 
-__all__ = ["ArbitraryStyleNet", "StyleTargets"]
+__all__ = ["ArbitraryStyleNet"]
 
 _RIDGES = {INPUT: 1e-3, **dict.fromkeys(LEVELS, 1e-2)}
 """Ridge of `monge_map` for the values and for each level."""
@@ -49,19 +54,6 @@ decoder's last."""
 _FIXED_BYTES = 320 << 20
 """Memory of one pass at any size: patches of the style, buffers of convolutions, and what the
 allocator keeps."""
-
-
-@dataclass(frozen=True)
-class StyleTargets:
-    """Statistics and patches of styles, which are all that the network reads of them.
-
-    Args:
-        sums: sums of the values and of each level by name, see `convnd.stats.CovarianceStatistic`.
-        patches: features of the styles in blocks.
-    """
-
-    sums: Mapping[str, Sums]
-    patches: StylePatches
 
 
 class ArbitraryStyleNet(Backbone):
@@ -194,101 +186,75 @@ class ArbitraryStyleNet(Backbone):
         totals: list[Sums] = []
         shares: Sequence[Tensor | None] = masks or [None] * len(contents)
         for content, mask in zip(contents, shares, strict=True):
-            read = partial(self._read_content, content, mask)
-            sums = tiler.run_with_retries(read, self, _READ, content.shape[2:])
+            read = partial(self._read_content, partial(self, layers=_READ), content, [mask])
+            (sums,) = tiler.run_with_retries(read, self, _READ, content.shape[2:])
             totals = add_sums(totals, [sums[name] for name in _READ])
         return _maps(dict(zip(_READ, totals, strict=True)), targets.sums)
 
     def _read_content(
-        self, content: Tensor, mask: Tensor | None, tiling: Tiling
-    ) -> dict[str, Sums]:
-        """Compute the sums of a content, or of a part of it."""
-        compute = partial(self, layers=_READ)
-        if mask is None:
-            return tiled_sums(compute, content, tiling, dict.fromkeys(_READ, _COVARIANCE))
-        totals: list[Sums] = []
-        inside = _inside(mask)
+        self,
+        compute: CropFeatures,
+        content: Tensor,
+        masks: Sequence[Tensor | None],
+        tiling: Tiling,
+    ) -> list[dict[str, Sums]]:
+        """Compute the sums of a content inside each of some masks; None is all of it."""
+        inside = [None if mask is None else _inside(mask) for mask in masks]
+        totals: list[list[Sums]] = [[] for _ in masks]
         for tile, features in tile_features(compute, content, tiling):
-            windows = {name: tile_index(tile.windows[name]) for name in _READ}
-            parts = [
-                features[name][:, :, inside[name][windows[name]][0, 0]].contiguous()
-                for name in _READ
-            ]
-            totals = add_sums(totals, [_COVARIANCE.sums(part) for part in parts])
-        return dict(zip(_READ, totals, strict=True))
+            for number, chosen in enumerate(inside):
+                sums = []
+                for name, values in features.items():
+                    if chosen is not None:
+                        window = tile_index(tile.windows[name])
+                        values = values[:, :, chosen[name][window][0, 0]].contiguous()
+                    sums.append(_COVARIANCE.sums(values))
+                totals[number] = add_sums(totals[number], sums)
+        return [dict(zip(_READ, total, strict=True)) for total in totals]
 
     @torch.no_grad()
     def stylize(
-        self,
-        content: Tensor,
-        targets: StyleTargets,
-        tiler: Tiler,
-        *,
-        seed: int = 0,
-        maps: Mapping[str, AffineMap] | None = None,
+        self, content: Tensor, parts: Sequence[StylePart], tiler: Tiler, *, seed: int = 0
     ) -> Tensor:
-        """Give a content the style.
+        """Give a content a style, or each part of it a style of its own.
 
         Args:
             content: ``(1, 3, H, W)``, values of about ``[0, 1]``.
-            targets: statistics and patches of the styles.
+            parts: the parts. Where several are, their features are averaged by their shares before
+                the decoder reads them; where none is, the first one counts.
             tiler: cuts the content into tiles.
             seed: seed of the noise in the choice of patches.
-            maps: result of `match`; None computes it for this content.
 
         Returns:
             ``(1, 3, H, W)``; values may lie a little outside of ``[0, 1]``.
         """
         noise = self.draw_noise(content.shape[2:], torch.Generator().manual_seed(seed))
-        work = partial(self._stylize, content, targets, noise.to(content), maps)
+        work = partial(self._stylize, content, parts, noise.to(content))
         return tiler.run_with_retries(work, self, (*_READ, IMAGE), content.shape[2:])
 
     def _stylize(
-        self,
-        content: Tensor,
-        targets: StyleTargets,
-        noise: Tensor,
-        maps: Mapping[str, AffineMap] | None,
-        tiling: Tiling,
+        self, content: Tensor, parts: Sequence[StylePart], noise: Tensor, tiling: Tiling
     ) -> Tensor:
-        if len(tiling) == 1:
-            return self.stylize_whole(content, targets, noise, maps)
-        if maps is None:
-            maps = _maps(self._read_content(content, None, tiling), targets.sums)
+        compute: CropFeatures = partial(self, layers=_READ)
+        if len(tiling) == 1:  # both passes read the same features
+            whole = compute(content)
+            compute = lambda _: whole  # noqa: E731
+        unmatched = [part.share for part in parts if part.maps is None]
+        found = iter(self._read_content(compute, content, unmatched, tiling) if unmatched else [])
+        matched = [
+            replace(part, maps=_maps(next(found), part.targets.sums)) if part.maps is None else part
+            for part in parts
+        ]
+        matched = with_shares_of_1(matched, content)
 
         def decode(crop: Tensor, origin: Sequence[int]) -> Tensor:
-            features = self(crop, _READ)
+            features = compute(crop)
             first = [start // _STRIDES[LEVELS[-1]] for start in origin]
-            extent = features[LEVELS[-1]].shape[2:]
-            part = noise[tile_index([slice(n, n + m) for n, m in zip(first, extent, strict=True)])]
-            return self._decode(features, maps, targets.patches, part)
+            window = _window(origin, crop.shape[2:])
+            of_crop = noise[tile_index(_window(first, features[LEVELS[-1]].shape[2:]))]
+            return self._decode(features, [part.cut(window) for part in matched], of_crop)
 
         return write_tiles(decode, content, tiling, IMAGE, torch.empty_like(content))
-
-    def stylize_whole(
-        self,
-        content: Tensor,
-        targets: StyleTargets,
-        noise: Tensor,
-        maps: Mapping[str, AffineMap] | None = None,
-    ) -> Tensor:
-        """Stylise in one piece, differentiably with respect to the decoder's weights.
-
-        Args:
-            content: ``(1, 3, H, W)``.
-            targets: statistics and patches of the styles.
-            noise: result of `draw_noise`.
-            maps: as for `stylize`.
-
-        Returns:
-            ``(1, 3, H, W)``.
-        """
-        with torch.no_grad():
-            features = self(content, _READ)
-            if maps is None:
-                sums = {name: _COVARIANCE.sums(features[name]) for name in _READ}
-                maps = _maps(sums, targets.sums)
-        return self._decode(features, maps, targets.patches, noise)
 
     def draw_noise(self, size: Sequence[int], generator: torch.Generator) -> Tensor:
         """Draw noise that varies the choice of patches, so that flat areas show no lattice.
@@ -306,16 +272,25 @@ class ArbitraryStyleNet(Backbone):
         return _NOISE * torch.randn((1, channels, *extent), generator=generator)
 
     def _decode(
-        self,
-        features: Mapping[str, Tensor],
-        maps: Mapping[str, AffineMap],
-        patches: StylePatches,
-        noise: Tensor,
+        self, features: Mapping[str, Tensor], parts: Sequence[StylePart], noise: Tensor
     ) -> Tensor:
         """Compute the picture from the features of a content."""
-        matched = {name: maps[name](features[name]) for name in LEVELS}
-        nearest = patches.nearest(matched[LEVELS[-1]], noise)
-        return maps[INPUT](features[INPUT]) + decode(self.decoder, matched, nearest)
+        matched: dict[str, Tensor] = {}
+        nearest: list[dict[str, Tensor]] = []
+        shares: dict[str, list[Tensor | None]] = {}
+        for name in reversed(_READ):  # the deepest level first
+            own = [part.maps[name](features[name]) for part in parts if part.maps is not None]
+            shares[name] = [_pooled(part.share, name) for part in parts]
+            if not nearest:
+                nearest = [
+                    part.targets.patches.nearest(values, noise, share)
+                    for part, values, share in zip(parts, own, shares[name], strict=True)
+                ]
+            matched[name] = blend_parts(own, shares[name])
+        detail = {
+            name: blend_parts([one[name] for one in nearest], shares[name]) for name in LEVELS
+        }
+        return matched[INPUT] + decode(self.decoder, matched, detail)
 
 
 _READ = (INPUT, *LEVELS)
@@ -324,10 +299,24 @@ _STRIDES = {name: 1 << depth for depth, name in enumerate(LEVELS)}
 _BLOCK_EXTENTS = {name: _STRIDES[LEVELS[-1]] // stride for name, stride in _STRIDES.items()}
 
 
+def _pooled(share: Tensor | None, level: str) -> Tensor | None:
+    """Average shares ``(1, 1, H, W)`` over the area of each position of a level."""
+    return share if share is None or level == INPUT else F.avg_pool2d(share, _STRIDES[level])
+
+
 def _inside(mask: Tensor) -> dict[str, Tensor]:
     """Return which positions of the values and of each level a mask ``(1, 1, H, W)`` covers."""
-    shares = {INPUT: mask} | {name: F.avg_pool2d(mask, _STRIDES[name]) for name in LEVELS}
-    return {name: share >= 0.5 * share.max().clamp_min(1e-9) for name, share in shares.items()}
+    covered: dict[str, Tensor] = {}
+    for name in _READ:
+        share = _pooled(mask, name)
+        assert share is not None
+        covered[name] = share >= 0.5 * share.max().clamp_min(1e-9)
+    return covered
+
+
+def _window(first: Sequence[int], size: Sequence[int]) -> list[slice]:
+    """Return the positions of a crop along each axis."""
+    return [slice(start, start + count) for start, count in zip(first, size, strict=True)]
 
 
 def _maps(content: Mapping[str, Sums], style: Mapping[str, Sums]) -> dict[str, AffineMap]:

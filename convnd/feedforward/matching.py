@@ -6,6 +6,7 @@ style.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -133,13 +134,16 @@ class StylePatches:
             {name: torch.cat([part.blocks[name] for part in parts]) for name in parts[0].blocks},
         )
 
-    def nearest(self, features: Tensor, noise: Tensor | None = None) -> dict[str, Tensor]:
+    def nearest(
+        self, features: Tensor, noise: Tensor | None = None, share: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Replace each position of a content by the block of the style's most similar position.
 
         Args:
             features: features ``(1, C, *S)`` of the content in the coarsest layer.
             noise: noise ``(1, C, *S)`` in standard deviations of the style, which is added to
                 ``features``, so that a flat area does not repeat one block; None adds none.
+            share: positions of share 0 need no right block and take any, ``(1, 1, *S)``; None is 1.
 
         Returns:
             ``(1, C_l, *S_l)`` for each layer; ``S_l`` is ``S`` times the extent of a block.
@@ -149,13 +153,16 @@ class StylePatches:
         if noise is not None:
             spread = keys.std(0, correction=0)
             queries = queries + noise.movedim(1, -1).reshape(queries.shape).to(queries) * spread
+        chosen = slice(None) if share is None else share.flatten().nonzero()[:, 0]
+        queries = queries[chosen]
         offsets = keys.square().sum(1)
         best = [
             torch.addmm(offsets, part, keys.mT, alpha=-2).argmin(1)
             for part in queries.split(max(1, _MOST_DISTANCES // len(keys)))
         ]
-        rows = torch.cat(best)
         size = tuple(features.shape[2:])
+        rows = torch.zeros(math.prod(size), dtype=torch.long, device=keys.device)
+        rows[chosen] = torch.cat(best)
         return {name: _assemble(blocks[rows], size) for name, blocks in self.blocks.items()}
 
 

@@ -6,19 +6,21 @@ import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from convnd.backbones.weights import load_state
 from convnd.errors import ResourceError, UsageError
-from convnd.feedforward import AffineMap, ArbitraryStyleNet, StyleTargets
+from convnd.feedforward import AffineMap, ArbitraryStyleNet, StylePart, StyleTargets
 from convnd.optimize import ProcessGroup, Tiler
 from convnd.transfer.byte_size import gib
 from convnd.transfer.memory import usable_bytes
 from convnd.transfer.one_pass import OnePassTransfer
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.problem import TransferProblem
+from convnd.transfer.regions import fit_share
 from convnd.transfer.resizing import Resizer
 from convnd.transfer.tiling_plan import size_text
 
@@ -81,11 +83,37 @@ class InstantTransfer(OnePassTransfer):
         del on_message
         content = self.resizer.resize(content, problem.size)
         tiler = self._tiler(content, group)
+        share = None if problem.mask is None else fit_share(problem.mask.to(content), problem.size)
+        parts = [self._style_part(problem, share, tiler)]
+        return self.network.stylize(content, parts, tiler, seed=self.options.seed)
+
+    def stylize_parts(
+        self,
+        parts: Sequence[tuple[Self, TransferProblem]],
+        shares: Sequence[Tensor],
+        content: Tensor,
+        group: ProcessGroup,
+        on_message: Callable[[str], None],
+    ) -> Tensor:
+        """Average the features of the parts, and decode them once.
+
+        See `OnePassTransfer.stylize_parts`.
+        """
+        del on_message
+        content = self.resizer.resize(content, parts[0][1].size)
+        tiler = self._tiler(content, group)
+        style_parts = [
+            transfer._style_part(problem, share, tiler)
+            for (transfer, problem), share in zip(parts, shares, strict=True)
+        ]
+        return self.network.stylize(content, style_parts, tiler, seed=self.options.seed)
+
+    def _style_part(
+        self, problem: TransferProblem, share: Tensor | None, tiler: Tiler
+    ) -> StylePart:
+        """Read the styles for a part of the content, unless `for_frames` has read them."""
         targets, maps = self._matching or (self._read_styles(problem, tiler), None)
-        if problem.mask is not None and maps is None:
-            mask = self.resizer.resize(problem.mask.to(content), problem.size)
-            maps = self.network.match([content], targets, tiler, masks=[mask])
-        return self.network.stylize(content, targets, tiler, seed=self.options.seed, maps=maps)
+        return StylePart(targets, share, maps)
 
     def for_frames(
         self, styles: Sequence[Tensor], frames: Sequence[Tensor], masks: Sequence[Tensor] = ()

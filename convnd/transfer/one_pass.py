@@ -18,7 +18,7 @@ from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
-from convnd.transfer.regions import fit_share
+from convnd.transfer.regions import StyleRegion, fit_share
 from convnd.transfer.resizing import Resizer
 
 __all__ = ["OnePassTransfer"]
@@ -83,39 +83,85 @@ class OnePassTransfer(ABC):
                 if problem.content is None
                 else "leave it out",
             )
-        group = ProcessGroup() if group is None else group
-        report = (lambda _: None) if on_message is None else on_message
-        run = self._stylize_regions if problem.regions else self.stylize
-        yield Progress.of_one_pass(run(problem, problem.content, group, report))
+        if len(problem.regions) > 1:
+            parts = [self._part(problem, region) for region in problem.regions]
+            yield from self.run_parts(parts, problem.content, group=group, on_message=on_message)
+            return
+        transfer, one = self, problem
+        if problem.regions:
+            transfer, one = self._part(problem, problem.regions[0])
+        group, report = group or ProcessGroup(), on_message or _ignore
+        yield Progress.of_one_pass(transfer.stylize(one, problem.content, group, report))
 
-    def _stylize_regions(
+    def run_parts(
         self,
-        problem: TransferProblem,
+        parts: Sequence[tuple[Self, TransferProblem]],
+        content: Tensor,
+        *,
+        group: ProcessGroup | None = None,
+        on_message: Callable[[str], None] | None = None,
+    ) -> Iterator[Progress]:
+        """Yield a result whose parts have styles of their own, as the only step.
+
+        Args:
+            parts: for each part a transfer, and a problem whose mask is the part.
+            content: the content, which stays where no part is.
+            group: as for `run`.
+            on_message: as for `run`.
+
+        Raises:
+            ResourceError: there is not enough memory.
+        """
+        group, report = group or ProcessGroup(), on_message or _ignore
+        size = parts[0][1].size
+        outside = Resizer(self.device).resize(content, size)
+        shares = [
+            torch.ones_like(outside[:, :1])
+            if problem.mask is None
+            else fit_share(problem.mask, size).to(outside)
+            for _, problem in parts
+        ]
+        values = self.stylize_parts(parts, shares, content, group, report)
+        covered = torch.stack(shares).sum(0) > 0
+        yield Progress.of_one_pass(torch.where(covered, values, outside.to(values)))
+
+    def _part(self, problem: TransferProblem, region: StyleRegion) -> tuple[Self, TransferProblem]:
+        """Return a transfer and a problem for one region."""
+        part_problem = replace(
+            problem,
+            styles=[problem.styles[number] for number in region.styles],
+            feature_styles=None,
+            mask=region.share,
+            regions=(replace(region, styles=tuple(range(len(region.styles)))),),
+        )
+        return self.with_styles(region.styles), part_problem
+
+    def stylize_parts(
+        self,
+        parts: Sequence[tuple[Self, TransferProblem]],
+        shares: Sequence[Tensor],
         content: Tensor,
         group: ProcessGroup,
         on_message: Callable[[str], None],
     ) -> Tensor:
-        """Compute one result for each region, and average them by the regions' shares."""
+        """Compute one result for each part, and average them by the parts' shares.
+
+        Args:
+            parts: as for `run_parts`.
+            shares: share of each position that belongs to the part, ``(1, 1, *S)``.
+            content: as for `run_parts`.
+            group: as for `run`.
+            on_message: as for `run`.
+
+        Returns:
+            ``(1, C, *S)``; any values where no part is.
+        """
         total: Tensor | None = None
-        shares = torch.zeros(())
-        for region in problem.regions:
-            part = self.with_styles(region.styles)
-            part_problem = replace(
-                problem,
-                styles=[problem.styles[number] for number in region.styles],
-                feature_styles=None,
-                mask=region.share,
-                regions=(replace(region, styles=tuple(range(len(region.styles)))),),
-            )
-            values = part.stylize(part_problem, content, group, on_message)
-            if len(problem.regions) == 1 or region.share is None:
-                return values
-            share = fit_share(region.share, problem.size).to(values)
+        for (transfer, problem), share in zip(parts, shares, strict=True):
+            values = transfer.stylize(problem, content, group, on_message)
             total = share * values if total is None else total + share * values
-            shares = shares.to(values) + share
         assert total is not None
-        outside = Resizer(self.device).resize(content, problem.size).to(total)
-        return torch.where(shares > 0, total / shares.clamp_min(1e-6), outside)
+        return total / torch.stack(list(shares)).sum(0).clamp_min(1e-6)
 
     def with_styles(self, numbers: Sequence[int]) -> Self:
         """Return a transfer with the weights of some of the styles only.
@@ -159,3 +205,7 @@ class OnePassTransfer(ABC):
             group: as for `run`.
             on_message: as for `run`.
         """
+
+
+def _ignore(message: str) -> None:
+    """Take a line that nobody asked for."""

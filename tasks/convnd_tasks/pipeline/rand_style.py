@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from convnd.errors import InputFileError, ShapeError, UsageError
-from convnd.feedforward import StyleTargets
+from convnd.feedforward import StylePart, StyleTargets
 from convnd.grid import Grid
 from convnd.optimize import Tiler
 from convnd.transfer.instant import InstantTransfer
@@ -132,7 +132,7 @@ class RandStyle(StyleAugmentation[Tensor]):
         targets = self._read_style(style, tuple(picture.shape[2:]))
         content = picture.expand(-1, 3, -1, -1).to(self._transfer.device)
         seed = int(torch.randint(2**62, ()))
-        result = self._transfer.network.stylize(content, targets, Tiler(), seed=seed)
+        result = self._transfer.network.stylize(content, [StylePart(targets)], Tiler(), seed=seed)
         result = result.clamp(0, 1).cpu()
         return result if picture.shape[1] == 3 else result.mean(1, keepdim=True)
 

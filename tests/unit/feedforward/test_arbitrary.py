@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from convnd.backbones.weights import load_state
-from convnd.feedforward import ArbitraryStyleNet
+from convnd.feedforward import ArbitraryStyleNet, StylePart
 from convnd.optimize import Tiler
 
 
@@ -29,7 +31,9 @@ def stylize(
     network: ArbitraryStyleNet, styles: list[Tensor], weights: list[float], tile: int | None
 ) -> Tensor:
     tiler = Tiler(tile=tile)
-    return network.stylize(smooth(0, 131, 85), network.read_styles(styles, weights, tiler), tiler)
+    return network.stylize(
+        smooth(0, 131, 85), [StylePart(network.read_styles(styles, weights, tiler))], tiler
+    )
 
 
 def test_tiles_give_the_same_picture(network: ArbitraryStyleNet) -> None:
@@ -43,14 +47,15 @@ def test_tiles_give_the_same_picture(network: ArbitraryStyleNet) -> None:
 def test_maps_of_a_content_serve_others(network: ArbitraryStyleNet) -> None:
     style, contents = smooth(1, 90, 96), [smooth(0, 64, 64), smooth(2, 64, 64)]
     targets = network.read_styles([style], [1.0], Tiler())
-    alone = network.stylize(contents[0], targets, Tiler())
+    alone = network.stylize(contents[0], [StylePart(targets)], Tiler())
     maps = network.match(contents[:1], targets, Tiler(tile=48))
-    same = network.stylize(contents[0], targets, Tiler(), maps=maps)
+    same = network.stylize(contents[0], [StylePart(targets, maps=maps)], Tiler())
     torch.testing.assert_close(same, alone, rtol=0, atol=1e-9)
     # A darker frame of the same scene stays darker.
     both = network.match(contents, targets, Tiler())
-    mean = [network.stylize(c, targets, Tiler(), maps=both).mean() for c in contents]
-    dark = network.stylize(0.5 * contents[1], targets, Tiler(), maps=both).mean()
+    both_parts = [StylePart(targets, maps=both)]
+    mean = [network.stylize(c, both_parts, Tiler()).mean() for c in contents]
+    dark = network.stylize(0.5 * contents[1], both_parts, Tiler()).mean()
     assert dark < min(mean) - 0.02
 
 
@@ -69,6 +74,41 @@ def test_a_mask_chooses_what_is_matched(network: ArbitraryStyleNet, tile: int | 
     same = network.match([content], targets, Tiler(), masks=[torch.ones_like(mask)])
     alone = network.match([content], targets, Tiler())
     torch.testing.assert_close(same["relu3_1"].matrix, alone["relu3_1"].matrix)
+
+
+def halves(network: ArbitraryStyleNet, *, soft: bool) -> list[StylePart]:
+    """Two styles, one for the left and one for the right of a content of 131x192."""
+    left = torch.linspace(1.5, -0.5, 192, dtype=torch.float64) if soft else torch.arange(192) < 96
+    share = left.clamp(0, 1).double().expand(1, 1, 131, -1)
+    styles = [smooth(1, 90, 96), 0.5 * smooth(2, 80, 120)]
+    targets = [network.read_styles([style], [1.0], Tiler()) for style in styles]
+    return [StylePart(targets[0], share), StylePart(targets[1], 1 - share)]
+
+
+def test_each_part_takes_its_own_style(network: ArbitraryStyleNet) -> None:
+    content, parts = smooth(0, 131, 192), halves(network, soft=False)
+    both = network.stylize(content, parts, Tiler())
+    for part, inner in zip(parts, (slice(0, 8), slice(184, 192)), strict=True):
+        # Beyond the receptive field of the border between them, it is as if the part were alone.
+        alone = network.stylize(content, [part], Tiler())
+        torch.testing.assert_close(both[..., inner], alone[..., inner], rtol=0, atol=1e-9)
+    assert (both[..., :8].mean() - both[..., 184:].mean()).abs() > 0.1
+
+
+def test_parts_that_overlap_are_the_same_in_tiles(network: ArbitraryStyleNet) -> None:
+    content, parts = smooth(0, 131, 192), halves(network, soft=True)
+    whole = network.stylize(content, parts, Tiler())
+    tiles = network.stylize(content, parts, Tiler(tile=64))
+    torch.testing.assert_close(tiles, whole, rtol=0, atol=1e-9)
+    first = parts[0].targets
+    maps = network.match([content], first, Tiler())
+    same = [replace(part, targets=first, maps=maps) for part in parts]
+    torch.testing.assert_close(
+        network.stylize(content, same, Tiler()),
+        network.stylize(content, [StylePart(first)], Tiler()),
+        rtol=0,
+        atol=1e-9,
+    )
 
 
 def test_a_style_of_weight_0_does_not_count(network: ArbitraryStyleNet) -> None:
@@ -95,5 +135,5 @@ def test_a_flat_content_gives_a_picture(contrast: float) -> None:
     net = ArbitraryStyleNet(load_state("instant"))
     content = (0.6 + contrast * smooth(0, 64, 64)).float()
     style = smooth(1, 90, 96).float()
-    result = net.stylize(content, net.read_styles([style], [1.0], Tiler()), Tiler())
+    result = net.stylize(content, [StylePart(net.read_styles([style], [1.0], Tiler()))], Tiler())
     assert -0.5 < result.min() < result.max() < 1.5

@@ -110,23 +110,19 @@ class FrameNetwork:
     ) -> Generator[Progress, None, TransferOutcome]:
         """Stylise a frame, see `FrameTransfer.begin`."""
         content, regions = context.content, context.regions
+        first = self._transfers[0]
         if regions is None or len(self._transfers) < 2:
-            return (yield from self._pass(0, content, to_progress))
-        outcomes = []
-        total, shares = torch.zeros_like(content), torch.zeros_like(content[:, :1])
-        for index in regions.present:
-            outcomes.append((yield from self._pass(index, content, to_progress)))
-            share = regions.share(index)
-            total, shares = total + share * outcomes[-1].values, shares + share
-        values = torch.where(shares > 0, total / shares.clamp_min(1e-6), content)
-        return dataclasses.replace(outcomes[0], values=quantize(values))
-
-    def _pass(
-        self, index: int, content: Tensor, to_progress: StepCallback
-    ) -> Generator[Progress, None, TransferOutcome]:
-        """Stylise a whole frame as one of the regions."""
-        problem = TransferProblem(content, self._styles)
-        steps = self._transfers[index].run(problem, on_message=self._on_message)
+            problem = TransferProblem(content, self._styles)
+            steps = first.run(problem, on_message=self._on_message)
+        else:
+            parts = [
+                (
+                    self._transfers[index],
+                    TransferProblem(content, self._styles, mask=regions.share(index)),
+                )
+                for index in regions.present
+            ]
+            steps = first.run_parts(parts, content, on_message=self._on_message)
         return (yield from run_transfer(steps, to_progress))
 
     def follow(
