@@ -269,14 +269,39 @@ def test_frames_finished_before_the_end_are_not_optimised_again(tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_strength_applies_to_the_statistics_of_every_frame(tmp_path: Path) -> None:
+    options = {**QUICK, "steps": 12, "frame_steps": 8}
+    strengths = (0.001, 0.5, 1.0)
+    changes: list[list[float]] = []
+    for strength in strengths:
+        folder = tmp_path / f"strength {len(changes)}"
+        stylize(film(3), folder, strength=strength, **options)
+        changes.append(
+            [
+                float((result - frame.values).square().mean())
+                for result, frame in zip(values_of(folder), film(3).frames(), strict=True)
+            ]
+        )
+    # At the content's own statistics no loss is left. Later frames begin with a warped one.
+    assert changes[0][0] < 1e-4
+    for nothing, half, full in zip(*changes, strict=True):
+        assert nothing < half < full
+        assert half != pytest.approx(full / 4, rel=1e-3)  # no mixture of values
+
+
+@pytest.mark.slow
 def test_strength_and_mask_apply_to_finished_frames(tmp_path: Path) -> None:
     folder = tmp_path / "a"
     contents = [quantize(frame.values) for frame in film(3).frames()]
     stylize(film(3), folder, **QUICK)
     full = values_of(folder)
 
-    half = stylize(film(3), tmp_path / "half", strength=0.5, **QUICK)
-    for content, first, second in zip(contents, full, values_of(tmp_path / "half"), strict=True):
+    one_pass: dict[str, Any] = {"init": "instant", "steps": 0}
+    stylize(film(3), tmp_path / "once", **one_pass)
+    half = stylize(film(3), tmp_path / "half", strength=0.5, **one_pass)
+    for content, first, second in zip(
+        contents, values_of(tmp_path / "once"), values_of(tmp_path / "half"), strict=True
+    ):
         torch.testing.assert_close(second, (content + first) / 2, rtol=0, atol=1.01 / 255)
     # E_warp is that of the frames that are written.
     frames = list(values_of(tmp_path / "half"))

@@ -35,11 +35,12 @@ class FrameFinisher:
     """Applies ``colors``, ``strength`` and the mask to the frames of a pass.
 
     Args:
-        options: options, of which ``colors`` and ``strength`` are used.
+        options: options, of which ``colors`` is used.
         palette: mean and covariance of the colours that all frames of a texture get together, or
             None.
         regions: regions of the frames, outside of which the content is kept; None is all of each
             frame.
+        strength: share of the change that is applied to the values.
     """
 
     def __init__(
@@ -47,8 +48,10 @@ class FrameFinisher:
         options: VideoOptions,
         palette: Moments | None = None,
         regions: VideoRegions | None = None,
+        strength: float = 1.0,
     ) -> None:
         self.options = options
+        self.strength = strength
         self.palette = palette
         self.regions = regions
 
@@ -56,7 +59,7 @@ class FrameFinisher:
     def changes_frames(self) -> bool:
         """Whether finished frames differ from stylised ones."""
         options = self.options
-        changes_colors = options.colors == "luminance" or options.strength < 1
+        changes_colors = options.colors == "luminance" or self.strength < 1
         return changes_colors or self.palette is not None or self.regions is not None
 
     def run(
@@ -110,7 +113,7 @@ class FrameFinisher:
         if self.options.colors == "luminance":
             values = keep_luminance_only(values, content).clamp(0, 1)
         mixed_grid = mix_with_content(
-            Grid(values=values), Grid(values=content), mask, self.options.strength
+            Grid(values=values), Grid(values=content), mask, self.strength
         )
         return quantize(mixed_grid.values)
 

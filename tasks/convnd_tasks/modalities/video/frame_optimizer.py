@@ -17,6 +17,7 @@ from convnd.optimize import (
     has_converged,
     minimize,
 )
+from convnd.transfer.adjustment import TargetMemory
 from convnd.transfer.memory import MemoryBudget
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.network import check_names
@@ -68,6 +69,8 @@ class FrameOptimizer:
         transfer: network of the job, from `make_frame_transfer`; None makes one.
         regions: the styles of each region; empty is one of all positions with all styles.
         keyframes: weights the styles of each frame; None is the same weights for all frames.
+        strength: place of the targets between the statistics of each frame of the input (0) and
+            those of the styles (1); without keyframes.
 
     Attributes:
         references: see `FrameTransfer`.
@@ -85,6 +88,7 @@ class FrameOptimizer:
         transfer: StyleTransfer | None = None,
         regions: Sequence[RegionStyles] = (),
         keyframes: Keyframes | None = None,
+        strength: float = 1.0,
     ) -> None:
         check_names(options)
         self.options = options
@@ -93,7 +97,10 @@ class FrameOptimizer:
         self.transfer = make_frame_transfer(options) if transfer is None else transfer
         self._regions = regions
         self._keyframes = keyframes
+        self._strength = strength
         self._terms: list[list[Term]] = []
+        self._resized_styles: list[Tensor] = []
+        self._memory = TargetMemory()
         self._evaluate: Any = evaluate_whole
         self._on_message = on_message
         self._has_warned = False
@@ -102,7 +109,9 @@ class FrameOptimizer:
         """Plan the memory, and compute the targets of the style, for the frames of a source."""
         size = source.size
         transfer, options = self.transfer, self.options
-        styles = [transfer.resizer.style_at(style, size) for style in self.styles]
+        self._resized_styles = styles = [
+            transfer.resizer.style_at(style, size) for style in self.styles
+        ]
         model = MemoryModel(options, transfer.backbone, transfer.device)
         budget = MemoryBudget(model, self._on_message)
         budget.check(size, [style.shape[2:] for style in styles])
@@ -116,7 +125,8 @@ class FrameOptimizer:
             [StyleRegion(None, part.styles, part.style_shares, part.name)] for part in self._regions
         ]
         self._terms = [
-            transfer.style_terms(styles, tiler=self._tiler, regions=part) for part in parts or [[]]
+            transfer.style_terms(styles, tiler=self._tiler, regions=part, memory=self._memory)
+            for part in parts or [[]]
         ]
 
     def begin(
@@ -131,13 +141,14 @@ class FrameOptimizer:
             mask = None if regions is None else regions.applied_mask
             problem = TransferProblem(context.content, [nearest], mask=mask)
         elif regions is None:
-            problem = TransferProblem(context.content, self.styles)
+            problem = TransferProblem(context.content, self.styles, strength=self._strength)
         else:
             problem = TransferProblem(
                 context.content,
                 self.styles,
                 mask=regions.applied_mask,
                 regions=regions.style_regions(),
+                strength=self._strength,
             )
         steps = self.transfer.run(problem, on_message=self._on_message)
         outcome = yield from run_transfer(_record_losses(steps, losses), to_progress)
@@ -227,7 +238,7 @@ class FrameOptimizer:
             [],
             [1.0, 1.0],
             tiler=self._tiler,
-            style_terms=self._style_terms(number, regions),
+            style_terms=self._style_terms(content, number, regions),
             extra_terms=self._temporal_terms(target.to(device), mask.to(device)),
         )
         losses, best = list[float](), None
@@ -262,26 +273,32 @@ class FrameOptimizer:
         loss = TemporalLoss(target, mask, reference=energy)
         return [Term("temporal", self.options.temporal_weight, loss)]
 
-    def _style_terms(self, number: int, regions: FrameRegions | None) -> list[Term]:
+    def _style_terms(
+        self, content: Tensor, number: int, regions: FrameRegions | None
+    ) -> list[Term]:
         """Return the terms of the styles of a frame, from targets that were made once."""
+        if self._strength < 1:
+            return self.transfer.style_terms(
+                self._resized_styles,
+                tiler=self._tiler,
+                regions=() if regions is None else regions.style_regions(),
+                content=content,
+                strength=self._strength,
+                memory=TargetMemory(styles=[*self._memory.styles]),  # of no other frame
+            )
+        by_region, present = self._terms, [] if regions is None else [*regions.present]
         if self._keyframes is not None:
-            weights = self._keyframes.style_weights(number)
-            terms = [
-                replace(term, weight=term.weight * weight)
-                for index, weight in weights.items()
-                for term in self._terms[index]
-            ]
-            return terms if regions is None else self._in_region(terms, regions.share(0))
+            weights = self._keyframes.style_weights(number).items()
+            by_region, present = [[]], [0]
+            for index, weight in weights:
+                by_region[0] += [replace(t, weight=t.weight * weight) for t in self._terms[index]]
         if regions is None:
-            return self._terms[0]
+            return by_region[0]
         return [
             term
-            for index in regions.present
-            for term in self._in_region(self._terms[index], regions.share(index))
+            for index in present
+            for term in self.transfer.terms_in_region(by_region[index], regions.share(index))
         ]
-
-    def _in_region(self, terms: Sequence[Term], share: Tensor) -> list[Term]:
-        return self.transfer.terms_in_region(terms, share)
 
 
 def _add_guide(target: Tensor, mask: Tensor, guide: KeyframeGuide) -> tuple[Tensor, Tensor]:

@@ -161,7 +161,11 @@ class Videos(Modality):
         if self.settings.texture:
             weights = self.options.style_weights
             palette = pooled_moments([color_moments(style) for style in styles], weights)
-        finisher = FrameFinisher(self.options, palette, regions)
+        strength, left = 1.0, self.options.strength
+        optimises = self.trained is None and not self.options.is_instant
+        if optimises and keyframes is None and self.options.mode != "block" and 0 < left < 1:
+            strength, left = left, 1.0  # of the statistics, instead of the values
+        finisher = FrameFinisher(self.options, palette, regions, left)
         return VideoTransfer(
             self.options,
             self.settings,
@@ -173,6 +177,7 @@ class Videos(Modality):
             self.trained,
             regions,
             keyframes,
+            strength,
         )
 
     def checkpointer(self, output: Path | None, group: ProcessGroup | None) -> FrameCache:

@@ -29,10 +29,11 @@ class VideoOptions(ImageOptions):
     ``size`` is an upper limit of the longest side: a smaller video keeps its size. ``steps`` is the
     number of steps of a frame that begins a scene. Colours do not flicker: ``colors="luminance"``
     keeps the colours of each frame, and ``"match"`` gives the styles the colours of the whole video
-    (of 16 frames distributed over it), the same for all frames. ``strength`` applies to finished
-    frames; later frames build on the frames without it. With ``instant``, such 16 frames also give
-    the statistics that are matched, and with mode ``"flow"`` later frames keep the strokes of
-    earlier ones along the motion.
+    (of 16 frames distributed over it), the same for all frames. ``strength`` applies to
+    the statistics of each frame, as for pictures; in blocks, with keyframes and in one pass, to the
+    change of finished frames. With ``instant``, such 16 frames also give the statistics that are
+    matched, and with mode ``"flow"`` later frames keep the strokes of earlier ones along the
+    motion.
 
     Args:
         mode: one of `MODES`.

@@ -57,6 +57,7 @@ class VideoTransfer(Transfer):
         regions: parts of the frames with styles of their own, or that a mask allows to change;
             None is all of each frame.
         keyframes: frames of the result that are known; None is none.
+        strength: place of the targets between the statistics of the input (0) and the styles (1).
     """
 
     options: VideoOptions
@@ -69,6 +70,7 @@ class VideoTransfer(Transfer):
     trained: NetworkTransfer | None = None
     regions: VideoRegions | None = None
     keyframes: Keyframes | None = None
+    strength: float = 1.0
     record: dict[str, str] = dataclasses.field(default_factory=dict, init=False)
     _result: VideoResult | None = dataclasses.field(default=None, init=False)
 
@@ -253,6 +255,7 @@ class VideoTransfer(Transfer):
             transfer=transfer,
             regions=parts,
             keyframes=self.keyframes,
+            strength=self.strength,
         )
 
     def _stylizer(
