@@ -38,9 +38,9 @@ READERS = {
     "tasks/convnd_tasks/commands/train.py": ["train"],
     "tasks/convnd_tasks/commands/weights.py": ["weights get"],
     "tasks/convnd_tasks/commands/view.py": ["view"],
-    "tasks/convnd_tasks/view": ["view"],
     "tasks/convnd_tasks/pipeline/train": ["train"],
     "tasks/convnd_tasks/inspect": ["patches"],
+    "tasks/convnd_tasks/view/units.py": ["patches"],
     "tasks/convnd_tasks/modalities/volumes": ["stylize", "stylize-volume"],
     "tasks/convnd_tasks/modalities/video": ["stylize", "stylize-video"],
     "tasks/convnd_tasks": ["stylize"],
@@ -58,17 +58,6 @@ ELSEWHERE = {
         for name in (
             *("no-metadata", "no-figures", "backbone", "dim", "init", "mask", "style"),
             *("regions", "region", "style-regions", "sheet", "keyframe"),
-        )
-    },
-    **{
-        (f"tasks/convnd_tasks/view/{name}.py", f"--{option}"): ["stylize"]
-        for name, option in (
-            *(("jobs", option) for option in ("checkpoint-every", "resume", "change")),
-            *(("jobs", option) for option in ("no-figures", "quiet")),
-            *(("worker", option) for option in ("no-figures", "quiet", "dim", "style")),
-            *(("worker", option) for option in ("instant", "size")),
-            *(("app", option) for option in ("dim", "style", "regions", "region", "mask", "init")),
-            *(("app", option) for option in ("strength", "instant")),
         )
     },
     **{
@@ -155,6 +144,8 @@ def test_there_are_messages_with_options() -> None:
 
 def _commands_of(path: str, option: str) -> list[str]:
     """Commands whose users read an option in a message of a module."""
+    if path.startswith("tasks/convnd_tasks/view") and option in _options_of("view"):
+        return ["view"]  # the page's other options are those of the jobs that it starts
     readers = max((place for place in READERS if path.startswith(place)), key=len)
     return next(
         (
