@@ -8,6 +8,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -22,6 +23,9 @@ _PATIENCE = 120.0
 """Seconds after which an answer that is no job's is given up."""
 
 _SECONDS_TO_STOP = 30.0
+
+_PAUSE = 2.0
+"""Seconds without a request after which the worker of the first job is started."""
 
 
 class _Process:
@@ -47,7 +51,12 @@ class _Process:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.send({"id": next(self._numbers), "do": "warm", "previews": previews})
+        self._warmed = self.ask({"do": "warm", "previews": previews})
+
+    def wait_until_warm(self) -> None:
+        """Wait until modules, and the network of previews, are loaded; only one thread may."""
+        with contextlib.suppress(queue.Empty):
+            self._warmed.get(timeout=_PATIENCE)
 
     @property
     def is_alive(self) -> bool:
@@ -112,6 +121,8 @@ class Workers:
         self._helper: _Process | None = None
         self._spare: _Process | None = None
         self._all: list[_Process] = []
+        self._closed = self._has_run = False
+        self._pause_at = 0.0
 
     def warm_up(self, *, jobs: bool) -> None:
         """Start the worker of previews.
@@ -120,8 +131,17 @@ class Workers:
             jobs: whether one for the first job is started, too, and previews are expected.
         """
         with self._lock:
-            self._helper = self._helper or self._start(previews=jobs)
-            if jobs:
+            self._helper = helper = self._helper or self._start(previews=jobs)
+        if jobs:  # both at once would delay the first preview
+            threading.Thread(target=self._prepare_spare, args=(helper,), daemon=True).start()
+
+    def _prepare_spare(self, helper: _Process) -> None:
+        """Start the worker of the first job when that of previews is ready and has a pause."""
+        helper.wait_until_warm()
+        while not self._closed and (self._turn.locked() or time.monotonic() < self._pause_at):
+            time.sleep(0.1)
+        with self._lock:
+            if not self._closed and not self._has_run:
                 self._spare = self._spare or self._start()
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,6 +163,7 @@ class Workers:
             except queue.Empty:
                 helper.close()
                 answer = {"error": "no answer in time; try again"}
+            self._pause_at = time.monotonic() + _PAUSE
         if "error" in answer:
             raise RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, str(answer["error"]))
         return answer
@@ -161,7 +182,7 @@ class Workers:
             on_start: is called with a function that sends messages to the worker.
         """
         with self._lock:
-            process, self._spare = self._spare, None
+            process, self._spare, self._has_run = self._spare, None, True
             if process is None or not process.is_alive:
                 process = self._start()
         answers = process.ask(request)
@@ -180,6 +201,7 @@ class Workers:
     def close(self) -> None:
         """End all workers; jobs keep their checkpoints."""
         with self._lock:
+            self._closed = True
             for process in self._all:
                 process.close()
             for process in self._all:

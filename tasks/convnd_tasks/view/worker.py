@@ -99,8 +99,18 @@ class _Worker:
         ):
             import_module(module)
         if request["previews"]:
-            self._preview({"line": _SMALLEST, "inputs": ["landscape", "cells"]})
+            self._warm_network()
         return {}
+
+    def _warm_network(self) -> None:
+        """Make a preview of two tiny pictures."""
+        from PIL import Image
+
+        with TemporaryDirectory(prefix="convnd-view-") as folder:
+            paths = [str(Path(folder) / name) for name in ("content.png", "style.png")]
+            for path in paths:  # built-in pictures take longer to be made than the preview
+                Image.linear_gradient("L").resize((64, 48)).convert("RGB").save(path)
+            self._preview({"line": _SMALLEST, "inputs": paths})
 
     def _thumbnail(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Draw a file or a sample small."""
@@ -151,7 +161,8 @@ class _Worker:
 
         with TemporaryDirectory(prefix="convnd-view-") as folder:
             target = Path(folder) / "preview.png"
-            cli.run([*_words(request), "--no-figures", "--quiet", "-o", str(target)])
+            settings = ("--no-figures", "--no-metadata", "--quiet", "-o", str(target))
+            cli.run([*_words(request), *settings])
             return {"image": base64.b64encode(jpeg(io.read(target))).decode()}
 
     def _run(self, request: Mapping[str, Any]) -> dict[str, Any]:
