@@ -9,6 +9,7 @@ spectrum :math:`S`; `fit_spectrum` solves this for :math:`S`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -33,6 +34,8 @@ HIGH_PASS = 4.0
 
 LOWEST_PASSED = 1 / 16
 """Frequency per resolution; the high-pass filter hides the power below it."""
+
+_BAND = 1 / 16  # frequency per resolution; width of bands
 
 ABOVE_ANATOMY = 5 / 16
 """Frequency per resolution; weak anatomy has little power above it."""
@@ -94,11 +97,32 @@ def fit_spectrum(
         ratio = measured / (smooth(passed * spectrum) + tiny)
         spectrum = spectrum * (smooth(ratio * passed) / norm)
     # Power that is left at low frequencies is anatomy's, so noise is taken to be flat there.
-    frequency, flat_below = frequencies(size, spacing, resolution), max(flat_below, LOWEST_PASSED)
-    hidden = frequency < flat_below
-    shell = ~hidden & (frequency < 1.25 * flat_below)
+    frequency = frequencies(size, spacing, resolution)
+    hidden = frequency < max(flat_below, LOWEST_PASSED)
+    shell = ~hidden & (frequency < 1.25 * max(flat_below, LOWEST_PASSED))
     highest = float(spectrum[shell].mean()) if bool(shell.any()) else math.inf
-    return torch.where(hidden, spectrum.clamp(max=highest), spectrum)
+    spectrum = torch.where(hidden, spectrum.clamp(max=highest), spectrum)
+    return torch.minimum(spectrum, _continued(spectrum, frequency))
+
+
+def _continued(spectrum: Tensor, frequency: Tensor) -> Tensor:
+    """The highest power of noise at low frequencies; infinite at others.
+
+    Kernels blur noise, so its power falls about as a Gaussian: log S is linear in the squared
+    frequency. That of anatomy rises more steeply towards 0 (Burgess, 1999). So two bands of higher
+    frequencies limit the power at lower ones.
+    """
+    edges = [step * _BAND for step in (2, 3, 4)]
+    bands = [(low <= frequency) & (frequency < high) for low, high in itertools.pairwise(edges)]
+    if not all(bool(band.any()) for band in bands):
+        return torch.full_like(spectrum, math.inf)
+    means = [float(spectrum[band].mean()) for band in bands]
+    squares = [float(frequency[band].square().mean()) for band in bands]
+    if means[0] <= 0:
+        return torch.full_like(spectrum, math.inf)
+    rise = math.log(means[0] / max(means[1], 1e-3 * means[0])) / (squares[1] - squares[0])
+    highest = means[0] * (max(0.0, rise) * (squares[0] - frequency.square())).exp()
+    return torch.where(frequency < edges[0], highest, math.inf)
 
 
 def frequencies(shape: Sequence[int], spacing: Sequence[float], resolution: float) -> Tensor:
