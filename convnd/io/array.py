@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from convnd.errors import InputFileError
 from convnd.grid import Grid
@@ -36,9 +36,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["FORMATS", "MAX_VALUES", "read_npy", "read_npz"]
+__all__ = ["FORMATS", "MAX_VALUES", "read_npy", "read_npz", "without_channels"]
 
 MAX_VALUES = 2**30  # 4 GiB as float32
+_NO_CHANNELS = "without_channels"  # key of a header
 _LONGEST_START = 2**16
 _LABELS = ("units", "axes", "channels")
 _MAX_LABELS = 2**16
@@ -250,8 +251,32 @@ def _grid(path: Path, array: NDArray[Any], **metadata: Any) -> Grid:
     return Grid(values=values, header=header, **metadata)
 
 
+def without_channels(grid: Grid) -> Grid:
+    """Read the first axis of an array as a spatial one; the array then has a single channel.
+
+    Args:
+        grid: the array, as `read_npy` gives it.
+
+    Returns:
+        Values ``(1, 1, C, *S)``. As ``.npy`` and ``.npz`` they are written without channels, too.
+
+    >>> import torch
+    >>> without_channels(Grid(values=torch.zeros(1, 8, 5, 6))).shape
+    (8, 5, 6)
+    """
+    header = {**grid.header, _NO_CHANNELS: True}
+    if "integer_codes" in header:
+        header["integer_codes"] = cast("NDArray[Any]", header["integer_codes"])[None]
+    return Grid(values=grid.values[:, None], header=header)
+
+
 def _array(grid: Grid) -> NDArray[Any]:
-    """Return values in the type of the input, unless they exceed its range."""
+    """Return values of the shape and, unless they exceed its range, the type of the input."""
+    array = _channels_first(grid)
+    return array[0] if grid.header.get(_NO_CHANNELS) and len(array) == 1 else array
+
+
+def _channels_first(grid: Grid) -> NDArray[Any]:
     import numpy as np
 
     integers = plain_integers(grid)

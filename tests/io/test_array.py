@@ -14,6 +14,7 @@ from error_fields import raises
 import convnd.io
 from convnd.errors import InputFileError
 from convnd.grid import Grid
+from convnd.io.array import without_channels
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4", "int16", "u1", "bool"])
@@ -165,3 +166,22 @@ def test_wrong_lengths_and_checksums_are_noticed(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(changed)
     with raises(InputFileError, operation="a.npz", got="('Bad CRC-32"):
         convnd.io.read(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.int64])
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_the_first_axis_as_a_spatial_one(suffix: str, dtype: Any, tmp_path: Path) -> None:
+    first = 2**40 if dtype is np.int64 else 0  # float32 does not hold it
+    values = (np.arange(120) + first).reshape(2, 3, 4, 5).astype(dtype)
+    path = tmp_path / f"a{suffix}"
+    (np.savez if suffix == ".npz" else np.save)(path, values)
+    grid = without_channels(convnd.io.read(path))
+    assert grid.shape == (2, 3, 4, 5)
+    assert len(grid.channels) == 1
+    codes: Any = grid.header.get("integer_codes", np.zeros((1, *grid.shape)))
+    assert codes.shape == (1, 2, 3, 4, 5)
+    convnd.io.write(tmp_path / f"b{suffix}", grid)
+    again = np.load(tmp_path / f"b{suffix}")
+    again = again["values"] if suffix == ".npz" else again
+    assert again.shape == values.shape
+    np.testing.assert_allclose(again, values, rtol=1e-7)

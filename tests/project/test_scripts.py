@@ -16,6 +16,7 @@ TINY = ["--size", "64", "--steps", "3", "--tries", "1", "--out", ".", "--json", 
 SCRIPTS = {
     "examples/any_rank.py": [],
     "examples/backbone_onnx.py": ["small.onnx", "--dim", "1", "--layers", "relu1_1,relu2_1"],
+    "examples/four_axes.py": ["--steps", "1"],
     "examples/patches_in_python.py": ["photo.png", "painting.png"],
     "examples/stylize_in_python.py": ["photo.png", "painting.png", "out.png"],
     "benchmarks/performance/step.py": ["--size", "32", "--repeats", "1", "--json", "out.json"],

@@ -13,11 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
+from components import LOSSES, make_losses
 from layers import CASES
 from torch import Tensor, fx, nn
 
 from convnd.backbones import VGG, VGGPlan
-from convnd.losses import PerceptualLoss, StyleLoss, TotalVariationLoss
+from convnd.backbones.plain import PlainVGG
+from convnd.losses import PerceptualLoss
 from convnd.nn import fft_conv_nd, grid_sample_nd
 from convnd.stats import STATISTICS
 
@@ -81,13 +84,35 @@ class _Sampled(nn.Module):
         return grid_sample_nd(x, self.grid)
 
 
-def _style(name: str) -> Callable[[int], nn.Module]:
+class _Plain(nn.Module):
+    """The layer of `_Features` in torch's layers."""
+
+    def __init__(self, ndim: int) -> None:
+        super().__init__()
+        self.net = PlainVGG(_Features(ndim).net, ["relu2_1"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.net(x)["relu2_1"]
+        return features
+
+
+def _loss(name: str) -> Callable[[int], nn.Module]:
     def make(ndim: int) -> nn.Module:
-        target = torch.rand(1, 4, *[5] * ndim, generator=torch.Generator().manual_seed(1))
-        sums = STATISTICS[name].sums(target)
-        return StyleLoss(sums, layer="features", statistic=name)
+        target = torch.rand(1, 3, *[6] * ndim, generator=torch.Generator().manual_seed(1))
+        loss = make_losses(target)[name]
+        assert isinstance(loss, nn.Module)
+        return loss
 
     return make
+
+
+_LOSS_NAMES = {name: f"StyleLoss, {name}" for name in (*STATISTICS, "projected")} | {
+    "content": "ContentLoss",
+    "total_variation": "TotalVariationLoss",
+    "local_affine": "LocalAffineLoss",
+    "temporal": "TemporalLoss",
+    "events": "EventLoss",
+}
 
 
 SUBJECTS: dict[str, Callable[[int], nn.Module]] = {
@@ -95,9 +120,10 @@ SUBJECTS: dict[str, Callable[[int], nn.Module]] = {
     "fft_conv_nd": _FFTConv,
     "grid_sample_nd": _Sampled,
     "frozen VGG": _Features,
+    "plain VGG": _Plain,
     "PerceptualLoss": _Perceptual,
-    **{f"StyleLoss, {name}": _style(name) for name in STATISTICS},
-    "TotalVariationLoss": lambda ndim: TotalVariationLoss([1.0] * ndim),
+    **{_LOSS_NAMES[name]: _loss(name) for name in LOSSES},
+    **{f"statistic {name}": lambda _, name=name: STATISTICS[name] for name in STATISTICS},  # type: ignore[misc]
 }
 
 
@@ -141,6 +167,46 @@ def _autocast(module: nn.Module, x: Tensor) -> Tensor:
     return expected
 
 
+def _onnx(module: nn.Module, x: Tensor) -> Tensor:
+    """Export a module, and run it in ONNX Runtime."""
+    import onnxruntime
+
+    program = torch.onnx.export(module, (x,), dynamo=True, verbose=False)
+    assert program is not None
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+    (result,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    return torch.from_numpy(result)
+
+
+class _Scaled(nn.Module):
+    """A module behind a parameter, which `DistributedDataParallel` asks for."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.module(x * self.scale)
+        return result
+
+
+def _distributed(module: nn.Module, x: Tensor) -> Tensor:
+    """Train a module in a group of one process: buffers are sent, gradients are reduced."""
+    store = dist.HashStore()  # type: ignore[attr-defined]
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        scaled = _Scaled(module)
+        result: Tensor = nn.parallel.DistributedDataParallel(scaled)(x)
+        result.sum().backward()
+        reduced = scaled.scale.grad
+        (expected,) = torch.autograd.grad(scaled(x).sum(), scaled.scale)
+        torch.testing.assert_close(reduced, expected)
+        return result
+    finally:
+        dist.destroy_process_group()
+
+
 TOOLS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "deepcopy": lambda module, x: copy.deepcopy(module)(x),
     "pickle": lambda module, x: pickle.loads(pickle.dumps(module))(x),
@@ -153,6 +219,8 @@ TOOLS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "jvp": lambda module, x: torch.func.jvp(module, (x,), (x,))[0],
     "double backward": _second,
     "autocast": _autocast,
+    "ONNX": _onnx,
+    "DDP": _distributed,
 }
 
 
@@ -163,15 +231,18 @@ def works(tool: str, subject: str, ndim: int) -> bool:
     if case:
         x = case.input(ndim, generator)
     else:
-        x = torch.rand(1, 4, *[6] * ndim, generator=generator)
-    module, x = SUBJECTS[subject](ndim).eval().double(), x.double()
-    module = module.float() if tool == "autocast" else module
-    x = x.float() if tool == "autocast" else x
+        channels = 3 if subject in _LOSS_NAMES.values() else 4
+        x = torch.rand(1, channels, *[6] * ndim, generator=generator)
+    dtype = torch.float32 if tool in ("autocast", "ONNX") else torch.float64
+    x = x.to(dtype)
     try:
+        module = SUBJECTS[subject](ndim).eval().to(dtype)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             y = TOOLS[tool](module, x)
-        torch.testing.assert_close(y, module(x))
+            expected = module(x)
+        close = {"rtol": 1e-3, "atol": 1e-5} if tool == "ONNX" else {}
+        torch.testing.assert_close(y, expected, **close)  # type: ignore[arg-type]
     except Exception:  # whatever the tool raises, it does not work
         return False
     return True
@@ -196,7 +267,10 @@ TEXT = """# What works under torch's tools
 A test tries each cell: ✓ means that the tool gives the same result as the layer for one, two,
 three and four axes; numbers are the numbers of axes for which it does; – means that it does not.
 The names are those of the cases in `tests/support/layers.py`. TorchScript and fx are for layers;
-losses and networks choose layers by name, which these tools do not support.
+losses and networks choose layers by name, which these tools do not support, and a plain network has
+at most three axes. Files of ONNX are run in ONNX Runtime, in float32. DDP is
+`DistributedDataParallel` around the module and a parameter. Losses and statistics are called as
+modules.
 
 """
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from convnd import io
 from convnd.errors import InputFileError, UnknownNameError, UsageError
+from convnd.io.array import without_channels
 from convnd.io.missing import missing_file_error, similar_paths, spelling_remedy
 from convnd.io.reading import check_path
 
@@ -48,6 +49,10 @@ def open_grid(name: str, spatial_dims: int, *, role: str, seed: int) -> Grid:
             remedy="name a file in it" + (", or several styles" if role == "style" else ""),
         )
     grid = io.read(path)
+    is_array = path.suffix.lower() in (".npy", ".npz") and set(grid.units) == {"px"}
+    is_array = is_array and set(grid.spacing) == {1.0}  # no file that names its axes
+    if is_array and grid.ndim == spatial_dims - 1 > 1:  # an array of N axes, which are all spatial
+        grid = without_channels(grid)
     if grid.ndim != spatial_dims:
         raise InputFileError(
             str(path),
