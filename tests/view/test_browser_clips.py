@@ -31,7 +31,7 @@ def clip(tmp_path: Path) -> Path:
 def open_clip(page: Page, clip: Path) -> None:
     drop(page, "content", clip)
     page.page.wait_for_selector("#kind-videos:checked")
-    page.wait_for("#clip-frame", f"of 0 to {FRAMES - 1}")
+    page.wait_for("#clip-frame", f"(0 to {FRAMES - 1})")
     page.page.click('#styles button:has-text("waves")')
 
 
@@ -46,7 +46,7 @@ def test_a_clip_is_stopped_and_goes_on_and_both_play_in_step(page: Page, clip: P
     page.until("document.querySelector('#clip-result').readyState >= 2")
     page.set("clip-time", "1")
     page.page.click("#clip-next")
-    page.wait_for("#clip-frame", "frame 2 of")
+    page.wait_for("#clip-frame", "frame 2 (")
     times = page.page.evaluate(
         "['content', 'result'].map((name) => document.querySelector(`#clip-${name}`).currentTime)"
     )
@@ -63,7 +63,7 @@ def test_a_clip_is_stopped_and_goes_on_and_both_play_in_step(page: Page, clip: P
 def test_a_frame_becomes_a_keyframe(page: Page, folder: Path, clip: Path) -> None:
     open_clip(page, clip)
     page.page.click("#clip-next")
-    page.wait_for("#clip-frame", "frame 1 of")
+    page.wait_for("#clip-frame", "frame 1 (")
     page.page.click("#clip-keep")
     page.wait_for("#keyframe-note", "Kept as")
     (kept,) = (folder / "inputs").glob("*-frame-1.png")
@@ -82,6 +82,6 @@ def test_clips_are_accessible(browser: Any, folder: Path, clip: Path) -> None:
     (folder / clip.name).write_bytes(clip.read_bytes())
     with serve(ViewFolder(folder), [clip.name]) as (server, _):
         page = Page(browser, server.guard.address, bypass_csp=True)  # for the script of axe alone
-        page.wait_for("#clip-frame", "frame 0 of")
+        page.wait_for("#clip-frame", "frame 0 (")
         check_accessible(page)
         page.close()

@@ -64,12 +64,12 @@ def test_a_result_is_described_by_its_record(worker: _Worker, run: Run) -> None:
 def test_the_figures_of_a_scan_are_described(worker: _Worker, tmp_path: Path, run: Run) -> None:
     assert run("stylize", "town", "waves", "--dim", "2", *QUICK, "-o", "a.png")[0] == 0
     record = io.read_provenance(Path("a.png")) | {
-        "convnd:measured_anatomy": "0.3 HU of 5",
+        "convnd:measured_anatomy": "0.3 HU of 5; " * 60,
         "convnd:measured_e_warp": "0.1",
     }
     io.write("b.png", io.read("a.png"), provenance=record)
     figures = worker._describe({"name": "b.png"})["record"]["figures"]
-    assert figures == {"anatomy": "0.3 HU of 5", "e_warp": "0.1"}
+    assert figures == {"anatomy": "0.3 HU of 5; " * 60, "e_warp": "0.1"}  # whole
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def view(
     *,
     command_output: CommandOutput,
 ) -> None:
-    """Open a local page that makes pictures and shows them while they are made.
+    """Open a local page that stylises pictures, signals, scans and clips, and shows every step.
 
     The page is on this computer only (127.0.0.1), and its address holds a secret. Ctrl-C ends it;
     jobs keep their checkpoints.

@@ -33,6 +33,9 @@ __all__ = ["main"]
 
 _FORM = "a job of a page"
 _SMALLEST = ["stylize", "{0}", "--style={1}", "--dim=2", "--instant", "--size=64"]
+_LONGEST_FIGURE = 4000
+"""Characters of a measured figure, at most: those of a scan's anatomy are many, and none is cut."""
+
 _SMALL = 192
 """Pixels of a built-in sample that is drawn small: it is made anew, which takes its time."""
 
@@ -147,7 +150,7 @@ class _Worker:
             if name.removeprefix("convnd:") in _SHOWN
         }
         figures = {
-            name.removeprefix(MEASURED): text[:300]
+            name.removeprefix(MEASURED): text[:_LONGEST_FIGURE]
             for name, text in record.items()
             if name.startswith(MEASURED)
         }

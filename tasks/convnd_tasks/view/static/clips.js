@@ -130,8 +130,8 @@ export class ClipView {
     byId("clip-play").textContent = playing ? "Pause" : "Play";
     byId("clip-time").max = this.frames - 1;
     byId("clip-time").value = frame;
-    byId("clip-time").setAttribute("aria-valuetext", `frame ${frame} of 0 to ${this.frames - 1}`);
-    byId("clip-frame").textContent = `frame ${frame} of 0 to ${this.frames - 1}, ${(frame / this.rate).toFixed(2)} s`;
+    byId("clip-time").setAttribute("aria-valuetext", `frame ${frame} (0 to ${this.frames - 1})`);
+    byId("clip-frame").textContent = `frame ${frame} (0 to ${this.frames - 1}), ${(frame / this.rate).toFixed(2)} s`;
   }
 
   #drawCurves() {
