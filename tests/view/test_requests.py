@@ -119,3 +119,17 @@ def test_a_job_is_a_command_line(client: Client) -> None:
         "convnd stylize red.png --style=waves --style=cells --dim=2 --strength=0.5 "
         "-o red_stylized.png"
     )
+
+
+def test_a_search_whose_files_are_links_elsewhere_is_not_read(
+    client: Client, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "found").mkdir()
+    for name in ("patches.json", "relu1_1.npz"):
+        (folder / "found" / name).symlink_to(tmp_path / "elsewhere" / "secret.png")
+    (tmp_path / "elsewhere" / "unit0001_1.nii.gz").write_bytes(b"")
+    (folder / "found" / "relu2_1").symlink_to(tmp_path / "elsewhere")
+    assert client.send("GET", "api/search?name=found").status == 404
+    for layer in ("relu1_1", "relu2_1"):
+        path = f"api/patch?name=found&layer={layer}&unit=1&rank=1"
+        assert client.send("GET", path).status == 404

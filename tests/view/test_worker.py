@@ -56,9 +56,19 @@ def test_a_result_is_described_by_its_record(worker: _Worker, run: Run) -> None:
     assert run("stylize", "town", "waves", "--dim", "2", *QUICK, "-o", "a.png")[0] == 0
     record = worker._describe({"name": "a.png"})["record"]
     assert record["inputs"] == ["town", "waves"]
+    assert record["found"] == ["town", "waves"]
     assert record["fields"]["steps_taken"] == "1"
     Image.new("RGB", (20, 20)).save("foreign.png")
     assert worker._describe({"name": "foreign.png"}) == {"record": None}
+
+
+def test_an_input_of_a_record_counts_only_with_its_sha256(worker: _Worker, run: Run) -> None:
+    Path("inputs").mkdir()
+    Image.new("RGB", (40, 32), (9, 90, 200)).save("inputs/a.png")
+    assert run("stylize", "inputs/a.png", "waves", *QUICK, "-o", "b.png")[0] == 0
+    assert worker._describe({"name": "b.png"})["record"]["found"] == ["inputs/a.png", "waves"]
+    Image.new("RGB", (40, 32), (9, 90, 201)).save("inputs/a.png")
+    assert worker._describe({"name": "b.png"})["record"]["found"] == [None, "waves"]
 
 
 def test_the_figures_of_a_scan_are_described(worker: _Worker, tmp_path: Path, run: Run) -> None:
@@ -123,12 +133,12 @@ def test_a_search_is_run_and_its_patches_are_drawn(
     assert (first["rank"], first["input"]) == (1, "town")
     values = [patch["value"] for patch in layers["relu1_1"]["units"]["1"]]
     assert values == sorted(values, reverse=True)
-    place = {"layer": "relu1_1", "unit": 1, "rank": 1}
-    data = worker._data.answers["patch"]({**folder, **place})["data"]
+    place = {"name": "found/relu1_1.npz", "unit": 1, "rank": 1}
+    data = worker._data.answers["patch"](place)["data"]
     with Image.open(streams.BytesIO(base64.b64decode(data))) as picture:
         assert picture.size == (112, 112)
     with pytest.raises(InputFileError):
-        worker._data.answers["patch"]({**folder, **place, "rank": 99})
+        worker._data.answers["patch"]({**place, "rank": 99})
     Path("found/patches.json").write_text('{"receptive_fields": 3}')
     with pytest.raises(InputFileError):
         worker._data.answers["search"](folder)

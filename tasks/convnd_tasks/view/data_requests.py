@@ -58,8 +58,8 @@ class DataRequests:
         return _file(data)
 
     def _patch(self, request: dict[str, Any]) -> dict[str, Any]:
-        place = (request[name] for name in ("layer", "unit", "rank"))
-        return _file(patch_png(Path(request["folder"]), *place))
+        place = (request[name] for name in ("unit", "rank"))
+        return _file(patch_png(Path(request["name"]), *place))
 
 
 def _file(data: bytes) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class DataRoutes:
             path = self._jobs.path(self._jobs.find(query["job"])) / STEP_VALUES
             if not path.is_file():
                 raise RequestError(HTTPStatus.NOT_FOUND, "no values of this step")
-            return {"name": str(path), "dim": 0}
+            return {"name": str(path), "dim": 0, "is_step": True}
         name = query.get("name", "")
         if samples.is_sample(name):
             return {"name": name, "dim": whole(query, "dim", 1, 3)}

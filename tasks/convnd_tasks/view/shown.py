@@ -24,16 +24,18 @@ class Source(NamedTuple):
 
     Args:
         name: path, or name of a sample.
-        dim: number of spatial axes.
+        dim: number of spatial axes of a sample.
+        is_step: whether it is the file of a step, which `Shown.save` wrote.
     """
 
     name: str
     dim: int
+    is_step: bool
 
     @classmethod
     def parse(cls, request: Mapping[str, Any]) -> Source:
         """Read the source of a request of the server."""
-        return cls(str(request["name"]), int(request["dim"]))
+        return cls(str(request["name"]), int(request["dim"]), bool(request.get("is_step")))
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class ShownFiles:
         """Return the values of a file or sample.
 
         Args:
-            source: the file, or what `Shown.save` wrote, or the sample.
+            source: the file or sample.
 
         Raises:
             InputFileError: the file cannot be read, or holds no signal and no scan.
@@ -153,7 +155,7 @@ class ShownFiles:
         changed = path.stat().st_mtime if path.suffix else 0.0
         key = source, changed
         if key not in self._kept:
-            self._kept[key] = Shown.load(path) if path.name == "preview.npz" else _open(source)
+            self._kept[key] = Shown.load(path) if source.is_step else _open(source)
         self._kept.move_to_end(key)
         while len(self._kept) > 1 and sum(map(_bytes, self._kept.values())) > _MOST_BYTES:
             self._kept.popitem(last=False)

@@ -61,6 +61,11 @@ class UnitRoutes:
         if not _LAYER.fullmatch(layer):
             raise RequestError(HTTPStatus.BAD_REQUEST, "no name of a layer")
         unit, rank = (whole(request.query, name, 0, 10**6) for name in ("unit", "rank"))
-        asked = {"do": "patch", "folder": str(self._find(request)), "layer": layer}
-        answer = self._workers.ask({**asked, "unit": unit, "rank": rank})
+        stem = f"{request.query.get('name', '')}/{layer}"
+        try:
+            path = self._folder.find(f"{stem}.npz")
+        except RequestError:  # patches of scans are files of their own
+            path = self._folder.find(f"{stem}/unit{unit:04d}_{rank}.nii.gz")
+        asked = {"do": "patch", "name": str(path), "unit": unit, "rank": rank}
+        answer = self._workers.ask(asked)
         return Answer(base64.b64decode(answer["data"]), "image/png")

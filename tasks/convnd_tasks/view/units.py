@@ -93,12 +93,11 @@ def describe_search(folder: Path) -> dict[str, Any]:
     return {"layers": layers}
 
 
-def patch_png(folder: Path, layer: str, unit: int, rank: int) -> bytes:
+def patch_png(path: Path, unit: int, rank: int) -> bytes:
     """Draw a patch of a search.
 
     Args:
-        folder: folder of the search.
-        layer: name of a layer, without a slash.
+        path: the file of the patch, or that of all patches of its layer.
         unit: number of the unit.
         rank: 1 for the strongest patch.
 
@@ -108,7 +107,7 @@ def patch_png(folder: Path, layer: str, unit: int, rank: int) -> bytes:
     from convnd_tasks.runtime.plots import encode_pixels
     from convnd_tasks.runtime.thumbnails import draw_thumbnail
 
-    grid = _read_patch(folder, layer, f"unit{unit:04d}_{rank}")
+    grid = _read_patch(path, f"unit{unit:04d}_{rank}")
     values = grid.values.float().nan_to_num()
     if values.shape[1] != 3:
         low, high = float(values.min()), float(values.max())
@@ -124,7 +123,7 @@ def patch_png(folder: Path, layer: str, unit: int, rank: int) -> bytes:
     return encode_pixels(pixels)
 
 
-def _read_patch(folder: Path, layer: str, name: str) -> Grid:
+def _read_patch(path: Path, name: str) -> Grid:
     """Read the samples of a patch, as `PatchWriter` wrote them."""
     import numpy as np
     import torch
@@ -132,15 +131,14 @@ def _read_patch(folder: Path, layer: str, name: str) -> Grid:
     from convnd import io
     from convnd.grid import Grid
 
-    scan = folder / layer / f"{name}.nii.gz"
-    if scan.is_file():
-        return io.read(scan)
+    if path.suffix != ".npz":
+        return io.read(path)
     try:
-        with np.load(folder / f"{layer}.npz", allow_pickle=False) as stored:
+        with np.load(path, allow_pickle=False) as stored:
             return Grid(values=torch.from_numpy(stored[name].astype(np.float32))[None])
     except (OSError, ValueError, KeyError) as error:
         raise InputFileError(
-            f"{folder.name}/{layer}",
+            path.name,
             expected=f"the patch {name}",
             got="none",
             remedy="search again",
