@@ -25,6 +25,7 @@ from convnd.errors import ConvndError, StopSignal, printable
 from convnd.transfer.deterministic import determinism_error
 from convnd_tasks.pipeline.flags import as_command, parameters_of
 from convnd_tasks.pipeline.parameters import Json, Verbose
+from convnd_tasks.runtime.elsewhere import missing_on_this_system
 
 __all__ = ["CommandOutput", "echo", "with_json_output"]
 
@@ -83,6 +84,8 @@ class CommandOutput:
             logger.setLevel(logging.INFO)
         if self.verbose:
             echo(f"convnd {__version__}, Python {platform.python_version()}", err=True)
+            if missing := missing_on_this_system():
+                echo(f"this system has no {', no '.join(missing)}", err=True)
         if self.json:
             sys.stdout = sys.stderr
         try:
