@@ -248,16 +248,20 @@ def works(tool: str, subject: str, ndim: int) -> bool:
     return True
 
 
+def column(tool: str) -> list[str]:
+    """What is found for a tool: a cell for each subject."""
+    logging.disable(logging.CRITICAL)  # the exporter prints the graphs that it gives up
+    cells = []
+    for subject in SUBJECTS:
+        ranks = [ndim for ndim in RANKS if works(tool, subject, ndim)]
+        cells.append("✓" if len(ranks) == len(RANKS) else ", ".join(map(str, ranks)) or "–")
+    return cells
+
+
 def table() -> str:
     """The table in Markdown."""
-    logging.disable(logging.CRITICAL)  # the exporter prints the graphs that it gives up
     lines = [f"| | {' | '.join(TOOLS)} |", "|---" * (len(TOOLS) + 1) + "|"]
-    for subject in SUBJECTS:
-        cells = []
-        for tool in TOOLS:
-            ranks = [ndim for ndim in RANKS if works(tool, subject, ndim)]
-            every = "✓" if len(ranks) == len(RANKS) else ", ".join(map(str, ranks)) or "–"
-            cells.append(every)
+    for subject, *cells in zip(SUBJECTS, *map(column, TOOLS), strict=True):
         lines.append(f"| {subject} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
