@@ -60,4 +60,5 @@ def _take_away() -> None:
     sys.platform = os.environ["CONVND_PRETEND"]
 
 
-sys.meta_path.insert(0, _Elsewhere())
+if "CONVND_PRETEND" in os.environ:  # pytest, too, imports this module
+    sys.meta_path.insert(0, _Elsewhere())
