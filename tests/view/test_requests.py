@@ -74,6 +74,10 @@ def test_jobs_of_other_kinds_are_command_lines(client: Client, folder: Path) -> 
     (folder / "b.nii.gz").write_bytes(b"")
     client.post("api/start", {"content": "a.csv", "styles": ["ambulatory"], "options": {}})
     client.post("api/start", {"content": "b.nii.gz", "styles": ["matching"], "options": {}})
+    (folder / "c.npy").write_bytes(b"")
+    array = {"content": "c.npy", "styles": ["waves"], "options": {"rate": "500"}}
+    assert client.post("api/start", array).status == 400  # it may hold anything
+    client.post("api/start", {**array, "kind": "signals"})
     sample = {"content": "ecg", "styles": ["waves"], "options": {}, "kind": "signals"}
     client.post("api/start", sample)
     search = {"styles": ["red.png", "waves"], "options": {"layer": "relu1_1"}, "kind": "units"}
@@ -83,6 +87,7 @@ def test_jobs_of_other_kinds_are_command_lines(client: Client, folder: Path) -> 
         "convnd stylize a.csv --style=ambulatory --dim=1 -o a_stylized.csv",
         "convnd stylize-volume b.nii.gz --style=matching -o b_stylized.nii.gz",
         "convnd patches red.png waves --dim=2 --layer=relu1_1 -o patches",
+        "convnd stylize c.npy --style=waves --dim=1 --rate=500 -o c_stylized.npy",
         "convnd stylize ecg --style=waves --dim=1 -o ecg_stylized.csv",
     }
     assert client.post("api/start", {"content": "notes.txt", "styles": ["waves"]}).status == 404

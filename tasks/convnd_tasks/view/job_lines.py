@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from convnd_tasks import samples
+from convnd_tasks.pipeline.folders import ARRAY_SUFFIXES
 from convnd_tasks.view.guard import RequestError
 from convnd_tasks.view.kinds import DIMS, UNITS, kind_of_file
 from convnd_tasks.view.options import option_words
@@ -90,12 +91,15 @@ def _is_text(typed: Mapping[str, Any], name: str) -> bool:
 def _kind(asked: object, content: str, path: str) -> str:
     """Return the kind of data; of samples, which have several ranks, the page says it.
 
+    The page says it of arrays as well, which may be signals.
+
     Raises:
         RequestError: the page makes no jobs of it.
     """
     if samples.is_sample(content):
         return asked if isinstance(asked, str) and asked in DIMS else "pictures"
-    kind = kind_of_file(path)
+    is_array = path.lower().endswith(ARRAY_SUFFIXES)
+    kind = "signals" if is_array and asked == "signals" else kind_of_file(path)
     if not kind:
         text = f"{content} is neither a picture, a signal, a scan nor a video"
         raise RequestError(HTTPStatus.BAD_REQUEST, text)

@@ -1,13 +1,16 @@
 // Content and styles: built-in ones and the user's, as tiles; files are dropped or chosen.
 
 import { thumbnail, upload } from "./api.js";
-import { attempt, byId, make } from "./dom.js";
+import { alertUser, attempt, byId, make } from "./dom.js";
 import { KINDS, dimOf } from "./kinds.js";
 
 export const baseName = (name) => name.split("/").pop();
 
 /** Kinds of styles that a kind of content takes, besides its own. */
 const FURTHER_STYLES = { volumes: ["pictures"], videos: ["pictures"] };
+
+const ARRAY = /\.np[yz]$/i;
+const COMPANION = /\.(dat|atr)$/i; // lies beside a file that names it
 
 export class Chooser {
   /** @param {any} state @param {() => void} onChange @param {(kind: string) => void} onKind */
@@ -30,7 +33,11 @@ export class Chooser {
 
   #listen(zone) {
     const input = zone.querySelector("input"), role = zone.dataset.role;
-    input.addEventListener("change", () => this.#take([...input.files], role));
+    input.addEventListener("change", () => {
+      const files = [...input.files];
+      input.value = ""; // so that the same file can be chosen again
+      this.#take(files, role);
+    });
     zone.addEventListener("dragover", (event) => { event.preventDefault(); zone.classList.add("over"); });
     zone.addEventListener("dragleave", () => zone.classList.remove("over"));
     zone.addEventListener("drop", (event) => {
@@ -44,7 +51,10 @@ export class Chooser {
     const taken = [];
     for (const file of files) {
       const sent = await attempt(() => upload(file, file.name, this.state.largest_upload));
-      if (sent?.kind) taken.push(sent); // others lie beside a file that names them
+      if (!sent) continue;
+      if (this.kind === "signals" && ARRAY.test(sent.name)) sent.kind = "signals"; // an array does not tell
+      if (sent.kind) taken.push(sent);
+      else if (!COMPANION.test(sent.name)) alertUser(`${baseName(sent.name)} does not tell what it holds: an array of numbers is taken under Signals, or on the command line.`);
     }
     for (const { name, kind } of taken) this.add(name, role, kind);
   }

@@ -23,7 +23,8 @@ const DIALS = {
   pictures: [STRENGTH, SCALE, weight([0.5, 1, 2, 5, 10, 23, 40, 70, 115, 200, 350], 5), SMOOTH, COLORS,
     size("that of the content"),
     { name: "steps", label: "Steps", options: [["40", "40 (quick)"], ["85", "85"], ["200", "200 (fine)"]], value: "85" }],
-  signals: [STRENGTH, SCALE, weight([1, 3, 10, 30, 60, 120, 300], 3), SMOOTH, steps(50, 20, 150)],
+  signals: [STRENGTH, SCALE, weight([1, 3, 10, 30, 60, 120, 300], 3), SMOOTH, steps(50, 20, 150),
+    { name: "rate", label: "Sampling rate in Hz, of files that do not say it", number: true }],
   volumes: [STRENGTH,
     { name: "transfer", label: "Transfer", options: [["auto", "automatic"], ["look", "look: noise and sharpness of a scan"],
       ["paint", "paint: all patterns, as of a painting"]] },
@@ -67,6 +68,7 @@ export class Dials {
     byId("dials-hint").hidden = !live;
     byId("dial-list").replaceChildren(...DIALS[kind].map((dial) => {
       const one = { ...dial, live: live && dial.live };
+      if (dial.number) return this.#number(one);
       return "options" in dial ? this.#select(one) : this.#range(one);
     }));
   }
@@ -84,6 +86,12 @@ export class Dials {
     input.addEventListener("input", () => { say(); this.onChange(name, Boolean(live)); });
     this.inputs.set(name, { input, read: () => read(Number(input.value)), usual: read(value) });
     return make("div", { className: "dial" }, make("label", { for: name }, `${label} `, output), input);
+  }
+
+  #number({ name, label }) {
+    const input = make("input", { type: "number", id: name, min: 0, step: "any", value: this.kept[`${this.kind}.${name}`] ?? "" });
+    this.inputs.set(name, { input, read: () => input.value, usual: "" });
+    return make("div", { className: "dial" }, make("label", { for: name }, label), input);
   }
 
   #select({ name, label, options, value = options[0][0], live }) {
