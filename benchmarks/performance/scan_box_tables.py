@@ -40,7 +40,7 @@ def write_tables(
     Args:
         rows: the rows of all runs.
         path: the JSON file.
-        development: prefix of the names of boxes on which the method was developed.
+        development: prefixes of the names of boxes that were seen, separated by commas.
         conditions: conditions of the measurement.
     """
     write_results(
@@ -68,10 +68,11 @@ def former_rows(paths: list[Path]) -> list[dict[str, Any]]:
 
 
 def _by_development(rows: list[dict[str, Any]], prefix: str) -> dict[str, list[dict[str, Any]]]:
-    """The rows of boxes on which the method was developed, and those of held-out boxes."""
-    developed = [row for row in rows if row["box"].startswith(prefix)]
-    others = [row for row in rows if not row["box"].startswith(prefix)]
-    return {"boxes of development": developed, "held-out boxes": others}
+    """The rows of boxes that were seen during development, and those of held-out boxes."""
+    prefixes = tuple(prefix.split(","))
+    seen = [row for row in rows if row["box"].startswith(prefixes)]
+    others = [row for row in rows if not row["box"].startswith(prefixes)]
+    return {"boxes that were seen": seen, "held-out boxes": others}
 
 
 def _limits_held(rows: list[dict[str, Any]]) -> list[dict[str, str]]:

@@ -68,9 +68,9 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="write content, style, result")
     parser.add_argument(
         "--development",
-        default="D",
-        metavar="PREFIX",
-        help="boxes on which the method was developed have names that begin so",
+        default="D,H",
+        metavar="PREFIX,...",
+        help="boxes that were seen during development have names that begin so",
     )
     parser.add_argument("--conditions", default="", help="conditions of the measurement, as text")
     add_json_option(parser)
