@@ -52,12 +52,7 @@ FORMAT = "2"
 PLACEHOLDER = "{%d}"
 """Stands for an input, by its number, in the recorded command."""
 
-_RUN_METRICS = (
-    "convnd:steps_taken",
-    "convnd:rejected_steps",
-    "convnd:loss",
-    "convnd:stopped",
-)
+_RUN_METRICS = ("convnd:steps_taken", "convnd:rejected_steps", "convnd:loss", "convnd:stopped")
 """Entries about the course of the run, on which two results of the same job may differ."""
 
 MEASURED = "convnd:measured_"

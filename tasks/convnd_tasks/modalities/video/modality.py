@@ -161,10 +161,10 @@ class Videos(Modality):
         if self.settings.texture:
             weights = self.options.style_weights
             palette = pooled_moments([color_moments(style) for style in styles], weights)
-        strength, left = 1.0, self.options.strength
-        optimises = self.trained is None and not self.options.is_instant
-        if optimises and keyframes is None and self.options.mode != "block" and 0 < left < 1:
-            strength, left = left, 1.0  # of the statistics, instead of the values
+        strength, left = 1.0, self.options.strength  # of the statistics, and of the values
+        is_optimised = self.trained is None and not self.options.is_instant
+        if is_optimised and keyframes is None and self.options.mode != "block" and left > 0:
+            strength, left = left, 1.0
         finisher = FrameFinisher(self.options, palette, regions, left)
         return VideoTransfer(
             self.options,
@@ -216,8 +216,7 @@ class Videos(Modality):
     ) -> VideoResult:
         """Write a result, see `Modality.write` and `VideoResult.save`; a preview is a picture."""
         began = time.monotonic()
-        settings = self.settings
-        if settings.preview:
+        if self.settings.preview:
             values = square_pixels(next(result.frames()).values, result.info.aspect)
             picture = Grid(values=values, axes=("y", "x"), channels=("R", "G", "B"))
             io.write(path, picture, overwrite=overwrite, provenance=record)
@@ -227,7 +226,7 @@ class Videos(Modality):
             path,
             overwrite=overwrite,
             encoding=self._encoding,
-            audio=settings.audio,
+            audio=self.settings.audio,
             provenance=record,
         )
         return dataclasses.replace(result, encoding_seconds=time.monotonic() - began)

@@ -331,9 +331,8 @@ def _mean_frequency(noise: NoiseCovariance) -> float:
     square = torch.zeros_like(power)
     for axis, width in enumerate(sigmas(noise.spacing, 1.0, min(noise.spacing))):
         if width > 0:
-            frequency = torch.fft.fftfreq(
-                power.shape[axis], noise.spacing[axis], dtype=torch.float64
-            )
+            count, side = power.shape[axis], noise.spacing[axis]
+            frequency = torch.fft.fftfreq(count, side, dtype=torch.float64)
             square += frequency.square().view([-1 if other == axis else 1 for other in range(3)])
     total = float(power.sum())
     return float((square.sqrt() * power).sum()) / total if total > 0 else math.nan
