@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 __all__ = ["SafetyFigure", "describe_broken", "describe_figures", "is_judged"]
 
+_TOLERANCE = 1e-4  # of a limit, by which rounding may exceed it
+_ROUNDING = 1e-9  # of a limit, below which a value is shown as 0
+
 
 @dataclass(frozen=True)
 class SafetyFigure:
@@ -21,6 +24,11 @@ class SafetyFigure:
         unit: unit of the values, or "".
         reason: why the value cannot be measured.
         decisive: the value alone shows whether anatomy is kept.
+
+    >>> print(SafetyFigure("mean change of soft", 2e-17, 0.0, 2.0, "HU"))
+    mean change of soft 0 HU (at most 2)
+    >>> print(SafetyFigure("Dice of two classes", 0.9912, 0.98, math.inf))
+    Dice of two classes 0.991 (at least 0.98)
     """
 
     name: str
@@ -39,8 +47,7 @@ class SafetyFigure:
     @property
     def broken(self) -> bool:
         """Whether the value is outside its limits by more than rounding explains."""
-        tolerance = 1e-4
-        within = self.low * (1 - tolerance) <= self.value <= self.high * (1 + tolerance)
+        within = self.low * (1 - _TOLERANCE) <= self.value <= self.high * (1 + _TOLERANCE)
         return self.measured and not within
 
     def __str__(self) -> str:
@@ -52,7 +59,9 @@ class SafetyFigure:
             if self.high == math.inf
             else f"{self.low:.3g} to {self.high:.3g}"
         )
-        return f"{self.name} {self.value:.3g}{unit} ({limits})"
+        scale = self.high if math.isfinite(self.high) else self.low
+        value = 0.0 if abs(self.value) < _ROUNDING * scale else self.value
+        return f"{self.name} {value:.3g}{unit} ({limits})"
 
 
 def describe_broken(figures: Sequence[SafetyFigure]) -> str:
