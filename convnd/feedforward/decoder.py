@@ -27,10 +27,11 @@ __all__ = [
 LEVELS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 """The layers of the encoder that the decoder reads, from shallow to deep."""
 
-_AXES = (0, 1)
-
 IMAGE = "image"
 """Name of the decoder's output."""
+
+_AXES = (0, 1)
+"""Spatial axes, along which convolutions repeat the outermost values: zeros would draw a frame."""
 
 CONVOLUTIONS: Mapping[str, Sequence[str]] = {
     "relu1_1": ("relu1_1",),

@@ -100,7 +100,6 @@ class InstantTransfer(OnePassTransfer):
         See `OnePassTransfer.stylize_parts`.
         """
         del on_message
-        content = self.resizer.resize(content, parts[0][1].size)
         tiler = self._tiler(content, group)
         style_parts = [
             transfer._style_part(problem, share, tiler)

@@ -105,7 +105,7 @@ class OnePassTransfer(ABC):
 
         Args:
             parts: for each part a transfer, and a problem whose mask is the part.
-            content: the content, which stays where no part is.
+            content: the content, which stays where no part is; any size.
             group: as for `run`.
             on_message: as for `run`.
 
@@ -114,16 +114,16 @@ class OnePassTransfer(ABC):
         """
         group, report = group or ProcessGroup(), on_message or _ignore
         size = parts[0][1].size
-        outside = Resizer(self.device).resize(content, size)
+        content = Resizer(self.device).resize(content, size)
         shares = [
-            torch.ones_like(outside[:, :1])
+            torch.ones_like(content[:, :1])
             if problem.mask is None
-            else fit_share(problem.mask, size).to(outside)
+            else fit_share(problem.mask, size).to(content)
             for _, problem in parts
         ]
         values = self.stylize_parts(parts, shares, content, group, report)
         covered = torch.stack(shares).sum(0) > 0
-        yield Progress.of_one_pass(torch.where(covered, values, outside.to(values)))
+        yield Progress.of_one_pass(torch.where(covered, values, content.to(values)))
 
     def _part(self, problem: TransferProblem, region: StyleRegion) -> tuple[Self, TransferProblem]:
         """Return a transfer and a problem for one region."""
@@ -149,7 +149,7 @@ class OnePassTransfer(ABC):
         Args:
             parts: as for `run_parts`.
             shares: share of each position that belongs to the part, ``(1, 1, *S)``.
-            content: as for `run_parts`.
+            content: ``(1, C, *S)``, at the size of the result and on the device.
             group: as for `run`.
             on_message: as for `run`.
 

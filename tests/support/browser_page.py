@@ -71,6 +71,17 @@ class Page:
             )
         self.page.click("#start")
 
+    def stop(self) -> None:
+        """Stop the job, and wait until its result is kept."""
+        self.page.click("#stop")
+        self.wait_for("#status", "stopped, kept")
+
+    def download(self) -> tuple[str, bytes]:
+        """Download the result; returns the name that the page gives it, and its bytes."""
+        with self.page.expect_download() as download:
+            self.page.click("#download")
+        return download.value.suggested_filename, Path(download.value.path()).read_bytes()
+
     def close(self) -> None:
         self.context.close()
         assert self.complaints == []

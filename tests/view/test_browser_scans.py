@@ -65,12 +65,9 @@ def test_drop_a_scan_see_steps_stop_and_download(page: Page, folder: Path, scan:
     page.page.wait_for_selector("#scan-result:enabled")  # a step
     page.page.click("#scan-difference")
     page.wait_for("#voxel", "blue to red")
-    page.page.click("#stop")
-    page.wait_for("#status", "stopped, kept")
-    with page.page.expect_download() as download:
-        page.page.click("#download")
+    page.stop()
     copy = folder / "copy.nii.gz"
-    copy.write_bytes(Path(download.value.path()).read_bytes())
+    copy.write_bytes(page.download()[1])
     assert io.read(copy).shape == SIZE
     assert np.array_equal(io.grid_affine(io.read(copy)), io.grid_affine(io.read(scan)))
 

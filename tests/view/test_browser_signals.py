@@ -40,12 +40,9 @@ def test_drop_a_recording_see_steps_stop_and_download(
     page.wait_for("#figures", "step")
     page.page.wait_for_selector('.trace[aria-label*="result"]')  # the trace of a step
     page.until("document.querySelector('#spectrum').ariaLabel.includes('result')")
-    page.page.click("#stop")
-    page.wait_for("#status", "stopped, kept")
-    with page.page.expect_download() as download:
-        page.page.click("#download")
+    page.stop()
     copy = folder / "copy.csv"
-    copy.write_bytes(Path(download.value.path()).read_bytes())
+    copy.write_bytes(page.download()[1])
     result, content = io.read(copy), io.read(recording)
     assert (result.shape, result.channels) == (content.shape, content.channels)
 

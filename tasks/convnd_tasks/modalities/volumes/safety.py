@@ -45,7 +45,7 @@ _CHUNK = 1_000_000  # voxels that are processed at once
 _LAA_POINTS = 1.0  # percentage points; limit of the change of dark lung
 _FILTERED_LAA_POINTS = 5.0  # of that change which a filter explains
 _BLOCK = 16  # voxels along each side
-_SEGMENT_SIGMA = 1.5  # resolutions; the blur that removes noise before a segmentation
+_SEGMENT_SIGMA = 1.5  # finest voxel sides; the blur that removes noise before a segmentation
 
 
 def measure_safety(
