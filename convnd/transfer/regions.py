@@ -62,6 +62,8 @@ class StyleRegion:
             raise UsageError(
                 self.name, expected="at least one style", got="none", remedy="give one"
             )
+        if self.share is not None and bool((self.share == 1).all()):
+            object.__setattr__(self, "share", None)  # sums with weights cost more, and round
         if not self.style_shares:
             object.__setattr__(self, "style_shares", (None,) * len(self.styles))
         for share in (self.share, *self.style_shares):
