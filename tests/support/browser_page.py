@@ -62,6 +62,21 @@ class Page:
             assert time.monotonic() < ends, expression
             self.page.wait_for_timeout(50)
 
+    def note_texts(self, place: str) -> None:
+        """Note every text that an element gets from now on, however short it is seen."""
+        self.page.locator(place).evaluate(
+            """(one) => {
+                 window.texts = [];
+                 new MutationObserver(() => window.texts.push(one.textContent))
+                   .observe(one, { childList: true, characterData: true, subtree: true });
+               }"""
+        )
+
+    def texts(self) -> list[str]:
+        """Return the texts that were noted."""
+        noted: list[str] = self.page.evaluate("window.texts")
+        return noted
+
     def start(self, **values: int) -> None:
         """Start a small job: with numbers that the page does not offer."""
         for name, value in values.items():

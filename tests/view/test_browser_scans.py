@@ -36,9 +36,11 @@ def scan(tmp_path: Path) -> Path:
 
 
 def test_planes_show_the_values_of_the_voxel_under_the_cross(page: Page, scan: Path) -> None:
+    page.note_texts("#voxel")
     drop(page, "content", scan)
     page.page.wait_for_selector("#kind-volumes:checked")
     page.wait_for("#voxel", "content")
+    assert all("head 17, front 19, right 21" in text for text in page.texts() if text)
     # The first axis of the file runs to the left: the voxel 20 towards the right is 19 in the file.
     assert f"content {10 * 19 + 3 * 18 + 16} HU" in page.page.text_content("#voxel")
     page.page.focus("#plane-axial")

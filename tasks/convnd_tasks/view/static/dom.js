@@ -23,6 +23,17 @@ export function debounce(work, milliseconds) {
   };
 }
 
+/** Tells whether a call is still the newest of its kind: answers may arrive in another order than they were asked for. */
+export class Newest {
+  #count = 0;
+
+  /** Begins a call; the function that is returned says whether no other has begun since. */
+  begin() {
+    const number = this.#count += 1;
+    return () => number === this.#count;
+  }
+}
+
 /** Seconds as text: "1:15". */
 export function duration(seconds) {
   const whole = Math.round(seconds), hours = Math.floor(whole / 3600);

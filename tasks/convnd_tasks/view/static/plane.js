@@ -30,6 +30,7 @@ export class Plane {
     this.source = document.createElement("canvas");
     let last = null;
     const act = (event) => {
+      if (!this.shape) return; // no scan yet
       const here = this.#place(event);
       if (calls.isDrawing()) calls.onPaint(this, last ?? here, here);
       else calls.onMove(here);
@@ -118,12 +119,14 @@ export class Plane {
   }
 
   #step(axis, by) {
+    if (!this.shape) return;
     const point = [...this.point()];
     point[axis] = Math.min(this.shape[axis] - 1, Math.max(0, point[axis] + by));
     this.calls.onMove(point);
   }
 
   #onKey(event) {
+    if (!this.shape) return;
     const [rows, columns] = this.others;
     const step = { ArrowUp: [rows, 1], ArrowDown: [rows, -1], ArrowLeft: [columns, 1], ArrowRight: [columns, -1],
       PageUp: [this.axis, 1], PageDown: [this.axis, -1] }[event.key];

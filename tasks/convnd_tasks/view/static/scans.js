@@ -1,13 +1,13 @@
 // Scans: three linked planes of content, result or their difference, windows, values, and a mask.
 
 import * as api from "./api.js";
-import { attempt, byId, make } from "./dom.js";
+import { Newest, attempt, byId, make } from "./dom.js";
 import { Mask } from "./mask.js";
 import { Plane } from "./plane.js";
 
 const PLANES = [["axial", 0], ["coronal", 1], ["sagittal", 2]];
 const SIDES = ["head", "front", "right"];
-const MOST_PLANES = 120; // kept in memory
+const MOST_PLANES = 60; // of a scan, kept in memory
 
 export class ScanView {
   /** @param {(name: string) => number} dim */
@@ -15,7 +15,7 @@ export class ScanView {
     this.dim = dim;
     this.scan = null;
     this.result = null;
-    this.kept = new Map();
+    this.shows = new Newest();
     this.point = [0, 0, 0];
     this.tool = "";
     this.largest = 0; // difference seen so far
@@ -41,18 +41,23 @@ export class ScanView {
     byId("mask-clear").addEventListener("click", () => { this.mask?.clear(); this.#sayMask(); this.draw(); });
   }
 
-  #query(name) { return { name, dim: this.dim(name) }; }
+  async #describe(query) { return { query, planes: new Map(), ...await api.get(api.withQuery("scan", query)) }; }
 
   setInputs(content) {
-    this.ready = this.#setInputs(content);
+    if (this.wanted !== content) {
+      this.wanted = content;
+      this.ready = this.#open(content);
+    }
     return this.ready;
   }
 
-  async #setInputs(content) {
-    if (this.scan?.query.name === content) return;
-    const query = this.#query(content), scan = { query, ...await api.get(api.withQuery("scan", query)) };
+  async #open(content) {
+    const scan = await this.#describe({ name: content, dim: this.dim(content) }).catch((error) => {
+      if (this.wanted === content) this.wanted = null; // it can be tried again
+      throw error;
+    });
+    if (this.wanted !== content) return; // another choice came in between
     this.scan = scan;
-    this.clearResult();
     this.mask = new Mask(scan.shape);
     this.#sayMask();
     const windows = byId("scan-window");
@@ -63,40 +68,46 @@ export class ScanView {
       this.planes[number].setScan(scan.shape, scan.spacing);
       byId(`slice-${name}`).max = scan.shape[axis] - 1;
     });
+    byId("voxel").textContent = "";
+    this.#forgetResult();
     this.moveTo(scan.shape.map((extent) => Math.floor(extent / 2)));
   }
 
-  async showJob(job, ended) {
-    await this.#showResult(ended ? { name: job.output, dim: 3 } : { job: job.id, mark: job.figures.preview });
-    if (ended) this.#showFigures((await api.get(api.withQuery("record", { name: job.output }))).record);
+  showJob(job, ended) {
+    const query = ended ? { name: job.output, dim: 3 } : { job: job.id, mark: job.figures.preview };
+    const readRecord = async () => ended && (await api.get(api.withQuery("record", { name: job.output }))).record;
+    return this.#showResult(query, readRecord);
   }
 
-  async showResult({ name, record }) {
-    await this.#showResult({ name, dim: 3 });
-    this.#showFigures(record);
-  }
+  showResult({ name, record }) { return this.#showResult({ name, dim: 3 }, async () => record); }
 
-  async #showResult(query) {
+  /** Shows a result and the figures of its record. @param {any} query @param {() => Promise<any>} readRecord */
+  async #showResult(query, readRecord) {
+    const isNewest = this.shows.begin();
     await this.ready;
-    if (!this.scan) return;
-    const result = { query, ...await api.get(api.withQuery("scan", query)) };
-    if (result.shape.join() !== this.scan.shape.join()) throw new Error("The result has another shape than the scan.");
+    const { scan } = this, result = await this.#describe(query), record = await readRecord();
+    if (!isNewest() || !scan || scan !== this.scan) return; // something else is shown by now
+    if (result.shape.join() !== scan.shape.join()) throw new Error("The result has another shape than the scan.");
     const isFirst = !this.result;
-    for (const key of this.kept.keys()) if (key.startsWith("result")) this.kept.delete(key);
     this.result = result;
     this.largest = 0;
     byId("scan-result").disabled = byId("scan-difference").disabled = false;
     if (isFirst) byId("scan-result").checked = true;
+    this.#showFigures(record);
     await this.draw();
   }
 
   clearResult() {
+    this.shows.begin(); // one that is on its way is not shown
+    this.#forgetResult();
+    if (this.scan) this.draw();
+  }
+
+  #forgetResult() {
     this.result = null;
-    for (const key of this.kept.keys()) this.kept.delete(key);
     byId("scan-content").checked = true;
     byId("scan-result").disabled = byId("scan-difference").disabled = true;
-    byId("safety").replaceChildren();
-    if (this.scan) this.draw();
+    this.#showFigures(null);
   }
 
   /** Lists the safety figures of a result's record. */
@@ -126,15 +137,14 @@ export class ScanView {
     this.draw();
   }
 
-  async #load(role, axis, index) {
-    const source = role === "result" ? this.result : this.scan;
-    const key = `${role}|${axis}|${index}`;
-    if (!this.kept.has(key)) {
-      const bytes = await api.bytes(api.withQuery("plane", { ...source.query, axis, index }));
-      this.kept.set(key, new Float32Array(bytes));
-      while (this.kept.size > MOST_PLANES) this.kept.delete(this.kept.keys().next().value);
+  /** The values of a plane. @param {any} source the scan or its result */
+  async #load(source, axis, index) {
+    const { planes, query } = source, key = `${axis}|${index}`;
+    if (!planes.has(key)) {
+      planes.set(key, new Float32Array(await api.bytes(api.withQuery("plane", { ...query, axis, index }))));
+      if (planes.size > MOST_PLANES) planes.delete(planes.keys().next().value);
     }
-    return this.kept.get(key) ?? new Float32Array();
+    return planes.get(key);
   }
 
   /** Draws all planes; while that goes on, only the newest of further calls counts. */
@@ -147,16 +157,17 @@ export class ScanView {
   }
 
   async #draw() {
-    if (!this.scan) return;
-    const { point } = this; // it may move while planes arrive
+    const { scan, result, point } = this; // they may change while planes arrive
+    if (!scan) return;
     const shown = document.querySelector('input[name="scan-show"]:checked').value;
     const values = await Promise.all(PLANES.map(async ([, axis]) => {
-      const before = await this.#load("content", axis, point[axis]);
-      const after = this.result ? await this.#load("result", axis, point[axis]) : null;
+      const before = await this.#load(scan, axis, point[axis]);
+      const after = result ? await this.#load(result, axis, point[axis]) : null;
       const change = after && shown === "difference" ? after.map((value, n) => value - before[n]) : null;
       return { before, after, shown: change ?? (shown === "result" && after ? after : before) };
     }));
-    const difference = shown === "difference" && this.result !== null;
+    if (scan !== this.scan || result !== this.result) return; // drawn again at once
+    const difference = shown === "difference" && result !== null;
     if (difference) {
       for (const { shown: change } of values) for (const value of change) this.largest = Math.max(this.largest, Math.abs(value) || 0);
     }
