@@ -3,6 +3,8 @@
 /** An error of the server, in words for people. */
 export class RequestFailed extends Error {}
 
+export const NO_ANSWER = "The server does not answer.";
+
 async function check(response) {
   if (response.ok) return response;
   let text = response.statusText;
@@ -10,15 +12,23 @@ async function check(response) {
   throw new RequestFailed(text);
 }
 
+/** Sends a request; the server may be gone. */
+async function send(path, settings = {}) {
+  const response = await fetch(`api/${path}`, settings).catch((error) => {
+    throw error.name === "AbortError" ? error : new RequestFailed(NO_ANSWER);
+  });
+  return check(response);
+}
+
 /** @param {string} path */
 export async function get(path) {
-  return (await check(await fetch(`api/${path}`))).json();
+  return (await send(path)).json();
 }
 
 /** @param {string} path @param {object} value @param {AbortSignal} [signal] */
 export async function post(path, value, signal) {
   const headers = { "Content-Type": "application/json" };
-  return check(await fetch(`api/${path}`, { method: "POST", headers, body: JSON.stringify(value), signal }));
+  return send(path, { method: "POST", headers, body: JSON.stringify(value), signal });
 }
 
 /** Sends a file, and returns its name in the folder and its kind. @param {Blob} file @param {string} name */
@@ -27,13 +37,12 @@ export async function upload(file, name, largest) {
     throw new RequestFailed(`${name} is larger than ${Math.floor(largest / 2 ** 20)} MiB; put it into the folder`);
   }
   const headers = { "Content-Type": "application/octet-stream" };
-  const path = `api/upload?name=${encodeURIComponent(name)}`;
-  return (await check(await fetch(path, { method: "POST", headers, body: file }))).json();
+  return (await send(withQuery("upload", { name }), { method: "POST", headers, body: file })).json();
 }
 
 /** The bytes of an answer. @param {string} path */
 export async function bytes(path) {
-  return (await check(await fetch(`api/${path}`))).arrayBuffer();
+  return (await send(path)).arrayBuffer();
 }
 
 /** A path with its query. @param {string} path @param {Record<string, any>} query */

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { curveChart, onTheme } from "./charts.js";
-import { attempt, byId, debounce, make } from "./dom.js";
+import { Newest, attempt, byId, debounce, make } from "./dom.js";
 
 const DRIFT = 0.05; // seconds that the two may be apart while they play
 
@@ -16,6 +16,7 @@ export class ClipView {
     this.result = byId("clip-result");
     this.keyframes = new Map();
     this.curves = null;
+    this.shows = new Newest();
     byId("clip-play").addEventListener("click", () => this.#toggle());
     byId("clip-back").addEventListener("click", () => this.#toFrame(this.frame - 1));
     byId("clip-next").addEventListener("click", () => this.#toFrame(this.frame + 1));
@@ -37,24 +38,35 @@ export class ClipView {
   #address(name) { return this.builtIn.includes(name) ? api.withQuery("api/sample-clip", { name }) : api.file(name); }
 
   setInputs(name) {
-    this.ready = this.#setInputs(name);
+    if (this.wanted !== name) {
+      this.wanted = name;
+      this.ready = this.#open(name);
+    }
     return this.ready;
   }
 
-  async #setInputs(name) {
-    if (this.name === name) return;
-    const described = await api.get(api.withQuery("clip", { name, dim: this.dim(name) }));
+  async #open(name) {
+    const described = await api.get(api.withQuery("clip", { name, dim: this.dim(name) })).catch((error) => {
+      if (this.wanted === name) this.wanted = null; // it can be tried again
+      throw error;
+    });
+    if (this.wanted !== name) return; // another choice came in between
     this.name = name;
     this.rate = described.rate;
     byId("clip-note").textContent = "";
     this.keyframes.clear();
     this.#drawKeyframes();
-    this.clearResult();
+    this.#forgetResult();
     this.content.src = this.#address(name);
     this.content.setAttribute("aria-label", `Content ${name}`);
   }
 
   clearResult() {
+    this.shows.begin(); // one that is on its way is not shown
+    this.#forgetResult();
+  }
+
+  #forgetResult() {
     this.result.removeAttribute("src");
     this.result.load();
     this.result.hidden = true;
@@ -65,11 +77,15 @@ export class ClipView {
 
   /** Shows the frame that a job works on, or its result. */
   async showJob(job, ended, text) {
+    const isNewest = this.shows.begin();
     await this.ready;
+    if (!isNewest()) return; // something else is shown by now
     if (ended) {
       this.#showResult(`${api.file(job.output)}&mark=${job.figures.seconds}`, job.output);
-      byId("slit").src = api.withQuery("api/slit", { job: job.id });
-      this.curves = await api.get(api.withQuery("curves", { job: job.id }));
+      const curves = await api.get(api.withQuery("curves", { job: job.id }));
+      if (!isNewest()) return;
+      this.curves = curves;
+      byId("slit").src = api.withQuery("api/slit", { job: job.id, mark: job.figures.seconds });
       byId("clip-figures").hidden = false;
       this.#drawCurves();
       return;
@@ -84,8 +100,9 @@ export class ClipView {
 
   /** Shows a result in the folder. */
   async showResult({ name }) {
+    const isNewest = this.shows.begin();
     await this.ready;
-    this.#showResult(api.file(name), name);
+    if (isNewest()) this.#showResult(api.file(name), name);
   }
 
   #showResult(address, name) {

@@ -14,6 +14,11 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
+/** Sets a text that differs: what is read aloud, or selected to be copied, stays. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 /** Waits until calls stop for some milliseconds, and then calls once. */
 export function debounce(work, milliseconds) {
   let timer = 0;
@@ -42,20 +47,41 @@ export function duration(seconds) {
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 }
 
-/** Shows an error until the next success. @param {string} text */
+/** Shows an error; an empty text hides it. @param {string} text */
 export function alertUser(text) {
   byId("alert").textContent = text;
   byId("alert").hidden = !text;
 }
 
-/** Runs work, and shows its error. */
-export async function attempt(work) {
+/** Runs work that nobody has asked for just now, and shows its error. */
+export async function inBackground(work) {
   try {
-    const value = await work();
-    alertUser("");
-    return value;
+    return await work();
   } catch (error) {
     if (error.name !== "AbortError") alertUser(error.message);
     return undefined;
   }
+}
+
+/** Runs what a user asked for: an earlier error is history. */
+export function attempt(work) {
+  alertUser("");
+  return inBackground(work);
+}
+
+/** Work that runs once at a time: a call while it runs makes it run once more, after which both calls end. */
+export function oneAtATime(work) {
+  let running = null, again = false;
+  const run = async () => {
+    do {
+      again = false;
+      await inBackground(work);
+    } while (again);
+    running = null;
+  };
+  return () => {
+    if (running) again = true;
+    else running = run();
+    return running;
+  };
 }

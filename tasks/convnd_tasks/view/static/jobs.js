@@ -1,7 +1,7 @@
 // The jobs: a list, and the one that is shown with its figures and kept steps.
 
 import * as api from "./api.js";
-import { attempt, byId, duration, make } from "./dom.js";
+import { attempt, byId, duration, inBackground, make, setText } from "./dom.js";
 
 const NAMES = { queued: "waiting", running: "running", stopping: "stopping", stopped: "stopped, kept", done: "done", failed: "failed" };
 const STEPS = { units: "input", videos: "frame" }; // what a job counts
@@ -23,6 +23,7 @@ export class JobList {
     this.jobs = [];
     this.shown = null; // id of the job on the stage
     this.drawn = ""; // what the stage shows of it
+    this.ended = null; // what had ended at the last update
     byId("stop").addEventListener("click", () => this.#ask("stop"));
     byId("continue").addEventListener("click", () => this.#ask("continue"));
     byId("larger").addEventListener("click", () => this.onLarger(this.current));
@@ -43,49 +44,67 @@ export class JobList {
     this.shown = id;
     this.offered = false;
     this.drawn = "";
-    if (this.current) this.onSelect(this.current);
+    this.isNew = true;
     this.update(this.jobs);
   }
 
   /** Takes the jobs as the server tells them. */
   update(jobs) {
-    const active = new Set(this.jobs.filter(isActive).map((job) => job.id));
     this.jobs = jobs;
-    if (jobs.some((job) => active.has(job.id) && !isActive(job))) this.onFinish();
+    const ended = jobs.filter((job) => !isActive(job)).map(({ id, output, state }) => `${id}:${output}:${state}`).join();
+    if (this.ended !== null && this.ended !== ended) this.onFinish();
+    this.ended = ended;
+    if (this.isNew && this.current) { // a job that was just started may come later than it is selected
+      this.isNew = false;
+      this.onSelect(this.current);
+    }
     this.#drawList();
     byId("job").hidden = !this.current;
     byId("frame").classList.toggle("job", Boolean(this.current)); // its result is not painted over
     if (this.current) this.#drawJob(this.current);
   }
 
+  /** Lists all jobs. Rows stay while only their texts change, so that no button moves away below the mouse. */
   #drawList() {
-    const signature = JSON.stringify(this.jobs.map((job) => [job.id, job.state, job.output, Math.round(job.figures.left ?? -1), job.id === this.shown]));
-    if (signature === this.signature) return; // buttons keep the focus
-    this.signature = signature;
-    const queue = byId("queue"), focus = document.activeElement?.dataset?.key;
+    const queue = byId("queue"), texts = this.#texts();
+    const signature = JSON.stringify(this.jobs.map((job) => [job.id, job.state, job.output, job.id === this.shown]));
+    if (signature !== this.signature) {
+      this.signature = signature;
+      const focus = document.activeElement?.dataset?.key;
+      queue.replaceChildren(...this.jobs.map((job) => this.#row(job)));
+      if (!this.jobs.length) queue.append(make("li", {}, "No job yet."));
+      if (focus) queue.querySelector(`[data-key="${focus}"]`)?.focus();
+    }
+    queue.querySelectorAll(".name").forEach((name, number) => setText(name, texts[number]));
+  }
+
+  /** Name, state and time left of every job, the newest first. */
+  #texts() {
     let ahead = 0;
-    const rows = [...this.jobs].reverse().map((job) => {
+    const texts = [...this.jobs].reverse().map((job) => {
       let state = NAMES[job.state];
       if (job.state === "running" && job.figures.left != null) state += `, ${duration(job.figures.left)} left`;
       if (job.state === "queued" && ahead) state += `, after ${ahead} other${ahead > 1 ? "s" : ""}`;
       if (isActive(job)) ahead += 1;
-      const row = make("li", {}, make("span", { className: "name" }, `${job.output} – ${state}`));
-      if (job.id === this.shown) row.setAttribute("aria-current", "true");
-      const add = (label, action) => {
-        const button = make("button", { type: "button", "aria-label": `${label} ${job.output}` }, label);
-        button.dataset.key = `${label}${job.id}`;
-        button.addEventListener("click", action);
-        row.append(button);
-      };
-      add("Show", () => this.select(job.id));
-      if (this.readOnly) return row;
-      if (isActive(job)) add("Stop", () => this.#ask("stop", {}, job.id));
-      else add("Remove", () => this.#ask("remove", {}, job.id));
-      return row;
+      return `${job.output || "the command"} – ${state}`;
     });
-    queue.replaceChildren(...rows.reverse());
-    if (!rows.length) queue.append(make("li", {}, "No job yet."));
-    if (focus) queue.querySelector(`[data-key="${focus}"]`)?.focus();
+    return texts.reverse();
+  }
+
+  #row(job) {
+    const row = make("li", {}, make("span", { className: "name" }));
+    if (job.id === this.shown) row.setAttribute("aria-current", "true");
+    const add = (label, action) => {
+      const button = make("button", { type: "button", "aria-label": `${label} ${job.output}` }, label);
+      button.dataset.key = `${label}${job.id}`;
+      button.addEventListener("click", action);
+      row.append(button);
+    };
+    add("Show", () => this.select(job.id));
+    if (this.readOnly) return row;
+    if (isActive(job)) add("Stop", () => this.#ask("stop", {}, job.id));
+    else add("Remove", () => this.#ask("remove", {}, job.id));
+    return row;
   }
 
   #drawJob(job) {
@@ -97,16 +116,18 @@ export class JobList {
     if (figures.loss != null) parts.push(`loss ${figures.loss.toPrecision(4)}`);
     if (figures.left != null && active) parts.push(`${duration(figures.left)} left`);
     if (figures.seconds != null && !active) parts.push(`${figures.seconds.toFixed(1)} s`);
-    byId("figures").textContent = parts.join(" · ");
-    const status = job.error ? `${NAMES[job.state]}: ${job.error}` : NAMES[job.state];
-    if (byId("status").textContent !== status) byId("status").textContent = status; // read aloud once
+    setText(byId("figures"), parts.join(" · "));
+    setText(byId("status"), job.error ? `${NAMES[job.state]}: ${job.error}` : NAMES[job.state]);
     byId("stop").hidden = !active || this.readOnly;
     byId("continue").hidden = active || job.state === "done" || this.readOnly;
     byId("apply").hidden = active || !this.offered || !(figures.kept ?? []).length || this.readOnly;
     byId("larger").hidden = job.state !== "done" || this.readOnly || !["", "pictures"].includes(job.kind);
-    byId("command").textContent = job.command;
+    setText(byId("command"), job.command);
     const lines = [...job.messages, ...(figures.changes ?? []).map((change) => `changed after step ${change.replace(":", ": ")}`)];
-    byId("messages").replaceChildren(...lines.map((line) => make("li", {}, line)));
+    if (this.lines !== lines.join("\n")) {
+      this.lines = lines.join("\n");
+      byId("messages").replaceChildren(...lines.map((line) => make("li", {}, line)));
+    }
     const ended = job.state === "done" || (job.state === "stopped" && figures.seconds != null);
     byId("download").hidden = !ended;
     if (ended) {
@@ -122,7 +143,7 @@ export class JobList {
     const mark = ended ? `${job.output}${job.state}${job.figures.seconds}` : `${job.id}-${job.figures.preview ?? 0}`;
     if (mark === this.drawn || (!ended && !job.figures.preview)) return; // nothing new
     this.drawn = mark;
-    attempt(() => this.viewOf(job.kind).showJob(job, ended, `${job.output}, ${NAMES[job.state]}`));
+    inBackground(() => this.viewOf(job.kind).showJob(job, ended, `${job.output}, ${NAMES[job.state]}`));
   }
 
   #drawHistory(job, active) {

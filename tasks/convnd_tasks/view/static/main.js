@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { Chooser } from "./chooser.js";
 import { ClipView } from "./clips.js";
 import { Dials } from "./dials.js";
-import { attempt, byId, debounce, make } from "./dom.js";
+import { Newest, alertUser, attempt, byId, debounce, inBackground, make } from "./dom.js";
 import { JobList, isActive } from "./jobs.js";
 import { KINDS } from "./kinds.js";
 import { showResults } from "./results.js";
@@ -23,8 +23,11 @@ const dim = (name) => chooser.dim(name);
 const views = { pictures: new PictureView(dim), signals: new SignalView(dim), volumes: new ScanView(dim), units: new UnitView(),
   videos: new ClipView(dim, { builtIn: state.built_in.videos.contents, onPicture: (name) => { chooser.offer(name, "pictures"); refresh(); } }) };
 const viewOf = (kind) => views[kind] ?? views.pictures;
-const refresh = () => attempt(async () => {
-  const results = await showResults(state.read_only, jobs, showResult);
+const refreshes = new Newest();
+const refresh = () => inBackground(async () => {
+  const isNewest = refreshes.begin(), { results } = await api.get("results");
+  if (!isNewest()) return; // a later list is on its way
+  showResults(results, state.read_only, jobs, showResult);
   const pictures = results.filter(({ kind }) => kind === "pictures").map(({ name }) => name);
   views.videos.offerPictures([...pictures, ...chooser.files("pictures")]);
 });
@@ -87,33 +90,38 @@ const sendChanges = debounce(() => {
   if (job) attempt(() => api.post("change", { job: job.id, options }));
 }, CHANGE_AFTER);
 
-const preview = debounce(async () => {
-  if (state.read_only || chooser.kind !== "pictures" || !chooser.content || !chooser.chosen.length) return;
+/** Makes an instant preview soon; one that is on its way is not shown. */
+function preview() {
   previewing?.abort();
+  byId("preview-note").textContent = "";
+  makePreview();
+}
+
+const makePreview = debounce(async () => {
+  if (state.read_only || chooser.kind !== "pictures" || !chooser.content || !chooser.chosen.length) return;
   previewing = new AbortController();
   const began = performance.now(), { signal } = previewing;
   byId("preview-note").textContent = "Preview …";
-  await attempt(async () => {
+  const isShown = await inBackground(async () => {
     const typed = { content: chooser.content, styles: chooser.chosen, options: dials.previewOptions() };
     const { preview: number } = await (await api.post("preview", typed, signal)).json();
     const address = `api/preview?number=${number}`;
-    if (!signal.aborted && !jobs.current) await views.pictures.showAfter(address, "Preview");
+    return !signal.aborted && !jobs.shown && views.pictures.showAfter(address, "Preview");
   });
-  if (!signal.aborted) {
-    byId("preview-note").textContent = `Preview after ${((performance.now() - began) / 1000).toFixed(1)} s`;
-  }
+  if (signal.aborted) return;
+  byId("preview-note").textContent = isShown ? `Preview after ${((performance.now() - began) / 1000).toFixed(1)} s` : "";
 }, PREVIEW_AFTER);
 
 function showContent() {
-  if (chooser.content || chooser.kind === "units") attempt(() => viewOf(chooser.kind).setInputs(chooser.content, chooser.chosen));
+  if (chooser.content || chooser.kind === "units") inBackground(() => viewOf(chooser.kind).setInputs(chooser.content, chooser.chosen));
 }
 
 /** Shows the inputs of a job, as far as its kind of data does. */
 function showInputs(job) {
-  if (!(job.kind in views) || job.kind === "pictures") return;
+  if (!(job.kind in views) || !job.inputs.length) return;
   if (job.kind !== chooser.kind) setKind(job.kind);
   const styles = job.line.map((word) => /^--style=\{(\d+)\}$/.exec(word)).filter(Boolean).map((found) => job.inputs[found[1]]);
-  attempt(() => views[job.kind].setInputs(job.inputs[0], styles));
+  inBackground(() => views[job.kind].setInputs(job.inputs[0], styles));
 }
 
 /** Shows a result of the folder, with its content where that is known. */
@@ -122,7 +130,7 @@ async function showResult(result) {
   if (kind !== chooser.kind) setKind(kind);
   await attempt(async () => {
     const [content, ...styles] = result.record?.found ?? [];
-    if (kind !== "pictures") await views[kind].setInputs(content ?? result.name, styles.filter(Boolean));
+    await views[kind].setInputs(content ?? result.name, styles.filter(Boolean));
     await views[kind].showResult(result);
   });
 }
@@ -184,5 +192,6 @@ api.listen((list) => {
   first = false;
   jobs.update(list);
 }, (connected) => {
+  if (connected && byId("alert").textContent === api.NO_ANSWER) alertUser("");
   byId("folder").textContent = connected ? place : `${place} – the server does not answer`;
 });

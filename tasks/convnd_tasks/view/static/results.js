@@ -14,11 +14,10 @@ function summary(record) {
 }
 
 /**
- * @param {boolean} readOnly @param {import("./jobs.js").JobList} jobs
+ * @param {any[]} results @param {boolean} readOnly @param {import("./jobs.js").JobList} jobs
  * @param {(result: any) => void} onShow
  */
-export async function showResults(readOnly, jobs, onShow) {
-  const { results } = await api.get("results");
+export function showResults(results, readOnly, jobs, onShow) {
   byId("results").replaceChildren(...results.map((result) => {
     const { name, record } = result;
     const picture = make("img", { src: api.thumbnail(name, 256), alt: `Result ${name}`, loading: "lazy" });
@@ -54,5 +53,4 @@ export async function showResults(readOnly, jobs, onShow) {
     return make("figure", {}, picture, caption);
   }));
   if (!results.length) byId("results").append(make("p", {}, "No result yet."));
-  return results;
 }

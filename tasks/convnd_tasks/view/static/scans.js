@@ -1,7 +1,7 @@
 // Scans: three linked planes of content, result or their difference, windows, values, and a mask.
 
 import * as api from "./api.js";
-import { Newest, attempt, byId, make } from "./dom.js";
+import { Newest, byId, make, oneAtATime } from "./dom.js";
 import { Mask } from "./mask.js";
 import { Plane } from "./plane.js";
 
@@ -16,6 +16,7 @@ export class ScanView {
     this.scan = null;
     this.result = null;
     this.shows = new Newest();
+    this.draw = oneAtATime(() => this.#draw());
     this.point = [0, 0, 0];
     this.tool = "";
     this.largest = 0; // difference seen so far
@@ -145,15 +146,6 @@ export class ScanView {
       if (planes.size > MOST_PLANES) planes.delete(planes.keys().next().value);
     }
     return planes.get(key);
-  }
-
-  /** Draws all planes; while that goes on, only the newest of further calls counts. */
-  async draw() {
-    if (this.drawing) { this.again = true; return; }
-    this.drawing = true;
-    await attempt(() => this.#draw());
-    this.drawing = false;
-    if (this.again) { this.again = false; this.draw(); }
   }
 
   async #draw() {

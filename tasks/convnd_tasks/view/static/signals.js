@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { curveChart, onTheme, traceChart } from "./charts.js";
-import { attempt, byId, debounce, make } from "./dom.js";
+import { Newest, byId, debounce, inBackground, make, oneAtATime } from "./dom.js";
 import { Spans } from "./spans.js";
 
 const PX_PER_MM = 3.78; // of CSS: 96 px are an inch
@@ -16,18 +16,28 @@ export class SignalView {
     this.charts = [];
     this.place = byId("traces");
     this.spans = new Spans(() => this.#redraw());
-    this.load = debounce(() => attempt(() => this.#load(ROLES)), 60);
+    this.shows = new Newest();
+    this.load = oneAtATime(() => this.#load());
+    this.drawSpectrum = oneAtATime(() => this.#drawSpectrum());
     byId("signal-from").addEventListener("input", () => this.load());
     byId("signal-speed").addEventListener("change", () => this.#build());
-    byId("spectrum-lead").addEventListener("change", () => attempt(() => this.#drawSpectrum()));
+    byId("spectrum-lead").addEventListener("change", () => this.drawSpectrum());
     for (const role of ROLES) byId(`show-${role}`).addEventListener("change", () => this.#show());
     this.place.addEventListener("keydown", (event) => this.#onKey(event));
     new ResizeObserver(debounce(() => {
       if (this.place.clientWidth === this.width) return;
       this.#build();
-      attempt(() => this.#drawSpectrum());
+      this.drawSpectrum();
     }, 100)).observe(this.place);
-    onTheme(() => { this.#redraw(); attempt(() => this.#drawSpectrum()); });
+    onTheme(() => { this.#redraw(); this.drawSpectrum(); });
+    this.place.addEventListener("pointerdown", () => { this.isPressed = true; });
+    for (const end of ["pointerup", "pointercancel"]) {
+      document.addEventListener(end, () => {
+        if (!this.isPressed) return;
+        this.isPressed = false;
+        setTimeout(() => this.load()); // what arrived while a span was drawn, after the chart has taken it
+      });
+    }
   }
 
   #query(name) { return { name, dim: this.dim(name) }; }
@@ -36,48 +46,58 @@ export class SignalView {
 
   /** Shows a content, and the first of its styles. */
   setInputs(content, styles) {
-    this.ready = this.#setInputs(content, styles);
+    const wanted = JSON.stringify([content, styles[0] ?? ""]);
+    if (this.wanted !== wanted) {
+      this.wanted = wanted;
+      this.ready = this.#open(content, styles[0], wanted);
+    }
     return this.ready;
   }
 
-  async #setInputs(content, styles) {
-    const wanted = `${content}|${styles[0] ?? ""}`;
-    this.wanted = wanted;
-    const style = styles[0] ? await this.#describe(this.#query(styles[0])).catch(() => null) : null;
-    const described = await this.#describe(this.#query(content));
+  async #open(content, styleName, wanted) {
+    const style = styleName ? await this.#describe(this.#query(styleName)).catch(() => null) : null;
+    const described = await this.#describe(this.#query(content)).catch((error) => {
+      if (this.wanted === wanted) this.wanted = null; // it can be tried again
+      throw error;
+    });
     if (this.wanted !== wanted) return; // another choice came in between
     const isNew = this.sources.content?.query.name !== content;
-    this.sources = { ...this.sources, content: described, style };
     if (isNew) {
-      this.sources.result = null;
+      this.#clear();
+      this.sources = { content: described, style, result: null };
       this.spans.setSignal(described.leads, described.end, described.axis_unit);
       this.isEcg = described.axis_unit === "s" && described.units.every((unit) => unit === "mV");
       byId("signal-speed").value = this.isEcg ? "25" : "0";
       byId("signal-from").value = 0;
       byId("spectrum-lead").replaceChildren(...described.leads.map((lead) => make("option", { value: lead }, lead)));
       await this.#build();
-    } else await this.#load(["style"]);
-    await this.#drawSpectrum();
+    } else {
+      this.sources.style = style;
+      await this.load();
+    }
+    await this.drawSpectrum();
   }
 
   /** Shows the last step of a job, or its result. */
-  showJob(job, ended) { return this.#showResult(ended ? { name: job.output, dim: 1 } : { job: job.id }); }
+  showJob(job, ended) { return this.#showResult(ended ? { name: job.output, dim: 1 } : { job: job.id, mark: job.figures.preview }); }
 
   /** Shows a result in the folder. */
   showResult({ name }) { return this.#showResult({ name, dim: 1 }); }
 
   clearResult() {
+    this.shows.begin(); // one that is on its way is not shown
     this.sources.result = null;
-    this.data?.forEach((rows) => { rows.result = null; });
-    this.#redraw();
+    this.load();
   }
 
   async #showResult(query) {
+    const isNewest = this.shows.begin();
     await this.ready;
-    if (!this.sources.content) return;
-    this.sources.result = await this.#describe(query);
-    await this.#load(["result"]);
-    await this.#drawSpectrum();
+    const { content } = this.sources, result = await this.#describe(query);
+    if (!isNewest() || !content || content !== this.sources.content) return; // something else is shown by now
+    this.sources.result = result;
+    await this.load();
+    await this.drawSpectrum();
   }
 
   /** The spans as regions of a job. @param {string} style what happens in them */
@@ -96,42 +116,55 @@ export class SignalView {
     return [start, start + length];
   }
 
-  /** Makes the charts anew: another recording, width or scale. */
-  async #build() {
-    const { content } = this.sources;
-    if (!content || !this.place.clientWidth) return;
-    this.width = this.place.clientWidth;
+  /** Shows nothing until another recording is loaded. */
+  #clear() {
     for (const { chart } of this.charts) chart.destroy();
     this.charts = [];
-    this.data = content.leads.map(() => ({}));
-    await this.#load(ROLES);
+    this.data = this.times = null;
+    this.place.replaceChildren();
+    byId("signal-range").textContent = "";
   }
 
-  async #load(roles) {
+  /** Makes the charts anew: another recording, width or scale. */
+  async #build() {
+    if (!this.sources.content || !this.place.clientWidth) return;
+    this.width = this.place.clientWidth;
+    this.isStale = true;
+    await this.load();
+  }
+
+  /** Loads what is shown of all traces, and draws them together. */
+  async #load() {
     const { content } = this.sources;
-    if (!content || !this.data) return;
+    if (!content || !this.width) return;
     const [start, end] = this.spans.view = this.#window();
     const points = Math.min(4000, 2 * Math.max(200, this.width - 60));
-    const leads = JSON.stringify(content.leads);
-    const ticket = this.ticket = {};
-    const rows = await Promise.all(roles.map(async (role) => {
-      const source = this.sources[role];
-      if (!source) return null;
-      const scale = role === "result" ? source.end / content.end : 1; // a coarse step has fewer samples
-      const query = { ...source.query, leads, start: start * scale, end: end * scale, points };
-      return (await api.get(api.withQuery("traces", query))).traces;
-    }));
-    if (roles.length > 1 && ticket !== this.ticket) return;
-    roles.forEach((role, number) => content.leads.forEach((_, lead) => {
-      this.data[lead][role] = rows[number]?.[lead] ?? null;
-    }));
+    const rows = await Promise.all(ROLES.map((role) => this.#rows(role, content, { start, end, points })));
+    if (content !== this.sources.content || this.isPressed) return; // loaded again at once, or when the pointer is lifted
+    const take = (role, number, lead) => (this.sources[role] && rows[number]?.[lead]) ?? null;
+    this.data = content.leads.map((_, lead) => Object.fromEntries(ROLES.map((role, number) => [role, take(role, number, lead)])));
     this.times = Array.from({ length: points - points % 2 }, (_, n) => start + (end - start) * n / points);
-    if (!this.charts.length || !this.#fits()) this.#makeCharts();
+    if (this.isStale || !this.#fits()) this.#makeCharts();
+    this.isStale = false;
     this.#redraw();
     const unit = content.axis_unit || "samples";
     byId("signal-range").textContent = `${start.toFixed(2)} to ${end.toFixed(2)} ${unit} of ${content.end.toFixed(2)}`;
     byId("signal-from").disabled = end - start >= content.end;
     byId("signal-from").setAttribute("aria-valuetext", `from ${start.toFixed(1)} ${unit}`);
+  }
+
+  /** The traces of a source in a window, which it keeps until another window is shown. */
+  async #rows(role, content, { start, end, points }) {
+    const source = this.sources[role];
+    if (!source) return null;
+    const scale = role === "result" ? source.end / content.end : 1; // a coarse step has fewer samples
+    const query = { ...source.query, leads: JSON.stringify(content.leads), start: start * scale, end: end * scale, points };
+    const path = api.withQuery("traces", query);
+    if (source.path !== path) {
+      source.rows = (await api.get(path)).traces;
+      source.path = path;
+    }
+    return source.rows;
   }
 
   /** Least and largest value of a lead that is loaded. */
@@ -223,11 +256,10 @@ export class SignalView {
   async #drawSpectrum() {
     const lead = byId("spectrum-lead").value, place = byId("spectrum"), { content } = this.sources;
     if (!lead || !content || !place.clientWidth) return;
-    const ticket = this.spectrumTicket = {};
     const roles = ROLES.filter((role) => this.sources[role]);
     const spectra = await Promise.all(roles.map(async (role) =>
       (await api.get(api.withQuery("spectrum", { ...this.sources[role].query, lead }))).spectrum));
-    if (ticket !== this.spectrumTicket) return;
+    if (content !== this.sources.content) return; // drawn again at once
     const curves = roles.map((label, number) => ({ label, x: spectra[number]?.frequency, y: spectra[number]?.density }))
       .filter((curve) => curve.x);
     place.replaceChildren();

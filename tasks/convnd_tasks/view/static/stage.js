@@ -1,34 +1,59 @@
 // The picture: before and after, a loupe, and the brush for a region.
 
 import * as api from "./api.js";
-import { byId } from "./dom.js";
+import { Newest, byId } from "./dom.js";
 
 const SHOWN = /\.(png|jpe?g|webp|avif|gif)$/i; // what a browser draws by itself
 
 const LENS = 192;
 
-/** Loads a picture, and shows it when it is complete, so that nothing flickers. */
-async function show(element, address) {
-  const picture = new Image();
-  picture.src = address;
-  try { await picture.decode(); } catch { return false; }
-  element.src = address;
-  return true;
+/** A place for a picture, which appears when it is complete, so that nothing flickers. */
+class PicturePlace {
+  #calls = new Newest();
+
+  /** @param {string} id */
+  constructor(id) { this.element = byId(id); }
+
+  /** Shows a picture; of several that are asked for, the newest. Returns whether it did. */
+  async show(address, text) {
+    const isNewest = this.#calls.begin(), picture = new Image();
+    picture.src = address;
+    try { await picture.decode(); } catch { return false; }
+    if (!isNewest()) return false;
+    picture.id = this.element.id;
+    picture.alt = text;
+    this.element.replaceWith(picture);
+    this.element = picture;
+    return true;
+  }
+
+  /** Shows nothing. */
+  clear() {
+    this.#calls.begin();
+    this.element.removeAttribute("src");
+    this.element.alt = "";
+  }
+
+  get width() { return this.element.naturalWidth; }
 }
 
 export class PictureView {
   /** @param {(name: string) => number} dim */
   constructor(dim) {
     this.dim = dim;
-    this.before = byId("before");
-    this.after = byId("after");
+    this.before = new PicturePlace("before");
+    this.after = new PicturePlace("after");
     this.#listenToWipe();
     this.#listenToLoupe();
-    this.brush = new Brush(this);
+    this.brush = new Brush();
   }
 
   /** Shows a content. */
-  setInputs(content) { return this.showBefore(api.thumbnail(content, 1024, this.dim(content)), `Content ${content}`); }
+  async setInputs(content) {
+    byId("empty").hidden = true;
+    const isShown = await this.before.show(api.thumbnail(content, 1024, this.dim(content)), `Content ${content}`);
+    if (isShown) this.brush.fit(content, this.before.element);
+  }
 
   /** Shows the last step of a job, or its result. */
   showJob(job, ended, text) {
@@ -40,7 +65,7 @@ export class PictureView {
   /** Shows a result in the folder. */
   showResult({ name }) { return this.showAfter(api.thumbnail(name, 1024), `Result ${name}`); }
 
-  clearResult() { this.after.removeAttribute("src"); }
+  clearResult() { this.after.clear(); }
 
   /** The painted region as part of a job. @param {string} style what happens in it */
   async regions(style, largest) {
@@ -51,22 +76,15 @@ export class PictureView {
   }
 
   /** @param {string} address @param {string} text */
-  async showBefore(address, text) {
-    this.before.alt = text;
+  showAfter(address, text) {
     byId("empty").hidden = true;
-    if (await show(this.before, address)) this.brush.fit();
-  }
-
-  async showAfter(address, text) {
-    this.after.alt = text;
-    byId("empty").hidden = true;
-    await show(this.after, address);
+    return this.after.show(address, text);
   }
 
   #listenToWipe() {
     const wipe = byId("wipe");
     const set = () => {
-      this.after.style.setProperty("--wipe", `${wipe.value}%`);
+      byId("frame").style.setProperty("--wipe", `${wipe.value}%`);
       wipe.setAttribute("aria-valuetext", `${wipe.value} % before, ${100 - wipe.value} % after`);
     };
     wipe.addEventListener("input", set);
@@ -77,7 +95,7 @@ export class PictureView {
     const button = byId("loupe"), frame = byId("frame"), lens = byId("lens");
     let place = { x: 0.5, y: 0.5 };
     const draw = () => {
-      const picture = this.after.naturalWidth ? this.after : this.before;
+      const picture = (this.after.width ? this.after : this.before).element;
       if (!picture.naturalWidth) return;
       const box = shownBox(picture), outer = frame.getBoundingClientRect();
       const x = box.left + place.x * box.width, y = box.top + place.y * box.height;
@@ -105,7 +123,7 @@ export class PictureView {
     });
     frame.addEventListener("pointermove", (event) => {
       if (lens.hidden) return;
-      const box = shownBox(this.before.naturalWidth ? this.before : this.after);
+      const box = shownBox((this.before.width ? this.before : this.after).element);
       move((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
     });
   }
@@ -121,8 +139,7 @@ function shownBox(picture) {
 
 /** Draws a region on a canvas with the content's proportions. */
 class Brush {
-  constructor(stage) {
-    this.stage = stage;
+  constructor() {
     this.canvas = byId("paint");
     this.context = this.canvas.getContext("2d");
     this.tool = "";
@@ -161,9 +178,9 @@ class Brush {
   }
 
   /** Gives the canvas the content's proportions; another content has no region yet. */
-  fit() {
-    const { naturalWidth: width, naturalHeight: height } = this.stage.before;
-    if (!width || (this.canvas.width === width && this.canvas.height === height)) return;
+  fit(content, { naturalWidth: width, naturalHeight: height }) {
+    if (content === this.content) return;
+    this.content = content;
     this.canvas.width = width;
     this.canvas.height = height;
     this.used = false;

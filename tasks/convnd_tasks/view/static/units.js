@@ -1,13 +1,14 @@
 // Units: the patches that excite each unit of a network most, layer by layer.
 
 import * as api from "./api.js";
-import { attempt, byId, make } from "./dom.js";
+import { Newest, attempt, byId, make } from "./dom.js";
 
 const baseName = (name) => name.split("/").pop();
 
 export class UnitView {
   constructor() {
     this.layers = {};
+    this.opens = new Newest();
     byId("search").addEventListener("change", () => attempt(() => this.#open(byId("search").value)));
     byId("unit-layer").addEventListener("change", () => this.#showLayer());
     byId("unit").addEventListener("change", () => this.#showUnit());
@@ -17,11 +18,14 @@ export class UnitView {
 
   /** Lists the searches of the folder, and opens the newest. */
   async setInputs() {
-    const { searches } = await api.get("searches");
+    const isNewest = this.opens.begin(), { searches } = await api.get("searches");
+    if (!isNewest()) return; // a later list is on its way
     byId("search").replaceChildren(...searches.map((name) => make("option", { value: name }, name)));
     byId("unit-empty").hidden = searches.length > 0;
     byId("unit-browser").hidden = !searches.length;
-    if (searches.length) await this.#open(searches.includes(this.name) ? this.name : searches[0]);
+    const name = searches.includes(this.name) ? this.name : searches[0];
+    if (name && name === this.opened) byId("search").value = name; // the layer and unit that are shown stay
+    else if (name) await this.#open(name);
   }
 
   clearResult() {}
@@ -35,8 +39,9 @@ export class UnitView {
   }
 
   async #open(name) {
-    const { layers } = await api.get(api.withQuery("search", { name }));
-    this.name = name;
+    const isNewest = this.opens.begin(), { layers } = await api.get(api.withQuery("search", { name }));
+    if (!isNewest()) return;
+    this.name = this.opened = name;
     byId("search").value = name;
     this.layers = layers;
     byId("unit-layer").replaceChildren(...Object.keys(layers).map((layer) => make("option", { value: layer }, layer)));
