@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from command_line import Run
 from convnd_tasks.modalities.images.options import ImageOptions
 from convnd_tasks.pipeline.watching import Watcher, watch
@@ -15,9 +17,27 @@ from error_fields import raises
 
 from convnd import cli, io
 from convnd.errors import InputFileError, UsageError
+from convnd.grid import Grid
 
 QUICK = ("--size", "48", "--scales", "1", "--backbone", "compact", "--tolerance", "0", "-q")
 LINE = ("stylize", "town", "waves", "--dim", "2", *QUICK, "--steps", "6")
+SHORT = ("--backbone", "compact", "--scales", "1", "--tolerance", "0", "--steps", "6", "-q")
+SIGNAL = ("stylize", "signal.npy", "style.npy", "--dim", "1", *SHORT)
+ARRAY = ("stylize", "field.npy", "other.npy", "--dim", "3", *SHORT)
+SCAN = ("stylize-volume", "scan.nii.gz", "--style", "waves", *SHORT)
+
+
+@pytest.fixture
+def inputs(run: Run) -> None:  # `run` begins in a new folder
+    """Small inputs of each kind, in the present folder."""
+    random = np.random.default_rng(5)
+    shapes = {"signal": (400,), "style": (500,), "field": (17, 18, 20), "other": (16, 16, 16)}
+    for name, shape in shapes.items():
+        np.save(f"{name}.npy", random.normal(size=shape).cumsum(-1).astype(np.float32))
+    values = torch.from_numpy(np.load("field.npy"))[None, None]
+    header = {"affine": np.eye(4)}
+    scan = Grid(values=values, spacing=(1.0,) * 3, units=("mm",) * 3, header=header)
+    io.write(Path("scan.nii.gz"), scan)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +68,15 @@ def test_other_texts_are_no_change(text: str) -> None:
 def test_values_outside_the_range_are_refused(run: Run, text: str) -> None:
     code, _, err = run(*LINE, "--change", f"2:{text}")
     assert (code, err.count("\n")) == (2, 1)
+
+
+@pytest.mark.usefixtures("inputs")
+def test_an_option_that_this_kind_of_data_has_not_is_refused(run: Run) -> None:
+    code, _, err = run(*SIGNAL, "--change", "2:colors=match")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "colors" in err
+    with raises(UsageError, operation="--change"):
+        Changes(names=("strength",)).arrive({"style-scale": "2"})
 
 
 def test_a_persons_value_that_does_not_fit_is_left_out() -> None:
@@ -116,6 +145,32 @@ def test_a_dial_that_moves_is_recorded_as_if_it_were_planned(run: Run) -> None:
     assert io.digest(Path("moved.png")) == io.digest(Path("planned.png"))
 
 
+@pytest.mark.usefixtures("inputs")
+@pytest.mark.parametrize(("line", "suffix"), [(SIGNAL, ".npy"), (ARRAY, ".npy"), (SCAN, ".nii.gz")])
+def test_every_kind_of_grid_is_weighted_anew_while_it_runs(
+    run: Run, line: tuple[str, ...], suffix: str
+) -> None:
+    assert run(*line, "--change", "3:strength=0.5", "-o", f"planned{suffix}")[0] == 0
+    with watch(Hand(3)):
+        assert cli.run([*line, "-o", f"moved{suffix}"]) == 0
+    assert run(*line, "-o", f"plain{suffix}")[0] == 0
+    planned, moved, plain = (
+        io.read(Path(f"{name}{suffix}")).values for name in ("planned", "moved", "plain")
+    )
+    assert torch.equal(planned, moved)
+    content = io.read(Path(line[1])).values
+    assert float((planned - content).norm()) < 0.9 * float((plain - content).norm())
+
+
+@pytest.mark.usefixtures("inputs")
+def test_half_the_strength_of_a_signal_is_half_of_the_change(run: Run) -> None:
+    for strength in ("1", "0.5"):
+        assert run(*SIGNAL, f"--change=4:strength={strength}", "-o", f"{strength}.npy")[0] == 0
+    content, whole, half = (np.load(name).ravel() for name in ("signal.npy", "1.npy", "0.5.npy"))
+    assert np.abs(whole - content).max() > 1
+    assert np.allclose(half - content, (whole - content) / 2, atol=1e-4)
+
+
 def test_a_job_with_a_moved_dial_is_resumed_without_it_on_the_command_line(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +193,8 @@ def test_a_job_with_a_moved_dial_is_resumed_without_it_on_the_command_line(
 @pytest.mark.parametrize(
     "words",
     [
-        ("stylize", "ecg", "arrhythmia", "--dim", "1"),
+        ("stylize-volume", "chest", "--style", "sharp"),
+        ("stylize-video", "--mode", "block"),
         ("stylize", "town", "waves", "--dim", "2", "--instant"),
         ("stylize", "town", "waves", "--dim", "2", "--size", "48", "--strength", "0"),
     ],

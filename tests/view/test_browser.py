@@ -41,8 +41,7 @@ def test_drop_a_picture_see_steps_move_a_dial_stop_and_download(
     first = page.page.text_content("#figures")
     page.page.wait_for_selector(f'#figures:not(:has-text("{first.split(" · ")[0]}"))')
     page.set("strength", "0.4")  # while it runs
-    page.page.click("#job summary")
-    page.wait_for("#messages", "strength=0.4")
+    page.wait_for("#note", "strength=0.4")
     page.stop()
     result = Image.open(streams.BytesIO(page.download()[1]))
     assert max(result.size) == 64

@@ -41,7 +41,10 @@ def test_a_clip_is_stopped_and_goes_on_and_both_play_in_step(page: Page, clip: P
     page.page.wait_for_selector("#clip-step:not([hidden])")  # the frame that is worked on
     page.stop()
     page.page.click("#continue")
+    page.page.wait_for_selector("#stop")
+    page.set("strength", "0.4")
     page.wait_for("#status", "done")
+    page.wait_for("#note", "strength=0.4")
     page.until("document.querySelector('#clip-result').readyState >= 2")
     page.set("clip-time", "1")
     page.page.click("#clip-next")

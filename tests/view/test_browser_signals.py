@@ -40,11 +40,14 @@ def test_drop_a_recording_see_steps_stop_and_download(
     page.wait_for("#figures", "step")
     page.page.wait_for_selector('.trace[aria-label*="result"]')  # the trace of a step
     page.until("document.querySelector('#spectrum').ariaLabel.includes('result')")
+    page.set("strength", "0.4")  # while it runs
+    page.wait_for("#note", "strength=0.4")
     page.stop()
     copy = folder / "copy.csv"
     copy.write_bytes(page.download()[1])
     result, content = io.read(copy), io.read(recording)
     assert (result.shape, result.channels) == (content.shape, content.channels)
+    assert "strength=0.4" in io.read_provenance(copy)["convnd:change"]
 
 
 def test_a_span_that_the_mouse_marks_is_a_region(page: Page, folder: Path, recording: Path) -> None:

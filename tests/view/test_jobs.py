@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,12 +36,16 @@ class Recorded:
         self.requests: list[Any] = []
         self.events: list[dict[str, Any]] = []
         self.answer: dict[str, Any] = {"done": True}
+        self.sent: list[Any] = []
+        self.may_end = threading.Event()
+        self.may_end.set()
 
     def run(self, request: Any, on_event: Any, on_start: Any) -> dict[str, Any]:
         self.requests.append(request)
-        on_start(lambda message: None)
+        on_start(self.sent.append)
         for event in self.events:
             on_event(event)
+        self.may_end.wait(SECONDS)
         return self.answer
 
 
@@ -88,6 +93,20 @@ def test_two_jobs_of_one_name_have_two_results(jobs: Jobs, workers: Recorded) ->
         for _ in range(3)
     ]
     assert names == ["a.png", "a-2.png", "a-3.png"]
+
+
+def test_a_dial_that_moves_before_a_job_begins_counts(jobs: Jobs, workers: Recorded) -> None:
+    workers.may_end.clear()
+    line = JobLine(["stylize", "{0}"], ["town"], "pictures")
+    first, second = (jobs.add(line, "a", ".png") for _ in range(2))
+    wait_until(lambda: first.state == "running")
+    jobs.change(second, {"strength": "0.5"})
+    assert second.state == "queued"
+    workers.may_end.set()
+    wait_until(lambda: second.state == "done")
+    assert workers.sent == [{"do": "change", "options": {"strength": "0.5"}}]
+    with pytest.raises(RequestError):
+        jobs.change(second, {"strength": "0.2"})
 
 
 def test_a_failed_job_says_why_and_can_be_removed(

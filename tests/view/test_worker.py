@@ -164,6 +164,15 @@ def test_a_job_that_is_stopped_before_it_begins_does_not_begin(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dial_that_moves_while_modules_are_loaded_counts(worker: _Worker, tmp_path: Path) -> None:
+    worker._changes.put({"strength": "0.5"})
+    line = ["stylize", "{0}", "--style={1}", "--dim=2", "--size=32", "--steps=2", "--scales=1"]
+    target = tmp_path / "result.png"
+    request = {"id": 1, "line": line, "inputs": ["town", "waves"], "state": str(tmp_path)}
+    assert worker._run({**request, "settings": ["-q", "-o", str(target)]}) == {"done": True}
+    assert io.read_provenance(target)["convnd:change"] == "0:strength=0.5"
+
+
 def test_traces_keep_peaks_and_gaps(worker: _Worker, tmp_path: Path) -> None:
     import torch
 

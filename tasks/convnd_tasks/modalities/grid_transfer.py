@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from convnd import io
-from convnd.errors import InputFileError, UsageError
+from convnd.errors import InputFileError
 from convnd.nn import resize_nd, resize_period
-from convnd.transfer.adjustment import Adjustment
+from convnd.transfer.adjustment import LIVE_OPTIONS, Adjustment
 from convnd.transfer.one_pass import OnePassTransfer
 from convnd.transfer.scales import fit_size
 from convnd.transfer.style_transfer import StyleTransfer
@@ -43,6 +43,9 @@ PREVIEW_EXTENT = 1024
 Engine = StyleTransfer | OnePassTransfer
 """Computes the values of a result from those of content and styles."""
 
+Adopt = Callable[["Changes"], tuple[PreparedInputs, "TransferOptions", float]]
+"""Returns inputs, options and the strength of values after some changes."""
+
 
 class GridTransfer(Transfer):
     """The transfer of one grid.
@@ -52,7 +55,8 @@ class GridTransfer(Transfer):
         inputs: the inputs as they were read.
         strength: share of the change that is applied to the values.
         engine: function that returns the engine for a number of channels.
-        adopt: function that encodes the inputs for other options; None where they cannot change.
+        adopt: function that encodes the inputs for other options, and returns the strength that
+            is left for the values; None where they cannot change.
         seamless: whether the result is one period of a field that repeats.
     """
 
@@ -63,7 +67,7 @@ class GridTransfer(Transfer):
         strength: float,
         engine: Callable[[int], Engine],
         *,
-        adopt: Callable[[Changes], Adjustment] | None = None,
+        adopt: Adopt | None = None,
         seamless: bool = False,
     ) -> None:
         self.prepared = prepared
@@ -107,25 +111,23 @@ class GridTransfer(Transfer):
     def _run_with_changes(
         self,
         changes: Changes,
-        adopt: Callable[[Changes], Adjustment],
+        adopt: Adopt,
         state: Mapping[str, Any] | None,
         shared: Mapping[str, Any],
     ) -> Iterator[Progress]:
         """Run the engine, which takes the changes between its steps."""
         engine = self._engine(self.prepared.styles[0].shape[1])
         assert isinstance(engine, StyleTransfer)
-        options = adopt(changes).options
 
         def take() -> Adjustment:
-            adjustment = adopt(changes)
-            assert isinstance(adjustment.problem, PreparedInputs)
-            self.prepared = adjustment.problem
-            return adjustment
-
-        def adjust(step: int) -> Adjustment | None:
-            return take() if changes.take(step, options) else None
+            self.prepared, options, self.strength = adopt(changes)
+            return Adjustment(self.prepared, options)
 
         start = take()
+
+        def adjust(step: int) -> Adjustment | None:
+            return take() if changes.take(step, start.options) else None
+
         for progress in engine.run(
             self.prepared, resume=state, options=start.options, adjust=adjust, **shared
         ):
@@ -171,11 +173,10 @@ class GridModality(Modality):
         blends_statistics: whether ``strength`` applies to the statistics that an optimisation
             aims at, instead of to the change of values.
         figure_caption: caption of the comparison of content, styles and result.
-        has_changes: whether options may change while a transfer runs, see `Changes`.
+        changeable: options that may change while a transfer runs, see `Changes`.
     """
 
-    has_changes: ClassVar[bool] = False
-
+    changeable: ClassVar[Sequence[str]] = (*LIVE_OPTIONS, "strength")
     blends_statistics: ClassVar[bool] = True
     figure_caption: ClassVar[str] = "Content, styles and result."
 
@@ -198,29 +199,24 @@ class GridModality(Modality):
         _check_mask(inputs)
         inputs, regions = divide(inputs, self.region_shares, self.soften)
         prepared = apply_regions(self.encode(inputs), inputs, regions)
-        strength = self.options.strength
-        if self.blends_statistics and self.optimises:
+        strength, blends = self.options.strength, self.blends_statistics and self.optimises
+        if blends:
             prepared, strength = blend_statistics(prepared, strength)
 
-        def adopt(changes: Changes) -> Adjustment:
+        def adopt(changes: Changes) -> tuple[PreparedInputs, TransferOptions, float]:
             modality = copy.copy(self)
             modality.options = options = changes.apply(self.options)
             changed = apply_regions(modality.encode(inputs), inputs, regions)
-            return Adjustment(dataclasses.replace(changed, strength=options.strength), options)
+            if not blends:
+                return changed, options, options.strength
+            return dataclasses.replace(changed, strength=options.strength), options, 1.0
 
         transfer = GridTransfer(
             prepared, inputs, strength, self._engine, adopt=adopt, seamless=self.options.seamless
         )
-        if self.has_changes and self.optimises and strength == 1:
-            transfer.changes = Changes(self.settings.change)
+        if self.optimises and strength > 0:
+            transfer.changes = Changes(self.settings.change, self.changeable)
             transfer.changes.check(self.options)
-        elif self.settings.change:
-            raise UsageError(
-                "--change",
-                expected="an optimisation with a strength above 0",
-                got="none",
-                remedy="leave it out",
-            )
         return transfer
 
     @property

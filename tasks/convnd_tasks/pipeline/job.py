@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convnd.backbones import choose_device
-from convnd.errors import ConvndError, NumericalError, ResourceError, is_out_of_memory
+from convnd.errors import (
+    ConvndError,
+    NumericalError,
+    ResourceError,
+    UsageError,
+    is_out_of_memory,
+)
 from convnd.io.atomic import atomic_path
 from convnd.io.registry import find_format
 from convnd_tasks.modalities import modality_class
@@ -150,6 +156,13 @@ class Job:
     ) -> Transfer:
         """Encode the inputs, and check before the optimisation that the result can be written."""
         transfer = self.modality.prepare(inputs)
+        if self.settings.change and transfer.changes is None:
+            raise UsageError(
+                "--change",
+                expected="an optimisation in one pass, with a strength above 0",
+                got="none",
+                remedy="leave it out",
+            )
         if self.spec.message and not self._announced:  # before the first transfer only
             notes.add(self.spec.message)
         self._announced = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import queue
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CHANGEABLE", "Change", "Changes"]
 
-CHANGEABLE = (*LIVE_OPTIONS, "strength", "colors")
-"""Options of pictures that may change while a transfer runs."""
+CHANGEABLE = (*LIVE_OPTIONS, "strength", "temporal_weight", "colors")
+"""Options that may change while a transfer runs, each in the kinds of data that have it."""
 
 _MOST = 1000
 
@@ -94,21 +94,25 @@ class Changes:
 
     Args:
         planned: texts that `Change.parse` takes.
+        names: the options that may change.
 
     Attributes:
         applied: the changes so far.
         awaited: whether a person may make further ones.
 
     Raises:
-        UsageError: a text is no change.
+        UsageError: a text is no change, or one of another option.
     """
 
-    def __init__(self, planned: Sequence[str] = ()) -> None:
+    def __init__(self, planned: Sequence[str] = (), names: Collection[str] = CHANGEABLE) -> None:
+        self._names = names
         self.applied: list[Change] = []
         self.awaited = False
         self._planned = sorted(map(Change.parse, planned), key=lambda change: change.step)
         self._arrived: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self._last_step = -1
+        for change in self._planned:
+            self._check_name(change)
 
     @property
     def texts(self) -> list[str]:
@@ -137,10 +141,22 @@ class Changes:
 
         Args:
             options: values as they are typed, by the option's name without ``--``.
+
+        Raises:
+            UsageError: an option may not change.
         """
         for name, text in options.items():
-            Change.parse(f"0:{name}={text}")
+            self._check_name(Change.parse(f"0:{name}={text}"))
             self._arrived.put((name, text))
+
+    def _check_name(self, change: Change) -> None:
+        if change.name not in self._names:
+            raise UsageError(
+                "--change",
+                expected=f"one of {', '.join(flag_name(name)[2:] for name in self._names)}",
+                got=flag_name(change.name)[2:],
+                remedy="leave it out",
+            )
 
     def take(self, step: int, options: TransferOptions) -> list[Change]:
         """Apply and return the changes that are due after a step.

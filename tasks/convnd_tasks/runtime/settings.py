@@ -203,11 +203,11 @@ class JobSettings(InputSettings):
     change: Annotated[
         tuple[str, ...],
         Flag(
-            "Give an option another value after a step, as the dials of `convnd view` do; weights "
-            "of several styles have colons between. May be repeated.",
+            "Give an option another value after a step (of videos, a number of frames), as the "
+            "dials of `convnd view` do; weights of several styles have colons between. May be "
+            "repeated.",
             WORK,
             metavar="STEP:OPTION=VALUE",
-            modalities=("pictures",),
             repeated=True,
         ),
     ] = ()

@@ -50,6 +50,7 @@ class Jobs:
         self._lock = threading.RLock()
         self._wake = threading.Condition(self._lock)
         self._senders: dict[str, Callable[[dict[str, Any]], None]] = {}
+        self._early: dict[str, list[dict[str, Any]]] = {}  # messages to jobs that do not run yet
         self._closed = False
         self._jobs = {job.id: job for job in self._load()}
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -147,15 +148,19 @@ class Jobs:
             self._changed(job)
 
     def change(self, job: ViewJob, options: Mapping[str, str]) -> None:
-        """Change options of a running job, without starting it anew.
+        """Change options of a job, without starting it anew; one that waits takes them later.
 
         Raises:
-            RequestError: it does not run.
+            RequestError: it has ended, or is about to.
         """
         with self._lock:
-            if job.state != "running" or job.id not in self._senders:
+            if job.state not in ("queued", "running"):
                 raise RequestError(HTTPStatus.CONFLICT, "the job does not run")
-            self._senders[job.id]({"do": "change", "options": dict(options)})
+            message = {"do": "change", "options": dict(options)}
+            if job.id in self._senders:
+                self._senders[job.id](message)
+            else:
+                self._early.setdefault(job.id, []).append(message)
 
     def go_on(self, job: ViewJob, step: int | None, options: Mapping[str, str]) -> None:
         """Continue a job that ended.
@@ -185,6 +190,8 @@ class Jobs:
                 checkpoint.unlink(missing_ok=True)
                 shutil.copyfile(state, checkpoint)
             begin = job.figures.get("step", 0) if step is None else step
+            if job.kind == "videos":  # they count the frame that is worked on
+                begin = max(0, begin - 1)
             job.planned = [f"{begin}:{name}={text}" for name, text in options.items()]
             job.state, job.resume, job.error = "queued", True, ""
             self._changed(job)
@@ -196,6 +203,7 @@ class Jobs:
             if job.state in _RUNNING:
                 raise RequestError(HTTPStatus.CONFLICT, "the job still runs; stop it first")
             del self._jobs[job.id]
+            self._early.pop(job.id, None)
             shutil.rmtree(self.path(job), ignore_errors=True)
             self._on_change()
 
@@ -245,6 +253,8 @@ class Jobs:
         """Take the function that sends messages to a running job."""
         with self._lock:
             self._senders[job.id] = send
+            for message in self._early.pop(job.id, []):
+                send(message)
             if job.state == "stopping":
                 send({"do": "stop"})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -63,16 +64,25 @@ class LiveJob(Watcher):
         self._time_left = TimeLeft()
         self._pace = DrawingPace()
         self._pictures = 0
+        self._lock = threading.Lock()
+        self._early: list[Mapping[str, str]] = []
 
     def change(self, options: Mapping[str, str]) -> None:
         """Change options of the running job after its step; other threads call this.
 
+        Changes that come before the transfer wait for it.
+
         Args:
             options: values as they are typed, by the option's name without ``--``.
         """
-        changes = None if self._transfer is None else self._transfer.changes
+        with self._lock:
+            if self._transfer is None:
+                self._early.append(options)
+                return
+            changes = self._transfer.changes
         if changes is None:
-            self._report({"message": "these options cannot change while the job runs"})
+            names = ", ".join(f"--{name}" for name in options)
+            self._report({"message": f"{names} cannot change while this job runs"})
             return
         try:
             changes.arrive(options)
@@ -81,11 +91,14 @@ class LiveJob(Watcher):
 
     def on_prepared(self, transfer: Transfer, target: Path | None) -> None:
         """Take the transfer, which draws its steps."""
-        self._transfer = transfer
+        with self._lock:
+            self._transfer = transfer
         if target is not None:
             self._report({"target": str(target.absolute())})
         if transfer.changes is not None:
             transfer.changes.awaited = True
+        for options in self._early:
+            self.change(options)
 
     def on_step(self, progress: Progress) -> None:
         """Report a step, and draw it where this costs little."""

@@ -52,6 +52,7 @@ class _Worker:
         self._requests: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._job: Any = None
         self._is_stopped = False
+        self._changes: queue.SimpleQueue[Mapping[str, str]] = queue.SimpleQueue()
         self._data = DataRequests()
 
     def read(self) -> None:
@@ -60,12 +61,20 @@ class _Worker:
             if message.get("do") == "stop":
                 self._stop()
             elif message.get("do") == "change":
-                if self._job is not None:
-                    self._job.change(message["options"])
+                self._changes.put(message["options"])
+                self._pass_changes()
             else:
                 self._requests.put(message)
         self._requests.put(None)
         self._stop()
+
+    def _pass_changes(self) -> None:
+        """Pass changes on to the job; those that come before it wait for it."""
+        while self._job is not None:
+            try:
+                self._job.change(self._changes.get_nowait())
+            except queue.Empty:
+                return
 
     def _stop(self) -> None:
         """Stop the job as a signal does; one that has not begun does not begin."""
@@ -178,6 +187,7 @@ class _Worker:
             self._reply({"id": request["id"], "event": event})
 
         self._job = LiveJob(Path(request["state"]), report)
+        self._pass_changes()
         if self._is_stopped:
             return {"stopped": True}
         words = [*_words(request), *map(str, request["settings"])]

@@ -11,9 +11,9 @@ import pytest
 import torch
 from command_line import Run
 from convnd_tasks.modalities.video.flow import FlowPair
-from convnd_tasks.modalities.video.frame_optimizer import _add_guide, _warped_references
 from convnd_tasks.modalities.video.input import EarlierFrame, FrameContext, KeyframeGuide
 from convnd_tasks.modalities.video.keyframes import Keyframes
+from convnd_tasks.modalities.video.references import add_guide, warped_references
 from convnd_tasks.pipeline.keyframe_arguments import parse_keyframes
 from convnd_tasks.samples.video import SampleVideo
 from error_fields import check_error, raises
@@ -154,8 +154,8 @@ def test_frames_between_keyframes_have_references_at_boundaries() -> None:
     flow[1, :, 16:] = 1
     earlier = [EarlierFrame(torch.zeros(1, 3, 16, 32), torch.ones(1, 3, 16, 32))]
     pairs = {1: FlowPair(flow, -flow)}
-    _, strict = _warped_references(pairs, earlier)
-    _, valid = _warped_references(pairs, earlier, keep_boundaries=True)
+    _, strict = warped_references(pairs, earlier)
+    _, valid = warped_references(pairs, earlier, keep_boundaries=True)
     assert strict[0, 0, 8, 14:18].tolist() == [1, 0, 0, 1]
     assert valid[0, 0, 8, 15:18].tolist() != [0, 0, 1]
 
@@ -163,7 +163,7 @@ def test_frames_between_keyframes_have_references_at_boundaries() -> None:
 def test_guides_and_earlier_frames_are_mixed_where_both_are_valid() -> None:
     target, mask = torch.ones(1, 3, 1, 3), torch.tensor([[[[1.0, 0.0, 1.0]]]])
     guide = KeyframeGuide(torch.full((1, 3, 1, 3), 3.0), torch.tensor([[[[1.0, 1.0, 0.0]]]]), 0.25)
-    mixed, valid = _add_guide(target * mask, mask, guide)
+    mixed, valid = add_guide(target * mask, mask, guide)
     assert mixed[0, 0, 0].tolist() == [1.5, 3, 1]
     assert valid.flatten().tolist() == [1, 1, 1]
 

@@ -20,7 +20,7 @@ from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.video import frames as stylizer
 from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, warping_error
 from convnd_tasks.modalities.video.frame_cache import FrameCache, quantize
-from convnd_tasks.modalities.video.frame_optimizer import FrameOptimizer, _warped_references
+from convnd_tasks.modalities.video.frame_optimizer import FrameOptimizer
 from convnd_tasks.modalities.video.input import (
     EarlierFrame,
     StylizedFrame,
@@ -29,6 +29,7 @@ from convnd_tasks.modalities.video.input import (
 )
 from convnd_tasks.modalities.video.modality import Videos
 from convnd_tasks.modalities.video.options import VideoOptions
+from convnd_tasks.modalities.video.references import warped_references
 from convnd_tasks.modalities.video.result import VideoResult, mean_of
 from convnd_tasks.runtime.prefetch import prefetch
 from convnd_tasks.runtime.settings import JobSettings
@@ -160,7 +161,7 @@ def test_references_take_the_nearest() -> None:
     flows = {1: FlowPair(zero, left), 4: FlowPair(zero, top)}
     values = [torch.full((1, 3, 16, 16), float(level)) for level in (4, 3, 2, 1)]  # t-4 … t-1
     earlier = [EarlierFrame(frame, frame) for frame in values]
-    target, mask = _warped_references(flows, earlier)
+    target, mask = warped_references(flows, earlier)
     assert target[0, 0, 12, 12] == 1  # both are valid
     assert target[0, 0, 12, 2] == 4  # only the one further back is
     assert target[0, 0, 2, 12] == 1  # only the nearest

@@ -35,7 +35,7 @@ class Pictures(GridModality):
         "inflation": "the networks were trained for pictures"
     }
     has_instant_network: ClassVar[bool] = True
-    has_changes: ClassVar[bool] = True
+    changeable: ClassVar[Sequence[str]] = (*GridModality.changeable, "colors")
     draws_demo_figures: ClassVar[bool] = False  # the result is a picture itself
     options: ImageOptions
 

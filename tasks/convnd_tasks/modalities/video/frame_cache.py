@@ -327,6 +327,8 @@ def _is_valid(name: str, value: Any) -> bool:
     if name == "name":
         plain = isinstance(value, str) and Path(value).name == value and "\0" not in value
         return value is None or value == "" or (plain and value not in (".", ".."))
+    if name == "changes":
+        return isinstance(value, list) and all(isinstance(text, str) for text in value)
     if name == "cut":
         return isinstance(value, bool)
     if name == "pts":

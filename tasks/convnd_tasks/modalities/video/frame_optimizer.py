@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,20 +25,9 @@ from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
 from convnd.transfer.regions import StyleRegion
 from convnd.transfer.style_transfer import StyleTransfer
-from convnd_tasks.modalities.video.flow import FlowPair, consistency_mask, warp
 from convnd_tasks.modalities.video.frame_cache import quantize
-from convnd_tasks.modalities.video.frame_regions import (
-    FrameRegions,
-    RegionStyles,
-    recolor,
-    references_in_region,
-)
-from convnd_tasks.modalities.video.input import (
-    EarlierFrame,
-    FrameContext,
-    KeyframeGuide,
-    VideoSource,
-)
+from convnd_tasks.modalities.video.frame_regions import FrameRegions, RegionStyles, recolor
+from convnd_tasks.modalities.video.input import EarlierFrame, FrameContext, VideoSource
 from convnd_tasks.modalities.video.keyframes import Keyframes
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.video.progress import (
@@ -47,6 +36,7 @@ from convnd_tasks.modalities.video.progress import (
     run_transfer,
     unfinished_text,
 )
+from convnd_tasks.modalities.video.references import add_guide, warped_references
 
 __all__ = ["FrameOptimizer", "make_frame_transfer"]
 
@@ -107,17 +97,35 @@ class FrameOptimizer:
 
     def prepare(self, source: VideoSource) -> None:
         """Plan the memory, and compute the targets of the style, for the frames of a source."""
-        size = source.size
-        transfer, options = self.transfer, self.options
-        self._resized_styles = styles = [
-            transfer.resizer.style_at(style, size) for style in self.styles
-        ]
-        model = MemoryModel(options, transfer.backbone, transfer.device)
+        size = self._size = source.size
+        transfer = self.transfer
+        self._resized_styles = [transfer.resizer.style_at(style, size) for style in self.styles]
+        model = MemoryModel(self.options, transfer.backbone, transfer.device)
         budget = MemoryBudget(model, self._on_message)
-        budget.check(size, [style.shape[2:] for style in styles])
+        budget.check(size, [style.shape[2:] for style in self._resized_styles])
         self._tiler = budget.plan(size).tiler
         if self._tiler is not None:
             self._evaluate = TiledEvaluation(self._tiler)
+        self._make_targets()
+
+    def change(self, options: VideoOptions) -> None:
+        """Stylise the frames that follow with other weights; what is known of the styles stays.
+
+        Args:
+            options: options, of which the strength, the temporal weight and those of
+                `convnd.transfer.adjustment.LIVE_OPTIONS` count.
+        """
+        if options.style_scale != self.options.style_scale:
+            resizer = replace(self.transfer.resizer, style_scale=options.style_scale)
+            self._resized_styles = [resizer.style_at(style, self._size) for style in self.styles]
+        self.options = options
+        self.transfer = self.transfer.with_live_options(options)
+        self._strength = options.strength if self._keyframes is None else 1.0
+        self._make_targets()
+
+    def _make_targets(self) -> None:
+        """Compute the targets of the styles, at the size of the frames."""
+        transfer, styles = self.transfer, self._resized_styles
         if self._keyframes is not None:
             self._terms = [transfer.style_terms([one], tiler=self._tiler) for one in styles]
             return
@@ -173,14 +181,14 @@ class FrameOptimizer:
         """Optimise a frame, starting from its references, see `FrameTransfer.follow`."""
         if earlier:
             keeps = context.guide is not None  # else the next keyframe alone would be at boundaries
-            target, mask = _warped_references(
+            target, mask = warped_references(
                 context.flows, earlier, context.regions, keep_boundaries=keeps
             )
         else:
             target = torch.zeros_like(context.content)
             mask = torch.zeros_like(target[:, :1])
         if context.guide is not None:
-            target, mask = _add_guide(target, mask, context.guide)
+            target, mask = add_guide(target, mask, context.guide)
         if context.regions is not None:
             styled = (context.regions.mask > 0).to(mask)
             if (mask * styled).sum() < _FEW_REFERENCES * styled.sum():
@@ -301,12 +309,6 @@ class FrameOptimizer:
         ]
 
 
-def _add_guide(target: Tensor, mask: Tensor, guide: KeyframeGuide) -> tuple[Tensor, Tensor]:
-    """Mix the warped results of earlier frames with the next keyframe, where both are valid."""
-    share = guide.valid * torch.where(mask > 0, guide.share, 1.0)
-    return torch.lerp(target, guide.values, share), torch.maximum(mask, guide.valid)
-
-
 def _record_losses(
     steps: Iterable[Progress], losses: list[tuple[int, float]]
 ) -> Iterator[Progress]:
@@ -314,35 +316,3 @@ def _record_losses(
     for progress in steps:
         losses.append((progress.phase, progress.loss))
         yield progress
-
-
-def _warped_references(
-    flows: Mapping[int, FlowPair],
-    earlier: Sequence[EarlierFrame],
-    regions: FrameRegions | None = None,
-    *,
-    keep_boundaries: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Warp earlier results to a frame; each pixel comes from the nearest frame with valid flow.
-
-    Args:
-        flows: flow from earlier frames, by the number of frames between.
-        earlier: earlier frames, the latest one last.
-        regions: the regions of the frame, in which references have to lie too; None is all of it.
-        keep_boundaries: whether pixels on motion boundaries have references.
-
-    Returns:
-        The warped result, and the mask of pixels with a valid flow.
-    """
-    target = torch.zeros_like(earlier[-1].values)
-    mask = torch.zeros_like(target[:, :1])
-    for distance, pair in sorted(flows.items()):
-        frame = earlier[-distance]
-        valid = pair.valid_backward
-        if keep_boundaries:
-            valid = consistency_mask(pair.backward, pair.forward, keep_boundaries=True)
-        new_pixels = valid * (1 - mask)
-        new_pixels = new_pixels * references_in_region(regions, frame.regions, pair.backward)
-        target = torch.where(new_pixels > 0, warp(frame.values, pair.backward), target)
-        mask = mask + new_pixels
-    return target, mask

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
@@ -31,6 +31,7 @@ from convnd_tasks.modalities.video.progress import (
     step_callback,
     unchanged,
 )
+from convnd_tasks.runtime.changes import Changes
 from convnd_tasks.runtime.prefetch import prefetch
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class FrameStylizer:
         transfer: stylises single frames.
         regions: regions of the frames; None is all of each frame.
         keyframes: frames of the result that are known; None is none.
+        changes: changes of the options between frames; None is none.
+        on_change: is called with the changed options, before the next frame is stylised.
     """
 
     def __init__(
@@ -92,11 +95,15 @@ class FrameStylizer:
         transfer: FrameTransfer,
         regions: VideoRegions | None = None,
         keyframes: Keyframes | None = None,
+        changes: Changes | None = None,
+        on_change: Callable[[VideoOptions], None] = lambda _: None,
     ) -> None:
         self.options = options
         self.transfer = transfer
         self.regions = regions
         self.keyframes = keyframes
+        self.changes = changes
+        self._on_change = on_change
 
     def run(self, source: VideoSource, cache: FrameCache) -> Iterator[Progress | StylizedFrame]:
         """Stylise frame after frame; frames in the cache are not computed again.
@@ -132,9 +139,12 @@ class FrameStylizer:
             record: Mapping[str, Any] | None = cache.records.get((FIRST_PASS, context.number))
             if record is not None:
                 values = cache.load(FIRST_PASS, context.number)
+                self._repeat_changes(context.number, record.get("changes", []))
             else:
                 to_progress = step_callback(context.number, total, passes)
+                changed = self._take_changes(context.number)
                 values, record = yield from self._frame(context, earlier, to_progress)
+                record |= {"changes": changed} if changed else {}
                 if passes > 1:
                     cache.save(CONTENT, context.number, context.content, {})
                 cache.save(FIRST_PASS, context.number, values, record)
@@ -142,6 +152,20 @@ class FrameStylizer:
                 number=context.number, content=context.content, values=values, record=record
             )
             earlier.append(EarlierFrame(context.content, values, context.regions))
+
+    def _take_changes(self, number: int) -> list[str]:
+        """Apply the changes that are due before a frame; returns them as they are typed."""
+        if self.changes is None or not (due := self.changes.take(number, self.options)):
+            return []
+        self._on_change(self.changes.apply(self.options))
+        return [str(change) for change in due]
+
+    def _repeat_changes(self, number: int, texts: Sequence[str]) -> None:
+        """Apply the changes that an earlier run made before a finished frame."""
+        if self.changes is not None and texts:
+            applied = [*self.changes.texts, *texts]
+            self.changes.restore({"applied": applied, "considered": number})
+            self._on_change(self.changes.apply(self.options))
 
     def _frame(
         self, context: FrameContext, earlier: Sequence[EarlierFrame], to_progress: StepCallback

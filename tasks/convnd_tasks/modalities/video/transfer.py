@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convnd import io
 from convnd.errors import UsageError
 from convnd.grid import Grid
+from convnd.transfer.adjustment import LIVE_OPTIONS
 from convnd.transfer.network_transfer import NetworkTransfer
 from convnd.transfer.one_pass import OnePassTransfer
 from convnd.transfer.progress import Progress
@@ -25,6 +26,7 @@ from convnd_tasks.modalities.video.frames import FrameStylizer
 from convnd_tasks.modalities.video.input import StylizedFrame
 from convnd_tasks.modalities.video.result import VideoResult, mean_of, merge_second_pass
 from convnd_tasks.modalities.video.second_pass import run_second_pass
+from convnd_tasks.runtime.changes import Changes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,6 +75,20 @@ class VideoTransfer(Transfer):
     strength: float = 1.0
     record: dict[str, str] = dataclasses.field(default_factory=dict, init=False)
     _result: VideoResult | None = dataclasses.field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Allow changes between frames that are optimised one after the other, in one pass.
+
+        Raises:
+            UsageError: a planned change does not fit.
+        """
+        options = self.options
+        optimises = self.trained is None and not options.is_instant and options.mode != "block"
+        if optimises and options.passes == 1 and self.finisher.strength == 1:
+            names = [*LIVE_OPTIONS, "temporal_weight"]
+            names += ["strength"] if self.keyframes is None else []
+            self.changes = Changes(self.settings.change, names)
+            self.changes.check(options)
 
     def fingerprint(self) -> Sequence[object]:
         """List everything that the result depends on, see `Transfer.fingerprint`."""
@@ -264,7 +280,10 @@ class VideoTransfer(Transfer):
         on_message: Callable[[str], None] | None,
     ) -> FrameStylizer | BlockStylizer:
         if transfer is not None:
-            return FrameStylizer(self.options, transfer, self.regions, self.keyframes)
+            parts = self.regions, self.keyframes
+            if not isinstance(transfer, FrameOptimizer):
+                return FrameStylizer(self.options, transfer, *parts)
+            return FrameStylizer(self.options, transfer, *parts, self.changes, transfer.change)
         return BlockStylizer(
             self.options,
             self.styles,

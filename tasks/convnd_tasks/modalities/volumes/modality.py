@@ -129,7 +129,14 @@ class Volumes(Modality):
             )
 
             transfer = PaintTransfer if self.trained is None else NetworkPaintTransfer
-            return transfer(inputs, options, self._engine, integers=integers, regions=regions)
+            return transfer(
+                inputs,
+                options,
+                self._engine,
+                integers=integers,
+                regions=regions,
+                change=self.settings.change,
+            )
         if regions is not None:
             from convnd_tasks.modalities.volumes.region_looks import RegionLooks
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import torch
 
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
-from convnd_tasks.modalities.grid_transfer import GridTransfer, blend_statistics
+from convnd_tasks.modalities.grid_transfer import GridModality, GridTransfer, blend_statistics
 from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.regions import Regions, apply_regions
 from convnd_tasks.modalities.value_range import value_range
@@ -26,6 +27,7 @@ from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.safety_figure import describe_broken, describe_figures
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.units import scan_unit
+from convnd_tasks.runtime.changes import Changes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from convnd.grid import Grid
     from convnd.optimize import ProcessGroup
     from convnd.transfer.one_pass import OnePassTransfer
+    from convnd.transfer.options import TransferOptions
     from convnd.transfer.progress import Progress
     from convnd.transfer.style_transfer import StyleTransfer
 
@@ -52,6 +55,7 @@ class PaintTransfer(GridTransfer):
         engine: returns the network for slices along given pairs of axes.
         integers: the result will be written in the scan's own integers.
         regions: regions with styles of their own, or None.
+        change: planned changes of options, see `Changes`.
 
     Raises:
         InputFileError: the scan has no slices that are large enough, or no value in the window.
@@ -65,6 +69,7 @@ class PaintTransfer(GridTransfer):
         *,
         integers: bool = False,
         regions: Regions | None = None,
+        change: Sequence[str] = (),
     ) -> None:
         assert inputs.content is not None
         mask_weights(inputs.content, inputs.mask)
@@ -85,11 +90,19 @@ class PaintTransfer(GridTransfer):
                 ),
                 remedy="use a larger volume",
             )
-        prepared = apply_regions(_encode(inputs.content, inputs.styles, options), inputs, regions)
-        strength = options.strength
+        encoded = apply_regions(_encode(inputs.content, inputs.styles, options), inputs, regions)
+        prepared, strength = encoded, options.strength
         if not isinstance(self, NetworkPaintTransfer):
             prepared, strength = blend_statistics(prepared, strength)
-        super().__init__(prepared, inputs, strength, lambda _: engine(planes))
+
+        def adopt(changes: Changes) -> tuple[PreparedInputs, TransferOptions, float]:
+            changed = changes.apply(options)
+            return dataclasses.replace(encoded, strength=changed.strength), changed, 1.0
+
+        super().__init__(prepared, inputs, strength, lambda _: engine(planes), adopt=adopt)
+        if not isinstance(self, NetworkPaintTransfer) and strength > 0:
+            self.changes = Changes(change, GridModality.changeable)
+            self.changes.check(options)
 
     def check_writable(self, path: Path) -> None:
         """See `Transfer.check_writable`."""

@@ -1,9 +1,10 @@
 // The dials: each is an option of the command line.
 
 import { byId, make } from "./dom.js";
+import { KINDS } from "./kinds.js";
 
 /**
- * live: a running job takes the new value without starting anew (pictures). value: index of a stop, or the number.
+ * live: a running job takes the new value without starting anew. value: index of a stop, or the number.
  * Values that equal the default of the command are not sent.
  */
 const STRENGTH = { name: "strength", label: "Strength", min: 0, max: 1, step: 0.05, value: 1, live: true };
@@ -32,10 +33,11 @@ const DIALS = {
       ["soft", "soft tissue (CT)"], ["bone", "bone (CT)"], ["brain", "brain (CT)"]] },
     { name: "modality", label: "Modality", options: [["auto", "automatic"], ["ct", "CT, Hounsfield units"], ["mr", "MR"],
       ["other", "another"]] },
+    { ...SCALE, label: "Size of patterns" }, { ...weight([1, 3, 10, 30, 60, 120, 300], 3), label: "Weight of patterns" },
     steps(40, 20, 100)],
   videos: [STRENGTH, SCALE, weight([2, 5, 10, 20, 40, 80, 160], 3),
-    { name: "temporal-weight", label: "Against flicker", stops: [0, 15, 30, 60, 120, 240], value: 3 },
-    COLORS, size("that of the clip"), steps(80, 20, 40),
+    { name: "temporal-weight", label: "Against flicker", live: true, stops: [0, 15, 30, 60, 120, 240], value: 3 },
+    { ...COLORS, live: false }, size("that of the clip"), steps(80, 20, 40),
     { name: "instant", label: "Way", options: [["", "optimised, frame by frame"], ["true", "instant: one pass of a network"]] }],
   units: [
     { name: "layer", label: "Layers", options: [["relu1_1,relu2_1,relu3_1,relu4_1", "relu1_1 to relu4_1"],
@@ -64,12 +66,11 @@ export class Dials {
     for (const [name, { input }] of this.inputs) this.kept[`${this.kind}.${name}`] = input.value;
     this.kind = kind;
     this.inputs.clear();
-    const live = kind === "pictures";
-    byId("dials-hint").hidden = !live;
+    byId("dials-hint").hidden = !KINDS[kind].dials;
+    byId("dials-hint").textContent = KINDS[kind].dials;
     byId("dial-list").replaceChildren(...DIALS[kind].map((dial) => {
-      const one = { ...dial, live: live && dial.live };
-      if (dial.number) return this.#number(one);
-      return "options" in dial ? this.#select(one) : this.#range(one);
+      if (dial.number) return this.#number(dial);
+      return "options" in dial ? this.#select(dial) : this.#range(dial);
     }));
   }
 
@@ -108,7 +109,7 @@ export class Dials {
     this.weights = styles.length < 2 || this.kind === "units" ? [] : styles.map((style, number) => {
       const id = `weight-${number}`;
       const input = make("input", { type: "range", id, min: 0, max: 1, step: 0.05, value: before.get(style) ?? 0.5 });
-      input.addEventListener("input", () => this.onChange("style-weights", this.kind === "pictures"));
+      input.addEventListener("input", () => this.onChange("style-weights", true));
       return { style, input, label: make("label", { for: id }, `Weight of ${nameOf(style)}`) };
     });
     byId("weights").replaceChildren(

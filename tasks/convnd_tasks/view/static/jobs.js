@@ -124,6 +124,7 @@ export class JobList {
     byId("larger").hidden = job.state !== "done" || this.readOnly || !["", "pictures"].includes(job.kind);
     setText(byId("command"), job.command);
     const lines = [...job.messages, ...(figures.changes ?? []).map((change) => `changed after step ${change.replace(":", ": ")}`)];
+    setText(byId("note"), lines.at(-1) ?? "");
     if (this.lines !== lines.join("\n")) {
       this.lines = lines.join("\n");
       byId("messages").replaceChildren(...lines.map((line) => make("li", {}, line)));

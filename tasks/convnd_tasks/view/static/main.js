@@ -33,12 +33,18 @@ const refresh = () => inBackground(async () => {
 });
 const jobs = new JobList(viewOf, state.read_only, { onFinish: refresh, onLarger: larger, onSelect: showInputs });
 let pending = {}; // dials that moved since the last change was sent
+let changing = ""; // the job that they change
 let previewing = null;
 
 const dials = new Dials((name, live) => {
   const job = jobs.current;
   if (job && isActive(job)) {
-    if (live) { pending[name] = String(dials.value(name)); sendChanges(); }
+    if (live) {
+      if (changing !== job.id) pending = {};
+      changing = job.id;
+      pending[name] = String(dials.value(name));
+      sendChanges();
+    }
   } else if (job) {
     if (live) pending[name] = String(dials.value(name));
     jobs.offerChanges(Object.keys(pending).length > 0);
@@ -85,9 +91,9 @@ byId("apply").addEventListener("click", () => {
 });
 
 const sendChanges = debounce(() => {
-  const options = pending, job = jobs.current;
+  const options = pending;
   pending = {};
-  if (job) attempt(() => api.post("change", { job: job.id, options }));
+  if (jobs.jobs.some((job) => job.id === changing && isActive(job))) attempt(() => api.post("change", { job: changing, options }));
 }, CHANGE_AFTER);
 
 /** Makes an instant preview soon; one that is on its way is not shown. */
