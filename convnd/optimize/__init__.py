@@ -26,13 +26,14 @@ from convnd.optimize.evaluation import (
 from convnd.optimize.loop import minimize
 from convnd.optimize.minimizer import Minimizer, has_converged
 from convnd.optimize.offload import DiskOffload
-from convnd.optimize.optimizers import HISTORY, OPTIMIZERS
-from convnd.optimize.pyramid import pyramid_sizes, refine, spread_steps
+from convnd.optimize.optimizers import HISTORY, LEAST_HISTORY, OPTIMIZERS
+from convnd.optimize.pyramid import choose_scales, pyramid_sizes, refine, spread_steps
 from convnd.optimize.smoothing import Smoothing
 from convnd.optimize.state import State, Step
 
 __all__ = [
     "HISTORY",
+    "LEAST_HISTORY",
     "OPTIMIZERS",
     "Box",
     "DiskOffload",
@@ -51,6 +52,7 @@ __all__ = [
     "TiledEvaluation",
     "Tiler",
     "all_reduce_sums",
+    "choose_scales",
     "evaluate_masked",
     "evaluate_whole",
     "evaluate_within",

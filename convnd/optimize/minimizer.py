@@ -16,7 +16,7 @@ from convnd.losses import Objective
 from convnd.optimize.base import AllReduce, Optimizer, Precondition
 from convnd.optimize.evaluation import Evaluation, Evaluator, evaluate_whole
 from convnd.optimize.offload import DiskOffload
-from convnd.optimize.optimizers import OPTIMIZERS
+from convnd.optimize.optimizers import HISTORY, OPTIMIZERS
 from convnd.optimize.state import State, Step, check_state, state_errors
 from convnd.optimize.step_recovery import StepRecovery
 
@@ -49,6 +49,7 @@ class MinimizerArguments(TypedDict, total=False):
     offload: DiskOffload | None
     inherit: tuple[dict[str, Any], float] | None
     precondition: Precondition | None
+    history: int
 
 
 class Minimizer:
@@ -74,6 +75,7 @@ class Minimizer:
             with a similar objective, and 1; or at another size, and the ratio of the numbers of
             samples. See `Optimizer.inherit`.
         precondition: preconditioner of `LBFGS`; other optimizers ignore it.
+        history: number of pairs that `LBFGS` remembers; other optimizers ignore it.
 
     Raises:
         UnknownNameError: no such optimizer.
@@ -95,6 +97,7 @@ class Minimizer:
         offload: DiskOffload | None = None,
         inherit: tuple[dict[str, Any], float] | None = None,
         precondition: Precondition | None = None,
+        history: int = HISTORY,
     ) -> None:
         spec = OPTIMIZERS[optimizer]
         rate = spec.learning_rate if learning_rate is None else learning_rate
@@ -110,7 +113,7 @@ class Minimizer:
         self._all_reduce = all_reduce
         self._offload = DiskOffload.disabled() if offload is None else offload
         self._make = spec.make
-        self._precondition = precondition
+        self._parts = all_reduce, self._offload, precondition, history
         self._recovery = StepRecovery(rate)
         self._optimizer = self._make_optimizer(self._variable(start.detach().contiguous()))
         if inherit is not None:
@@ -324,8 +327,7 @@ class Minimizer:
         return values.clone() if self._offload else values.detach()
 
     def _make_optimizer(self, x: Tensor) -> Optimizer:
-        rate = self._recovery.learning_rate
-        return self._make(x, rate, self._all_reduce, self._offload, self._precondition)
+        return self._make(x, self._recovery.learning_rate, *self._parts)
 
 
 def has_converged(losses: Sequence[float], *, over: int, tolerance: float) -> bool:

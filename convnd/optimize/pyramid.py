@@ -9,9 +9,11 @@ from torch import Tensor
 from convnd.errors import UsageError
 from convnd.nn import resize_nd, resize_period
 
-__all__ = ["pyramid_sizes", "refine", "spread_steps"]
+__all__ = ["choose_scales", "pyramid_sizes", "refine", "spread_steps"]
 
 _LONGEST = 64  # samples of the longest axis of the coarsest size, at least
+_COARSEST = 128  # samples of the longest axis of the coarsest of `choose_scales` sizes, at least
+_FEWEST = 3
 _FINEST = 0.4  # share of the steps that the finest size takes
 
 
@@ -46,6 +48,21 @@ def pyramid_sizes(size: Sequence[int], scales: int, *, shortest: int = 16) -> li
             break
         sizes.append(smaller)
     return sizes[::-1]
+
+
+def choose_scales(size: Sequence[int]) -> int:
+    """Return the number of sizes for which the coarsest has 128 to 255 samples; at least 3.
+
+    A network sees a limited number of samples, so that it arranges patterns over the whole picture
+    only where this is about as small, at every final size.
+
+    Args:
+        size: extent of the finest size along each axis.
+
+    >>> [choose_scales((size, size // 2)) for size in (64, 512, 1024, 8192)]
+    [3, 3, 4, 7]
+    """
+    return max(_FEWEST, (max(size) // _COARSEST).bit_length())
 
 
 def spread_steps(steps: int, scales: int) -> list[int]:

@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from convnd.errors import ResourceError
-from convnd.optimize import ProcessGroup
+from convnd.optimize import HISTORY, ProcessGroup
 from convnd.stats import STATISTICS, overlap_of
 from convnd.transfer.byte_size import gib, parse_memory
 from convnd.transfer.memory_model import MemoryModel
@@ -22,7 +22,7 @@ from convnd.transfer.tiling_plan import (
     size_text,
 )
 
-__all__ = ["MemoryBudget", "check_estimate", "usable_bytes"]
+__all__ = ["MemoryBudget", "check_budgets", "check_estimate", "usable_bytes"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -101,6 +101,29 @@ class MemoryBudget:
         if overlap_of(STATISTICS[options.style_loss]):  # tiles read far beyond their own
             remedies.append("--style-loss gram")
         return f"use {' or '.join(remedies)}"
+
+
+def check_budgets(
+    budgets: Sequence[MemoryBudget], size: Sequence[int], styles: Sequence[Sequence[int]]
+) -> None:
+    """Check that the largest size fits with each network, and report what its memory costs.
+
+    Args:
+        budgets: the budget of each network.
+        size: extent of the result along each axis.
+        styles: extents of the styles at the size at which they are compared.
+
+    Raises:
+        ResourceError: the job needs more memory than is free.
+    """
+    for budget in budgets:
+        budget.check(size, styles)
+    history = min(budget.plan(size).history for budget in budgets)
+    if history < HISTORY:
+        budgets[-1].on_message(
+            f"L-BFGS remembers {history} pairs of steps instead of {HISTORY}, so that the job fits "
+            "in memory"
+        )
 
 
 def check_estimate(estimate: MemoryEstimate, size: Sequence[int], free: int, remedy: str) -> None:

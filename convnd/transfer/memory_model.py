@@ -11,7 +11,7 @@ import torch
 
 from convnd.backbones import Backbone
 from convnd.losses import INPUT, default_radius
-from convnd.optimize import OPTIMIZERS, ProcessGroup
+from convnd.optimize import HISTORY, OPTIMIZERS, ProcessGroup
 from convnd.stats import STATISTICS, overlap_of, peak_bytes_of
 from convnd.transfer.options import TransferOptions
 
@@ -54,14 +54,15 @@ class MemoryModel:
         """Return the bytes of one float32 field of some size."""
         return 4 * self.batch * self.backbone.in_channels * math.prod(size)
 
-    def state_bytes(self, size: Sequence[int], *, offload: bool) -> int:
+    def state_bytes(self, size: Sequence[int], *, offload: bool, history: int = HISTORY) -> int:
         """Return the bytes of the optimized field, its gradient, and the optimizer's state.
 
         Args:
             size: extent along each axis.
             offload: whether the steps' values and Adam's moments are on the disk.
+            history: number of pairs that L-BFGS remembers.
         """
-        copies = OPTIMIZERS[self.options.optimizer].copies
+        copies = OPTIMIZERS[self.options.optimizer].copies(history)
         if len(self.backbone.independent_groups(self.options.layers)) > 1:
             copies += 1  # the gradients of two groups are added
         if offload:

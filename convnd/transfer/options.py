@@ -37,7 +37,8 @@ class TransferOptions(ObjectiveOptions):
 
     Args:
         size: samples along the longest axis of the result; 0 keeps the content's.
-        scales: number of sizes from coarse to fine, each twice the one before.
+        scales: number of sizes from coarse to fine, each twice the one before; 0 is that of
+            `convnd.optimize.choose_scales`.
         steps: optimisation steps of all networks and scales together, at most, see ``tolerance``.
         tolerance: relative decrease of the loss over ten steps below which a scale ends before its
             steps are taken; 0 takes all.
@@ -83,7 +84,15 @@ class TransferOptions(ObjectiveOptions):
         ),
         Range(0, 1),
     ] = 0.001
-    scales: Annotated[int, Flag("Number of sizes from coarse to fine.", WORK), Range(1, 16)] = 3
+    scales: Annotated[
+        int,
+        Flag(
+            "Number of sizes from coarse to fine; 0: as many as make the coarsest 128 to 255 "
+            "samples, at least 3.",
+            WORK,
+        ),
+        Range(0, 16),
+    ] = 3
     optimizer: Annotated[
         str,
         Flag(

@@ -25,7 +25,7 @@ from convnd.optimize import (
 )
 from convnd.transfer.adjustment import Adjust, TargetMemory, check_adjustment
 from convnd.transfer.handover import Handover, check_resumed, local_part
-from convnd.transfer.memory import MemoryBudget
+from convnd.transfer.memory import MemoryBudget, check_budgets
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.objective import TransferObjective
 from convnd.transfer.problem import TransferProblem
@@ -96,8 +96,7 @@ class PhaseRunner:
             resizer.style_size(style.shape[2:], problem.size, problem.style_grid)
             for style in problem.compared_styles
         ]
-        for budget in self._budgets:
-            budget.check(problem.size, styles)
+        check_budgets(self._budgets, problem.size, styles)
         for region in self._regions_at(self._phases[-1]):
             layers = networks[-1].narrow_layers(region)
             if layers:
@@ -261,6 +260,7 @@ class PhaseRunner:
             tolerance=self._options.tolerance,
             all_reduce=self._group.all_reduce,
             offload=plan.offload(),
+            history=plan.history,
             precondition=self._precondition(phase, shards),
         ):
             if step.note:

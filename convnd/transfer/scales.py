@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from convnd.optimize import pyramid_sizes, spread_steps
+from convnd.optimize import choose_scales, pyramid_sizes, spread_steps
 
 __all__ = ["Phase", "compared_style_size", "fit_size", "plan_phases"]
 
@@ -69,7 +69,7 @@ def plan_phases(
 
     Args:
         size: samples of the result along each axis.
-        scales: largest number of sizes.
+        scales: largest number of sizes; 0 is `convnd.optimize.choose_scales`.
         steps: number of steps of all phases together.
         costs: time of a step with each network, in any unit.
         fixed_axes: number of leading axes that keep their length at every size.
@@ -91,7 +91,8 @@ def plan_phases(
         left -= count
     counts = finishing
     if left or not finishing:
-        sizes = pyramid_sizes(plane, min(scales, max(1, left)), shortest=shortest)
+        scales = min(scales or choose_scales(plane), max(1, left))
+        sizes = pyramid_sizes(plane, scales, shortest=shortest)
         shares = spread_steps(left, len(sizes))
         coarse_to_fine = zip(sizes, shares, strict=True)
         counts = [*((0, (*fixed, *extent), share) for extent, share in coarse_to_fine), *finishing]

@@ -9,7 +9,7 @@ from functools import partial
 from convnd.backbones import Backbone
 from convnd.errors import UsageError
 from convnd.losses import INPUT
-from convnd.optimize import OPTIMIZERS, DiskOffload, Tiler
+from convnd.optimize import HISTORY, LEAST_HISTORY, OPTIMIZERS, DiskOffload, Tiler
 from convnd.shapes import Tiling
 from convnd.transfer.byte_size import gib
 from convnd.transfer.memory_model import MemoryModel
@@ -81,6 +81,7 @@ class TilingPlan:
             every tile.
         use_disk: whether the steps' values and Adam's moments are stored on the disk.
         cut: split of the network; None does not split it.
+        history: number of pairs that L-BFGS remembers.
     """
 
     model: MemoryModel
@@ -89,6 +90,7 @@ class TilingPlan:
     keep_content: bool
     use_disk: bool
     cut: _Cut | None
+    history: int = HISTORY
 
     def offload(self) -> DiskOffload:
         """Return the storage of the steps' values and of Adam's moments."""
@@ -97,7 +99,8 @@ class TilingPlan:
     def estimate(self) -> MemoryEstimate:
         """Return the bytes and the work that the plan takes."""
         model, layers, tiler = self.model, self.model.options.layers, self.tiler
-        fixed = {"fields and optimizer": model.state_bytes(self.size, offload=self.use_disk)}
+        state = model.state_bytes(self.size, offload=self.use_disk, history=self.history)
+        fixed = {"fields and optimizer": state}
         if self.keep_content:
             fixed["content features"] = model.content_bytes(self.size)
         if tiler is None:
@@ -161,9 +164,11 @@ def choose_tiling(
 ) -> TilingPlan:
     """Choose the plan that keeps a transfer at one size within the free memory.
 
-    The optimizer's state is stored on the disk if it would take more than half of the memory. The
-    content's features are recomputed for every tile if they would take more than half of the rest.
-    If one piece is too large, the network is split where this saves memory, and evaluated in tiles.
+    The state of Adam is stored on the disk if it would take more than half of the memory. L-BFGS
+    remembers fewer pairs if the job does not fit otherwise: as many as take half of the memory with
+    all other fields, and at least `LEAST_HISTORY`. The content's features are recomputed for every
+    tile if they would take more than half of the rest. If one piece is too large, the network is
+    split where this saves memory, and evaluated in tiles.
 
     Args:
         model: bytes of the parts of the transfer.
@@ -174,8 +179,28 @@ def choose_tiling(
     Raises:
         UsageError: several processes have to share tiles, and the options forbid tiles.
     """
+    plan = _plan_with_history(model, size, free, HISTORY, on_message)
+    if plan.estimate().total <= free or not OPTIMIZERS[model.options.optimizer].pairs:
+        return plan
+    history = next(
+        pairs
+        for pairs in range(HISTORY, LEAST_HISTORY - 1, -1)
+        if pairs == LEAST_HISTORY
+        or model.state_bytes(size, offload=False, history=pairs) <= free // 2
+    )
+    return _plan_with_history(model, size, free, history, on_message)
+
+
+def _plan_with_history(
+    model: MemoryModel,
+    size: Sequence[int],
+    free: int,
+    history: int,
+    on_message: OnMessage | None,
+) -> TilingPlan:
+    """Make the plan in which L-BFGS remembers a number of pairs, see `choose_tiling`."""
     use_disk = _use_disk(model, size, free)
-    state = model.state_bytes(size, offload=use_disk)
+    state = model.state_bytes(size, offload=use_disk, history=history)
     keep_content = model.content_bytes(size) <= (free - state) // 2
     left = free - state - (model.content_bytes(size) if keep_content else 0)
     cut = _choose_cut(model, size, left) if keep_content else None
@@ -189,7 +214,7 @@ def choose_tiling(
             got="off",
             remedy="leave it out",
         )
-    return TilingPlan(model, size, tiler, keep_content, use_disk, cut)
+    return TilingPlan(model, size, tiler, keep_content, use_disk, cut, history)
 
 
 def _use_disk(model: MemoryModel, size: Sequence[int], free: int) -> bool:
@@ -197,7 +222,7 @@ def _use_disk(model: MemoryModel, size: Sequence[int], free: int) -> bool:
     one_process = model.group.size == 1 and model.device.type == "cpu"
     if not one_process or options.optimizer != "adam" or options.tile == "off":
         return False
-    return model.field_bytes(size) * OPTIMIZERS["adam"].copies > free // 2
+    return model.field_bytes(size) * OPTIMIZERS["adam"].copies() > free // 2
 
 
 def _choose_cut(model: MemoryModel, size: Sequence[int], left: int) -> _Cut | None:

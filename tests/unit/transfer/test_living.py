@@ -73,7 +73,7 @@ def test_a_walk_holds_what_its_optimizer_says(optimizer: str) -> None:
     ):
         pass
     assert bowl.calls == STEPS + 1
-    assert (bowl.most - before) / field == pytest.approx(OPTIMIZERS[optimizer].copies, abs=0.1)
+    assert (bowl.most - before) / field == pytest.approx(OPTIMIZERS[optimizer].copies(), abs=0.1)
     del _
     assert living().now - before < field
 

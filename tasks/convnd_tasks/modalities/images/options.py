@@ -41,6 +41,7 @@ class ImageOptions(TransferOptions):
         style_weight: see `TransferOptions`. Colours are cut to ``[0, 1]`` before they are compared,
             so that a smaller weight gives as much style.
         steps: see `TransferOptions`; 74 with compact and 11 with VGG-19.
+        scales: see `TransferOptions`; 3 up to 1023 pixels, and 7 for 8192.
         instant: whether one pass of a network makes the result; the same as ``init="instant"`` and
             ``steps=0``. Options of losses and optimisation are then refused.
         padding: see `TransferOptions`. With zeros the outermost pixels become paler than the rest,
@@ -56,6 +57,7 @@ class ImageOptions(TransferOptions):
     backbone: str = "compact+vgg19"
     style_weight: float = 23.0
     steps: int = 85
+    scales: int = 0
     colors: Annotated[
         str,
         Flag(
