@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -20,7 +20,7 @@ from convnd.feedforward.decoder import (
     load_convolutions,
     receptive_fields,
 )
-from convnd.feedforward.matching import AffineMap, StylePatches, monge_map
+from convnd.feedforward.matching import COVARIANCE, AffineMap, StylePatches, monge_maps
 from convnd.feedforward.style_parts import (
     StylePart,
     StyleTargets,
@@ -30,10 +30,16 @@ from convnd.feedforward.style_parts import (
 from convnd.losses import INPUT, tile_index
 from convnd.nn.layout import channels_last
 from convnd.optimize import Tiler
-from convnd.optimize.evaluation.tiles import CropFeatures, tile_features, write_tiles
+from convnd.optimize.evaluation.tiles import (
+    CropFeatures,
+    OnTile,
+    TileCounter,
+    tile_features,
+    write_tiles,
+)
 from convnd.optimize.evaluation.two_pass import add_sums
-from convnd.shapes import Tiling
-from convnd.stats import CovarianceStatistic, Sums, blend
+from convnd.shapes import Tile, Tiling
+from convnd.stats import Sums, blend
 
 __all__ = ["ArbitraryStyleNet"]
 
@@ -156,7 +162,7 @@ class ArbitraryStyleNet(Backbone):
         totals: list[Sums] = []
         patches: list[StylePatches] = []
         for _, features in tile_features(partial(self, layers=_READ), style, tiling):
-            totals = add_sums(totals, [_COVARIANCE.sums(features[name]) for name in _READ])
+            totals = add_sums(totals, [COVARIANCE.sums(features[name]) for name in _READ])
             levels = {name: features[name] for name in LEVELS}
             patches.append(StylePatches.cut(levels, LEVELS[-1], _BLOCK_EXTENTS).every(step))
         return dict(zip(_READ, totals, strict=True)), patches
@@ -186,35 +192,42 @@ class ArbitraryStyleNet(Backbone):
         totals: list[Sums] = []
         shares: Sequence[Tensor | None] = masks or [None] * len(contents)
         for content, mask in zip(contents, shares, strict=True):
-            read = partial(self._read_content, partial(self, layers=_READ), content, [mask])
+            compute: CropFeatures = partial(self, layers=_READ)
+            read = partial(self._read_content, compute, content, [mask])
             (sums,) = tiler.run_with_retries(read, self, _READ, content.shape[2:])
             totals = add_sums(totals, [sums[name] for name in _READ])
-        return _maps(dict(zip(_READ, totals, strict=True)), targets.sums)
+        return monge_maps(dict(zip(_READ, totals, strict=True)), targets.sums, _RIDGES)
 
     def _read_content(
         self,
         compute: CropFeatures,
         content: Tensor,
         masks: Sequence[Tensor | None],
-        tiling: Tiling,
+        tiles: Iterable[Tile],
     ) -> list[dict[str, Sums]]:
         """Compute the sums of a content inside each of some masks; None is all of it."""
         inside = [None if mask is None else _inside(mask) for mask in masks]
         totals: list[list[Sums]] = [[] for _ in masks]
-        for tile, features in tile_features(compute, content, tiling):
+        for tile, features in tile_features(compute, content, tiles):
             for number, chosen in enumerate(inside):
                 sums = []
                 for name, values in features.items():
                     if chosen is not None:
                         window = tile_index(tile.windows[name])
                         values = values[:, :, chosen[name][window][0, 0]].contiguous()
-                    sums.append(_COVARIANCE.sums(values))
+                    sums.append(COVARIANCE.sums(values))
                 totals[number] = add_sums(totals[number], sums)
         return [dict(zip(_READ, total, strict=True)) for total in totals]
 
     @torch.no_grad()
     def stylize(
-        self, content: Tensor, parts: Sequence[StylePart], tiler: Tiler, *, seed: int = 0
+        self,
+        content: Tensor,
+        parts: Sequence[StylePart],
+        tiler: Tiler,
+        *,
+        seed: int = 0,
+        on_tile: OnTile | None = None,
     ) -> Tensor:
         """Give a content a style, or each part of it a style of its own.
 
@@ -224,25 +237,35 @@ class ArbitraryStyleNet(Backbone):
                 the decoder reads them; where none is, the first one counts.
             tiler: cuts the content into tiles.
             seed: seed of the noise in the choice of patches.
+            on_tile: is called after each tile of both passes, if there are several.
 
         Returns:
             ``(1, 3, H, W)``; values may lie a little outside of ``[0, 1]``.
         """
         noise = self.draw_noise(content.shape[2:], torch.Generator().manual_seed(seed))
-        work = partial(self._stylize, content, parts, noise.to(content))
+        work = partial(self._stylize, content, parts, noise.to(content), on_tile)
         return tiler.run_with_retries(work, self, (*_READ, IMAGE), content.shape[2:])
 
     def _stylize(
-        self, content: Tensor, parts: Sequence[StylePart], noise: Tensor, tiling: Tiling
+        self,
+        content: Tensor,
+        parts: Sequence[StylePart],
+        noise: Tensor,
+        on_tile: OnTile | None,
+        tiling: Tiling,
     ) -> Tensor:
-        compute: CropFeatures = partial(self, layers=_READ)
-        if len(tiling) == 1:  # both passes read the same features
-            whole = compute(content)
-            compute = lambda _: whole  # noqa: E731
+        compute = self._crop_features(content, tiling)
         unmatched = [part.share for part in parts if part.maps is None]
-        found = iter(self._read_content(compute, content, unmatched, tiling) if unmatched else [])
+        passes = 2 if unmatched else 1
+        counter = TileCounter(passes * len(tiling), on_tile if len(tiling) > 1 else None)
+        found: Iterator[Mapping[str, Sums]] = iter(())
+        if unmatched:
+            tiles = counter.over(tiling)
+            found = iter(self._read_content(compute, content, unmatched, tiles))
         matched = [
-            replace(part, maps=_maps(next(found), part.targets.sums)) if part.maps is None else part
+            part
+            if part.maps is not None
+            else replace(part, maps=monge_maps(next(found), part.targets.sums, _RIDGES))
             for part in parts
         ]
         matched = with_shares_of_1(matched, content)
@@ -254,7 +277,14 @@ class ArbitraryStyleNet(Backbone):
             of_crop = noise[tile_index(_window(first, features[LEVELS[-1]].shape[2:]))]
             return self._decode(features, [part.cut(window) for part in matched], of_crop)
 
-        return write_tiles(decode, content, tiling, IMAGE, torch.empty_like(content))
+        return write_tiles(decode, content, counter.over(tiling), IMAGE, torch.empty_like(content))
+
+    def _crop_features(self, content: Tensor, tiling: Tiling) -> CropFeatures:
+        """Return what computes the features of a crop; of one piece, they are computed once."""
+        if len(tiling) > 1:
+            return partial(self, layers=_READ)
+        features = self(content, _READ)
+        return lambda _: features
 
     def draw_noise(self, size: Sequence[int], generator: torch.Generator) -> Tensor:
         """Draw noise that varies the choice of patches, so that flat areas show no lattice.
@@ -294,7 +324,6 @@ class ArbitraryStyleNet(Backbone):
 
 
 _READ = (INPUT, *LEVELS)
-_COVARIANCE = CovarianceStatistic()
 _STRIDES = {name: 1 << depth for depth, name in enumerate(LEVELS)}
 _BLOCK_EXTENTS = {name: _STRIDES[LEVELS[-1]] // stride for name, stride in _STRIDES.items()}
 
@@ -317,15 +346,3 @@ def _inside(mask: Tensor) -> dict[str, Tensor]:
 def _window(first: Sequence[int], size: Sequence[int]) -> list[slice]:
     """Return the positions of a crop along each axis."""
     return [slice(start, start + count) for start, count in zip(first, size, strict=True)]
-
-
-def _maps(content: Mapping[str, Sums], style: Mapping[str, Sums]) -> dict[str, AffineMap]:
-    """Compute the map of the values and of each level."""
-    return {
-        name: monge_map(
-            _COVARIANCE.summary(content[name])[0],
-            _COVARIANCE.summary(style[name])[0],
-            ridge=ridge,
-        )
-        for name, ridge in _RIDGES.items()
-    }

@@ -14,9 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convnd.stats import transport_matrix
+from convnd.stats import CovarianceStatistic, Sums, transport_matrix
 
-__all__ = ["AffineMap", "StylePatches", "monge_map"]
+__all__ = ["COVARIANCE", "AffineMap", "StylePatches", "monge_map", "monge_maps"]
+
+COVARIANCE = CovarianceStatistic()
+"""The statistic whose sums `monge_maps` reads."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,24 @@ def monge_map(content: Tensor, style: Tensor, *, ridge: float) -> AffineMap:
     covariance = covariance + floor * torch.eye(len(covariance)).to(covariance)
     matrix = transport_matrix(covariance, target, least=floor)
     return AffineMap(matrix, style_mean - matrix @ content_mean)
+
+
+def monge_maps(
+    content: Mapping[str, Sums], style: Mapping[str, Sums], ridges: Mapping[str, float]
+) -> dict[str, AffineMap]:
+    """Compute `monge_map` for several layers.
+
+    Args:
+        content: sums of `COVARIANCE` of the content, by layer.
+        style: the same of the style.
+        ridges: see `monge_map`, by layer.
+    """
+    return {
+        name: monge_map(
+            COVARIANCE.summary(content[name])[0], COVARIANCE.summary(style[name])[0], ridge=ridge
+        )
+        for name, ridge in ridges.items()
+    }
 
 
 @dataclass(frozen=True)

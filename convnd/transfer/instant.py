@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import Self
@@ -14,6 +15,7 @@ from torch import Tensor
 from convnd.backbones.weights import load_state
 from convnd.errors import ResourceError, UsageError
 from convnd.feedforward import AffineMap, ArbitraryStyleNet, StylePart, StyleTargets
+from convnd.losses import INPUT
 from convnd.optimize import ProcessGroup, Tiler
 from convnd.transfer.byte_size import gib
 from convnd.transfer.memory import usable_bytes
@@ -80,12 +82,17 @@ class InstantTransfer(OnePassTransfer):
             UsageError: there are more or fewer weights than styles.
             ResourceError: there is not enough memory.
         """
-        del on_message
         content = self.resizer.resize(content, problem.size)
-        tiler = self._tiler(content, group)
+        tiler = self._tiler(problem.size, group, on_message)
         share = None if problem.mask is None else fit_share(problem.mask.to(content), problem.size)
         parts = [self._style_part(problem, share, tiler)]
-        return self.network.stylize(content, parts, tiler, seed=self.options.seed)
+        return self._compute(content, parts, tiler)
+
+    def check_memory(
+        self, problem: TransferProblem, group: ProcessGroup, on_message: Callable[[str], None]
+    ) -> None:
+        """See `OnePassTransfer.check_memory`."""
+        self._tiler(problem.size, group, on_message)
 
     def stylize_parts(
         self,
@@ -99,13 +106,16 @@ class InstantTransfer(OnePassTransfer):
 
         See `OnePassTransfer.stylize_parts`.
         """
-        del on_message
-        tiler = self._tiler(content, group)
+        tiler = self._tiler(tuple(content.shape[2:]), group, on_message)
         style_parts = [
             transfer._style_part(problem, share, tiler)
             for (transfer, problem), share in zip(parts, shares, strict=True)
         ]
-        return self.network.stylize(content, style_parts, tiler, seed=self.options.seed)
+        return self._compute(content, style_parts, tiler)
+
+    def _compute(self, content: Tensor, parts: Sequence[StylePart], tiler: Tiler) -> Tensor:
+        seed, on_tile = self.options.seed, self.on_tile
+        return self.network.stylize(content, parts, tiler, seed=seed, on_tile=on_tile)
 
     def _style_part(
         self, problem: TransferProblem, share: Tensor | None, tiler: Tiler
@@ -133,7 +143,7 @@ class InstantTransfer(OnePassTransfer):
         """
         transfer = copy.copy(self)
         contents = [frame.to(self.device) for frame in frames]
-        tiler = self._tiler(contents[0], ProcessGroup())
+        tiler = self._tiler(tuple(contents[0].shape[2:]), ProcessGroup())
         targets = self._read_styles(TransferProblem(contents[0], styles), tiler)
         masks = [mask.to(self.device) for mask in masks]
         transfer._matching = targets, self.network.match(contents, targets, tiler, masks=masks)
@@ -147,42 +157,50 @@ class InstantTransfer(OnePassTransfer):
         weights = self.options.style_weights or (1.0,) * len(styles)
         return self.network.read_styles(styles, weights, tiler)
 
-    def _tiler(self, content: Tensor, group: ProcessGroup) -> Tiler:
-        """Make the tiler for a content, whose tiles fit in the memory that is free."""
+    def _tiler(
+        self,
+        size: tuple[int, ...],
+        group: ProcessGroup,
+        on_message: Callable[[str], None] | None = None,
+    ) -> Tiler:
+        """Make the tiler for a size, whose tiles fit in the memory that is free."""
         free = usable_bytes(self.options.memory, self.device, group)
-        free -= content.nbytes * 3 // 2  # the result, and the noise
+        free -= 12 * math.prod(size) * 3 // 2  # the result, and the noise
         if self.network.peak_bytes((_SMALLEST_CROP,) * 2, ()) > free:
             raise ResourceError(
                 "instant",
-                expected=f"memory for a result of {size_text(content.shape[2:])} and a tile",
+                expected=f"memory for a result of {size_text(size)} and a tile",
                 got=gib(max(0, free)),
                 remedy="allow more (--memory), or use a smaller --size",
             )
-
-        if self._matching is None:  # not for each frame of a video
-            _log_memory(self.network.peak_bytes(content.shape[2:], ()), free, content)
 
         def fits(crop: tuple[int, ...], layers: Sequence[str]) -> bool:
             return self.network.peak_bytes(crop, layers) <= free
 
         tile = self.options.tile
-        return Tiler(
+        tiler = Tiler(
             tile=int(tile) if tile.isdecimal() else None, fits=None if tile == "off" else fits
         )
+        if self._matching is None:  # not for each frame of a video
+            _log_memory(self.network.peak_bytes(size, ()), free, size)
+            tiling = tiler.make_tiling(self.network, (INPUT, *self.network.layers), size)
+            if len(tiling) > 1 and on_message is not None:
+                on_message(f"{len(tiling)} tiles of {size_text(tiling.tile)}")
+        return tiler
 
 
-def _log_memory(whole: int, free: int, content: Tensor) -> None:
+def _log_memory(whole: int, free: int, size: Sequence[int]) -> None:
     """Log the memory of one pass, which is that of the whole, or of tiles that fill what is free.
 
     Args:
         whole: bytes of one pass without tiles.
         free: bytes that the network may use.
-        content: the content at the size of the result.
+        size: samples of the result along each axis.
     """
     needed = min(whole, free)
     _LOG.info(
         "%s in one pass, about %s of %s",
-        *(size_text(content.shape[2:]), gib(needed), gib(free)),
+        *(size_text(size), gib(needed), gib(free)),
         extra={"figures": {"memory_needed": needed, "memory_free": free}},
     )
 

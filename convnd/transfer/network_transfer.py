@@ -13,7 +13,7 @@ from convnd.feedforward.network_shape import OUTPUT
 from convnd.feedforward.transform_net import FieldStatistics, TransformNet
 from convnd.losses import tile_index
 from convnd.optimize import ProcessGroup
-from convnd.optimize.evaluation.tiles import write_tiles
+from convnd.optimize.evaluation.tiles import OnTile, TileCounter, write_tiles
 from convnd.optimize.evaluation.two_pass import add_sums
 from convnd.shapes import Tiling
 from convnd.stats import MomentStatistic, Sums
@@ -88,19 +88,28 @@ class NetworkTransfer(OnePassTransfer):
         content = Resizer(content.device).resize(content, problem.size)
         if problem.initial is not None:
             content = problem.initial(content)
-        tiling = self._tiling(content)
+        tiling = self._tiling(problem.size, content.shape[1])
         if len(tiling) > 1:
             on_message(f"{len(tiling)} tiles")
-        return apply_network(self.network, content, tiling, self.device)
+        return apply_network(self.network, content, tiling, self.device, self.on_tile)
 
-    def _tiling(self, content: Tensor) -> Tiling:
+    def check_memory(
+        self, problem: TransferProblem, group: ProcessGroup, on_message: Callable[[str], None]
+    ) -> None:
+        """See `OnePassTransfer.check_memory`."""
+        del group
+        tiling = self._tiling(problem.size, problem.styles[0].shape[1])
+        if len(tiling) > 1:
+            on_message(f"{len(tiling)} tiles")
+
+    def _tiling(self, size: tuple[int, ...], channels: int) -> Tiling:
         """The tiles that fit in memory, or those that the options ask for."""
-        size, shape, options = tuple(content.shape[2:]), self.network.shape, self.options
-        if len(size) != shape.spatial_dims or content.shape[1] != shape.channels:
+        shape, options = self.network.shape, self.options
+        if len(size) != shape.spatial_dims or channels != shape.channels:
             raise ShapeError(
                 "trained network",
                 expected=f"{shape.spatial_dims} axes and {shape.channels} channels",
-                got=f"{len(size)} axes and {content.shape[1]} channels",
+                got=f"{len(size)} axes and {channels} channels",
                 remedy="train one for such data",
             )
         fields = shape.receptive_fields
@@ -126,7 +135,11 @@ class NetworkTransfer(OnePassTransfer):
 
 @torch.no_grad()
 def apply_network(
-    network: TransformNet, content: Tensor, tiling: Tiling, device: torch.device | None = None
+    network: TransformNet,
+    content: Tensor,
+    tiling: Tiling,
+    device: torch.device | None = None,
+    on_tile: OnTile | None = None,
 ) -> Tensor:
     """Apply a network tile by tile; the result is that of the whole field up to rounding.
 
@@ -137,15 +150,20 @@ def apply_network(
         content: ``(B, C, *S)``, on any device.
         tiling: tiles of the content, for the layers of `NetworkShape.receptive_fields`.
         device: computes; None is the content's.
+        on_tile: is called after each tile of each pass, if there are several.
 
     Returns:
         ``(B, C, *S)``, on the content's device.
     """
     device = content.device if device is None else device
     result = torch.empty_like(content)
+    passes = content.shape[0] * (1 + len(network.shape.normalized_layers))
+    counter = TileCounter(passes * len(tiling), on_tile if len(tiling) > 1 else None)
     for number in range(content.shape[0]):  # fields one after the other, as memory is planned
         field, output = content[number : number + 1], result[number : number + 1]
-        statistics = {} if len(tiling) == 1 else _tiled_statistics(network, device, field, tiling)
+        statistics: dict[str, FieldStatistics] = {}
+        if len(tiling) > 1:
+            statistics = _tiled_statistics(network, device, field, tiling, counter)
 
         def compute(
             crop: Tensor,
@@ -156,12 +174,16 @@ def apply_network(
             styled: Tensor = network(crop.to(device, copy=True), statistics, origin)
             return styled
 
-        write_tiles(compute, field, tiling, OUTPUT, output)
+        write_tiles(compute, field, counter.over(tiling), OUTPUT, output)
     return result
 
 
 def _tiled_statistics(
-    network: TransformNet, device: torch.device, field: Tensor, tiling: Tiling
+    network: TransformNet,
+    device: torch.device,
+    field: Tensor,
+    tiling: Tiling,
+    counter: TileCounter,
 ) -> dict[str, FieldStatistics]:
     """Compute the statistics of each normalisation from sums over the tiles in float64.
 
@@ -170,11 +192,12 @@ def _tiled_statistics(
         device: computes.
         field: ``(1, C, *S)``.
         tiling: tiles of the field, for the layers of `NetworkShape.receptive_fields`.
+        counter: counts the tiles.
     """
     statistic, statistics = MomentStatistic(), dict[str, FieldStatistics]()
     for name in network.shape.normalized_layers:
         total: list[Sums] = []
-        for tile in tiling:
+        for tile in counter.over(tiling):
             crop = field[tile_index(tile.crop)].to(device, copy=True)
             origin = [part.start for part in tile.crop]
             features = network.features(crop, name, statistics, origin)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,14 +16,20 @@ from torch import Tensor, nn
 from convnd.backbones import choose_device
 from convnd.errors import UsageError
 from convnd.optimize import ProcessGroup
+from convnd.optimize.evaluation.tiles import OnTile
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
 from convnd.transfer.regions import StyleRegion, fit_share
 from convnd.transfer.resizing import Resizer
+from convnd.transfer.scales import fit_size
 
 __all__ = ["OnePassTransfer"]
+
+_MEASURED_EXTENT = 512
+"""Longest axis of the result whose time is measured: the styles then have as many patches as are
+compared at any larger size."""
 
 
 class OnePassTransfer(ABC):
@@ -36,10 +44,13 @@ class OnePassTransfer(ABC):
         device: device of the network.
         draws_strokes: whether the result has patterns that the content has not.
         reads_styles: whether the result depends on the styles of a problem.
+        on_tile: is called after each tile, with the number of tiles that are done and of all tiles,
+            if there are several; None is nobody.
     """
 
     draws_strokes: ClassVar[bool] = True
     reads_styles: ClassVar[bool] = True
+    on_tile: OnTile | None = None
 
     def __init__(self, options: TransferOptions) -> None:
         make_deterministic(options.deterministic)
@@ -92,6 +103,49 @@ class OnePassTransfer(ABC):
             transfer, one = self._part(problem, problem.regions[0])
         group, report = group or ProcessGroup(), on_message or _ignore
         yield Progress.of_one_pass(transfer.stylize(one, problem.content, group, report))
+
+    def estimate_seconds(
+        self,
+        problem: TransferProblem,
+        *,
+        group: ProcessGroup | None = None,
+        on_message: Callable[[str], None] | None = None,
+    ) -> float:
+        """Return the likely duration of a transfer in seconds, from that of a smaller result.
+
+        Args:
+            problem: as for `run`.
+            group: as for `run`.
+            on_message: as for `run`.
+
+        Raises:
+            UsageError: as for `run`.
+            ResourceError: there is not enough memory for the whole result.
+        """
+        size = problem.size
+        smaller = replace(problem, size=fit_size(size, min(_MEASURED_EXTENT, max(size))))
+        seconds = 0.0
+        for _ in range(2):  # the first time loads the network
+            began = time.perf_counter()
+            for _ in self.run(smaller, group=group):
+                seconds = time.perf_counter() - began
+        self.check_memory(problem, group or ProcessGroup(), on_message or _ignore)
+        return seconds * math.prod(size) / math.prod(smaller.size)
+
+    def check_memory(
+        self, problem: TransferProblem, group: ProcessGroup, on_message: Callable[[str], None]
+    ) -> None:
+        """Check that the memory for a transfer is free, and report its tiles; here nothing.
+
+        Args:
+            problem: as for `run`.
+            group: as for `run`.
+            on_message: as for `run`.
+
+        Raises:
+            ResourceError: there is not enough.
+        """
+        del problem, group, on_message
 
     def run_parts(
         self,

@@ -73,6 +73,35 @@ def add_crop(total: Tensor, crop: Sequence[slice], values: Tensor) -> None:
     total[tile_index(index)] += values
 
 
+OnTile = Callable[[int, int], None]
+"""Is called with the number of tiles that are done, and with that of all tiles."""
+
+
+class TileCounter:
+    """Counts the tiles of a work that passes over them several times.
+
+    Args:
+        total: number of tiles of all passes.
+        on_tile: is called after each tile; None is nobody.
+
+    >>> counter = TileCounter(3, print)
+    >>> list(counter.over([]))
+    []
+    """
+
+    def __init__(self, total: int, on_tile: OnTile | None) -> None:
+        self._total, self._on_tile = total, on_tile
+        self._done = 0
+
+    def over(self, tiles: Iterable[Tile]) -> Iterator[Tile]:
+        """Yield tiles, and count each when the next one is asked for."""
+        for tile in tiles:
+            yield tile
+            self._done += 1
+            if self._on_tile is not None:
+                self._on_tile(self._done, self._total)
+
+
 def tile_features(
     features: CropFeatures, x: Tensor, tiles: Iterable[Tile]
 ) -> Iterator[tuple[Tile, dict[str, Tensor]]]:

@@ -42,9 +42,11 @@ class Transfer(ABC):
         record: what the transfer measured, by name, for the result's record; complete when the
             work is done.
         changes: changes of options while it runs; None if there can be none.
+        on_tile: is called with the number of tiles of one pass that are done, and of all.
     """
 
     changes: Changes | None = None
+    on_tile: Callable[[int, int], None] | None = None
     messages: Sequence[str] = ()
     record: Mapping[str, str] = {}
 
@@ -84,6 +86,15 @@ class Transfer(ABC):
         Returns:
             None if `Progress` counts all steps, as for data that are no streams.
         """
+        return None
+
+    def estimate_seconds(self, on_message: Callable[[str], None]) -> float | None:
+        """Estimate the seconds of one pass, and check its memory; None if there are steps.
+
+        Args:
+            on_message: callback that gets lines for users.
+        """
+        del on_message
         return None
 
     def preview(self, progress: Progress) -> Grid | None:

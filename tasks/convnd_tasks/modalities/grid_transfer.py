@@ -100,6 +100,8 @@ class GridTransfer(Transfer):
     ) -> Iterator[Progress]:
         """Run the engine, see `Transfer.run`."""
         engine = self._engine(self.prepared.styles[0].shape[1])
+        if isinstance(engine, OnePassTransfer):
+            engine.on_tile = self.on_tile
         shared: dict[str, Any] = {"group": group, "on_message": on_message}
         changes = self.changes
         if changes is not None and state is not None and "changes" in state:
@@ -107,6 +109,13 @@ class GridTransfer(Transfer):
         if changes is None or self._adopt is None or not changes.expected:
             return engine.run(self.prepared, resume=state, **shared)
         return self._run_with_changes(changes, self._adopt, state, shared)
+
+    def estimate_seconds(self, on_message: Callable[[str], None]) -> float | None:
+        """Estimate the time of one pass, see `Transfer.estimate_seconds`."""
+        engine = self._engine(self.prepared.styles[0].shape[1])
+        if isinstance(engine, StyleTransfer):
+            return None
+        return engine.estimate_seconds(self.prepared, on_message=on_message)
 
     def _run_with_changes(
         self,

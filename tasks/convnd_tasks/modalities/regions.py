@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KEEP",
+    "LabelMap",
     "Regions",
     "apply_regions",
     "check_style_part",
@@ -30,7 +31,7 @@ __all__ = [
 KEEP = "keep"
 """In place of a style: the region keeps the content."""
 
-_LabelMap = Callable[["Grid", Sequence[str], str], Mapping[str, "Tensor"]]
+LabelMap = Callable[["Grid", Sequence[str], str], Mapping[str, "Tensor"]]
 """Splits a map into the shares of its labels, see `Modality.label_map`."""
 
 
@@ -91,7 +92,7 @@ class Regions:
         InputFileError: a label has a style and is not in the map, or no region has a style.
     """
 
-    def __init__(self, inputs: TransferInputs, label_map: _LabelMap) -> None:
+    def __init__(self, inputs: TransferInputs, label_map: LabelMap) -> None:
         maps, content = inputs.regions, inputs.content
         if maps is None or content is None:
             raise UsageError(
@@ -173,7 +174,7 @@ def no_style_error(name: str) -> InputFileError:
 
 
 def read_style_maps(
-    inputs: TransferInputs, names: Sequence[str], label_map: _LabelMap
+    inputs: TransferInputs, names: Sequence[str], label_map: LabelMap
 ) -> Sequence[Mapping[str, Tensor]]:
     """Return the share of each label in each style, at the style's size; empty without such maps.
 
@@ -225,7 +226,7 @@ def check_style_part(
 
 def divide(
     inputs: TransferInputs,
-    label_map: _LabelMap,
+    label_map: LabelMap,
     soften: Callable[[Grid], Grid] = lambda mask: mask,
 ) -> tuple[TransferInputs, Regions | None]:
     """Return the regions of inputs, and the inputs with a mask that keeps the others.

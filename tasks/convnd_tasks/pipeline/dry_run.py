@@ -193,6 +193,14 @@ def _measure(
     transfer: Transfer, messages: list[str], started: float
 ) -> tuple[dict[str, float | None], float]:
     """Take the first steps; return the times of an `Estimate`, and the time to the first step."""
+    seconds = transfer.estimate_seconds(messages.append)
+    if seconds is not None:
+        setup = time.monotonic() - started
+        return {
+            "seconds": seconds,
+            "seconds_low": BELOW * seconds,
+            "seconds_high": ABOVE * seconds,
+        }, setup
     time_left, moments = TimeLeft(), []
     finished = True
     steps = transfer.run(state=None, group=None, on_message=messages.append)

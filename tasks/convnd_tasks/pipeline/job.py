@@ -100,6 +100,7 @@ class Job:
         inputs: TransferInputs | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_message: Callable[[str], None] | None = None,
+        on_tile: Callable[[int, int], None] | None = None,
         watcher: Watcher | None = None,
     ) -> JobResult | Skipped:
         """Check, open, run, write and report one transfer.
@@ -112,6 +113,7 @@ class Job:
             inputs: the inputs, if they are open already; None opens them.
             on_progress: is called with every step.
             on_message: is called with lines for users.
+            on_tile: see `Transfer.on_tile`.
             watcher: is told of the transfer, its checkpoints and its result; None is nobody.
 
         Returns:
@@ -140,6 +142,7 @@ class Job:
             output = checked
         inputs = inputs or self.open(content)
         transfer = self._prepare(content, inputs, output, notes)
+        transfer.on_tile = on_tile
         watcher.on_prepared(transfer, target)
         state = checkpointer.open(self.options, transfer.fingerprint(), resume=self.settings.resume)
         writer = ResultWriter(self.modality, inputs, transfer, output, notes.add)
@@ -228,14 +231,13 @@ class Job:
         styles = [self._open_shared(name, "style", grid) for name in spec.styles]
         init = None if spec.init is None else self._open_shared(spec.init, "init", grid)
         mask = None if settings.mask is None else self._open_shared(settings.mask, "mask", grid)
-        names = (content, *spec.styles, spec.init, settings.mask)
         return TransferInputs(
             content=grid,
             styles=styles,
-            names=[name for name in names if name is not None],
+            names=[*filter(None, (content, *spec.styles, spec.init, settings.mask))],
             init=init,
             mask=mask,
-            regions=self.modality.open_regions(grid, spec.regions, range(spec.shared_styles)),
+            regions=self.modality.open_regions(grid, spec.regions, spec.shared_numbers),
             keyframes=spec.keyframes,
             rate_given=settings.rate is not None,
         )

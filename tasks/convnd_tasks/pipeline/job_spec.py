@@ -60,6 +60,11 @@ class JobSpec:
         """Path of the trained network that makes the results, or None."""
         return next((name for name in self.styles if is_network(name)), None)
 
+    @property
+    def shared_numbers(self) -> list[int]:
+        """Indices of the styles, or of the keyframes, that all labels without a style take."""
+        return [*range(self.shared_styles), *dict.fromkeys(self.keyframes.values())]
+
     def shard(self, number: int, count: int) -> JobSpec:
         """Return the job of one of several machines: every ``count``-th content of a folder.
 

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -224,7 +225,12 @@ def _run_one(
         noun=job.modality.step_noun,
     ) as display:
         outcome = job.run(
-            content, target, on_progress=on_progress, on_message=on_message, watcher=watcher
+            content,
+            target,
+            on_progress=on_progress,
+            on_message=on_message,
+            on_tile=partial(display.update_count, noun="tiles"),
+            watcher=watcher,
         )
     if isinstance(outcome, Skipped):
         command_output.append("skipped", {"output": str(outcome.path)})

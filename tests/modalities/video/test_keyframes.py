@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from command_line import Run
 from convnd_tasks.modalities.video.flow import FlowPair
+from convnd_tasks.modalities.video.frame_regions import FrameRegions, RegionStyles
 from convnd_tasks.modalities.video.input import EarlierFrame, FrameContext, KeyframeGuide
 from convnd_tasks.modalities.video.keyframes import Keyframes
 from convnd_tasks.modalities.video.references import add_guide, warped_references
@@ -45,6 +47,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 grey = pixels.mean(2, keepdims=True) / 255
                 Image.fromarray((grey * color).astype(np.uint8)).save(f"{name}.png")
     return tmp_path
+
+
+@pytest.fixture
+def regions(folder: Path) -> Path:
+    """The same folder with a map: red on the left, blue on the right."""
+    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    pixels[:, :16, 0] = pixels[:, 16:, 2] = 255
+    Image.fromarray(pixels).save("map.png")
+    return folder
 
 
 def frames_of(path: str) -> NDArray[Any]:
@@ -103,6 +114,61 @@ def test_a_mask_and_another_size(folder: Path, run: Run) -> None:
     assert np.abs(result - clip)[:, :, 20:].mean((1, 2, 3)).min() > 2
 
 
+@pytest.mark.parametrize("options", [(), pytest.param(("--passes", "2"), marks=pytest.mark.slow)])
+def test_keyframes_are_results_in_regions_without_a_style(
+    regions: Path, run: Run, options: tuple[str, ...]
+) -> None:
+    words = ("--rate", "5", *AB, "--regions", "map.png", "-o", "out", "--json", *FAST, *options)
+    code, out, err = run("stylize-video", "clip", *words, "--region", "red=keep")
+    assert code == 0, err
+    messages = json.loads(out)["results"][0]["messages"]
+    assert "all other regions (66.7 %) take a.png and b.png" in messages
+    clip, result = frames_of("clip"), frames_of("out")
+    np.testing.assert_array_equal(result[:, :, :16], clip[:, :, :16])
+    for number, name in ((0, "a.png"), (4, "b.png")):
+        np.testing.assert_array_equal(result[number, :, 16:], pixels_of(name)[:, 16:])
+    redness = (result[..., 0] - result[..., 2])[:, :, 16:].mean((1, 2))
+    assert (np.diff(redness[:5]) < -5).all()
+
+
+@pytest.mark.slow
+def test_a_region_of_its_own_style_beside_keyframes(regions: Path, run: Run) -> None:
+    regions_of = ("--regions", "map.png", "--region", "red=waves")
+    words = ("--rate", "5", *AB, *regions_of, "-o", "out", *FAST, "--steps", "8")
+    code, _, err = run("stylize-video", "clip", *words)
+    assert code == 0, err
+    clip, result = frames_of("clip"), frames_of("out")
+    np.testing.assert_array_equal(result[0, :, 16:], pixels_of("a.png")[:, 16:])
+    assert np.abs(result - clip)[:, :, :15].mean((1, 2, 3)).min() > 2
+    code, out, err = run("rerun", "out", "-o", "again")
+    assert code == 0, err
+    assert "the same bytes as" in out
+
+
+def test_only_the_part_of_a_keyframe_that_is_a_result_is_a_style() -> None:
+    left = torch.zeros(1, 2, 16, 32)
+    left[:, 0, :, :8] = left[:, 1, :, 8:] = 1
+    parts = (
+        RegionStyles("region red", (0,), (None,)),
+        RegionStyles("others", (1,), (None,), follows_keyframes=True),
+    )
+    frame = FrameRegions(parts, left, torch.ones(1, 1, 16, 32))
+    contexts = [
+        dataclasses.replace(one, regions=frame) for one in (context(0, 0, cut=True), context(1, 8))
+    ]
+    keyframes = Keyframes({1: torch.rand(1, 3, 16, 32)}, {1: 1})
+    first, _ = keyframes.guided(contexts)
+    (share,) = keyframes.region(1).style_shares
+    assert share is not None
+    assert share.equal(left[:, 1:])
+    # A keyframe counts where both frames follow keyframes, 8 pixels to the right.
+    assert first.guide is not None
+    assert first.guide.valid[0, 0, 0].tolist() == [0] * 8 + [1] * 16 + [0] * 8
+    rest = frame.without_keyframes()
+    assert [*rest.present] == [0]
+    assert rest.mask.equal(left[:, :1])
+
+
 def test_in_python(folder: Path) -> None:
     video = SampleVideo((3, HEIGHT, WIDTH))
     io.write_video(Path("clip.mp4"), video.info, video.frames())
@@ -115,12 +181,10 @@ def test_in_python(folder: Path) -> None:
 def test_weights_follow_the_distance_in_time() -> None:
     frame = torch.zeros(1, 3, 16, 16)
     keyframes = Keyframes({2: frame, 6: frame, 10: frame}, {2: 0, 6: 1, 10: 0})
-    assert keyframes.style_weights(0) == {0: 1.0}
-    assert keyframes.style_weights(3) == {0: 0.75, 1: 0.25}
-    assert keyframes.style_weights(6) == {1: 1.0}
-    assert keyframes.style_weights(11) == {0: 1.0}
-    same = Keyframes({0: frame, 4: frame}, {0: 0, 4: 0})
-    assert same.style_weights(1) == {0: 1.0}
+    assert keyframes.weights(0) == {2: 1.0}
+    assert keyframes.weights(3) == {2: 0.75, 6: 0.25}
+    assert keyframes.weights(6) == {6: 1.0}
+    assert keyframes.weights(11) == {10: 1.0}
 
 
 def context(number: int, right: float, *, cut: bool = False) -> FrameContext:
@@ -180,11 +244,20 @@ def test_guides_and_earlier_frames_are_mixed_where_both_are_valid() -> None:
         ([*AB, "--mode", "block"], 2, {"operation": "--mode"}),
         ([*AB, "--preview"], 2, {"operation": "--preview"}),
         ([*AB, "--colors", "luminance"], 2, {"operation": "--colors"}),
-        ([*AB, "--regions", "a.png", "--region", "red=a.png"], 2, {"operation": "--regions"}),
+        (
+            [*AB, "--regions", "map.png", "--region", "red=waves,blue=keep"],
+            3,
+            {"operation": "--keyframe with --regions map.png", "expected": "a region for the key"},
+        ),
+        (
+            [*AB, "--regions", "map.png", "--region", "red=waves", "--style-regions", "map.png"],
+            2,
+            {"operation": "--style-regions"},
+        ),
     ],
 )
 def test_keyframes_that_make_no_sense(
-    folder: Path, run: Run, words: list[str], code: int, fields: dict[str, str]
+    regions: Path, run: Run, words: list[str], code: int, fields: dict[str, str]
 ) -> None:
     fast = [] if "--instant" in words else FAST
     result = run("stylize-video", "clip", "--rate", "5", *words, "-o", "out", *fast)

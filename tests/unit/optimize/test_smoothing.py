@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from convnd.optimize import OPTIMIZERS, DiskOffload, Smoothing
+from convnd.optimize import HISTORY, OPTIMIZERS, DiskOffload, Smoothing
 from convnd.optimize.smoothing import CUTOFF
 
 
@@ -56,7 +56,8 @@ def test_lbfgs_starts_from_the_preconditioner() -> None:
     spec, distances = OPTIMIZERS["lbfgs"], []
     for precondition in (None, lambda values: values / steep):
         x = torch.zeros(1, 1, 24)
-        optimizer = spec.make(x, 1.0, lambda number: number, DiskOffload.disabled(), precondition)
+        parts = DiskOffload.disabled(), precondition, HISTORY
+        optimizer = spec.make(x, 1.0, lambda number: number, *parts)
         for _ in range(8):
             x.grad = steep * (x - goal)
             optimizer.step()
@@ -70,7 +71,8 @@ def test_the_first_steps_are_those_of_plain_lbfgs() -> None:
     spec, iterates = OPTIMIZERS["lbfgs"], []
     for precondition in (None, Smoothing((24,))):
         x = torch.zeros(1, 1, 24)
-        optimizer = spec.make(x, 1.0, lambda number: number, DiskOffload.disabled(), precondition)
+        parts = DiskOffload.disabled(), precondition, HISTORY
+        optimizer = spec.make(x, 1.0, lambda number: number, *parts)
         for _ in range(5):
             x.grad = steep * (x - goal)
             optimizer.step()

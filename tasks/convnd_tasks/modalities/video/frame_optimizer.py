@@ -18,7 +18,7 @@ from convnd.optimize import (
     minimize,
 )
 from convnd.transfer.adjustment import TargetMemory
-from convnd.transfer.memory import MemoryBudget
+from convnd.transfer.memory import MemoryBudget, check_budgets
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.network import check_names
 from convnd.transfer.problem import TransferProblem
@@ -102,8 +102,9 @@ class FrameOptimizer:
         self._resized_styles = [transfer.resizer.style_at(style, size) for style in self.styles]
         model = MemoryModel(self.options, transfer.backbone, transfer.device)
         budget = MemoryBudget(model, self._on_message)
-        budget.check(size, [style.shape[2:] for style in self._resized_styles])
-        self._tiler = budget.plan(size).tiler
+        check_budgets([budget], size, [style.shape[2:] for style in self._resized_styles])
+        plan = budget.plan(size)
+        self._tiler, self._history = plan.tiler, plan.history
         if self._tiler is not None:
             self._evaluate = TiledEvaluation(self._tiler)
         self._make_targets()
@@ -125,31 +126,24 @@ class FrameOptimizer:
 
     def _make_targets(self) -> None:
         """Compute the targets of the styles, at the size of the frames."""
-        transfer, styles = self.transfer, self._resized_styles
-        if self._keyframes is not None:
-            self._terms = [transfer.style_terms([one], tiler=self._tiler) for one in styles]
-            return
         parts = [
             [StyleRegion(None, part.styles, part.style_shares, part.name)] for part in self._regions
         ]
-        self._terms = [
-            transfer.style_terms(styles, tiler=self._tiler, regions=part, memory=self._memory)
-            for part in parts or [[]]
-        ]
+        self._terms = [self._terms_of_part(part) for part in parts or [[]]]
 
     def begin(
         self, context: FrameContext, to_progress: StepCallback
     ) -> Generator[Progress, None, TransferOutcome]:
         """Transfer a frame like a picture, from coarse to fine, see `FrameTransfer.begin`."""
         losses: list[tuple[int, float]] = []
-        regions = context.regions
+        regions, styles = context.regions, self.styles
         if self._keyframes is not None:
-            weights = self._keyframes.style_weights(context.number)
-            nearest = self.styles[max(weights, key=weights.__getitem__)]
-            mask = None if regions is None else regions.applied_mask
-            problem = TransferProblem(context.content, [nearest], mask=mask)
-        elif regions is None:
-            problem = TransferProblem(context.content, self.styles, strength=self._strength)
+            weights = self._keyframes.weights(context.number)
+            nearest = self._keyframes.region(max(weights, key=weights.__getitem__))
+            styles = [self.styles[nearest.styles[0]]] if regions is None else styles
+            regions = None if regions is None else regions.with_keyframe(nearest)
+        if regions is None:
+            problem = TransferProblem(context.content, styles, strength=self._strength)
         else:
             problem = TransferProblem(
                 context.content,
@@ -257,6 +251,7 @@ class FrameOptimizer:
             optimizer=options.optimizer,
             learning_rate=options.learning_rate,
             evaluate=evaluate,
+            history=self._history,
         ):
             yield to_progress(step)
             if step.note and self._on_message is not None:
@@ -294,19 +289,27 @@ class FrameOptimizer:
                 strength=self._strength,
                 memory=TargetMemory(styles=[*self._memory.styles]),  # of no other frame
             )
-        by_region, present = self._terms, [] if regions is None else [*regions.present]
+        of_keyframes: list[Term] = []
         if self._keyframes is not None:
-            weights = self._keyframes.style_weights(number).items()
-            by_region, present = [[]], [0]
-            for index, weight in weights:
-                by_region[0] += [replace(t, weight=t.weight * weight) for t in self._terms[index]]
+            for keyframe, weight in self._keyframes.weights(number).items():
+                known = self._terms_of_part([self._keyframes.region(keyframe)])
+                of_keyframes += [replace(term, weight=term.weight * weight) for term in known]
         if regions is None:
-            return by_region[0]
+            return of_keyframes or self._terms[0]
         return [
             term
-            for index in present
-            for term in self.transfer.terms_in_region(by_region[index], regions.share(index))
+            for index in regions.present
+            for term in self.transfer.terms_in_region(
+                of_keyframes if regions.parts[index].follows_keyframes else self._terms[index],
+                regions.share(index),
+            )
         ]
+
+    def _terms_of_part(self, part: Sequence[StyleRegion]) -> list[Term]:
+        """Make the terms of one region; the statistics of its styles are computed once."""
+        return self.transfer.style_terms(
+            self._resized_styles, tiler=self._tiler, regions=part, memory=self._memory
+        )
 
 
 def _record_losses(

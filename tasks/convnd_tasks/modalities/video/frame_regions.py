@@ -32,11 +32,13 @@ class RegionStyles(NamedTuple):
         name: name for messages.
         styles: indices of the styles.
         style_shares: the part of each style that is read, ``(1, 1, *S_i)``; None is all of it.
+        follows_keyframes: whether the styles are keyframes, which are the result in this region.
     """
 
     name: str
     styles: tuple[int, ...]
     style_shares: tuple[Tensor | None, ...]
+    follows_keyframes: bool = False
 
 
 class RegionStream(Protocol):
@@ -87,6 +89,32 @@ class FrameRegions:
             for index, part in enumerate(self.parts)
             if index in self.present
         ]
+
+    @property
+    def keyframe_share(self) -> Tensor:
+        """Share of each position whose result is that of keyframes, ``(1, 1, *S)``."""
+        followers = torch.tensor([part.follows_keyframes for part in self.parts])
+        return self.shares[:, followers].sum(1, keepdim=True).clamp(0, 1)
+
+    def without_keyframes(self) -> FrameRegions:
+        """Return the regions whose result is not that of keyframes."""
+        others = torch.tensor([not part.follows_keyframes for part in self.parts])
+        shares = self.shares * others.to(self.shares)[:, None, None]
+        return dataclasses.replace(self, shares=shares, mask=self.mask * (1 - self.keyframe_share))
+
+    def with_keyframe(self, keyframe: StyleRegion) -> FrameRegions:
+        """Return the same regions, in which those of keyframes have one of them as their style.
+
+        Args:
+            keyframe: the keyframe.
+        """
+        parts = [
+            part._replace(styles=keyframe.styles, style_shares=keyframe.style_shares)
+            if part.follows_keyframes
+            else part
+            for part in self.parts
+        ]
+        return dataclasses.replace(self, parts=parts)
 
     @staticmethod
     def stack(frames: Sequence[FrameRegions]) -> FrameRegions:

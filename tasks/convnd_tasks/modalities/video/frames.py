@@ -8,15 +8,17 @@ current one is optimised.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import Tensor
 
 from convnd.transfer.progress import Progress
-from convnd_tasks.modalities.video.frame_cache import CONTENT, FIRST_PASS, FrameCache
+from convnd_tasks.modalities.video.frame_cache import CONTENT, FIRST_PASS, FrameCache, quantize
 from convnd_tasks.modalities.video.input import (
     EarlierFrame,
     FrameContext,
@@ -172,14 +174,43 @@ class FrameStylizer:
     ) -> Generator[Progress, None, tuple[Tensor, dict[str, Any]]]:
         """Stylise one frame; returns its values and its record."""
         began = time.perf_counter()
+        keyframe = None
         if self.keyframes is not None and context.number in self.keyframes.frames:
-            outcome = unchanged(self.keyframes.frames[context.number])
+            keyframe = self.keyframes.frames[context.number]
+        if keyframe is not None and context.regions is None:
+            outcome = unchanged(keyframe)
+        elif keyframe is not None:
+            outcome = yield from self._beside(keyframe, context, earlier, to_progress)
         elif context.regions is not None and not context.regions.present:
             outcome = unchanged(context.content)
-        elif (earlier or context.guide is not None) and self.options.mode == "flow":
-            outcome = yield from self.transfer.follow(context, earlier, to_progress)
         else:
-            outcome = yield from self.transfer.begin(context, to_progress)
+            outcome = yield from self._transfer(context, earlier, to_progress)
         entries = {**outcome.record(), "features": time.perf_counter() - began}
         frame_before = (earlier[-1].content, earlier[-1].values) if earlier else None
         return outcome.values, context.record(entries, outcome.values, frame_before)
+
+    def _transfer(
+        self, context: FrameContext, earlier: Sequence[EarlierFrame], to_progress: StepCallback
+    ) -> Generator[Progress, None, TransferOutcome]:
+        if (earlier or context.guide is not None) and self.options.mode == "flow":
+            return (yield from self.transfer.follow(context, earlier, to_progress))
+        return (yield from self.transfer.begin(context, to_progress))
+
+    def _beside(
+        self,
+        keyframe: Tensor,
+        context: FrameContext,
+        earlier: Sequence[EarlierFrame],
+        to_progress: StepCallback,
+    ) -> Generator[Progress, None, TransferOutcome]:
+        """Stylise the regions of a frame that have other styles than its keyframe."""
+        assert context.regions is not None
+        share, regions = context.regions.keyframe_share, context.regions.without_keyframes()
+        known = torch.lerp(context.content, keyframe, share)
+        if not regions.present:
+            return unchanged(known)
+        others = dataclasses.replace(context, content=known, regions=regions)
+        outcome = yield from self._transfer(others, earlier, to_progress)
+        return dataclasses.replace(
+            outcome, values=quantize(torch.lerp(outcome.values, keyframe, share))
+        )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from convnd.errors import InputFileError, UsageError
+from convnd.transfer.regions import StyleRegion
 from convnd_tasks.modalities.video.flow import consistency_mask, warp
 from convnd_tasks.modalities.video.frame_cache import quantize
 from convnd_tasks.modalities.video.input import FrameContext, KeyframeGuide, resize_frame
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Keyframes", "check_keyframe_options", "make_keyframes"]
 
+_SAME = 0.5
+"""Share of a position, here and in the keyframe, that has to take the keyframe's result."""
+
 
 class Keyframes:
     """The keyframes of one video.
@@ -39,10 +43,13 @@ class Keyframes:
         styles: index of the style that each keyframe is, by the number of its frame.
         messages: lines for users.
 
+    Attributes:
+        styles: as above.
+
     >>> frame = torch.zeros(1, 3, 16, 16)
     >>> keyframes = Keyframes({0: frame, 10: frame}, {0: 0, 10: 1})
-    >>> keyframes.style_weights(4), keyframes.style_weights(12)
-    ({0: 0.6, 1: 0.4}, {1: 1.0})
+    >>> keyframes.weights(4), keyframes.weights(12)
+    ({0: 0.6, 10: 0.4}, {10: 1.0})
     """
 
     def __init__(
@@ -53,29 +60,37 @@ class Keyframes:
     ) -> None:
         self.frames = frames
         self.messages = messages
-        self._styles = styles
+        self.styles = styles
+        self._shares: dict[int, Tensor] = {}
         self._numbers = sorted(frames)
 
-    def style_weights(self, number: int) -> dict[int, float]:
-        """Return the weight of each style for a frame, by the distance in time.
+    def weights(self, number: int) -> dict[int, float]:
+        """Return the weight of each keyframe for a frame, by the distance in time.
 
         Args:
             number: number of the frame, from 0.
 
         Returns:
-            Weights that add up to 1, by the index of the style.
+            Weights that add up to 1, by the number of the keyframe.
         """
         place = bisect.bisect_right(self._numbers, number)
         if place == 0:
-            return {self._styles[self._numbers[0]]: 1.0}
+            return {self._numbers[0]: 1.0}
         before = self._numbers[place - 1]
         if place == len(self._numbers) or before == number:
-            return {self._styles[before]: 1.0}
+            return {before: 1.0}
         after = self._numbers[place]
         share = (number - before) / (after - before)
-        weights = {self._styles[before]: 1 - share}
-        weights[self._styles[after]] = weights.get(self._styles[after], 0.0) + share
-        return weights
+        return {before: 1 - share, after: share}
+
+    def region(self, number: int) -> StyleRegion:
+        """Return a keyframe as a style, of which the part counts that is its frame's result.
+
+        Args:
+            number: number of its frame; `guided` has yielded this frame.
+        """
+        share = self._shares.get(number)
+        return StyleRegion(None, (self.styles[number],), (share,), f"keyframe {number}")
 
     def guided(self, contexts: Iterable[FrameContext]) -> Iterator[FrameContext]:
         """Add the guides to the frames before a keyframe, which are read up to that one.
@@ -105,6 +120,9 @@ class Keyframes:
         """Move the keyframe at the end of a segment to the frames before it in its scene."""
         *earlier, last = segment
         keyframe = self.frames[last.number]
+        share = None if last.regions is None else last.regions.keyframe_share
+        if share is not None and bool((share > 0).any()):
+            self._shares[last.number] = share
         displacement = torch.zeros(2, *keyframe.shape[2:])
         valid = torch.ones_like(keyframe[:, :1])
         guided = [last]
@@ -118,8 +136,12 @@ class Keyframes:
             # Boundaries count as valid: over many frames their masks would cover whole areas.
             consistent = consistency_mask(pair.forward, pair.backward, keep_boundaries=True)
             valid = consistent * (warp(valid, pair.forward) > 0.5)
+            known = valid
+            if share is not None and context.regions is not None:
+                in_both = torch.minimum(context.regions.keyframe_share, warp(share, displacement))
+                known = valid * (in_both > _SAME)
             guide = KeyframeGuide(
-                warp(keyframe, displacement), valid, 1 / (last.number - context.number + 1)
+                warp(keyframe, displacement), known, 1 / (last.number - context.number + 1)
             )
             guided.append(dataclasses.replace(context, guide=guide))
             following = context
@@ -175,7 +197,7 @@ def check_keyframe_options(
         ("--mode", options.mode == "flow", options.mode),
         ("--texture", not settings.texture, "no content"),
         ("--preview", not settings.preview, "the first frame alone"),
-        ("--regions", settings.regions is None, "styles of regions"),
+        ("--style-regions", not settings.style_regions, "maps of styles"),
         ("--colors", options.colors == "style", options.colors),
         ("--style-weights", not options.style_weights, "weights of the styles"),
         ("trained network", not is_trained, "a network for one style"),

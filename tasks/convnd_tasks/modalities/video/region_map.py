@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from convnd.errors import InputFileError
 from convnd.grid import Grid
+from convnd_tasks.modalities.regions import LabelMap
 from convnd_tasks.modalities.video.files import content_fingerprint
 from convnd_tasks.modalities.video.input import VideoSource
 
 if TYPE_CHECKING:
     from convnd.io import Video
+    from convnd_tasks.modalities.inputs import TransferInputs
 
-__all__ = ["RegionMap", "check_map_frames", "frame_count_error"]
+__all__ = [
+    "RegionMap",
+    "check_labels",
+    "check_map_frames",
+    "describe_regions",
+    "frame_count_error",
+]
 
 
 class RegionMap(NamedTuple):
@@ -90,3 +98,73 @@ def frame_count_error(option: str, expected: object, actual: object) -> InputFil
         got=f"{actual}",
         remedy="give one picture, or a video of as many frames",
     )
+
+
+def check_labels(
+    names: Sequence[str],
+    region_map: RegionMap,
+    samples: Sequence[Grid],
+    source: VideoSource,
+    label_map: LabelMap,
+) -> None:
+    """Check that a map has all named labels in some frame.
+
+    Args:
+        names: the labels.
+        region_map: the map.
+        samples: the map of some frames.
+        source: the frames.
+        label_map: splits a map into labels.
+
+    Raises:
+        InputFileError: it lacks one.
+    """
+    missing, labels = {*names}, dict[str, None]()
+    rest = iter(()) if isinstance(region_map.data, Grid) else region_map.frames(source)
+    for grid in itertools.chain(samples, rest):
+        present = label_map(grid, names, region_map.name)
+        labels |= dict.fromkeys(present)
+        missing -= {*present}
+        if not missing:
+            return
+    label = next(name for name in names if name in missing)
+    raise InputFileError(
+        f"--region {label}",
+        expected=f"a label of {region_map.name}: {', '.join([*labels][:12])}",
+        got=repr(label),
+        remedy="name one of these",
+    )
+
+
+def describe_regions(
+    inputs: TransferInputs, region_map: RegionMap, source: VideoSource, areas: Sequence[float]
+) -> list[str]:
+    """Describe the regions of a video in lines for users.
+
+    Args:
+        inputs: inputs with a map of regions.
+        region_map: the map.
+        source: the frames.
+        areas: share of the frames that each region with a style covers.
+    """
+    maps = inputs.regions
+    assert maps is not None
+    messages = []
+    size = source.video.info.size
+    if region_map.size != size:
+        before, now = ("x".join(str(n) for n in reversed(one)) for one in (region_map.size, size))
+        messages.append(f"{maps.name}: resized from {before} to {now}")
+    percents = (100 * area for area in areas)
+    for label, number in maps.styles.items():
+        if number is None:
+            messages.append(f"region {label} keeps the content")
+        else:
+            messages.append(
+                f"region {label} ({next(percents):.3g} %) takes {inputs.style_name(number)}"
+            )
+    if maps.shared:
+        names = " and ".join(map(inputs.style_name, maps.shared))
+        messages.append(f"all other regions ({next(percents):.3g} %) take {names}")
+    else:
+        messages.append("all other regions keep the content, since they have no style")
+    return messages

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from convnd.errors import InputFileError, UsageError
 from convnd.grid import Grid
 from convnd.transfer.regions import fit_share
 from convnd_tasks.modalities.regions import (
+    LabelMap,
     check_style_part,
     mask_share,
     no_style_error,
@@ -27,7 +28,9 @@ from convnd_tasks.modalities.video.frame_regions import FrameRegions, RegionStyl
 from convnd_tasks.modalities.video.input import VideoSource
 from convnd_tasks.modalities.video.region_map import (
     RegionMap,
+    check_labels,
     check_map_frames,
+    describe_regions,
     frame_count_error,
 )
 from convnd_tasks.modalities.video.region_motion import RegionMotion
@@ -48,8 +51,6 @@ _OTHERS = "others"
 """Name of the region of all labels without a style of their own."""
 
 _LEVELS = 65535
-
-_LabelMap = Callable[[Grid, Sequence[str], str], Mapping[str, "Tensor"]]
 
 
 class VideoRegions:
@@ -210,7 +211,7 @@ class VideoRegions:
 
 
 def make_regions(
-    inputs: TransferInputs, source: VideoSource, label_map: _LabelMap, *, tracked: bool
+    inputs: TransferInputs, source: VideoSource, label_map: LabelMap, *, tracked: bool
 ) -> VideoRegions | None:
     """Make the regions of a video; None if all of it takes all styles.
 
@@ -228,7 +229,8 @@ def make_regions(
     mask = None if mask_data is None else RegionMap("--mask", "mask", mask_data)
     if maps is None:
         styles = tuple(range(len(inputs.styles)))
-        whole = [RegionStyles("mask", styles, (None,) * len(styles))]
+        keyed = bool(inputs.keyframes)
+        whole = [RegionStyles("mask", styles, (None,) * len(styles), follows_keyframes=keyed)]
         return None if mask is None else VideoRegions(source, whole, None, None, mask)
     region_map = RegionMap(f"--regions {maps.name}", maps.name, maps.grid)
     if tracked and not isinstance(maps.grid, Grid):
@@ -242,7 +244,7 @@ def make_regions(
     samples = region_map.sample(source, _SAMPLE_MAPS)
     if not samples:
         raise frame_count_error(region_map.option, source.count() or "some", 0)
-    _check_labels([*maps.styles], region_map, samples, source, label_map)
+    check_labels([*maps.styles], region_map, samples, source, label_map)
     style_labels = read_style_maps(inputs, [*maps.styles], label_map)
 
     parts = []
@@ -253,7 +255,8 @@ def make_regions(
             parts.append(RegionStyles(f"region {label}", (number,), (share,)))
     if maps.shared:
         shared = tuple(maps.shared)
-        parts.append(RegionStyles(f"region {_OTHERS}", shared, (None,) * len(shared)))
+        none, keyed = (None,) * len(shared), bool(inputs.keyframes)
+        parts.append(RegionStyles(f"region {_OTHERS}", shared, none, follows_keyframes=keyed))
     named = [label for label, number in maps.styles.items() if number is not None]
 
     def split(grid: Grid) -> Tensor:
@@ -267,60 +270,16 @@ def make_regions(
 
     if not parts:
         raise no_style_error(maps.name)
-    messages = _describe(inputs, region_map, source, [split(grid) for grid in samples])
+    areas = torch.cat([split(grid) for grid in samples]).mean((0, 2, 3)).tolist()
+    if inputs.keyframes and not areas[-1]:
+        raise InputFileError(
+            f"--keyframe with --regions {maps.name}",
+            expected="a region for the keyframes, to which --region gives no style",
+            got="none",
+            remedy="leave one out of --region",
+        )
+    messages = describe_regions(inputs, region_map, source, areas)
     return VideoRegions(source, parts, split, region_map, mask, tracked=tracked, messages=messages)
-
-
-def _check_labels(
-    names: Sequence[str],
-    region_map: RegionMap,
-    samples: Sequence[Grid],
-    source: VideoSource,
-    label_map: _LabelMap,
-) -> None:
-    """Check that the map has all named labels in some frame."""
-    missing, labels = {*names}, dict[str, None]()
-    rest = iter(()) if isinstance(region_map.data, Grid) else region_map.frames(source)
-    for grid in itertools.chain(samples, rest):
-        present = label_map(grid, names, region_map.name)
-        labels |= dict.fromkeys(present)
-        missing -= {*present}
-        if not missing:
-            return
-    label = next(name for name in names if name in missing)
-    raise InputFileError(
-        f"--region {label}",
-        expected=f"a label of {region_map.name}: {', '.join([*labels][:12])}",
-        got=repr(label),
-        remedy="name one of these",
-    )
-
-
-def _describe(
-    inputs: TransferInputs, region_map: RegionMap, source: VideoSource, samples: Sequence[Tensor]
-) -> list[str]:
-    """Describe the regions of a video in lines for users."""
-    maps = inputs.regions
-    assert maps is not None
-    messages = []
-    size = source.video.info.size
-    if region_map.size != size:
-        before, now = ("x".join(str(n) for n in reversed(one)) for one in (region_map.size, size))
-        messages.append(f"{maps.name}: resized from {before} to {now}")
-    areas = iter(torch.cat(list(samples)).mean((0, 2, 3)).mul(100).tolist())
-    for label, number in maps.styles.items():
-        if number is None:
-            messages.append(f"region {label} keeps the content")
-        else:
-            messages.append(
-                f"region {label} ({next(areas):.3g} %) takes {inputs.style_name(number)}"
-            )
-    if maps.shared:
-        names = " and ".join(map(inputs.style_name, maps.shared))
-        messages.append(f"all other regions ({next(areas):.3g} %) take {names}")
-    else:
-        messages.append("all other regions keep the content, since they have no style")
-    return messages
 
 
 def check_region_settings(settings: JobSettings, *, is_instant: bool) -> None:
