@@ -121,9 +121,9 @@ class TransferOptions(ObjectiveOptions):
         str,
         Flag(
             "Options by name: classic; subtle (half the strength); strong (five times the style "
-            "weight).",
+            "weight); photo (edges stay as they are, and no texture is added).",
             LOOK,
-            choices=("classic", "subtle", "strong"),
+            choices=("classic", "subtle", "strong", "photo"),
         ),
     ] = "classic"
     seed: Annotated[int, Flag("Seed of everything random.", WORK), SEED] = 0
@@ -197,6 +197,7 @@ class TransferOptions(ObjectiveOptions):
             "classic": {},
             "subtle": {"strength": 0.5},
             "strong": {"style_weight": 5 * cls.style_weight},
+            "photo": {"affine_weight": 3000.0},
         }
 
     @property

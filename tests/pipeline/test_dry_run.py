@@ -15,6 +15,9 @@ from convnd_tasks.pipeline.dry_run import Estimate
 from error_fields import check_error
 from PIL import Image
 
+from convnd.feedforward import ArbitraryStyleNet
+from convnd.transfer import one_pass
+
 SMALL = ("--backbone", "compact", "--steps", "30")
 SIZE = ("--size", "40")
 
@@ -104,6 +107,31 @@ def test_the_first_step_is_timed_again_for_a_folder(
     content = "photos" if count == 3 else "photo.png"
     entry = _dry_run(run, "stylize", content, "cells", *SMALL, *SIZE)
     assert entry["seconds"] == pytest.approx({1: 20.0, 3: 20.0 + 2 * 11.0}[count])
+
+
+@pytest.mark.parametrize("regions", [(), ("--regions", "map.png", "--region", "red=waves")])
+def test_one_pass_is_only_planned(
+    run: Run, inputs: Path, monkeypatch: pytest.MonkeyPatch, regions: tuple[str, ...]
+) -> None:
+    sizes = []
+    stylize = ArbitraryStyleNet.stylize
+
+    def noted(network: ArbitraryStyleNet, content: Any, *more: Any, **named: Any) -> Any:
+        sizes.append(tuple(content.shape[2:]))
+        return stylize(network, content, *more, **named)
+
+    monkeypatch.setattr(ArbitraryStyleNet, "stylize", noted)
+    monkeypatch.setattr(one_pass, "_MEASURED_EXTENT", 32)
+    Image.new("RGB", (48, 48), "red").save(inputs / "map.png")
+    words = ("photo.png", "cells", "--instant", *regions)
+    small, large = (_dry_run(run, "stylize", *words, "--size", size) for size in (96, 4096))
+    assert set(sizes) == {(32, 32)}
+    assert 0 < small["seconds_low"] < small["seconds"] < small["seconds_high"]
+    assert large["seconds"] > 100 * small["seconds"]
+    assert small["memory"] < large["memory"] <= large["memory_free"]
+    code, _, err = run("stylize", *words, "--size", "4096", "--memory", "700MiB", "--dry-run")
+    assert code == 4
+    check_error(err, operation="instant")
 
 
 def test_what_would_fail_fails_dry(run: Run, inputs: Path) -> None:

@@ -327,6 +327,20 @@ def test_regions_that_make_no_sense(
     assert not Path("out.png").exists()
 
 
+def test_names_with_commas(folder: Path, run: Run) -> None:
+    Path("rough.png").rename("night, x=9.png")
+    Path("style, map.png").write_bytes(Path("map.png").read_bytes())
+    regions = ("--regions", "map.png", "--region", r"red=night\, x=9.png,blue=keep")
+    maps = ("--style-regions", r"style\, map.png")
+    code, _, err = run("stylize", "photo.png", *regions, *maps, "-o", "out.png", *FAST)
+    assert code == 0, err
+    assert "region red" in err
+    assert "takes night, x=9.png" in err
+    code, out, err = run("rerun", "out.png", "-o", "again.png")
+    assert code == 0, err
+    assert "the same bytes as" in out
+
+
 def test_words() -> None:
     assert parse_regions(["a = b=c", "x=keep"]) == {"a": "b=c", "x": "keep"}
     with raises(UsageError, expected="LABEL=STYLE"):

@@ -277,22 +277,33 @@ def _parsed(option: str, kind: Any, value: Any) -> Any:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Split a text at its commas.
+    r"""Split a text at its commas; a comma that belongs to a word has a backslash before it.
 
     >>> words("relu1_1, relu2_1")
     ('relu1_1', 'relu2_1')
+    >>> words(r"night\, 1889.png,sky.png")
+    ('night, 1889.png', 'sky.png')
     """
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+    return tuple(_plain(word) for word in re.split(r"(?<!\\),", text) if word.strip())
 
 
 def pairs(text: str) -> tuple[str, ...]:
-    """Split ``NAME=VALUE`` words at the commas before a name, so that values may have commas.
+    r"""Split ``NAME=VALUE`` words at the commas before a name, so that values may have commas.
+
+    A comma before something that looks like a name has a backslash before it.
 
     >>> pairs("red=night, 1889.jpg,blue=waves")
     ('red=night, 1889.jpg', 'blue=waves')
+    >>> pairs(r"red=night\,year=1889.jpg,blue=waves")
+    ('red=night,year=1889.jpg', 'blue=waves')
     """
-    parts = re.split(r",(?=[^,=]+=)", text)
-    return tuple(part.strip().rstrip(",") for part in parts if part.strip())
+    parts = re.split(r"(?<!\\),(?=[^,=]+=|$)", text)
+    return tuple(_plain(part) for part in parts if part.strip())
+
+
+def _plain(word: str) -> str:
+    """Return a word without the backslashes before its commas."""
+    return word.strip().replace("\\,", ",")
 
 
 def numbers(option: str, text: str, kind: Callable[[str], T]) -> tuple[T, ...]:

@@ -73,7 +73,9 @@ def fill_places(
     words = []
     for word in line:
         option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-        if option in LISTED_INPUTS or PLACE.fullmatch(value):
+        if option in LISTED_INPUTS:
+            value = PLACE.sub(lambda place: paths[int(place[1])].replace(",", "\\,"), value)
+        elif PLACE.fullmatch(value):
             value = PLACE.sub(lambda place: paths[int(place[1])], value)
         words.append(f"{option}{equals}{value}")
     return words

@@ -44,6 +44,21 @@ def test_tiles_give_the_same_picture(network: ArbitraryStyleNet) -> None:
     torch.testing.assert_close(stylize(network, [style], [1.0], 64), whole, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("matched", [False, True])
+def test_tiles_of_both_passes_are_counted(network: ArbitraryStyleNet, matched: bool) -> None:
+    content, tiler = smooth(0, 131, 85), Tiler(tile=64)
+    targets = network.read_styles([smooth(1, 48, 48)], [1.0], tiler)
+    maps = network.match([content], targets, tiler) if matched else None
+    counts: list[tuple[int, int]] = []
+    part = StylePart(targets, None, maps)
+    network.stylize(content, [part], tiler, on_tile=lambda *count: counts.append(count))
+    total = 6 if matched else 12  # 3 by 2 tiles; with known maps there is one pass
+    assert counts == [(done, total) for done in range(1, total + 1)]
+    counts.clear()
+    network.stylize(content, [part], Tiler(), on_tile=lambda *count: counts.append(count))
+    assert not counts
+
+
 def test_maps_of_a_content_serve_others(network: ArbitraryStyleNet) -> None:
     style, contents = smooth(1, 90, 96), [smooth(0, 64, 64), smooth(2, 64, 64)]
     targets = network.read_styles([style], [1.0], Tiler())

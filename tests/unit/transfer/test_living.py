@@ -11,7 +11,7 @@ import torch
 from convnd_tasks.modalities.signals.beats import BeatTemplate
 from living import Living
 
-from convnd.optimize import OPTIMIZERS, DiskOffload, Evaluation, Smoothing, minimize
+from convnd.optimize import HISTORY, OPTIMIZERS, DiskOffload, Evaluation, Smoothing, minimize
 from convnd.transfer import phases, tiling_plan
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.options import TransferOptions
@@ -58,8 +58,10 @@ def counted() -> Iterator[None]:
     gc.enable()
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_walk_holds_what_its_optimizer_says(optimizer: str) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "history"), [*((name, HISTORY) for name in OPTIMIZERS), ("lbfgs", 5)]
+)
+def test_a_walk_holds_what_its_optimizer_says(optimizer: str, history: int) -> None:
     start = torch.zeros(1, 1, 2**16)
     before, field = living().now, 4 * start.numel()
     bowl: Any = Bowl()
@@ -70,10 +72,12 @@ def test_a_walk_holds_what_its_optimizer_says(optimizer: str) -> None:
         optimizer=optimizer,
         evaluate=bowl,
         precondition=Smoothing(start.shape[2:]),
+        history=history,
     ):
         pass
     assert bowl.calls == STEPS + 1
-    assert (bowl.most - before) / field == pytest.approx(OPTIMIZERS[optimizer].copies(), abs=0.1)
+    copies = OPTIMIZERS[optimizer].copies(history)
+    assert (bowl.most - before) / field == pytest.approx(copies, abs=0.1)
     del _
     assert living().now - before < field
 

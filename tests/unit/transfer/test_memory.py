@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
@@ -12,7 +13,7 @@ from error_fields import raises
 from convnd.errors import ResourceError, UsageError
 from convnd.stats import STATISTICS
 from convnd.transfer.byte_size import parse_memory
-from convnd.transfer.memory import MemoryBudget
+from convnd.transfer.memory import MemoryBudget, check_budgets
 from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.problem import TransferProblem
@@ -33,8 +34,6 @@ def transferred(options: TransferOptions, size: tuple[int, ...], said: list[str]
 
 
 def replaced(**changes: Any) -> TransferOptions:
-    import dataclasses
-
     return dataclasses.replace(QUICK, optimizer="gradient-descent", **changes)
 
 
@@ -66,6 +65,33 @@ def test_statistics_that_look_further_work_in_tiles(
     assert "tiles of 64" in said[0]
     whole = transferred(replaced(tile="off", **statistics), size, said)
     torch.testing.assert_close(tiled, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_lbfgs_remembers_fewer_pairs_where_memory_is_short() -> None:
+    transfer = StyleTransfer(QUICK, spatial_dims=2, in_channels=3)
+    size = (2048, 2048)
+    model = MemoryModel(QUICK, transfer.backbone, torch.device("cpu"))
+    field = 4 * 3 * 2048 * 2048
+    assert choose_tiling(model, size, 80 * field).history == 20
+    plan = choose_tiling(model, size, 40 * field)
+    assert plan.history == 7  # 6 fields and 7 pairs are half of what is free
+    assert plan.estimate().total <= 40 * field
+    assert choose_tiling(model, size, 22 * field).history == 5
+    adam = dataclasses.replace(QUICK, optimizer="adam")
+    model = MemoryModel(adam, transfer.backbone, torch.device("cpu"))
+    assert choose_tiling(model, size, 22 * field).history == 20
+
+
+def test_a_job_with_fewer_pairs_says_so() -> None:
+    transfer = StyleTransfer(QUICK, spatial_dims=2, in_channels=3)
+    said: list[str] = []
+    budgets = []
+    for free in (46, 22):
+        model = MemoryModel(QUICK, transfer.backbone, torch.device("cpu"))
+        budgets.append(MemoryBudget(model, said.append))
+        budgets[-1].free = free * 4 * 3 * 2048 * 2048
+    check_budgets(budgets, (2048, 2048), [])
+    assert said[-1].startswith("L-BFGS remembers 5 pairs of steps instead of 20")
 
 
 def test_statistics_say_what_they_take() -> None:

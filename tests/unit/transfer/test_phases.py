@@ -52,6 +52,19 @@ def test_phases_take_all_steps_and_end_with_the_last_network_at_full_size(
         assert after.size >= before.size
 
 
+def test_the_coarsest_of_the_sizes_is_the_same_for_large_pictures() -> None:
+    coarsest = []
+    for longest in (512, 700, 1024, 2048, 4096, 8192):
+        phases = plan_phases((longest // 2, longest), scales=0, steps=85, costs=(0.3, 1.0))
+        coarsest.append(max(phases[0].size))
+        assert phases[-1].size == (longest // 2, longest)
+    assert coarsest == [128, 175, 128, 128, 128, 128]
+    # Up to 1023 pixels there are three sizes, as before.
+    for longest in (100, 256, 512, 1023):
+        size = (longest, longest)
+        assert plan_phases(size, scales=0, steps=85) == plan_phases(size, scales=3, steps=85)
+
+
 @pytest.mark.parametrize("extents", [(200,), (40, 48), (8, 10, 6)])
 def test_each_network_continues_what_the_one_before_has_made(extents: tuple[int, ...]) -> None:
     content, style = fields(*extents)

@@ -72,9 +72,9 @@ class ImageOptions(TransferOptions):
         str,
         Flag(
             "Options by name: classic; subtle (half the strength); strong (five times the style "
-            "weight); colors (--colors only); photo (photographs stay photographs).",
+            "weight); photo (photographs stay photographs); colors (--colors only).",
             LOOK,
-            choices=("classic", "subtle", "strong", "colors", "photo"),
+            choices=("classic", "subtle", "strong", "photo", "colors"),
         ),
     ] = "classic"
     stroke_size: Annotated[
@@ -101,11 +101,7 @@ class ImageOptions(TransferOptions):
     @classmethod
     def looks(cls) -> Mapping[str, Mapping[str, Any]]:
         """Return the options that each look sets, see `TransferOptions.looks`."""
-        return {
-            **super().looks(),
-            "colors": {"colors": "only"},
-            "photo": {"affine_weight": 3000.0},
-        }
+        return {**super().looks(), "colors": {"colors": "only"}}
 
     @property
     def is_instant(self) -> bool:
