@@ -386,9 +386,10 @@ def test_every_kind_of_data_has_looks(kind: str) -> None:
     assert options.for_dim(3, look="subtle").strength == 0.5
     default = options.for_dim(3)
     assert options.for_dim(3, look="strong").style_weight == 5 * default.style_weight
+    assert options.for_dim(3, look="photo").affine_weight == 3000
     if kind != "videos":
-        with raises(UnknownNameError, got="'photo'", remedy="choose"):
-            options.for_dim(3, look="photo")
+        with raises(UnknownNameError, got="'colors'", remedy="choose"):
+            options.for_dim(3, look="colors")
 
 
 def test_strokes_have_the_size_of_the_picture_or_of_its_pixels() -> None:
