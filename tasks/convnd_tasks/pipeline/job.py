@@ -6,7 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,12 @@ from convnd.errors import (
     UsageError,
     is_out_of_memory,
 )
-from convnd.io.atomic import atomic_path
 from convnd.io.registry import find_format
 from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.base import Transfer
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.opening import check_input
-from convnd_tasks.modalities.results import Figure, JobResult
+from convnd_tasks.modalities.results import JobResult
 from convnd_tasks.pipeline.provenance import job_parameters
 from convnd_tasks.pipeline.result_files import Output, ResultWriter, Skipped, check_outputs
 from convnd_tasks.pipeline.watching import Watcher
@@ -206,8 +205,10 @@ class Job:
             messages=notes.lines,
             record=metrics,
         )
-        if result is not None and writer.output is not None:
-            outcome = self._illustrate(inputs, outcome, writer.output)
+        if result is not None and writer.output is not None and writer.output.side_files:
+            from convnd_tasks.pipeline.transfer_report import illustrate
+
+            outcome = illustrate(self.modality, self.spec, inputs, outcome, writer.output)
         return outcome
 
     def with_style(self, style: str) -> Job:
@@ -333,31 +334,3 @@ class Job:
             if message:
                 notes.add(message)
             raise
-
-    def _illustrate(self, inputs: TransferInputs, outcome: JobResult, output: Output) -> JobResult:
-        """Write figures and report."""
-        if not output.side_files:
-            return outcome
-        figures: Sequence[Figure] = self.modality.figures(inputs, outcome)
-        paths = []
-        for figure in figures:
-            path = output.side_files.get(figure.name)
-            if path is not None:
-                png = figure.png
-                with atomic_path(path, overwrite=output.overwrite) as temporary:
-                    temporary.write_bytes(png)
-                paths.append(path)
-        report = output.side_files.get("report")
-        if report is not None:
-            from convnd_tasks.pipeline.transfer_report import write_report
-
-            write_report(
-                report,
-                self.modality,
-                self.spec,
-                inputs,
-                outcome,
-                figures,
-                overwrite=output.overwrite,
-            )
-        return dataclasses.replace(outcome, figures=paths, report=report)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convnd.errors import DependencyError, InputFileError
+from convnd.io.atomic import atomic_path
 from convnd_tasks.modalities.metrics import finite_or_none
 from convnd_tasks.pipeline.provenance import settings_record
 from convnd_tasks.pipeline.report import Report
@@ -17,8 +19,36 @@ if TYPE_CHECKING:
     from convnd_tasks.modalities.inputs import TransferInputs
     from convnd_tasks.modalities.results import Figure, JobResult
     from convnd_tasks.pipeline.job_spec import JobSpec
+    from convnd_tasks.pipeline.result_files import Output
 
-__all__ = ["write_report"]
+__all__ = ["illustrate", "write_report"]
+
+
+def illustrate(
+    modality: Modality, spec: JobSpec, inputs: TransferInputs, outcome: JobResult, output: Output
+) -> JobResult:
+    """Write the figures and the report of a transfer, and return its outcome with their paths.
+
+    Args:
+        modality: the kind of data, with options and settings.
+        spec: inputs and outputs of the job.
+        inputs: inputs of the transfer.
+        outcome: what the transfer has made.
+        output: the files that it writes.
+    """
+    figures: Sequence[Figure] = modality.figures(inputs, outcome)
+    paths = []
+    for figure in figures:
+        path = output.side_files.get(figure.name)
+        if path is not None:
+            png = figure.png
+            with atomic_path(path, overwrite=output.overwrite) as temporary:
+                temporary.write_bytes(png)
+            paths.append(path)
+    report = output.side_files.get("report")
+    if report is not None:
+        write_report(report, modality, spec, inputs, outcome, figures, overwrite=output.overwrite)
+    return dataclasses.replace(outcome, figures=paths, report=report)
 
 
 def write_report(
