@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["BROWSER", "Page", "check_accessible", "drop", "playwright"]
+__all__ = ["BROWSER", "Page", "check_accessible", "drop", "drop_path", "playwright"]
 
 BROWSER = os.environ.get("CONVND_TEST_BROWSER") or shutil.which("chromium")
 AXE = os.environ.get("CONVND_TEST_AXE", "")
@@ -99,8 +99,8 @@ class Page:
 
     def close(self) -> None:
         self.context.close()
-        assert self.complaints == []
-        assert self.foreign == []
+        assert self.complaints == [], self.complaints
+        assert self.foreign == [], self.foreign
 
 
 def drop(page: Page, zone: str, path: Path) -> None:
@@ -114,6 +114,24 @@ def drop(page: Page, zone: str, path: Path) -> None:
         [list(path.read_bytes()), path.name],
     )
     page.page.dispatch_event(f'.drop[data-role="{zone}"]', "drop", {"dataTransfer": transfer})
+
+
+def drop_path(page: Page, zone: str, path: Path) -> None:
+    """Drop a file or a folder of this computer, as the desktop does."""
+    place = page.page.locator(f'.drop[data-role="{zone}"]')
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+    session = page.context.new_cdp_session(page.page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send(
+            "Input.dispatchDragEvent",
+            {
+                "type": kind,
+                "x": box["x"] + box["width"] / 2,
+                "y": box["y"] + 8,
+                "data": {"items": [], "files": [str(path)], "dragOperationsMask": 1},
+            },
+        )
 
 
 def check_accessible(page: Page) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from browser_page import Page, check_accessible, drop
+from browser_page import Page, check_accessible, drop, drop_path
 from convnd_tasks.view.folder import ViewFolder
 from convnd_tasks.view.run import serve
+from dicom_files import series
 
 from convnd import io
 from convnd.grid import Grid
@@ -72,6 +73,26 @@ def test_drop_a_scan_see_steps_stop_and_download(page: Page, folder: Path, scan:
     copy.write_bytes(page.download()[1])
     assert io.read(copy).shape == SIZE
     assert np.array_equal(io.grid_affine(io.read(copy)), io.grid_affine(io.read(scan)))
+
+
+def test_a_folder_of_slices_is_dropped_or_chosen(page: Page, folder: Path, tmp_path: Path) -> None:
+    study = series(tmp_path / "Halswirbelsäule", [2.0 * k for k in range(5)])
+    (study / "DICOMDIR").write_bytes(b"an index")
+    (study / "below").mkdir()
+    (study / "0004").rename(study / "below" / "0004")
+    drop_path(page, "content", study)
+    page.page.wait_for_selector("#kind-volumes:checked")
+    page.wait_for("#voxel", "content")
+    stored = folder / "inputs" / study.name
+    assert sorted(io.read(stored).shape) == [5, 20, 24]
+    page.page.set_input_files("#style-folder", str(study))
+    page.page.wait_for_selector(f'#styles [aria-pressed="true"]:has-text("{study.name}-2")')
+    page.page.set_input_files("#content-folder", str(folder))  # no slices
+    page.page.wait_for_selector("#alert:visible")
+    (refusal,) = page.complaints  # the browser's own line
+    assert "422" in refusal
+    page.complaints.clear()
+    assert sorted(path.name for path in stored.parent.iterdir()) == [study.name, f"{study.name}-2"]
 
 
 def test_a_ball_that_is_marked_limits_the_change(page: Page, folder: Path, scan: Path) -> None:

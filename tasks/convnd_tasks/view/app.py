@@ -109,6 +109,7 @@ class View:
             ("GET", "preview"): self._preview_picture,
             **{("GET", path): answer for path, answer in (data.routes | units.routes).items()},
             ("POST", "upload"): self._upload,
+            ("POST", "upload-series"): data.upload_series,
             ("POST", "keep-frame"): data.keep_frame,
             ("POST", "preview"): self._preview,
             ("POST", "start"): self._start,
@@ -167,7 +168,7 @@ class View:
         if not first or samples.is_sample(first):
             inputs = built_in_inputs()
             return next((kind for kind in DIMS if first in inputs[kind]["contents"]), "pictures")
-        return kind_of_file(str(self.folder.find(first))) or "pictures"
+        return kind_of_file(str(self.folder.find(first, series=True))) or "pictures"
 
     def _results(self, request: Request) -> Answer:
         """List results, the newest first, with what their records say."""
@@ -217,7 +218,8 @@ class View:
         name, side = request.query.get("name", ""), request.query.get("side", "128")
         if not (side.isascii() and side.isdigit() and int(side) in _SIDES):
             raise RequestError(HTTPStatus.BAD_REQUEST, "a side of 16 to 2048 pixels is drawn")
-        path, dim = None if samples.is_sample(name) else self.folder.find(name), 0
+        path = None if samples.is_sample(name) else self.folder.find(name, series=True)
+        dim = 0
         if path is None:
             dim = whole(request.query, "dim", 1, 3)
         key = name, dim, int(side), 0.0 if path is None else path.stat().st_mtime
@@ -280,11 +282,12 @@ class View:
         if job.kind == UNITS:
             return Answer.of({"job": self.jobs.add(job, COMMAND, "").id})
         names = [self._path_or_sample(name) for name in job.inputs]
-        target = resolve(names[:1], names[1:2], dim=DIMS.get(job.kind), modality=job.kind).outputs[
-            0
-        ]
+        spec = resolve(names[:1], names[1:2], dim=DIMS.get(job.kind), modality=job.kind)
+        target = spec.outputs[0]
         suffix = "".join(target.suffixes[-2:]) if target.name.endswith(".gz") else target.suffix
         stem = target.name.removesuffix(suffix)
+        if Path(names[0]).is_dir():  # a browser downloads one file
+            stem, suffix = target.name, ".nii.gz"
         return Answer.of({"job": self.jobs.add(job, stem, suffix).id})
 
     def _again(self, request: Request) -> Answer:
@@ -302,7 +305,7 @@ class View:
         return read_job_line(typed, self._path_or_sample)
 
     def _path_or_sample(self, name: str) -> str:
-        return name if samples.is_sample(name) else str(self.folder.find(name))
+        return name if samples.is_sample(name) else str(self.folder.find(name, series=True))
 
     def _change(self, job: ViewJob, typed: Mapping[str, Any]) -> None:
         """Change options of a running job."""

@@ -6,6 +6,7 @@ import base64
 import io as streams
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +19,7 @@ from convnd_tasks.view.guard import RequestError
 from convnd_tasks.view.jobs import Jobs
 from convnd_tasks.view.live import STEP_VALUES
 from convnd_tasks.view.processes import Workers
+from convnd_tasks.view.series import receive_series
 from convnd_tasks.view.server import Answer, Request
 from convnd_tasks.view.traces import MOST_POINTS
 
@@ -73,7 +75,7 @@ class DataRoutes:
         name = query.get("name", "")
         if samples.is_sample(name):
             return {"name": name, "dim": whole(query, "dim", 1, 3)}
-        return {"name": str(self._folder.find(name)), "dim": 0}
+        return {"name": str(self._folder.find(name, series=True)), "dim": 0}
 
     def _traces(self, request: Request) -> Answer:
         """Send a part of a recording."""
@@ -120,6 +122,17 @@ class DataRoutes:
             return Answer(path.read_bytes(), kind)
         except OSError as error:
             raise RequestError(HTTPStatus.NOT_FOUND, "the job has none yet") from error
+
+    def upload_series(self, request: Request) -> Answer:
+        """Store a folder of DICOM files; one that cannot be read is removed again."""
+        name = request.query.get("name", "")
+        path = receive_series(self._folder, name, request.body, request.length)
+        try:
+            self._workers.ask({"do": "scan", "name": str(path), "dim": 0})
+        except RequestError:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        return Answer.of({"name": self._folder.name(path), "kind": "volumes"})
 
     def keep_frame(self, request: Request) -> Answer:
         """Store a frame of a video as a picture."""

@@ -17,7 +17,7 @@ from convnd import io
 from convnd.errors import OutputFileError, UsageError
 from convnd_tasks.view.guard import RequestError
 
-__all__ = ["INPUTS", "LARGEST_UPLOAD", "STATE", "ViewFolder"]
+__all__ = ["INPUTS", "LARGEST_UPLOAD", "STATE", "ViewFolder", "plain_name"]
 
 LARGEST_UPLOAD = 512 * 2**20
 """Bytes of the largest file that a page may send."""
@@ -54,11 +54,12 @@ class ViewFolder:
         self.root = root.resolve()
         self.read_only = read_only
 
-    def find(self, name: str) -> Path:
+    def find(self, name: str, *, series: bool = False) -> Path:
         """Return the path of a file in the folder.
 
         Args:
             name: its path relative to the folder, with slashes.
+            series: whether it may be a folder of DICOM files that a page has stored.
 
         Raises:
             RequestError: the name leads out of the folder, also by a link, or to nothing.
@@ -70,9 +71,17 @@ class ViewFolder:
         if is_plain:
             path = self.root.joinpath(*parts)
             with contextlib.suppress(OSError, ValueError):
-                if path.resolve(strict=True).is_relative_to(self.root) and path.is_file():
+                is_inside = path.resolve(strict=True).is_relative_to(self.root)
+                if is_inside and (path.is_file() or (series and self._is_series(path))):
                     return path
         raise RequestError(HTTPStatus.NOT_FOUND, "no such file in the folder of this page")
+
+    def _is_series(self, path: Path) -> bool:
+        """Whether a path is a folder directly below that of the inputs, without links."""
+        if path.parent != self.root / INPUTS or path.is_symlink() or not path.is_dir():
+            return False
+        with os.scandir(path) as entries:
+            return not any(entry.is_symlink() for entry in entries)
 
     def name(self, path: Path) -> str:
         """Return the name of a file in the folder, as `find` takes it."""
@@ -128,7 +137,7 @@ class ViewFolder:
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"a file of more than {LARGEST_UPLOAD >> 20} MiB; put it into the folder instead",
             )
-        plain = _PLAIN.sub("_", name.replace("\\", "/").rpartition("/")[2]).lstrip(". ")[-120:]
+        plain = plain_name(name)
         if not plain.lower().endswith((*io.suffixes(), *_COMPANIONS)):
             raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a file of an unknown kind")
         folder = self.make(INPUTS)
@@ -143,6 +152,15 @@ class ViewFolder:
                 file.write(block)
             file.flush()
             return _place(temporary, folder / plain, digest.hexdigest())
+
+
+def plain_name(name: str) -> str:
+    """Return the last part of a name, of letters, digits, dots, brackets, spaces and hyphens.
+
+    >>> plain_name("scans/a?b.dcm"), plain_name("../.x")
+    ('a_b.dcm', 'x')
+    """
+    return _PLAIN.sub("_", name.replace("\\", "/").rpartition("/")[2]).lstrip(". ")[-120:]
 
 
 def _place(temporary: Path, path: Path, digest: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from convnd.errors import ConvndError
 from convnd_tasks import samples
@@ -40,13 +41,15 @@ def kind_of_file(name: str) -> str:
     """Return the kind of data of a file, "" if it is none of a page's.
 
     Args:
-        name: path of the file.
+        name: path of the file; a folder is a DICOM series.
 
     >>> kind_of_file("clip.mp4"), kind_of_file("ct.nii.gz"), kind_of_file("field.npy")
     ('videos', 'volumes', '')
     """
     if is_network(name):
         return ""
+    if Path(name).is_dir():
+        return "volumes"
     try:
         _, kind = infer_kind([name], None, None, None)
     except ConvndError:

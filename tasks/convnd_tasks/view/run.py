@@ -12,6 +12,7 @@ from convnd_tasks import samples
 from convnd_tasks.modalities.opening import check_input
 from convnd_tasks.view.app import View
 from convnd_tasks.view.folder import ViewFolder
+from convnd_tasks.view.series import copy_series
 from convnd_tasks.view.server import ViewServer
 
 __all__ = ["run", "serve", "wait_for_signal"]
@@ -91,6 +92,8 @@ def _bring_in(folder: ViewFolder, name: str) -> str:
     if samples.is_sample(name):
         return name
     path = Path(name).resolve()
+    if path.is_dir():
+        return folder.name(copy_series(folder, path))
     if path.is_relative_to(folder.root):
         return folder.name(path)
     with path.open("rb") as file:

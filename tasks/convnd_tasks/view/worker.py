@@ -136,7 +136,9 @@ class _Worker:
             make = samples.content if name in samples.CONTENTS else samples.style
             dim, size = int(request["dim"]), _SMALL if side <= _SMALL else None
             grid = make(name, spatial_dims=dim, size=size if dim == 2 else None)
-        elif io.is_video(name):  # the first frame: a long video need not be decoded
+        elif (
+            io.is_video(name) and Path(name).is_file()
+        ):  # the first frame: a long video need not be decoded
             grid = Grid(values=next(iter(io.open_video(name).frames())).values)
         else:
             grid = io.read(name)

@@ -3,6 +3,8 @@
 /** An error of the server, in words for people. */
 export class RequestFailed extends Error {}
 
+export const MOST_FILES = 4096; // of a folder
+
 export const NO_ANSWER = "The server does not answer.";
 
 async function check(response) {
@@ -32,12 +34,21 @@ export async function post(path, value, signal) {
 }
 
 /** Sends a file, and returns its name in the folder and its kind. @param {Blob} file @param {string} name */
-export async function upload(file, name, largest) {
+export const upload = (file, name, largest) => sendFile("upload", file, name, largest);
+
+async function sendFile(path, file, name, largest) {
   if (file.size > largest) {
     throw new RequestFailed(`${name} is larger than ${Math.floor(largest / 2 ** 20)} MiB; put it into the folder`);
   }
   const headers = { "Content-Type": "application/octet-stream" };
-  return (await send(withQuery("upload", { name }), { method: "POST", headers, body: file })).json();
+  return (await send(withQuery(path, { name }), { method: "POST", headers, body: file })).json();
+}
+
+/** Sends the files of a folder as one: a line with their lengths, and the files. @param {File[]} files */
+export async function uploadSeries(files, name, largest) {
+  if (files.length > MOST_FILES) throw new RequestFailed(`${name} holds more than ${MOST_FILES} files; send the folder of one series`);
+  const body = new Blob([`${JSON.stringify(files.map((file) => file.size))}\n`, ...files]);
+  return sendFile("upload-series", body, name, largest);
 }
 
 /** The bytes of an answer. @param {string} path */

@@ -1,7 +1,7 @@
 // Content and styles: built-in ones and the user's, as tiles; files are dropped or chosen.
 
-import { thumbnail, upload } from "./api.js";
-import { alertUser, attempt, byId, make } from "./dom.js";
+import { MOST_FILES, RequestFailed, thumbnail, upload, uploadSeries } from "./api.js";
+import { alertUser, attempt, byId, make, setText } from "./dom.js";
 import { KINDS, dimOf } from "./kinds.js";
 
 export const baseName = (name) => name.split("/").pop();
@@ -11,6 +11,33 @@ const FURTHER_STYLES = { volumes: ["pictures"], videos: ["pictures"] };
 
 const ARRAY = /\.np[yz]$/i;
 const COMPANION = /\.(dat|atr)$/i; // lies beside a file that names it
+
+const DICOM = /\.dcm$/i;
+const NO_SLICE = /^(\.|DICOMDIR$|Thumbs\.db$)/i; // in folders of DICOM files
+
+/** The files of a folder that was dropped, also in folders below. */
+async function filesBelow(folder) {
+  const files = [], waiting = [folder];
+  const ask = (work) => new Promise(work);
+  let seen = 0;
+  while (waiting.length) {
+    const entry = waiting.pop();
+    seen += 1;
+    if (seen > 2 * MOST_FILES) throw new RequestFailed(`${folder.name} holds more than ${MOST_FILES} files; drop the folder of one series`);
+    if (entry.isFile) files.push(await ask((take, refuse) => entry.file(take, refuse)));
+    else {
+      const reader = entry.createReader();
+      for (let part = [null]; part.length;) { // in parts of about a hundred
+        part = await ask((take, refuse) => reader.readEntries(take, refuse));
+        waiting.push(...part);
+      }
+    }
+  }
+  return files;
+}
+
+/** The files without notes and indices, sorted by name. @param {File[]} files */
+const slices = (files) => files.filter(({ name }) => !NO_SLICE.test(name)).sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
 
 export class Chooser {
   /** @param {any} state @param {() => void} onChange @param {(kind: string) => void} onKind */
@@ -25,6 +52,13 @@ export class Chooser {
     if (content) this.#put(content, "content", this.kind);
     for (const name of styles) this.#put(name, "style", this.kind);
     for (const zone of document.querySelectorAll(".drop")) this.#listen(zone);
+    for (const input of document.querySelectorAll("input[webkitdirectory]")) {
+      input.addEventListener("change", () => {
+        const files = [...input.files], name = files[0]?.webkitRelativePath.split("/")[0];
+        input.value = "";
+        if (name) this.#takeFolders([name], async () => files, input.dataset.role);
+      });
+    }
   }
 
   get content() { return this.lists[this.kind].content; }
@@ -43,14 +77,42 @@ export class Chooser {
     zone.addEventListener("drop", (event) => {
       event.preventDefault();
       zone.classList.remove("over");
-      this.#take([...event.dataTransfer.files], role);
+      const items = [...event.dataTransfer.items].filter(({ kind }) => kind === "file");
+      const folders = items.map((item) => item.webkitGetAsEntry()).filter((entry) => entry?.isDirectory); // later they are gone
+      const files = [...event.dataTransfer.files].filter(({ name }) => !folders.some((folder) => folder.name === name));
+      this.#takeFolders(folders.map(({ name }) => name), (number) => filesBelow(folders[number]), role);
+      this.#take(files, role);
     });
   }
 
+  /** Takes folders that hold a DICOM series each. */
+  async #takeFolders(names, list, role) {
+    for (const [number, name] of names.entries()) await this.#takeSeries(name, () => list(number), role);
+  }
+
+  async #takeSeries(name, list, role) {
+    const sent = await attempt(async () => {
+      const files = slices(await list());
+      if (!files.length) throw new RequestFailed(`${name} holds no files.`);
+      return this.#sending(name, () => uploadSeries(files, name, this.state.largest_upload));
+    });
+    if (sent) this.add(sent.name, role, sent.kind);
+  }
+
+  /** Says what is being sent while it is. */
+  async #sending(name, work) {
+    setText(byId("sending"), `Sending ${name} …`);
+    try { return await work(); } finally { setText(byId("sending"), ""); }
+  }
+
   async #take(files, role) {
+    if (files.length > 1 && files.every(({ name }) => DICOM.test(name))) { // slices of one scan
+      await this.#takeSeries(files[0].name.replace(DICOM, ""), async () => files, role);
+      return;
+    }
     const taken = [];
     for (const file of files) {
-      const sent = await attempt(() => upload(file, file.name, this.state.largest_upload));
+      const sent = await attempt(() => this.#sending(file.name, () => upload(file, file.name, this.state.largest_upload)));
       if (!sent) continue;
       if (this.kind === "signals" && ARRAY.test(sent.name)) sent.kind = "signals"; // an array does not tell
       if (sent.kind) taken.push(sent);

@@ -8,7 +8,7 @@ export const KINDS = {
     content: "Drop a recording here (CSV, EDF, WFDB, sound, …), or choose files", style: "Drop a recording here, or choose files",
     dials: "Strength, size, weights and smoothness also change a signal while it is made." },
   volumes: { title: "Scans", make: "Stylise a scan", stage: "Scan", dim: 3, accept: "",
-    content: "Drop a scan here (NIfTI, NRRD, MetaImage, …), or choose a file",
+    content: "Drop a scan here (NIfTI, NRRD, MetaImage, a folder of DICOM files, …), or choose a file",
     style: "Drop a scan or a painting here, or choose a file",
     dials: "Strength, size and weights also change a scan while patterns are painted." },
   videos: { title: "Clips", make: "Stylise a clip", stage: "Clip", dim: 3, accept: "",

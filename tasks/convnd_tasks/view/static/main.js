@@ -14,7 +14,7 @@ import { PictureView } from "./stage.js";
 import { UnitView } from "./units.js";
 
 const CHANGE_AFTER = 150; // milliseconds without a movement of a dial
-const PREVIEW_AFTER = 250;
+const PREVIEW_AFTER = { dial: 250, choice: 20 }; // milliseconds
 
 const state = await api.get("state");
 const place = state.read_only ? `${state.folder} (only shown)` : state.folder;
@@ -34,7 +34,7 @@ const refresh = () => inBackground(async () => {
 const jobs = new JobList(viewOf, state.read_only, { onFinish: refresh, onLarger: larger, onSelect: showInputs });
 let pending = {}; // dials that moved since the last change was sent
 let changing = ""; // the job that they change
-let previewing = null;
+let previewing = null, previewTimer = 0;
 
 const dials = new Dials((name, live) => {
   const job = jobs.current;
@@ -48,7 +48,7 @@ const dials = new Dials((name, live) => {
   } else if (job) {
     if (live) pending[name] = String(dials.value(name));
     jobs.offerChanges(Object.keys(pending).length > 0);
-  } else preview();
+  } else preview(PREVIEW_AFTER.dial);
 });
 const chooser = new Chooser(state, () => {
   jobs.select(null);
@@ -97,13 +97,14 @@ const sendChanges = debounce(() => {
 }, CHANGE_AFTER);
 
 /** Makes an instant preview soon; one that is on its way is not shown. */
-function preview() {
+function preview(after = PREVIEW_AFTER.choice) {
   previewing?.abort();
   byId("preview-note").textContent = "";
-  makePreview();
+  clearTimeout(previewTimer);
+  previewTimer = setTimeout(makePreview, after);
 }
 
-const makePreview = debounce(async () => {
+async function makePreview() {
   if (state.read_only || chooser.kind !== "pictures" || !chooser.content || !chooser.chosen.length) return;
   previewing = new AbortController();
   const began = performance.now(), { signal } = previewing;
@@ -116,7 +117,7 @@ const makePreview = debounce(async () => {
   });
   if (signal.aborted) return;
   byId("preview-note").textContent = isShown ? `Preview after ${((performance.now() - began) / 1000).toFixed(1)} s` : "";
-}, PREVIEW_AFTER);
+}
 
 function showContent() {
   if (chooser.content || chooser.kind === "units") inBackground(() => viewOf(chooser.kind).setInputs(chooser.content, chooser.chosen));
