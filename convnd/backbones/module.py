@@ -14,6 +14,7 @@ from convnd.backbones.base import Backbone
 from convnd.backbones.nodes import recorded_nodes
 from convnd.backbones.probe import find_receptive_fields
 from convnd.errors import UsageError, is_out_of_memory
+from convnd.nn._native import traced_as_leaf
 from convnd.registry import unknown_name
 from convnd.shapes import ReceptiveField
 
@@ -73,6 +74,7 @@ class ModuleBackbone(Backbone):
         self.receptive_fields = {} if receptive_fields is None else receptive_fields
         self._calls: dict[object, Counter[str]] = {}
 
+    @traced_as_leaf
     def forward(
         self,
         x: Tensor,

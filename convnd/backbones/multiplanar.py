@@ -11,6 +11,7 @@ from torch import Tensor
 
 from convnd.backbones.base import Backbone
 from convnd.errors import UsageError
+from convnd.nn._native import traced_as_leaf
 from convnd.nn.layout import channels_last, is_channels_last
 from convnd.shapes import ReceptiveField
 
@@ -109,6 +110,7 @@ class MultiPlanar(Backbone):
             ]
         return tuple(f"{name}@{orientation}" for name in names for orientation in orientations)
 
+    @traced_as_leaf
     def forward(
         self, x: Tensor, layers: Sequence[str], *, raw: Collection[str] = ()
     ) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from convnd.backbones.kernels import ConvOptions
 from convnd.backbones.operations import Convolution, Convolve, Operation, Pool, Rectify
 from convnd.backbones.plan import Block, VGGPlan
 from convnd.backbones.vgg_memory import VGGMemory
+from convnd.nn._native import traced_as_leaf
 from convnd.nn.pad import wrapped_crop
 from convnd.registry import check_name
 
@@ -117,6 +118,7 @@ class VGG(VGGMemory):
         self._cut_axes: tuple[int, ...] = ()  # set by `cut_along`
         self._operation_cache: dict[Any, tuple[Operation, ...]] = {}
 
+    @traced_as_leaf
     def forward(
         self, x: Tensor, layers: Sequence[str], *, raw: Collection[str] = ()
     ) -> dict[str, Tensor]:

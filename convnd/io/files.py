@@ -38,6 +38,7 @@ from convnd.io.registry import (
     readable_format,
     writable_format,
 )
+from convnd.io.volumes.series import axis_to_frames
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -187,6 +188,8 @@ def write(
             got=str(quality),
             remedy="95 is the default",
         )
+    if entry.is_series and grid.ndim == 4 and grid.values.shape[1] == 1:
+        grid = axis_to_frames(grid)
     if entry.spatial_dims is not None and grid.ndim != entry.spatial_dims:
         raise ShapeError(
             f"write {path}",

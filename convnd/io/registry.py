@@ -30,6 +30,7 @@ __all__ = [
     "is_folder_name",
     "is_written",
     "known_suffix",
+    "may_hold",
     "parts_of",
     "readable_format",
     "register",
@@ -89,6 +90,8 @@ class Format:
         name: common name of the format ("JPEG").
         suffixes: lower case, with the dot; compound ones (".nii.gz") are allowed.
         spatial_dims: number of spatial axes of each such file; None if it varies.
+        is_series: whether a file also holds a series of such grids, which is read with a channel
+            for each frame, see `convnd.io.volumes.series`.
         read: the reader.
         write: the writer; None if the format can only be read.
         companions: suffixes of further files that the writer may put beside its own, with the same
@@ -112,6 +115,7 @@ class Format:
     spatial_dims: int | None
     read: Reader
     write: Writer | None
+    is_series: bool = False
     companions: tuple[str, ...] = ()
     parts: Callable[[Path], Sequence[Path]] | None = None
     folder: bool = False
@@ -120,6 +124,13 @@ class Format:
     recognizes: Callable[[bytes], bool] | None = None
     check: Callable[[Path, Grid], None] | None = None
     count_axes: Callable[[Path], int] | None = None
+
+    def holds(self, spatial_dims: int | None) -> bool:
+        """Whether files hold grids of so many axes, or a series whose frames are one of them."""
+        own = self.spatial_dims
+        if own is None or spatial_dims is None:
+            return True
+        return spatial_dims == own or (self.is_series and spatial_dims == own + 1)
 
 
 _START = 256  # bytes that formats are recognized by
@@ -249,6 +260,25 @@ def spatial_dims(path: str | os.PathLike[str]) -> int | None:
     return entry.spatial_dims
 
 
+def may_hold(path: str | os.PathLike[str], dim: int) -> bool:
+    """Return whether a file may hold a number of spatial axes, from its suffix.
+
+    A series of volumes holds four, too. A format that allows several numbers is opened if it
+    exists.
+
+    Raises:
+        InputFileError: the suffix is unknown.
+
+    >>> import convnd.io
+    >>> may_hold("scan.nii", 3), may_hold("scan.nii", 4), may_hold("scan.nrrd", 4)
+    (True, True, False)
+    """
+    entry = readable_format(path)
+    if entry.count_axes is not None and os.path.isfile(path):  # noqa: PTH113 - which never raises
+        return entry.count_axes(Path(path)) == dim
+    return entry.holds(dim)
+
+
 def readable_format(path: str | os.PathLike[str]) -> Format:
     """Return the format of a file to read.
 
@@ -294,16 +324,13 @@ def writable_format(
     Raises:
         UsageError: no format for so many axes is written under this suffix.
     """
-
-    def holds_rank(entry: Format | None) -> bool:
-        rank = None if entry is None else entry.spatial_dims
-        return rank is None or spatial_dims is None or rank == spatial_dims
-
     entry = _format_of_name(path)
     if dicom and (is_folder_name(path) or (entry is not None and entry.name == "DICOM")):
         entry = next((FORMATS[key] for key in FORMATS if FORMATS[key].folder), None)
-    if entry is None or entry.write is None or not holds_rank(entry):
-        suffixes = [end for end in _BY_SUFFIX if is_written(end) and holds_rank(_BY_SUFFIX[end])]
+    if entry is None or entry.write is None or not entry.holds(spatial_dims):
+        suffixes = [
+            end for end in _BY_SUFFIX if is_written(end) and _BY_SUFFIX[end].holds(spatial_dims)
+        ]
         name = Path(path).name
         usual = [end for end in suffixes if _BY_SUFFIX[end].spatial_dims == spatial_dims]
         remedy = f"for example {Path(name).stem or 'result'}{(usual or suffixes)[0]}"

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from convnd.errors import ShapeError, UsageError
+from convnd.nn._native import traced_as_leaf
 from convnd.registry import check_name
 from convnd.stats import Sums
 
@@ -21,6 +22,7 @@ __all__ = [
     "Window",
     "check_normalization",
     "expand_target",
+    "relative_distance",
     "tile_index",
     "tile_offset",
     "tile_shape",
@@ -152,6 +154,7 @@ class LossModule(nn.Module):
         """Return the loss, a scalar, see `Loss.value`."""
         raise NotImplementedError
 
+    @traced_as_leaf
     def forward(self, features: Tensor) -> Tensor:
         """Return the loss of the features of a whole layer.
 
@@ -203,6 +206,30 @@ def check_normalization(name: str) -> str:
     """
     check_name("normalization", name, NORMALIZATIONS)
     return name
+
+
+def relative_distance(
+    squared_distance: Tensor, normalization: str, *, energy: Tensor | float, count: float
+) -> Tensor:
+    """Divide squared distances so that one weight serves every layer, size and number of axes.
+
+    Args:
+        squared_distance: any shape.
+        normalization: ``"balanced"`` divides by the energy of the target, ``"mean"`` by the number
+            of values.
+        energy: sum of the squared values of the target, of a shape that broadcasts with the
+            distances; a target of zeros has no scale of its own, and counts 1.
+        count: number of values that were compared.
+
+    >>> import torch
+    >>> relative_distance(torch.tensor(8.0), "balanced", energy=torch.tensor(4.0), count=2)
+    tensor(2.)
+    """
+    if normalization == "mean":
+        return squared_distance / count
+    if isinstance(energy, Tensor):
+        return squared_distance / energy.where(energy > 0, 1.0)
+    return squared_distance / (energy if energy > 0 else 1.0)
 
 
 def expand_target(operation: str, target: Tensor, shape: Sequence[int], layer: str) -> Tensor:

@@ -8,7 +8,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from convnd.losses.base import LossModule, Window, check_normalization, expand_target, tile_index
+from convnd.losses.base import (
+    LossModule,
+    Window,
+    check_normalization,
+    expand_target,
+    relative_distance,
+    tile_index,
+)
 from convnd.nn.layout import flatten_values
 from convnd.stats import Sums, accumulable
 
@@ -100,11 +107,10 @@ class ContentLoss(LossModule):
 
     def value(self, sums: Sums) -> Tensor:
         """Return the loss, a scalar."""
-        if self.normalization == "balanced":
-            return sums.total / self._energy
-        if self.normalization == "mean":
-            return sums.total / (sums.count * self._channels)
-        return sums.total / 2
+        if self.normalization in ("lecture", "gatys"):
+            return sums.total / 2
+        count = sums.count * self._channels
+        return relative_distance(sums.total, self.normalization, energy=self._energy, count=count)
 
     def _target_in(self, window: Window | None) -> Tensor:
         """Return the target in a window; None is the whole layer."""
@@ -115,11 +121,11 @@ class ContentLoss(LossModule):
 
     def _measure_target(self) -> None:
         if self.source is not None:
-            energy, self._channels = self.source.energy, self.source.channels
+            self._energy, self._channels = self.source.energy, self.source.channels
         else:
             assert self.target is not None
-            energy, self._channels = _energy(self.target), math.prod(self.target.shape[:2])
-        self._energy = energy if energy > 0 else 1.0  # a target of zeros has no scale of its own
+            self._energy = _energy(self.target)
+            self._channels = math.prod(self.target.shape[:2])
 
 
 def _energy(features: Tensor) -> float:

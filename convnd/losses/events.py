@@ -14,6 +14,7 @@ from convnd.losses.base import (
     LossModule,
     Window,
     expand_target,
+    relative_distance,
     tile_offset,
     tile_shape,
 )
@@ -92,11 +93,11 @@ class EventLoss(LossModule):
         mean = _subtract_mean(sums.total / len(self.positions))
         target = expand_target("EventLoss", self.target.to(mean.device), mean.shape, self.layer)
         squared_distance = (mean - target).square().sum()
-        return squared_distance / (self._energy * (len(mean) / len(self.target)))
+        energy = self._energy * (len(mean) / len(self.target))
+        return relative_distance(squared_distance, "balanced", energy=energy, count=mean.numel())
 
     def _measure_target(self) -> None:
-        energy = float(self.target.square().sum())
-        self._energy = energy if energy > 0 else 1.0
+        self._energy = float(self.target.square().sum())
 
 
 def _check_windows(positions: Tensor, width: tuple[int, ...], size: tuple[int, ...]) -> None:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from convnd.backbones import Backbone, MultiPlanar, load
 from convnd.backbones.module import copy_module
 from convnd.errors import ShapeError, UsageError
+from convnd.losses.base import relative_distance
+from convnd.nn._native import traced_as_leaf
 from convnd.nn.transforms import full_precision
 from convnd.registry import check_name
 from convnd.stats import STATISTICS, accumulable
@@ -130,6 +132,7 @@ class PerceptualLoss(nn.Module):
                     self.style_targets.register_buffer(name.replace(".", "/"), values)
         return self
 
+    @traced_as_leaf
     def forward(self, input: Tensor, target: Tensor, style: Tensor | None = None) -> Tensor:
         """Compute the distance of a batch from another.
 
@@ -225,11 +228,11 @@ class PerceptualLoss(nn.Module):
         """The distance of every example ``(B,)``."""
         values = accumulable(values).reshape(batch, -1)
         target = accumulable(target).reshape(-1, values.shape[1])
-        squared_errors = (values - target).square()
-        if self.normalization == "mean":
-            return squared_errors.mean(1)
+        distances = (values - target).square().sum(1)
         energy = target.detach().square().sum(1)
-        return squared_errors.sum(1) / energy.where(energy > 0, 1.0)
+        return relative_distance(
+            distances, self.normalization, energy=energy, count=values.shape[1]
+        )
 
     def extra_repr(self) -> str:
         """The arguments, for ``print``."""

@@ -14,6 +14,7 @@ from convnd.losses.base import (
     Window,
     check_normalization,
     expand_target,
+    relative_distance,
     tile_offset,
     tile_shape,
 )
@@ -149,10 +150,13 @@ class StyleLoss(LossModule):
         target = expand_target("StyleLoss", target, summary.shape, self.layer)
         dtype = torch.promote_types(summary.dtype, self.target.dtype)
         squared_distance = _squared_distance(summary, target, dtype)
-        if self.normalization == "balanced":
-            return squared_distance / (self._energy * (len(summary) / len(self.target)))
-        if self.normalization == "mean":
-            return squared_distance / summary.numel()
+        if self.normalization in ("balanced", "mean"):
+            return relative_distance(
+                squared_distance,
+                self.normalization,
+                energy=self._energy * (len(summary) / len(self.target)),
+                count=summary.numel(),
+            )
         channels = self.target.shape[1]
         # D is a sum over positions, the difference here a mean: the square brings P² back.
         if self.normalization == "lecture":
@@ -160,8 +164,7 @@ class StyleLoss(LossModule):
         return squared_distance / (4 * channels**2)
 
     def _measure_target(self) -> None:
-        energy = float(self.target.square().sum())
-        self._energy = energy if energy > 0 else 1.0  # a target of zeros has no scale of its own
+        self._energy = float(self.target.square().sum())
 
 
 def _without_absent(target: Tensor, present: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +20,11 @@ __all__ = [
     "cached",
     "check_batched",
     "trace_as_leaf",
+    "traced_as_leaf",
 ]
 
+M = TypeVar("M", bound=nn.Module)
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -105,21 +108,36 @@ NO_NODE: Any = None
 """The result of `trace_as_leaf` where nothing is traced."""
 
 
-def trace_as_leaf(module: nn.Module, x: Any) -> Any:
-    """Make one node of a whole layer while ``torch.fx`` traces, as it does for torch's layers.
+def trace_as_leaf(module: nn.Module, *inputs: Any, **options: Any) -> Any:
+    """Make one node of a whole module while ``torch.fx`` traces, as it does for torch's layers.
 
     Args:
-        module: the layer.
-        x: its input: a tensor, or a proxy while ``torch.fx`` traces.
+        module: the layer, loss, statistic or network.
+        inputs: its arguments: tensors, or proxies while ``torch.fx`` traces; or constants.
+        options: its arguments by name.
 
     Returns:
-        The node; `NO_NODE` if nothing is traced, or if the traced module is the layer itself.
+        The node; `NO_NODE` if nothing is traced, or if the traced module is this one itself.
     """
-    if not isinstance(x, fx.Proxy):
-        return NO_NODE
-    tracer: Any = x.tracer
-    name = tracer.path_of_module(module)
-    return tracer.create_proxy("call_module", name, (x,), {}) if name else NO_NODE
+    for x in (*inputs, *options.values()):
+        if isinstance(x, fx.Proxy):
+            tracer: Any = x.tracer
+            name = tracer.path_of_module(module)
+            return tracer.create_proxy("call_module", name, inputs, options) if name else NO_NODE
+    return NO_NODE
+
+
+def traced_as_leaf(forward: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:
+    """Decorate a forward pass with `trace_as_leaf`; layers, which TorchScript reads, call that."""
+
+    @wraps(forward)
+    def call(self: M, *inputs: P.args, **options: P.kwargs) -> R:
+        node = trace_as_leaf(self, *inputs, **options)
+        if node is not NO_NODE:
+            return cast("R", node)
+        return forward(self, *inputs, **options)
+
+    return call
 
 
 def apply_separably(

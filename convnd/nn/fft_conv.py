@@ -107,7 +107,7 @@ def _spread(weight: Tensor, dilation: Sequence[int]) -> Tensor:
 def _correlate(x: Tensor, weight: Tensor, groups: int) -> Tensor:
     """Cross-correlate; the windows that go beyond the end wrap around, and are to be left out."""
     axes = tuple(range(-(x.ndim - 2), 0))
-    size = [fft_length(extent) for extent in x.shape[2:]]
+    size = [fft_length(int(extent)) for extent in x.shape[2:]]
     wide = torch.promote_types(x.dtype, torch.float32)
     spectrum = torch.fft.rfftn(x.to(wide), size, axes).unflatten(1, (groups, -1))
     kernel = torch.fft.rfftn(weight.to(wide), size, axes).conj().unflatten(0, (groups, -1))

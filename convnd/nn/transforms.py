@@ -21,7 +21,7 @@ _is_batched: Callable[[Tensor], bool] = getattr(_functorch, "is_batchedtensor", 
 
 
 def is_transformed() -> bool:
-    """Whether ``torch.func``, forward-mode differentiation or ``torch.compile`` runs this code.
+    """Whether ``torch.func``, forward mode, ``torch.compile`` or ``torch.jit.trace`` runs this.
 
     The fast operators of frozen networks and statistics have a hand-written backward pass, work in
     place and cache layouts. Transforms support none of that, so these operators then compute the
@@ -33,17 +33,20 @@ def is_transformed() -> bool:
     return (
         _functorch_is_active()
         or torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
         or getattr(forward_ad, "_current_level", -1) >= 0
     )
 
 
 def hides_values(x: Tensor) -> bool:
-    """Whether Python cannot read the values of a tensor: under ``vmap``, or while it compiles.
+    """Whether Python cannot read the values of a tensor: under ``vmap``, or in a compiler.
+
+    A trace of ``torch.jit`` would keep what Python reads for all inputs to come.
 
     >>> hides_values(torch.zeros(2)), torch.func.vmap(lambda x: x + hides_values(x))(torch.zeros(2))
     (False, tensor([1., 1.]))
     """
-    return torch.compiler.is_compiling() or _is_batched(x)
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or _is_batched(x)
 
 
 def apply_function(function: type[torch.autograd.Function], *arguments: object) -> Any:

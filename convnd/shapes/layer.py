@@ -11,7 +11,7 @@ from typing import SupportsIndex, TypeVar
 
 from convnd.errors import ShapeError
 from convnd.registry import check_name
-from convnd.shapes.tuples import Padding, Pairs, ntuple, pad_pairs
+from convnd.shapes.tuples import Padding, Pairs, ntuple, pad_pairs, single
 
 __all__ = ["KINDS", "Layer", "output_size"]
 
@@ -75,6 +75,9 @@ class Layer:
     ) -> Layer:
         """Build a layer from arguments as in `convnd.nn`.
 
+        As in torch, a sequence of one number serves all axes, except for the kernel of a
+        convolution, and an empty stride is the default.
+
         Args:
             kind: one of `KINDS`.
             spatial_dims: number of spatial axes.
@@ -95,19 +98,21 @@ class Layer:
         """
         check_name("layer", kind, KINDS)
         pooling = kind.endswith("pool")
+        kernel = single(kernel) if pooling else kernel
+        stride = None if stride in ([], ()) else stride
         taps = ntuple(kernel, spatial_dims, f"{kind} kernel")
         if stride is None:
             stride = taps if pooling else 1
-        gaps = ntuple(dilation, spatial_dims, f"{kind} dilation")
-        extra = ntuple(output_padding, spatial_dims, f"{kind} output_padding", minimum=0)
+        gaps = ntuple(single(dilation), spatial_dims, f"{kind} dilation")
+        extra = ntuple(single(output_padding), spatial_dims, f"{kind} output_padding", minimum=0)
         reach = None  # "same" is meaningless if the output is larger than the input
         if kind != "convtranspose":
             reach = tuple(gap * (tap - 1) for tap, gap in zip(taps, gaps, strict=True))
-        pairs = pad_pairs(padding, spatial_dims, reach=reach, name=f"{kind} padding")
+        pairs = pad_pairs(single(padding), spatial_dims, reach=reach, name=f"{kind} padding")
         layer = cls(
             kind=kind,
             kernel=taps,
-            stride=ntuple(stride, spatial_dims, f"{kind} stride"),
+            stride=ntuple(single(stride), spatial_dims, f"{kind} stride"),
             dilation=gaps,
             padding=pairs,
             channels=channels,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, TypeVar
 
 from convnd.errors import ShapeError
 from convnd.registry import unknown_name
 
-__all__ = ["Padding", "Pairs", "ntuple", "pad_pairs"]
+__all__ = ["Padding", "Pairs", "ntuple", "pad_pairs", "single"]
+
+T = TypeVar("T")
 
 Padding = str | SupportsIndex | Sequence[SupportsIndex | Sequence[SupportsIndex]]
 """``"same"``, ``"causal"``, ``"valid"``, one number, one per axis, or a ``(low, high)`` pair per
@@ -53,6 +55,17 @@ def ntuple(
         got=repr(value),
         remedy="give one for all axes or one for each",
     )
+
+
+def single(value: T) -> T | SupportsIndex:
+    """Return the number in a list or tuple of one whole number, and any other value as it is.
+
+    >>> single([3]), single([3, 4]), single("same")
+    (3, [3, 4], 'same')
+    """
+    if isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], SupportsIndex):
+        return value[0]
+    return value
 
 
 def pad_pairs(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from convnd.errors import ShapeError, UsageError
+from convnd.nn._native import traced_as_leaf
 from convnd.nn.transforms import full_precision
 
 __all__ = [
@@ -139,6 +140,7 @@ class StatisticModule(nn.Module):
         """Compute the statistic per position, see `Statistic.summary`."""
         raise NotImplementedError
 
+    @traced_as_leaf
     def forward(self, features: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """Compute the statistic of features per position.
 

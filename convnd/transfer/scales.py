@@ -119,7 +119,7 @@ def fit_size(size: Sequence[int], longest: int) -> tuple[int, ...]:
     if longest == 0:
         return tuple(size)
     ratio = longest / max(size)
-    return tuple(max(1, round(extent * ratio)) for extent in size)
+    return tuple(extent if extent == 1 else max(1, round(extent * ratio)) for extent in size)
 
 
 def compared_style_size(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from compatibility import PAGE, SUBJECTS, TEXT, TOOLS, column, works
+from compatibility import PAGE, REASONS, SUBJECTS, TEXT, TOOLS, column, reasons, works
 
 
 def test_the_page_has_a_row_for_every_case() -> None:
@@ -12,6 +12,25 @@ def test_the_page_has_a_row_for_every_case() -> None:
     rows = [line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if " | " in line]
     assert rows == ["|", *SUBJECTS]
     assert all(tool in text for tool in TOOLS)
+    assert text.endswith(reasons())
+
+
+def test_the_page_gives_a_reason_for_every_cell_that_does_not_work() -> None:
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    (_, *tools), _, *rows = [line.strip("| ").split(" | ") for line in lines if line[:1] == "|"]
+    failing = {
+        (tool, subject)
+        for subject, *cells in rows
+        for tool, cell in zip(tools, cells, strict=True)
+        if cell != "✓"
+    }
+    explained = {
+        (tool, subject)
+        for of_tool, subjects, _ in REASONS
+        for tool in (TOOLS if of_tool == "every tool" else [of_tool])
+        for subject in subjects
+    }
+    assert failing == explained
 
 
 def test_a_tool_that_does_not_work_is_found() -> None:

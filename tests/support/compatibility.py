@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -207,11 +208,21 @@ def _distributed(module: nn.Module, x: Tensor) -> Tensor:
         dist.destroy_process_group()
 
 
+def _trace(module: nn.Module, x: Tensor) -> Tensor:
+    """Trace with one input, save, and run the file with another of the same shape."""
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.trace(module, (x.flip(-1),), check_trace=False), file)
+    file.seek(0)
+    result: Tensor = torch.jit.load(file)(x)
+    return result
+
+
 TOOLS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "deepcopy": lambda module, x: copy.deepcopy(module)(x),
     "pickle": lambda module, x: pickle.loads(pickle.dumps(module))(x),
     "fx": lambda module, x: fx.symbolic_trace(nn.Sequential(nn.Identity(), module))(x),
     "jit.script": lambda module, x: torch.jit.script(module)(x),
+    "jit.trace": _trace,
     "compile": _compile,
     "export": _export,
     "vmap": lambda module, x: torch.func.vmap(module)(x[None])[0],
@@ -268,16 +279,70 @@ def table() -> str:
 
 TEXT = """# What works under torch's tools
 
-A test tries each cell: ✓ means that the tool gives the same result as the layer for one, two,
+A test tries each cell: ✓ means that the tool gives the same result as the module for one, two,
 three and four axes; numbers are the numbers of axes for which it does; – means that it does not.
-The names are those of the cases in `tests/support/layers.py`. TorchScript and fx are for layers;
-losses and networks choose layers by name, which these tools do not support, and a plain network has
-at most three axes. Files of ONNX are run in ONNX Runtime, in float32. DDP is
-`DistributedDataParallel` around the module and a parameter. Losses and statistics are called as
-modules.
+[The reasons](#what-does-not-work) are below the table. The names are those of the cases in
+`tests/support/layers.py`. In a graph of fx, a module of convnd is one node, as torch's layers are.
+Traces of `torch.jit` are saved, and run with another input of the same shape. Files of ONNX are run
+in ONNX Runtime, in float32. DDP is `DistributedDataParallel` around the module and a parameter.
+Losses and statistics are called as modules.
 
 """
 
+_OF_LOSSES = (
+    "PerceptualLoss",
+    *_LOSS_NAMES.values(),
+    *(f"statistic {name}" for name in STATISTICS),
+)
+
+REASONS: tuple[tuple[str, Sequence[str], str], ...] = (
+    (
+        "jit.script",
+        ("frozen VGG", *_OF_LOSSES),
+        "Losses, statistics and networks choose functions by name and keep their sums in "
+        "dataclasses. TorchScript compiles neither, and torch develops it no further. "
+        "`torch.jit.trace` makes the same kind of file, and `torch.export` is its successor. Of a "
+        "network, `load(..., plain=True)` can be scripted.",
+    ),
+    (
+        "jit.script",
+        ("fft_conv_nd", "grid_sample_nd"),
+        "The functions take one number or one per axis, which TorchScript has no type for. Trace a "
+        "module that calls them.",
+    ),
+    (
+        "ONNX",
+        ("fft_conv_nd",),
+        "torch's exporter has no products of complex numbers. `conv_nd` gives the same values.",
+    ),
+    (
+        "ONNX",
+        ("adaptive_max_pool", "adaptive_avg_pool", "upsample_area"),
+        "torch's exporter has no adaptive maximum, and no adaptive average over three axes. Use "
+        "poolings with fixed windows.",
+    ),
+    (
+        "ONNX",
+        ("avg_pool_ceil",),
+        "ONNX Runtime divides a window that goes beyond the end by another number than torch. Use "
+        "`ceil_mode=False`.",
+    ),
+    (
+        "every tool",
+        ("plain VGG",),
+        "A plain network consists of torch's layers, which end at three axes.",
+    ),
+)
+
+
+def reasons() -> str:
+    """The reasons in Markdown."""
+    lines = ["## What does not work", ""]
+    for tool, subjects, text in REASONS:
+        names = "losses, statistics and networks" if len(subjects) > 4 else ", ".join(subjects)
+        lines.append(f"- **{names}, {tool}**: {text}")
+    return "\n".join(lines) + "\n"
+
 
 if __name__ == "__main__":
-    PAGE.write_text(TEXT + table(), encoding="utf-8")
+    PAGE.write_text(f"{TEXT}{table()}\n{reasons()}", encoding="utf-8")

@@ -81,8 +81,17 @@ def read_mgh(path: Path, *, max_pixels: int | None = None) -> Grid:
             "mgh": header,
             "affine": affine,
             **integers,
+            **_series_header(header, len(voxels)),
             "non_finite": count_missing(path, volume) > 0,
         },
+    )
+
+
+def _series_header(header: Any, frames: int) -> dict[str, object]:
+    """Return the header entry of a series, the time from frame to frame in the file's unit, ms."""
+    step = float(str(header["tr"]))
+    return (
+        {"frame_step": (step, "ms") if 0 < step < math.inf else (1.0, "px")} if frames > 1 else {}
     )
 
 
@@ -127,7 +136,7 @@ def _write_mgh(path: Path, grid: Grid, **_: object) -> None:
     nibabel: Any = nib
     source_header = grid.header.get("mgh")
     frames = grid.values.shape[1]
-    if frames != 1 and not {"mgh", "nifti"} & set(grid.header):
+    if frames != 1 and "frame_step" not in grid.header:
         raise ShapeError(
             "write", expected="1 channel for MGH", got=frames, remedy="write one file per channel"
         )
@@ -163,6 +172,7 @@ FORMATS = (
         name="FreeSurfer",
         suffixes=(".mgz", ".mgh"),
         spatial_dims=3,
+        is_series=True,
         read=read_mgh,
         write=_write_mgh,
     ),

@@ -31,7 +31,14 @@ from convnd.io.reading import size_limit, translate_errors
 from convnd.io.registry import Format
 from convnd.io.silence import silence_libraries
 from convnd.io.volumes.nifti_content import LARGEST_REST, opened, read_pair, read_single
-from convnd.io.volumes.nifti_header import header_geometry, read_start, valid_affines, voxel_offset
+from convnd.io.volumes.nifti_header import (
+    FRAME_UNITS,
+    header_frame_step,
+    header_geometry,
+    read_start,
+    valid_affines,
+    voxel_offset,
+)
 from convnd.io.volumes.nifti_pair import (
     PAIR_SUFFIXES,
     as_pair,
@@ -40,6 +47,7 @@ from convnd.io.volumes.nifti_pair import (
     is_pair,
     pair_files,
 )
+from convnd.io.volumes.series import frame_step
 from convnd.io.volumes.voxels import count_missing, voxels_to_write
 
 if TYPE_CHECKING:
@@ -89,6 +97,8 @@ def read_nifti(path: Path, *, max_pixels: int | None = None) -> Grid:
             # Fix what nibabel would fix, and print, when it writes.
             header.check_fix(_SILENT, error_level=100)
             entries = {"nifti": header}
+        if len(codes) > 1:
+            entries["frame_step"] = header_frame_step(header)
     return Grid(
         values=values,
         spacing=spacing,
@@ -139,7 +149,7 @@ def _write_nifti(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: 
     nibabel: Any = nib  # its type hints are incomplete
 
     frames = grid.values.shape[1]
-    if frames not in (1, _frames(grid.header.get("nifti"))) and "mgh" not in grid.header:
+    if frames != 1 and "frame_step" not in grid.header:
         raise ShapeError(
             "write", expected="1 channel for NIfTI", got=frames, remedy="write one file per channel"
         )
@@ -230,6 +240,7 @@ def _header_for(grid: Grid) -> Any:
     header.set_slope_inter(None)
     header.set_data_shape((*grid.shape, frames, *(1,) * 3)[: max(rank, 4 if frames > 1 else 1)])
     header["vox_offset"] = 0  # nibabel replaces it with the end of the extensions
+    _set_frame_step(header, grid)
     if not np.allclose(factor, 1, rtol=1e-6):
         header["pixdim"][1:4] *= factor
         for name, affine in affines.items():
@@ -238,8 +249,16 @@ def _header_for(grid: Grid) -> Any:
     return header
 
 
-def _frames(header: Any) -> int:
-    return int((*header.get_data_shape(), 1, 1, 1, 1)[3]) if header is not None else 1
+def _set_frame_step(header: Any, grid: Grid) -> None:
+    """Set the time from frame to frame, if it is not that of the header already."""
+    step, unit = frame_step(grid)
+    if "frame_step" not in grid.header or (step, unit) == header_frame_step(header):
+        return
+    header["pixdim"][4] = step
+    if unit in FRAME_UNITS.values():
+        of_space, _ = header.get_xyzt_units()
+        names = {known: name for name, known in FRAME_UNITS.items()}
+        header.set_xyzt_units(of_space, names[unit])
 
 
 def _other_file(path: Path) -> list[Path]:
@@ -251,6 +270,7 @@ FORMATS = (
         name="NIfTI",
         suffixes=(".nii", ".nii.gz"),
         spatial_dims=3,
+        is_series=True,
         read=read_nifti,
         write=_write_nifti,
         read_provenance=_read_provenance,
@@ -259,6 +279,7 @@ FORMATS = (
         name="NIfTI pair",
         suffixes=PAIR_SUFFIXES,
         spatial_dims=3,
+        is_series=True,
         read=read_nifti,
         write=_write_nifti,
         companions=PAIR_SUFFIXES,
@@ -269,6 +290,7 @@ FORMATS = (
         name="NIfTI pair, compressed",
         suffixes=tuple(f"{suffix}.gz" for suffix in PAIR_SUFFIXES),
         spatial_dims=3,
+        is_series=True,
         read=read_nifti,
         write=None,
         parts=_other_file,

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "FRAME_UNITS",
     "check_affine",
     "checked_shape",
     "checked_spacing",
+    "header_frame_step",
     "header_geometry",
     "millimetres_per_unit",
     "read_start",
@@ -27,6 +29,8 @@ __all__ = [
 
 _LARGEST_START = 2**22  # header and extensions; nibabel parses one in 16 bytes
 _MILLIMETRES = {"mm": 1.0, "unknown": 1.0, "meter": 1e3, "micron": 1e-3}
+FRAME_UNITS = {"sec": "s", "msec": "ms", "usec": "us"}
+"""Units of a grid by nibabel's names of them."""
 _ROUNDING = 1e-4  # relative difference up to which pixdim and affine agree
 _BYTE_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 
@@ -48,6 +52,13 @@ def read_start(path: Path, stream: IO[bytes]) -> tuple[Any, bytes]:
         got, remedy = known or ("other content", "check the file")
         raise InputFileError(f"read {path}", expected="a NIfTI header", got=got, remedy=remedy)
     return kind, start
+
+
+def header_frame_step(header: Any) -> tuple[float, str]:
+    """Return the distance between the frames of a series, and its unit; 1 px if none is valid."""
+    step = float(str(header["pixdim"][4]))  # through text, so that 0.72 stays 0.72
+    _, unit = header.get_xyzt_units()
+    return (step, FRAME_UNITS.get(unit, "px")) if 0 < step < math.inf else (1.0, "px")
 
 
 def voxel_offset(path: Path, header: Any, *, pair: bool = False) -> int:

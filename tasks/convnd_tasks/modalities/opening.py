@@ -12,6 +12,8 @@ from convnd.errors import InputFileError, UnknownNameError, UsageError
 from convnd.io.array import without_channels
 from convnd.io.missing import missing_file_error, similar_paths, spelling_remedy
 from convnd.io.reading import check_path
+from convnd.io.registry import may_hold
+from convnd.io.volumes.series import frames_to_axis
 
 if TYPE_CHECKING:
     from convnd.grid import Grid
@@ -53,6 +55,8 @@ def open_grid(name: str, spatial_dims: int, *, role: str, seed: int) -> Grid:
     is_array = is_array and set(grid.spacing) == {1.0}  # no file that names its axes
     if is_array and grid.ndim == spatial_dims - 1 > 1:  # an array of N axes, which are all spatial
         grid = without_channels(grid)
+    if spatial_dims == 4 and grid.ndim == 3 and may_hold(path, 4):
+        grid = frames_to_axis(grid)
     if grid.ndim != spatial_dims:
         raise InputFileError(
             str(path),

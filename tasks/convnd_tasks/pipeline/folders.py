@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from convnd import io
 from convnd.errors import ConvndError, InputFileError
-from convnd.io.registry import find_format, known_suffix
+from convnd.io.registry import find_format, known_suffix, may_hold
 
 __all__ = [
     "ARRAY_SUFFIXES",
@@ -70,7 +70,7 @@ def typical_file(folder: Path, dim: int | None) -> str | None:
     with contextlib.suppress(OSError):
         names = sorted(str(path) for path in folder.iterdir() if _is_content(path))
         ranks = {name: io.spatial_dims(name) for name in names}
-        fitting = [name for name in names if dim is None or ranks[name] in (None, dim)]
+        fitting = [name for name in names if dim is None or may_hold(name, dim)]
         counts = Counter(ranks[name] for name in fitting)
         for name in fitting:
             if counts[ranks[name]] == max(counts.values()):
@@ -185,8 +185,7 @@ def list_files(
     files = [
         path
         for path in _visible_files(folder, recursive=recursive)
-        if path.name.lower().endswith(endings)
-        and (dim is None or io.spatial_dims(path) in (None, dim))
+        if path.name.lower().endswith(endings) and (dim is None or may_hold(path, dim))
     ]
     if not files:
         axes = "" if dim is None else f" with {dim} spatial axes"
@@ -219,7 +218,7 @@ def _visible_files(folder: Path, *, recursive: bool) -> list[Path]:
 
 def _few_suffixes(suffixes: Sequence[str], dim: int | None) -> str:
     """The first suffixes that hold a number of axes, for a message."""
-    fitting = [end for end in suffixes if dim is None or io.spatial_dims(f"x{end}") in (None, dim)]
+    fitting = [end for end in suffixes if dim is None or may_hold(f"x{end}", dim)]
     return ", ".join(fitting[:6]) + (", …" if len(fitting) > 6 else "")
 
 
@@ -326,7 +325,7 @@ def _result_suffix(content: str, suffix: str, kind: str, dim: int) -> str:
         from convnd.io.video.codecs import CONTAINERS
 
         return suffix if suffix in CONTAINERS else ".mp4"
-    if kind == "volumes":
+    if kind == "volumes" or (dim == 4 and suffix and suffix not in ARRAY_SUFFIXES):
         return _scan_suffix(content)
     keeps = suffix in ARRAY_SUFFIXES or (dim == 1 and io.is_written(suffix))
     return suffix if keeps else DEFAULT_SUFFIXES.get(dim, ".npz")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from convnd import io
 from convnd.errors import InputFileError, UsageError
-from convnd.io.registry import find_format
+from convnd.io.registry import find_format, may_hold
 from convnd.io.video.types import ANIMATED_SUFFIXES, is_animated
 from convnd_tasks import samples
 from convnd_tasks.modalities.opening import check_sample
@@ -111,7 +111,7 @@ def infer_dim(files: Sequence[Path], dim: int | None) -> int:
     first: Path | None = None  # the file that told the number
     for path in files:
         rank = _rank(path)
-        if rank is not None and dim is not None and rank != dim:
+        if rank is not None and dim is not None and rank != dim and not _is_series(path, dim):
             if first is None:
                 raise UsageError(
                     "--dim",
@@ -144,6 +144,11 @@ def _rank(path: Path) -> int | None:
 
         return network_rank(path)
     return io.spatial_dims(path)
+
+
+def _is_series(path: Path, dim: int) -> bool:
+    """Whether ``dim`` counts the frames of a series of volumes as an axis."""
+    return not is_network(path.name) and may_hold(path, dim)
 
 
 def is_video(name: str, dim: int | None) -> bool:
