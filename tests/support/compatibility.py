@@ -324,8 +324,8 @@ REASONS: tuple[tuple[str, Sequence[str], str], ...] = (
     (
         "ONNX",
         ("avg_pool_ceil",),
-        "ONNX Runtime divides a window that goes beyond the end by another number than torch. Use "
-        "`ceil_mode=False`.",
+        "Over four axes it consists of poolings over fewer, and ONNX Runtime computes these "
+        "otherwise where a window goes beyond the end. Use `ceil_mode=False`.",
     ),
     (
         "every tool",

@@ -48,7 +48,8 @@ def option_table() -> list[OptionRow]:
         kinds = applicable_modalities(name) - reasons.keys()
         applies = {kind: kind in kinds for kind in MODALITIES}
         rows.append(OptionRow(flag_name(name, flag), flag.panel or "", flag.help, applies, reasons))
-    return sorted(rows, key=lambda row: row.panel)
+    panels = list(dict.fromkeys(row.panel for row in rows))
+    return sorted(rows, key=lambda row: panels.index(row.panel))
 
 
 def as_markdown() -> str:
