@@ -131,7 +131,7 @@ def traced_as_leaf(forward: Callable[Concatenate[M, P], R]) -> Callable[Concaten
     """Decorate a forward pass with `trace_as_leaf`; layers, which TorchScript reads, call that."""
 
     @wraps(forward)
-    def call(self: M, *inputs: P.args, **options: P.kwargs) -> R:
+    def call(self: M, /, *inputs: P.args, **options: P.kwargs) -> R:
         node = trace_as_leaf(self, *inputs, **options)
         if node is not NO_NODE:
             return cast("R", node)

@@ -17,6 +17,8 @@ _functorch_is_active: Callable[[], bool] = getattr(
 )
 
 _functorch: Any = getattr(torch._C, "_functorch", None)
+_jit: Any = torch.jit  # without type hints
+_is_tracing: Callable[[], bool] = _jit.is_tracing
 _is_batched: Callable[[Tensor], bool] = getattr(_functorch, "is_batchedtensor", lambda _: False)
 
 
@@ -33,7 +35,7 @@ def is_transformed() -> bool:
     return (
         _functorch_is_active()
         or torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
+        or _is_tracing()
         or getattr(forward_ad, "_current_level", -1) >= 0
     )
 
@@ -46,7 +48,7 @@ def hides_values(x: Tensor) -> bool:
     >>> hides_values(torch.zeros(2)), torch.func.vmap(lambda x: x + hides_values(x))(torch.zeros(2))
     (False, tensor([1., 1.]))
     """
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or _is_batched(x)
+    return torch.compiler.is_compiling() or _is_tracing() or _is_batched(x)
 
 
 def apply_function(function: type[torch.autograd.Function], *arguments: object) -> Any:

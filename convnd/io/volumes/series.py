@@ -22,8 +22,7 @@ _CODES = "integer_codes"  # entry of a header, see `convnd.io.quantization`
 
 def frame_step(grid: Grid) -> tuple[float, str]:
     """Return the distance between the frames of a series, and its unit; 1 px if none is known."""
-    step: Any = grid.header.get("frame_step", (1.0, "px"))
-    return step
+    return cast("tuple[float, str]", grid.header.get("frame_step", (1.0, "px")))
 
 
 def frames_to_axis(grid: Grid) -> Grid:
