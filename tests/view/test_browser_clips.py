@@ -39,6 +39,7 @@ def test_a_clip_is_stopped_and_goes_on_and_both_play_in_step(page: Page, clip: P
     open_clip(page, clip)
     page.start(size=64, steps=400)
     page.page.wait_for_selector("#clip-step:not([hidden])")  # the frame that is worked on
+    page.page.wait_for_selector("#losses canvas")  # and its loss
     page.stop()
     page.page.click("#continue")
     page.page.wait_for_selector("#stop")
@@ -57,6 +58,7 @@ def test_a_clip_is_stopped_and_goes_on_and_both_play_in_step(page: Page, clip: P
     page.until("document.querySelector('#slit').naturalWidth > 0")
     page.page.wait_for_selector("#warp canvas")
     page.wait_for("#warp-note", "result")
+    page.wait_for("#losses-note", f"Mean of {FRAMES} frames")
     assert len(page.download()[1]) > 1000
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import io as streams
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from command_line import Run
+from convnd_tasks.view.clips import curves_so_far
 from convnd_tasks.view.worker import _words, _Worker
 from error_fields import raises
 from PIL import Image
@@ -195,6 +197,23 @@ def test_traces_keep_peaks_and_gaps(worker: _Worker, tmp_path: Path) -> None:
     beyond = {"leads": leads, "start": 9.9, "end": 10.3, "points": 8}
     (trace,) = worker._data.answers["traces"]({**request, **beyond})["traces"]
     assert trace[-1] is None
+
+
+def test_curves_of_a_running_clip_are_those_of_its_finished_frames(tmp_path: Path) -> None:
+    log = tmp_path / "frames.jsonl"
+    assert curves_so_far(log) == {"e_warp": [], "input_e_warp": [], "loss": []}
+    lines: list[Any] = [
+        {"fingerprint": "x"},
+        {"pass": 1, "number": 1, "loss": 2.0, "e_warp": 0.25, "input_e_warp": None},
+        {"pass": 1, "number": 0, "loss": 4.0, "e_warp": None, "input_e_warp": "x"},
+        {"pass": 0, "number": 2, "loss": 9.0},
+        {"pass": 1},
+        {"pass": 1, "number": "x"},
+    ]
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    log.write_text(text + '{"pass": 1, "number": 3, "lo')
+    curves = {"e_warp": [None, 0.25], "input_e_warp": [None, None], "loss": [4.0, 2.0]}
+    assert curves_so_far(log) == curves
 
 
 def test_a_frame_of_a_video_is_the_one_of_its_number(worker: _Worker, tmp_path: Path) -> None:

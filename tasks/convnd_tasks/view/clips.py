@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io as streams
 import json
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +16,15 @@ from convnd.errors import UsageError
 if TYPE_CHECKING:
     from convnd_tasks.modalities.video.result import VideoResult
 
-__all__ = ["CURVES", "SLIT", "describe_clip", "frame_png", "sample_file", "write_clip_figures"]
+__all__ = [
+    "CURVES",
+    "SLIT",
+    "curves_so_far",
+    "describe_clip",
+    "frame_png",
+    "sample_file",
+    "write_clip_figures",
+]
 
 SLIT = "slit.png"
 """File with the middle column of every frame, of a job."""
@@ -22,6 +32,8 @@ SLIT = "slit.png"
 CURVES = "curves.json"
 """File with the warping errors and losses of every frame, of a job."""
 
+_CURVE_NAMES = ("e_warp", "input_e_warp", "loss")
+_MOST_BYTES = 2**24
 _RATE = Fraction(25)  # where a file does not say it
 
 
@@ -89,11 +101,31 @@ def write_clip_figures(folder: Path, result: VideoResult) -> None:
     from convnd_tasks.modalities.metrics import finite_or_none
 
     (folder / SLIT).write_bytes(result.previews.slit_scan())
-    names = ("e_warp", "input_e_warp", "loss")
-    curves: dict[str, list[Any]] = {name: [] for name in names}
+    curves: dict[str, list[Any]] = {name: [] for name in _CURVE_NAMES}
     for record in result.records:
-        for name in names:
+        for name in _CURVE_NAMES:
             value = record.get(name)
             curves[name].append(None if value is None else finite_or_none(value))
     cuts = [number for number, record in enumerate(result.records) if record["cut"] and number]
     (folder / CURVES).write_text(json.dumps({**curves, "cuts": cuts}), "utf-8")
+
+
+def curves_so_far(log: Path) -> dict[str, list[float | None]]:
+    """Read the curves of the frames that a running job has finished.
+
+    Args:
+        log: list of its finished frames, see
+            `convnd_tasks.modalities.video.frame_cache.FrameCache`; without one there is no frame.
+    """
+    frames: dict[int, Mapping[str, Any]] = {}
+    with contextlib.suppress(OSError), log.open("rb") as file:
+        for line in file.read(_MOST_BYTES).splitlines():
+            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+                entry = json.loads(line)  # the last one may be incomplete
+                if isinstance(entry, dict) and entry.get("pass") == 1:  # the first pass
+                    frames[int(entry["number"])] = entry
+    curves: dict[str, list[float | None]] = {}
+    for name in _CURVE_NAMES:
+        values = [frame.get(name) for _, frame in sorted(frames.items())]
+        curves[name] = [value if isinstance(value, int | float) else None for value in values]
+    return curves

@@ -13,7 +13,7 @@ from typing import Any
 
 from convnd_tasks import samples
 from convnd_tasks.samples import video
-from convnd_tasks.view.clips import CURVES, SLIT
+from convnd_tasks.view.clips import CURVES, SLIT, curves_so_far
 from convnd_tasks.view.folder import ViewFolder
 from convnd_tasks.view.guard import RequestError
 from convnd_tasks.view.jobs import Jobs
@@ -58,7 +58,7 @@ class DataRoutes:
             "clip": lambda request: Answer.of(self._ask("clip", request)),
             "sample-clip": self._sample_clip,
             "slit": lambda request: self._of_job(request, SLIT, "image/png"),
-            "curves": lambda request: self._of_job(request, CURVES, "application/json"),
+            "curves": self._curves,
         }
 
     def _ask(self, what: str, request: Request, **more: Any) -> dict[str, Any]:
@@ -114,6 +114,16 @@ class DataRoutes:
             answer = self._workers.ask({"do": "sample_file", "name": name})
             self._sample_files[name] = base64.b64decode(answer["data"])
         return Answer.part(streams.BytesIO(self._sample_files[name]), "video/mp4", request.range)
+
+    def _curves(self, request: Request) -> Answer:
+        """Send the curves of a video's frames, those that are finished while the job runs."""
+        job = self._jobs.find(request.query.get("job", ""))
+        if job.state == "done":
+            return self._of_job(request, CURVES, "application/json")
+        log = self._folder.root / f"{job.output}.frames" / "frames.jsonl"
+        if log.is_symlink() or log.parent.is_symlink():
+            raise RequestError(HTTPStatus.NOT_FOUND, "the job has none yet")
+        return Answer.of(curves_so_far(log))
 
     def _of_job(self, request: Request, name: str, kind: str) -> Answer:
         """Send what a job has written about its result."""

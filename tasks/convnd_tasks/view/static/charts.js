@@ -11,6 +11,8 @@ export function onTheme(work) {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", work);
 }
 
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000]; // steps between ticks
+
 const axis = (more) => ({
   stroke: () => color("soft"), font: "12px system-ui, sans-serif",
   grid: { stroke: () => color("line"), width: 0.5 }, ticks: { stroke: () => color("line"), width: 0.5 }, ...more,
@@ -102,7 +104,8 @@ export function curveChart(place, { width, height, x, y }, curves) {
   return new uPlot({
     width, height, legend: { show: false }, padding: [8, 8, 0, 0],
     scales: { x: { time: false } },
-    axes: [axis({ label: x, labelSize: 18, labelFont, size: 34 }), axis({ label: y, labelSize: 18, labelFont, size: AXIS })],
-    series: [{}, ...lines(curves.map((curve) => curve.label)).map((line) => ({ ...line, spanGaps: true }))],
+    axes: [axis({ label: x, labelSize: 18, labelFont, size: 34, ...(x === "frame" ? { incrs: WHOLE } : {}) }), axis({ label: y, labelSize: 18, labelFont, size: AXIS })],
+    series: [{}, ...lines(curves.map((curve) => curve.label)).map((line, number) =>
+      ({ ...line, spanGaps: true, points: { show: curves[number].x.length < 20, size: 5 } }))],
   }, data, place);
 }

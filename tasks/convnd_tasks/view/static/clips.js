@@ -71,7 +71,7 @@ export class ClipView {
     this.result.load();
     this.result.hidden = true;
     byId("clip-step").hidden = true;
-    byId("clip-figures").hidden = true;
+    byId("clip-figures").hidden = byId("slit-box").hidden = true;
     this.curves = null;
   }
 
@@ -84,10 +84,9 @@ export class ClipView {
       this.#showResult(`${api.file(job.output)}&mark=${job.figures.seconds}`, job.output);
       const curves = await api.get(api.withQuery("curves", { job: job.id }));
       if (!isNewest()) return;
-      this.curves = curves;
       byId("slit").src = api.withQuery("api/slit", { job: job.id, mark: job.figures.seconds });
-      byId("clip-figures").hidden = false;
-      this.#drawCurves();
+      byId("slit-box").hidden = false;
+      this.#showCurves(curves);
       return;
     }
     const step = byId("clip-step");
@@ -96,6 +95,16 @@ export class ClipView {
     step.hidden = false;
     this.result.hidden = true;
     if (this.content.paused) this.#toFrame(job.figures.step - 1);
+    const curves = await api.get(api.withQuery("curves", { job: job.id }));
+    if (!isNewest()) return;
+    curves.loss[job.figures.step - 1] ??= job.figures.loss; // of the frame that is worked on
+    this.#showCurves(curves);
+  }
+
+  #showCurves(curves) {
+    this.curves = curves;
+    byId("clip-figures").hidden = false;
+    this.#drawCurves();
   }
 
   /** Shows a result in the folder. */
@@ -152,19 +161,26 @@ export class ClipView {
   }
 
   #drawCurves() {
-    const place = byId("warp");
-    if (!this.curves || !place.clientWidth) return;
-    const number = (values) => values.map((value, n) => [n, value]).filter(([, value]) => value !== null);
-    const curves = [["content", this.curves.input_e_warp], ["result", this.curves.e_warp]].map(([label, values]) => {
-      const points = number(values);
+    if (!this.curves) return;
+    const { e_warp: result, input_e_warp: content, loss } = this.curves;
+    this.#drawCurve("warp", "E_warp", "Warping error of every frame", { content, result });
+    this.#drawCurve("losses", "loss", "Loss of every frame", { loss });
+  }
+
+  /** Draws curves over the frames, and says their means. @param {Record<string, (number | null)[]>} values by label */
+  #drawCurve(id, unit, title, values) {
+    const place = byId(id);
+    if (!place.clientWidth) return;
+    const curves = Object.entries(values).map(([label, all]) => {
+      const points = all.map((value, n) => [n, value]).filter(([, value]) => value != null);
       return { label, x: points.map(([n]) => n), y: points.map(([, value]) => value) };
     }).filter((curve) => curve.x.length);
     place.replaceChildren();
-    if (curves.length) curveChart(place, { width: place.clientWidth, height: 200, x: "frame", y: "E_warp" }, curves);
+    if (curves.length) curveChart(place, { width: place.clientWidth, height: 180, x: "frame", y: unit }, curves);
     const mean = ({ y }) => (y.reduce((a, b) => a + b, 0) / y.length).toPrecision(3);
     const text = curves.map((curve) => `${curve.label} ${mean(curve)}`).join(", ");
-    byId("warp-note").textContent = text ? `Mean: ${text}` : "Not measured.";
-    place.setAttribute("aria-label", `Warping error of every frame. Mean: ${text}`);
+    byId(`${id}-note`).textContent = text ? `Mean of ${curves[0].x.length} frame${curves[0].x.length > 1 ? "s" : ""}: ${text}` : "No frame yet.";
+    place.setAttribute("aria-label", `${title}. ${byId(`${id}-note`).textContent}`);
   }
 
   /** Stores the frame that is shown as a picture, which can be stylised like any other. */
