@@ -99,7 +99,14 @@ class GuidedStatistic(StatisticModule):
         return self._statistic.summary(sums if sums.count > 0 else Sums(sums.total, 1))
 
 
-def layer_guide(share: Tensor, field: ReceptiveField, *, erode: bool = True) -> Tensor:
+def layer_guide(
+    share: Tensor,
+    field: ReceptiveField,
+    *,
+    erode: bool = True,
+    periodic: bool = False,
+    overlap: int = 0,
+) -> Tensor:
     r"""Bring a region to the positions of a layer.
 
     The influence of samples on a position falls from the centre of its receptive field to its edge
@@ -117,6 +124,9 @@ def layer_guide(share: Tensor, field: ReceptiveField, *, erode: bool = True) -> 
         field: receptive field of the layer, of whole numbers.
         erode: whether positions near the border count less. If this leaves nothing of a small
             region, it is not eroded.
+        periodic: whether the region is one period of a field that repeats along every axis.
+        overlap: positions behind the end of the layer, where a period begins again, along each
+            axis; only of a periodic region.
 
     Returns:
         ``(B, 1, *S')`` in ``[0, 1]``, with at least as many positions as the layer.
@@ -125,13 +135,19 @@ def layer_guide(share: Tensor, field: ReceptiveField, *, erode: bool = True) -> 
     >>> share = torch.tensor([[[0.0, 0.0, 1.0, 1.0, 1.0]]])
     >>> layer_guide(share, ReceptiveField((3,), (1,), (-1,))).flatten().tolist()
     [0.0, 0.0, 0.5, 1.0, 1.0]
+    >>> field = ReceptiveField((3,), (1,), (-1,))
+    >>> layer_guide(share, field, periodic=True, overlap=2).flatten().tolist()
+    [0.0, 0.0, 0.5, 1.0, 0.5, 0.0, 0.0]
     """
     values = share.float()
     for axis in range(share.ndim - 2):
         size, stride, offset = (
             int(part[axis]) for part in (field.size, field.stride, field.offset)
         )
-        values = _window_mean(values, axis + 2, size, stride, offset)
+        if periodic:
+            values = _periodic_mean(values, axis + 2, size, stride, offset, overlap)
+        else:
+            values = _window_mean(values, axis + 2, size, stride, offset)
     values = values.clamp(0, 1)
     if not erode:
         return values
@@ -153,8 +169,7 @@ def _window_mean(values: Tensor, axis: int, size: int, stride: int, offset: int)
     line = values.movedim(axis, -1)
     length = line.shape[-1]
     count = math.ceil(length / stride)
-    ramp = torch.arange(1, size + 1, dtype=values.dtype, device=values.device)
-    window = torch.minimum(ramp, ramp.flip(0))[None, None]
+    window = _triangle(size, values)
     end = offset + (count - 1) * stride + size
     padding = (-offset, end - length)  # negative padding cuts
 
@@ -164,3 +179,23 @@ def _window_mean(values: Tensor, axis: int, size: int, stride: int, offset: int)
     totals = sums(line.reshape(-1, 1, length))
     weights = sums(line.new_ones((1, 1, length))).clamp_min(torch.finfo(values.dtype).tiny)
     return (totals / weights).view(*line.shape[:-1], count).movedim(-1, axis)
+
+
+def _periodic_mean(
+    values: Tensor, axis: int, size: int, stride: int, offset: int, overlap: int
+) -> Tensor:
+    """Do the same as `_window_mean` for one period, and go on by some windows after its end."""
+    line = values.movedim(axis, -1)
+    length = line.shape[-1]
+    count = max(1, length // stride)
+    window = _triangle(size, values)
+    first = offset + torch.arange((count - 1) * stride + size, device=values.device)
+    rows = line[..., first % length].reshape(-1, 1, len(first))
+    means = F.conv1d(rows, window / window.sum(), stride=stride)
+    repeated = means[..., torch.arange(count + overlap, device=values.device) % count]
+    return repeated.view(*line.shape[:-1], count + overlap).movedim(-1, axis)
+
+
+def _triangle(size: int, like: Tensor) -> Tensor:
+    ramp = torch.arange(1, size + 1, dtype=like.dtype, device=like.device)
+    return torch.minimum(ramp, ramp.flip(0))[None, None]

@@ -126,8 +126,6 @@ class StyleTermMaker:
                 rest.
         """
         options = self.options
-        if regions and self.backbone.periodic:
-            self._check_regions_of_periods()
         weights = options.style_weights or (1.0,) * len(styles)
         parts: Sequence[StyleRegion | None] = regions or [None]
         terms: list[Term] = []
@@ -164,31 +162,20 @@ class StyleTermMaker:
             guide = (
                 self._value_guide(share, loss.statistic)
                 if is_value
-                else self._guide(share, loss.layer)
+                else self._guide(share, loss.layer, loss.statistic)
             )
             grows = self.options.normalization == "lecture" and not is_value
             weight = term.weight * (1.0 if grows else area)
             guided.append(replace(term, weight=weight, loss=loss.in_region(guide)))
         return guided
 
-    def _check_regions_of_periods(self) -> None:
-        """Refuse regions whose statistics read beyond the end of a period."""
-        names = (self.options.style_loss, *self.options.value_statistics)
-        with_lags = [name for name in names if overlap_of(STATISTICS[name])]
-        if with_lags:
-            raise UsageError(
-                "--seamless",
-                expected="statistics without lags for regions",
-                got=", ".join(with_lags),
-                remedy="use --value-statistics none and --style-loss gram, or leave one out",
-            )
-
     def _feature_terms(self, part: _Part, scale: float) -> list[Term]:
         """Make the terms of the features of one part, one for each layer."""
         options, statistic = self.options, STATISTICS[self.options.style_loss]
         compared: str | Statistic = options.style_loss
+        of_result = statistic
         if self.backbone.periodic and isinstance(statistic, AutocorrelationStatistic):
-            compared = statistic.for_period()
+            compared = of_result = statistic.for_period()
         projections, shares = self._projections(), self._layer_weights(part.styles)
         with torch.no_grad():
             statistics = {
@@ -218,7 +205,9 @@ class StyleTermMaker:
                     statistic=compared,
                     normalization=options.normalization,
                     projection=projections.get(name),
-                    guide=None if part.share is None else self._guide(part.share, name),
+                    guide=None
+                    if part.share is None
+                    else self._guide(part.share, name, of_result, periodic=self.backbone.periodic),
                 ),
             )
             for name, share in shares.items()
@@ -248,7 +237,7 @@ class StyleTermMaker:
         if share is not None:
             share = fit_share(share.to(style.device), style.shape[2:])
             of_sources = {
-                source: GuidedStatistic(statistic, self._guide(share, source))
+                source: GuidedStatistic(statistic, self._guide(share, source, statistic))
                 for source, statistic in of_sources.items()
             }
         sums = self.targets.style(
@@ -284,7 +273,9 @@ class StyleTermMaker:
         }
         return {name: matrix for name, matrix in projections.items() if matrix is not None}
 
-    def _guide(self, share: Tensor, layer: str) -> Tensor:
+    def _guide(
+        self, share: Tensor, layer: str, statistic: Statistic, *, periodic: bool = False
+    ) -> Tensor:
         """Bring a region to the positions of a layer, see `layer_guide`."""
         field = self.backbone.receptive_fields.get(layer)
         if field is None:
@@ -294,7 +285,7 @@ class StyleTermMaker:
                 got=f"{self.options.backbone}, whose {layer} has none",
                 remedy="use another --backbone",
             )
-        return layer_guide(share, field)
+        return layer_guide(share, field, periodic=periodic, overlap=overlap_of(statistic))
 
     def _value_terms(self, part: _Part, scale: float, bandwidth: float) -> list[Term]:
         """Make the terms of the values of one part, one for each statistic of the options."""
@@ -314,19 +305,24 @@ class StyleTermMaker:
                     fitted = fit_share(share.to(style.device), style.shape[2:])
                     guide = self._value_guide(fitted, statistic)
                 sums.append(_value_sums(statistic, style, guide))
-            if self.backbone.periodic and isinstance(statistic, AutocorrelationStatistic):
+            guide, periodic = None, self.backbone.periodic
+            if part.share is not None:
+                guide = self._value_guide(part.share, statistic, periodic=periodic)
+            if periodic and isinstance(statistic, AutocorrelationStatistic):
                 statistic = statistic.for_period()
             loss = StyleLoss(
                 blend(sums, part.weights),
                 layer=INPUT,
                 statistic=statistic,
                 normalization=balanced,
-                guide=None if part.share is None else self._value_guide(part.share, statistic),
+                guide=guide,
             )
             terms.append(Term(name, options.value_statistics_weight * scale, loss))
         return terms
 
-    def _value_guide(self, share: Tensor, statistic: Statistic) -> Tensor:
+    def _value_guide(
+        self, share: Tensor, statistic: Statistic, *, periodic: bool = False
+    ) -> Tensor:
         """Return the weights of values; those of a spectrum fall smoothly at the region's ends."""
         reach = getattr(statistic, "taper", 0)
         extents = share.shape[2:]
@@ -339,7 +335,8 @@ class StyleTermMaker:
             (1,) * len(extents),
             tuple(-one for one in reaches),
         )
-        return layer_guide(share, field, erode=reach > 0)
+        overlap = overlap_of(statistic)
+        return layer_guide(share, field, erode=reach > 0, periodic=periodic, overlap=overlap)
 
 
 def _value_sums(statistic: Statistic, style: Tensor, weight: Tensor | None) -> Sums:

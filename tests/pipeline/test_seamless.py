@@ -87,6 +87,27 @@ def test_a_content_that_repeats_stays_so(rng: Any) -> None:
     torch.testing.assert_close(results[0].roll(16, 3), results[1], atol=5e-3, rtol=0)
 
 
+def test_a_signal_with_regions_repeats(run: Run, tmp_path: Any, monkeypatch: Any, rng: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    times = np.arange(256) / 100
+    for name, values in (
+        ("loop", np.sin(times * 25 * np.pi / 32)),
+        ("noise", rng.normal(size=256)),
+    ):
+        lines = [f"{time:.2f},{value:.5f}" for time, value in zip(times, values, strict=True)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["time,a", *lines]))
+    (tmp_path / "map.csv").write_text("start,end,label\n0,1.28,one\n1.28,2.56,two\n")
+    words = ("stylize", "loop.csv", "--seamless", "--regions", "map.csv", "-o", "out.csv")
+    code, _, err = run(*words, "--region", "one=noise.csv,two=keep", "--steps", "2", *FAST)
+    assert code == 0, err
+    assert "mask of the regions" not in err
+    content, result = (
+        np.loadtxt(f"{name}.csv", delimiter=",", skiprows=1) for name in ("loop", "out")
+    )
+    assert (result[130:, -1] == content[130:, -1]).all()
+    assert np.abs(result[:120, -1] - content[:120, -1]).max() > 0
+
+
 def test_what_does_not_repeat(run: Run, gravel: Path) -> None:
     for words in (
         ("stylize-volume", "chest", "--seamless"),

@@ -15,7 +15,7 @@ from convnd.registry import unknown_name
 from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.style_network import is_network
-from convnd_tasks.pipeline.function_job import open_network, run_function
+from convnd_tasks.pipeline.function_job import FunctionJob, open_network
 from convnd_tasks.pipeline.in_memory import as_input, is_name, kind_of_grid, spacing_text
 from convnd_tasks.pipeline.job_spec import JobSpec
 from convnd_tasks.pipeline.job_styles import check_networks
@@ -100,7 +100,15 @@ def stylize(
     else:
         inputs = _open_with_regions(content, styles, regions, dim, settings)
         spec = _describe_inputs(inputs, out)
-    return run_function(spec, inputs, out, settings, options, on_progress, on_message)
+    return FunctionJob(
+        spec=spec,
+        inputs=inputs,
+        out=out,
+        settings=settings,
+        options=options,
+        on_progress=on_progress,
+        on_message=on_message,
+    ).run()
 
 
 def evaluate(

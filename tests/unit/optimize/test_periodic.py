@@ -35,6 +35,7 @@ from convnd.optimize import (
 from convnd.optimize.evaluation.tiles import add_crop
 from convnd.stats import STATISTICS
 from convnd.transfer.options import TransferOptions
+from convnd.transfer.regions import StyleRegion
 from convnd.transfer.style_transfer import StyleTransfer
 
 DOUBLE = Precision(torch.float64)
@@ -93,6 +94,42 @@ def test_rolling_the_field_rolls_the_gradient(
     plain = Objective(network(len(size), generator, pooling), objective.terms, precision=DOUBLE)
     first, second = (evaluate_whole(plain, field) for field in (x, x.roll(shift, axes)))
     assert abs(second.loss - first.loss) > 1e-6 * first.loss  # the border is felt without it
+
+
+@pytest.mark.parametrize("statistic", ["gram", "autocorrelation", "spectrum"])
+@pytest.mark.parametrize(("size", "shift"), [((96,), (12,)), ((24, 32), (4, 20))], ids=str)
+def test_rolling_a_field_with_regions_rolls_the_gradient(
+    size: tuple[int, ...],
+    shift: tuple[int, ...],
+    statistic: str,
+    generator: torch.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("lags", "overlap"):
+        monkeypatch.setattr(STATISTICS["autocorrelation"], name, 3)
+    options = TransferOptions(
+        backbone="compact", precision="float32", size=0, seamless=True,
+        style_loss="gram" if statistic == "spectrum" else statistic,
+        value_statistics=() if statistic == "gram" else (statistic,),
+        style_layers=("relu1_1", "relu2_1"), content_weight=0.0,
+    )  # fmt: skip
+    transfer = StyleTransfer(options, spatial_dims=len(size), in_channels=1)
+    transfer.resolve_layers(size)
+    transfer.backbone.double()
+    first, second, x = torch.rand(3, 1, 1, *size, generator=generator, dtype=torch.float64)
+    share = torch.zeros(1, 1, *size, dtype=torch.float64)
+    share[..., : size[-1] // 2] = 1
+    axes, results = [*range(2, x.ndim)], []
+    for moved in (False, True):
+        parts = [part.roll(shift, axes) if moved else part for part in (share, 1 - share)]
+        regions = [StyleRegion(part, (number,)) for number, part in enumerate(parts)]
+        terms = transfer.style_terms([first, second], regions=regions)
+        objective = Objective(transfer.backbone, terms, precision=DOUBLE)
+        results.append(evaluate_whole(objective, x.roll(shift, axes) if moved else x))
+    assert results[1].loss == pytest.approx(results[0].loss, rel=1e-9)
+    scale = results[0].gradient.abs().max().item()
+    expected = results[0].gradient.roll(shift, axes)
+    torch.testing.assert_close(results[1].gradient, expected, atol=1e-7 * scale, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["vgg19", "compact"])

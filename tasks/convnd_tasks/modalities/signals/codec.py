@@ -102,8 +102,10 @@ class LeadCodec:
         self.messages: list[str] = []
         self.size = fit_size(template.shape, options.size)
         recordings = inputs.labelled()
-        for _, grid, label in recordings:
+        for role, grid, label in recordings:
             _check_recording(label, grid, self.size[0])
+            if role == "mask":  # has the content's times, and perhaps is made from its regions
+                continue
             self.messages += [f"{label} {remark}" for remark in signal_of(grid).remarks]
             if signal_of(grid).rate_assumed:
                 self.messages.append(
