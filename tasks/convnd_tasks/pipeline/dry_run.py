@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["ABOVE", "BELOW", "Estimate", "run_dry"]
 
 _STEPS = 6
-"""Steps that are measured, after the first evaluation."""
+"""Least number of steps that are measured, after the first evaluation."""
+
+_SHARE = 0.01
+"""Share of the work that is measured at least: the steps of the smallest of many sizes say little of
+those of the largest."""
 
 _SECONDS = 15.0
 """Seconds after which no further step is measured."""
@@ -207,7 +211,8 @@ def _measure(
     for progress in steps:
         moments.append(time.monotonic())
         time_left.update(progress, moments[-1])
-        if len(moments) > _STEPS or (len(moments) > 1 and moments[-1] - moments[0] > _SECONDS):
+        enough = len(moments) > _STEPS and progress.fraction_done >= _SHARE
+        if enough or (len(moments) > 1 and moments[-1] - moments[0] > _SECONDS):
             finished = progress.fraction_done >= 1
             break
     getattr(steps, "close", lambda: None)()
