@@ -27,8 +27,8 @@ _STEPS = 6
 """Least number of steps that are measured, after the first evaluation."""
 
 _SHARE = 0.01
-"""Share of the work that is measured at least: the steps of the smallest of many sizes say little of
-those of the largest."""
+"""Share of the work that is measured at least: the steps of the smallest of many sizes say little
+of those of the largest."""
 
 _SECONDS = 15.0
 """Seconds after which no further step is measured."""
