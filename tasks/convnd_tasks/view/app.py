@@ -298,7 +298,9 @@ class View:
             raise RequestError(HTTPStatus.NOT_FOUND, "this file has no record of how it was made")
         name = self.folder.name(path)
         stem = f"{path.name.removesuffix(path.suffix)}-rerun"
-        line = JobLine(record["line"], record["inputs"], kind_of_file(str(path)))
+        pairs = zip(record["found"], record["inputs"], strict=True)
+        inputs = [found or recorded for found, recorded in pairs]
+        line = JobLine(record["line"], inputs, kind_of_file(str(path)))
         return Answer.of({"job": self.jobs.add(line, stem, path.suffix, record=name).id})
 
     def _job_line(self, typed: Mapping[str, Any]) -> JobLine:

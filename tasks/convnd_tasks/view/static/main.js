@@ -194,7 +194,7 @@ let first = true;
 api.listen((list) => {
   if (first && list.some(isActive)) { // a reload loses nothing
     jobs.jobs = list;
-    jobs.select(list.find(isActive).id);
+    jobs.select((list.find(({ state: now }) => now === "running") ?? list.find(isActive)).id);
   }
   first = false;
   jobs.update(list);

@@ -51,6 +51,8 @@ export class PictureView {
   /** Shows a content. */
   async setInputs(content) {
     byId("empty").hidden = true;
+    if (content !== this.content) this.before.clear(); // no other content stands beside a result
+    this.content = content;
     const isShown = await this.before.show(api.thumbnail(content, 1024, this.dim(content)), `Content ${content}`);
     if (isShown) this.brush.fit(content, this.before.element);
   }
