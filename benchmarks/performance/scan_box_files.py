@@ -1,8 +1,8 @@
 """Cut the boxes of `scan_boxes` from public scans.
 
-Boxes D are those of development. Boxes H were held out from an earlier series of changes, and have
-been seen since. Boxes N were named, with their places, before any method saw them; their results
-are read once, at the end of a series of changes.
+Boxes D are those of development. Boxes H and N were held out from earlier series of changes, and
+have been seen since. Boxes P were named, with their places, before any method saw them; their
+results are read once, at the end of a series of changes.
 
 `FILES` names the scans and where they are from: packages of PyPI and Debian, and repositories of
 GitHub with their commits. The script reads their files from one folder; an archive is unpacked
@@ -29,6 +29,7 @@ from convnd.grid import Grid
 
 _NIIVUE = "github.com/neurolabusc/niivue-images@87579783"
 _DEMO = "github.com/niivue/niivue-demo-images@f6f98294"
+_DEMO_PAGES = "github.com/niivue/niivue@9255c43c, demos/images"
 _LESION = "github.com/BrainLesion/preprocessing@22661a6c, TCGA-FG-6692"
 _SEGMENTATOR = "github.com/wasserth/TotalSegmentator@0e65a448, tests/reference_files"
 _RADIOMICS = "pyradiomics 3.0.1 (PyPI, source)"
@@ -51,7 +52,7 @@ FILES = {
     "t1c": ("t1c.nii.gz", f"{_LESION}, MRHR_T1_AX_POST_GAD"),
     "t2": ("t2.nii.gz", f"{_LESION}, MRHR_T2_AX"),
     "flair": ("flair.nii.gz", f"{_LESION}, MRHR_FLAIR_AX"),
-    "flair1mm": ("FLAIR.nii.gz", "github.com/niivue/niivue@9255c43c, demos/images"),
+    "flair1mm": ("FLAIR.nii.gz", _DEMO_PAGES),
     "t2head": ("T2w.nii.gz", f"{_DEMO}, register"),
     "t2brain": ("M2208_T2w.nii.gz", _DEMO),
     "nerve": ("dicom", f"{_DEMO}; a folder of 120 slices, VS-SEG-001"),
@@ -62,16 +63,27 @@ FILES = {
     "perfusion": ("pcasl.nii.gz", _NIIVUE),
     "diffusion": (
         "sub-01_ses-01_dwi_desc-b0_dwi.nii.gz",
-        "github.com/niivue/niivue@9255c43c, demos/images",
+        _DEMO_PAGES,
     ),
     "angiography": ("CT_AVM.nii.gz", _NIIVUE),
     "pitch": ("CT_pitch.nii.gz", _NIIVUE),
     "vessels": ("chris_MRA.nii.gz", _NIIVUE),
     "colin27": ("ch2.nii.gz", "mricron-data (Debian)"),
-    "norm": ("norm.mgz", "github.com/niivue/niivue@9255c43c, demos/images"),
-    "monkey": ("inia19-t1-brain.nii.gz", "github.com/niivue/niivue@9255c43c, demos/images"),
-    "echo-planar": ("mean_func.nii.gz", "github.com/niivue/niivue@9255c43c, demos/images"),
+    "norm": ("norm.mgz", _DEMO_PAGES),
+    "monkey": ("inia19-t1-brain.nii.gz", _DEMO_PAGES),
+    "echo-planar": ("mean_func.nii.gz", _DEMO_PAGES),
     "diffusion3mm": ("dwi.nii.gz", f"{_DEMO}, register"),
+    "example4d": ("example4d.nii.gz", "nibabel 5.4.2 (PyPI), tests/data"),
+    "functional": ("fmri.nii.gz", f"{_DEMO}, register"),
+    "t1whole": ("otsu.nii.gz", _DEMO_PAGES),
+    "t1coarse": ("T1_head_ext2.nii.gz", f"{_DEMO}, register"),
+    "ctatlas": ("ct_brain_atlas_1mm.nii.gz", "github.com/wasserth/TotalSegmentator@0e65a448"),
+    "labelling": ("mpld_asl.nii.gz", _DEMO_PAGES),
+    "functional3mm": ("fslmean.nii.gz", _DEMO_PAGES),
+    "functional4mm": ("mha.mha", _DEMO_PAGES),
+    "cit168": ("CIT168toMNI152-2009c_T1w_brain.nii.gz", f"{_DEMO}, CIT168"),
+    "skull": ("shear.nii.gz", _DEMO_PAGES),
+    "anisotropy": ("FA.nii.gz", _DEMO_PAGES),
     "PET": ("", "simulated"),
     "porous": ("", "simulated"),
     "noisy PET": ("", "simulated"),
@@ -144,6 +156,21 @@ PLACES = {
     "N11-monkey": Place("monkey", "40:130,50:146,40:80", "N10-vessels"),
     "N12-echo-planar": Place("echo-planar", "", "N13-diffusion"),
     "N13-diffusion": Place("diffusion3mm", "", "N12-echo-planar"),
+    "P01-echo-planar": Place("example4d", "", "P02-echo-planar"),
+    "P02-echo-planar": Place("functional", "", "P01-echo-planar"),
+    "P03-T1": Place("t1whole", "40:136,70:166,70:110", "P04-T1"),
+    "P04-T1": Place("t1coarse", "10:94,20:130,50:98", "P03-T1"),
+    "P05-CT-average": Place("ctatlas", "50:146,50:146,70:110", "N03-head"),
+    "P06-labelling": Place("labelling", "", "P08-echo-planar"),
+    "P07-echo-planar": Place("functional3mm", "", "P06-labelling"),
+    "P08-echo-planar": Place("functional4mm", "", "P07-echo-planar"),
+    "P09-T1-average": Place("cit168", "40:136,50:146,70:110", "P03-T1"),
+    "P10-skull": Place("skull", "90:218,130:290,15:43", "D04-head"),
+    "P11-anisotropy": Place("anisotropy", "", "P02-echo-planar"),
+    "P12-chest": Place("lung1", "384:496,200:320,14:38", "P13-chest"),
+    "P13-chest": Place("lung2", "270:390,170:290,37:61", "P12-chest"),
+    "P14-thorax": Place("aorta", "12:108,20:116,140:164", "N05-heart"),
+    "P15-T1": Place("nerve", "128:384,128:384,4:36", "P03-T1"),
     "style-PET": Place("noisy PET"),
     "style-array": Place("noisy porous"),
 }
