@@ -105,7 +105,7 @@ def test_one_slice_is_a_volume(run: Run, tmp_path: Path) -> None:
     assert code == 0, err
     back = nibabel.load(tmp_path / "slice_stylized.nii.gz")
     assert back.shape == (24, 20, 1)
-    assert not np.array_equal(back.get_fdata(), speckle((24, 20, 1)))
+    assert "noise: left as it is, since no tissue is large enough" in err
     assert run("evaluate", "slice.nii", "slice_stylized.nii.gz")[0] == 0
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.volumes.inputs import built_in_scan
-from convnd_tasks.modalities.volumes.look import why_not_comparable
+from convnd_tasks.modalities.volumes.look import Likeness, Look, compare_anatomy
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange
 from convnd_tasks.modalities.volumes.options import VolumeOptions
@@ -109,19 +109,27 @@ def test_rims_of_a_filter_count_as_harm() -> None:
     assert "overshoot at edges" in describe_broken(figures_of(scan, rims, rims))
 
 
-def test_weak_anatomy_lowers_no_limit_of_dice() -> None:
+def test_noise_lowers_the_limit_of_dice_as_far_as_it_explains() -> None:
     scan = scan_of(body())
     kernel = torch.zeros(9, 9, 9)
     kernel[4, 4, 4] = 1.0
     kernel = 900 * gaussian(kernel, (1.5, 1.5, 1.5))
-    limits = []
-    for anatomy in (False, True):
-        change = NoiseChange(kernel, NONE, 0.0, 3.0, 90.0, anatomy)
-        changes = dict.fromkeys(range(5), change)
-        figures = measure_safety(scan, scan.values, scan.values, HOUNSFIELD, changes, 1.0, "HU")
-        limits.append([figure.low for figure in figures if figure.name.startswith("Dice")])
-    assert min(limits[0]) < 0.98
-    assert limits[1] == [0.98, 0.98]
+    changes = dict.fromkeys(range(5), NoiseChange(kernel, NONE, 0.0, 3.0, 90.0))
+    figures = measure_safety(scan, scan.values, scan.values, HOUNSFIELD, changes, 1.0, "HU")
+    assert min(figure.low for figure in figures if figure.name.startswith("Dice")) < 0.98
+
+
+def test_a_blur_of_thin_structures_needs_the_same_anatomy() -> None:
+    scan = scan_of(body())
+    blurred = gaussian(scan.values, (0.7, 0.7, 0.7))
+    broken = [
+        describe_broken(
+            measure_safety(scan, blurred, blurred, HOUNSFIELD, {}, 1.0, "HU", same=same)
+        )
+        for same in (True, False)
+    ]
+    assert "thin structures" not in broken[0]
+    assert "thin structures" in broken[1]
 
 
 def test_figures_that_cannot_be_measured_are_not_safe() -> None:
@@ -173,13 +181,23 @@ def test_stronger_edges_of_another_anatomy_are_no_sharpness() -> None:
     assert find_filters(scan_of(content), measure_edges(scan_of(style), 1.0), 1.0) == {}
 
 
-def test_edges_of_other_voxels_or_another_body_are_not_compared() -> None:
+def test_likeness_of_anatomies() -> None:
     scan = scan_of(body())
-    assert why_not_comparable(scan, scan_of(body(20.0, seed=1)[:, :, ::-1]), HOUNSFIELD) == ""
-    coarse = Scan(scan.values, (1.5, 1.5, 1.5), scan.valid)
-    assert "voxels have 1.5 mm" in why_not_comparable(scan, coarse, HOUNSFIELD)
-    head = scan_of(np.where(body() < -400, 40.0, body()))  # lung replaced by soft tissue
-    assert "other anatomy" in why_not_comparable(scan, head, HOUNSFIELD)
+
+    def compare(style: Scan, *, phantom: bool = False) -> Likeness:
+        look = Look.measure(style, HOUNSFIELD, 1.0, phantom=phantom)
+        return compare_anatomy(scan, look, HOUNSFIELD, 1.0)
+
+    mirrored = scan_of(body(20.0, seed=1)[:, :, ::-1])
+    assert compare(mirrored) == Likeness("", same=True, noise=True)
+    coarse = compare(Scan(scan.values, (1.5, 1.5, 1.5), scan.valid))
+    assert "voxels have 1.5 mm" in coarse.reason
+    assert not coarse.noise
+    head = compare(scan_of(np.where(body() < -400, 40.0, body())))  # no lung
+    assert "other anatomy" in head.reason
+    assert (head.same, head.noise) == (False, False)
+    phantom = compare(mirrored, phantom=True)  # its noise counts, its edges do not
+    assert (bool(phantom.reason), phantom.same, phantom.noise) == (True, False, True)
 
 
 def test_the_sharpness_of_another_body_is_left() -> None:

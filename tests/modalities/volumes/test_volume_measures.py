@@ -14,7 +14,6 @@ from convnd_tasks.modalities.structural_similarity import structural_similarity
 from convnd_tasks.modalities.volumes import similarity
 from convnd_tasks.modalities.volumes.look_metrics import MeasuredScan, edge_widths
 from convnd_tasks.modalities.volumes.metrics import measure_all
-from convnd_tasks.modalities.volumes.noise_spectrum import high_pass_power
 from convnd_tasks.modalities.volumes.radiomics import Blocks, concordance, first_order, texture
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import gaussian
@@ -83,7 +82,8 @@ def test_known_noise_is_measured() -> None:
     measures = measure(scan, louder)
     # The high-pass filter passes this share of the power of white noise. Over the 20,000 places
     # and more that are flat, an estimate of a deviation spreads by 0.5 %; 3 % are six of it.
-    passed = float(high_pass_power((1, 17, 17), (3.0, 1.0, 1.0), 1.0).mean())
+    radius = np.hypot(*np.meshgrid(*(np.fft.fftfreq(17),) * 2))
+    passed = ((1 - np.exp(-2 * (math.pi * 4 * radius) ** 2)) ** 4).mean()
     for name, deviation in (("before", DEVIATION), ("value", math.hypot(DEVIATION, extra))):
         expected = deviation * math.sqrt(passed)
         assert getattr(measures["noise_soft"], name) == pytest.approx(expected, rel=0.03)

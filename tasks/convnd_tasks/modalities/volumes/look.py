@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
 from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, measure_noise
+from convnd_tasks.modalities.volumes.noise_power import NoisePower
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import Edges, find_filters, measure_edges
+from convnd_tasks.modalities.volumes.smoothing import local_mean, sigmas
 from convnd_tasks.modalities.volumes.tissues import (
     HOUNSFIELD,
     TissueMap,
@@ -22,21 +26,22 @@ from convnd_tasks.modalities.volumes.tissues import (
 )
 
 __all__ = [
+    "Likeness",
     "Look",
     "blend_noise",
-    "comparable_noise",
+    "compare_anatomy",
     "match_sharpness",
     "measure_scan_noise",
     "moderate_noise",
     "tissue_scheme",
     "transferable_noise",
-    "why_not_comparable",
 ]
 
 _QUIET_HU = 10.0  # noise at a standard dose; a built-in style adds no more
 _VOXEL_RATIO = 1.25  # of the finest voxel sides of scans whose sharpness is compared
-# Distance of the shares of tissues: half the sum of the magnitudes of their differences.
-_BODY_DISTANCE = 0.25
+# Distance of the shares of tissues: half the sum of the magnitudes of their differences. The whole
+# anatomy with other noise has 0.05 at most, and with another sharpness 0.1.
+_BODY_DISTANCE, _BLURRED_DISTANCE, _SAME_DISTANCE = 0.25, 0.1, 0.05
 
 
 @dataclass(frozen=True)
@@ -45,31 +50,54 @@ class Look:
 
     Args:
         noise: covariance of the noise by tissue, for tissues whose noise could be measured.
-        edges: its edges, None if their sharpness is of no use.
+        edges: its edges, None for a phantom, whose edges are ideal and whose flat tissues show
+            nothing but noise.
+        spacing: mm of the finest voxel side.
+        values: values of the scan after a small blur, as many as show the shares of its tissues.
     """
 
     noise: Mapping[int, NoiseCovariance]
     edges: Edges | None
+    spacing: float
+    values: Tensor
 
     @classmethod
-    def measure(cls, scan: Scan, scheme: TissueScheme, resolution: float) -> Look:
+    def measure(
+        cls, scan: Scan, scheme: TissueScheme, resolution: float, *, phantom: bool = False
+    ) -> Look:
         """Measure the look of a scan.
 
         Args:
             scan: the scan.
             scheme: its tissues.
             resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
+            phantom: the scan is a phantom.
         """
         noise = measure_scan_noise(scan, scheme, resolution)
-        return cls(noise, measure_edges(scan.slabs(), resolution))
+        edges = None if phantom else measure_edges(scan.slabs(), resolution)
+        return cls(noise, edges, min(scan.spacing), _tissue_sample(scan, resolution))
 
-    def without_anatomy(self) -> Look:
-        """The look of a phantom: its noise without an allowance for anatomy, and no edges."""
-        noise = {
-            tissue: dataclasses.replace(part, allowance=0.0, anatomy=False)
-            for tissue, part in self.noise.items()
-        }
-        return dataclasses.replace(self, noise=noise, edges=None)
+    def distance(self, scan: Scan, scheme: TissueScheme, resolution: float) -> Tensor:
+        """By how much the share of each tissue exceeds that of a scan.
+
+        Args:
+            scan: the scan.
+            scheme: tissues of the scan.
+            resolution: mm, see `Look.measure`.
+        """
+        shares = []
+        for values in (_tissue_sample(scan, resolution), self.values):
+            labels = torch.bucketize(values, values.new_tensor(scheme.limits))
+            counts = torch.bincount(labels, minlength=len(scheme.names)).double()
+            shares.append(counts / counts.sum().clamp(min=1))
+        return shares[1] - shares[0]
+
+
+def _tissue_sample(scan: Scan, resolution: float) -> Tensor:
+    """Up to about 200,000 values of a scan after a blur of one resolution."""
+    widths = sigmas(scan.spacing, resolution, min(scan.spacing))
+    values = local_mean(scan.values, scan.valid.float(), widths)[scan.valid]
+    return values[:: max(1, len(values) // 200_000)].contiguous()
 
 
 def tissue_scheme(scan: Scan, unit: str) -> TissueScheme:
@@ -83,7 +111,6 @@ def measure_scan_noise(
     scan: Scan,
     scheme: TissueScheme,
     resolution: float,
-    allowances: Mapping[int, float] | None = None,
 ) -> dict[int, NoiseCovariance]:
     """Measure the noise by tissue on the slabs of a scan.
 
@@ -91,39 +118,10 @@ def measure_scan_noise(
         scan: the scan.
         scheme: its tissues.
         resolution: mm, see `Look.measure`.
-        allowances: variance by tissue that weak anatomy may add, see `measure_noise`.
     """
     scan = scan.slabs()
     tissues = TissueMap(scan, scheme, resolution)
-    return measure_noise(scan, tissues, resolution, allowances=allowances)
-
-
-def comparable_noise(
-    scan: Scan,
-    noise: Mapping[int, NoiseCovariance],
-    styles: Sequence[Mapping[int, NoiseCovariance]],
-    scheme: TissueScheme,
-    resolution: float,
-) -> Mapping[int, NoiseCovariance]:
-    """Measure a scan's noise with as much weak anatomy as that of its styles contains.
-
-    In a noisy style, voxels with weak anatomy count as flat, so the covariance contains it. If the
-    covariance of the scan contains as much, the difference of the two is noise only.
-
-    Args:
-        scan: the scan.
-        noise: its noise by tissue.
-        styles: noise of each style by tissue.
-        scheme: tissues of the scan.
-        resolution: mm, see `Look.measure`.
-    """
-    allowances = {
-        tissue: max((style[tissue].allowance for style in styles if tissue in style), default=0.0)
-        for tissue in noise
-    }
-    if all(noise[tissue].allowance >= allowance for tissue, allowance in allowances.items()):
-        return noise
-    return measure_scan_noise(scan, scheme, resolution, allowances)
+    return measure_noise(scan, tissues, resolution)
 
 
 def transferable_noise(
@@ -133,29 +131,50 @@ def transferable_noise(
     return {tissue: part for tissue, part in noise.items() if tissue not in scheme.structured}
 
 
-def why_not_comparable(scan: Scan, style: Scan, scheme: TissueScheme) -> str:
-    """Say why the edges of a style tell nothing about the sharpness of a scan; "" if they may.
+@dataclass(frozen=True)
+class Likeness:
+    """How far a style shows the anatomy of a scan.
+
+    Args:
+        reason: why its edges tell nothing about the sharpness of the scan, "" if they may.
+        same: it shows the anatomy of the scan, so a filter explains a change of thin structures.
+        noise: its coarse noise can be told from anatomy.
+    """
+
+    reason: str
+    same: bool
+    noise: bool
+
+
+def compare_anatomy(scan: Scan, look: Look, scheme: TissueScheme, resolution: float) -> Likeness:
+    """Compare the anatomy of a style with that of a scan.
+
+    In CT, large parts of soft tissue are flat, so coarse noise is compared where sharpness is; in
+    other scans only where the anatomy is the same.
 
     Args:
         scan: the scan.
-        style: the style, in the scan's unit.
+        look: look of the style, in the scan's unit.
         scheme: tissues of the scan.
+        resolution: mm, see `Look.measure`.
     """
-    finest, other = min(scan.spacing), min(style.spacing)
-    if not 1 / _VOXEL_RATIO <= other / finest <= _VOXEL_RATIO:
-        return f"its voxels have {other:.3g} mm and those of the scan {finest:.3g} mm"
-    labels = [
-        TissueMap(part, scheme, max(finest, other)).labels[part.valid] for part in (scan, style)
-    ]
-    counts = [torch.bincount(part.long(), minlength=len(scheme.names)).double() for part in labels]
-    first, second = (count / count.sum().clamp(min=1) for count in counts)
-    if float((first - second).abs().sum()) / 2 <= _BODY_DISTANCE:
-        return ""
-    tissue = int((first - second).abs().argmax())
-    return (
-        f"it shows other anatomy: {100 * second[tissue]:.0f} % of it are "
-        f"{scheme.names[tissue]}, of the scan {100 * first[tissue]:.0f} %"
+    if look.edges is None:
+        return Likeness("it is a phantom", same=False, noise=True)
+    finest = min(scan.spacing)
+    if not 1 / _VOXEL_RATIO <= look.spacing / finest <= _VOXEL_RATIO:
+        reason = f"its voxels have {look.spacing:.3g} mm and those of the scan {finest:.3g} mm"
+        return Likeness(reason, same=False, noise=False)
+    excess = look.distance(scan, scheme, resolution)
+    distance = float(excess.abs().sum()) / 2
+    if distance <= _BODY_DISTANCE:
+        noise = distance <= _SAME_DISTANCE or not scheme.uniform
+        return Likeness("", same=distance <= _BLURRED_DISTANCE, noise=noise)
+    tissue = int(excess.abs().argmax())
+    share = (
+        f"{100 * abs(float(excess[tissue])):.0f} % {'more' if excess[tissue] > 0 else 'less'} of it"
+        f" are {scheme.names[tissue]}"
     )
+    return Likeness(f"it shows other anatomy: {share}", same=False, noise=False)
 
 
 def match_sharpness(
@@ -203,12 +222,25 @@ def blend_noise(
             for style, weight in zip(styles, weights, strict=True)
             if tissue in style
         ]
-        anatomy = any(style[tissue].anatomy for style in styles if tissue in style)
         if pairs:
             total = sum(weight for _, weight in pairs)
             blended = torch.stack([values * (weight / total) for values, weight in pairs]).sum(0)
-            targets[tissue] = dataclasses.replace(own, values=blended, anatomy=anatomy)
+            powers = [
+                (style[tissue].powers, w)
+                for style, w in zip(styles, weights, strict=True)
+                if tissue in style
+            ]
+            targets[tissue] = dataclasses.replace(own, values=blended, powers=_blend(powers))
     return targets
+
+
+def _blend(parts: Sequence[tuple[Mapping[int, NoisePower], float]]) -> dict[int, NoisePower]:
+    """Average the power of noises with their weights, for tissues in which all were measured."""
+    total, blended = sum(weight for _, weight in parts), dict[int, NoisePower]()
+    for tissue in set.intersection(*(set(powers) for powers, _ in parts)):
+        shares = [powers[tissue].scaled(weight / total) for powers, weight in parts]
+        blended[tissue] = functools.reduce(NoisePower.plus, shares)
+    return blended
 
 
 def moderate_noise(
@@ -228,12 +260,13 @@ def moderate_noise(
     """
     moderate = {}
     for tissue, target in targets.items():
-        own, variance = scan[tissue].variance, target.variance
+        own, variance = scan[tissue], target.variance
         highest = _QUIET_HU**2 if unit == HU else math.inf
-        if own >= highest:
-            values = scan[tissue].values * min(max(variance / own, 0.5), 1.0)
+        if own.variance >= highest:
+            moderate[tissue] = own.scaled(min(max(variance / own.variance, 0.5), 1.0))
+        elif variance > 0:
+            aim = min(max(variance, own.variance / 2), highest)
+            moderate[tissue] = target.scaled(aim / variance)
         else:
-            factor = min(max(variance, own / 2), highest) / variance if variance > 0 else 1.0
-            values = target.values * factor
-        moderate[tissue] = dataclasses.replace(target, values=values)
+            moderate[tissue] = target
     return moderate

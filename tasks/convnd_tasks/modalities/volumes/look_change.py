@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from convnd_tasks.modalities.volumes.look import (
+    Likeness,
     Look,
     blend_noise,
-    comparable_noise,
     measure_scan_noise,
     moderate_noise,
     tissue_scheme,
@@ -24,7 +24,7 @@ from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance
 from convnd_tasks.modalities.volumes.noise_spectrum import power_spectrum
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import apply_filters, limit_overshoot
-from convnd_tasks.modalities.volumes.tissues import WHOLE, TissueMap, TissueScheme
+from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
 
 __all__ = ["LookChange", "plan_change"]
 
@@ -42,6 +42,8 @@ class LookChange:
         scheme: tissues of the scan.
         before: measured noise of ``expected``, by tissue.
         targets: noise that the result should have, by tissue.
+        alike: coarse noise of the styles could be told from anatomy.
+        same: the styles show the anatomy of the scan.
     """
 
     scan: Scan
@@ -52,6 +54,8 @@ class LookChange:
     scheme: TissueScheme
     before: Mapping[int, NoiseCovariance]
     targets: Mapping[int, NoiseCovariance]
+    alike: bool
+    same: bool
 
     def with_noise(self, resolution: float, seed: int) -> LookChange:
         """The plan with the change of its noise.
@@ -104,8 +108,7 @@ class LookChange:
                 style = self.changes[tissue].style if tissue in self.changes else math.nan
                 rows.append((name, self.before[tissue].deviation, noise[tissue].deviation, style))
         if self.scheme.uniform:
-            name = "the scan as a whole" if self.scheme is WHOLE else "all tissues"
-            rows = [(name, *row[1:]) for row in rows[:1]]
+            rows = [("all tissues", *row[1:]) for row in rows[:1]]
         return rows
 
     def describe_sharpness(self) -> str:
@@ -121,8 +124,8 @@ class LookChange:
 def plan_change(
     scan: Scan,
     filters: Mapping[int, float],
-    styles: Sequence[Scan],
     looks: Sequence[Look],
+    likeness: Sequence[Likeness],
     weights: Sequence[float],
     resolution: float,
     unit: str,
@@ -134,8 +137,8 @@ def plan_change(
     Args:
         scan: the frame.
         filters: amounts of the filters that change the sharpness, by axis.
-        styles: the styles.
         looks: look of each style.
+        likeness: of each style to the frame.
         weights: weight of each style.
         resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
         unit: "HU", or "" for other units.
@@ -147,16 +150,13 @@ def plan_change(
     )
     scheme = tissue_scheme(scan, unit)
     before = transferable_noise(measure_scan_noise(sharp, scheme, resolution), scheme)
-    noises: Sequence[Mapping[int, NoiseCovariance]] = [look.noise for look in looks]
-    targets = blend_noise(before, noises, weights)
-    if not targets:
-        scheme = WHOLE
-        before = measure_scan_noise(sharp, scheme, resolution)
-        noises = [measure_scan_noise(style, scheme, resolution) for style in styles]
-        targets = blend_noise(before, noises, weights)
+    targets = blend_noise(before, [look.noise for look in looks], weights)
     if moderate:
         targets = moderate_noise(before, targets, unit)
-    compared = comparable_noise(sharp, before, noises, scheme, resolution)
-    changes = noise_changes(before, compared, targets, resolution, scheme)
+    alike, same = (all(getattr(part, name) for part in likeness) for name in ("noise", "same"))
+    phantom = any(look.edges is None for look in looks)
+    changes = noise_changes(before, targets, resolution, scheme, alike=alike, removes=not phantom)
     none = torch.zeros_like(scan.values)
-    return LookChange(scan, sharp.values, filters, none, changes, scheme, before, targets)
+    return LookChange(
+        scan, sharp.values, filters, none, changes, scheme, before, targets, alike, same
+    )

@@ -21,7 +21,7 @@ from convnd_tasks.modalities.volumes.safety_figure import SafetyFigure
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import EDGE_SIGMAS, measure_edges
 from convnd_tasks.modalities.volumes.smoothing import sigmas
-from convnd_tasks.modalities.volumes.tissues import WHOLE, TissueMap, TissueScheme
+from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
 
 __all__ = [
     "MeasuredScan",
@@ -56,7 +56,7 @@ class MeasuredScan:
 
     @classmethod
     def measure(cls, scan: Scan, unit: str, resolution: float) -> MeasuredScan:
-        """Measure a scan; without flat tissues, its noise is measured over all tissues together.
+        """Measure a scan.
 
         Args:
             scan: the scan.
@@ -64,11 +64,7 @@ class MeasuredScan:
             resolution: mm, see `MeasuredScan`.
         """
         scheme = tissue_scheme(scan, unit)
-        noise = measure_scan_noise(scan, scheme, resolution)
-        if not noise:
-            scheme = WHOLE
-            noise = measure_scan_noise(scan, scheme, resolution)
-        return cls(scan, scheme, noise, resolution)
+        return cls(scan, scheme, measure_scan_noise(scan, scheme, resolution), resolution)
 
     def tissues(self, scan: Scan | None = None) -> TissueMap:
         """The tissue of every voxel.

@@ -42,12 +42,14 @@ def describe_frame(
         Lines for users, and the entries of the record.
     """
     lines, record = _describe_noise(change, after, unit, moderate=moderate)
-    if any(part.anatomy for part in change.changes.values()):
+    if not change.before:
+        lines.append("noise: left as it is, since no tissue is large enough to measure it")
+    elif not change.alike:
         lines.append(
-            "noise: scan or style shows weak anatomy instead of noise, as an average of scans "
-            "does; so only fine noise is added, and none is removed"
+            "noise: coarse noise counts only as far as fine noise goes, since the style shows "
+            "other anatomy, which looks like coarse noise"
         )
-        record["anatomy_in_noise"] = "yes"
+        record["coarse_noise"] = "as far as fine noise goes"
     sharpness = change.describe_sharpness() or "unchanged"
     anatomy = describe_figures(figures)
     lines.append(f"sharpness: {sharpness}")

@@ -24,10 +24,11 @@ from convnd_tasks.modalities.volumes.inputs import (
     mask_weights,
 )
 from convnd_tasks.modalities.volumes.look import (
+    Likeness,
     Look,
+    compare_anatomy,
     match_sharpness,
     tissue_scheme,
-    why_not_comparable,
 )
 from convnd_tasks.modalities.volumes.look_change import LookChange, plan_change
 from convnd_tasks.modalities.volumes.look_report import describe_frame
@@ -38,7 +39,6 @@ from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.safety import limit_means, measure_safety
 from convnd_tasks.modalities.volumes.safety_figure import SafetyFigure, describe_broken, is_judged
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.sharpness import Edges
 from convnd_tasks.modalities.volumes.tissues import TissueMap
 from convnd_tasks.modalities.volumes.units import StyleUnits, check_voxel_sizes, scan_unit
 from convnd_tasks.samples import MATCHING_STYLE
@@ -97,7 +97,6 @@ class LookTransfer(Transfer):
         self._units = StyleUnits(inputs.content, [style for style, _ in pairs], options)
         spacings = [self._axes.spacing, *(style.spacing for style in self._units.styles)]
         self._resolution = max(map(min, spacings))
-        self._styles: list[Scan] = []
         self._inside = inside_window(inputs.content, options.window)
         self._looks: list[Look] = []
         self._results: list[Tensor] = []
@@ -151,17 +150,17 @@ class LookTransfer(Transfer):
 
     def _measure_looks(self) -> None:
         """Measure the look of every style."""
-        self._styles = [
+        styles = [
             Scan.from_values(values, spacing) for values, spacing in self._units.canonical_styles()
         ]
-        looks = [
-            Look.measure(style, tissue_scheme(style, self._units.unit), self._resolution)
-            for style in self._styles
-        ]
-        # A phantom has ideal edges, unlike any anatomy, and no anatomy that looks like noise.
         self._looks = [
-            look.without_anatomy() if grid.header.get(PHANTOM) else look
-            for look, grid in zip(looks, self._units.styles, strict=True)
+            Look.measure(
+                style,
+                tissue_scheme(style, self._units.unit),
+                self._resolution,
+                phantom=bool(grid.header.get(PHANTOM)),
+            )
+            for style, grid in zip(styles, self._units.styles, strict=True)
         ]
 
     def _run_frame(self, frame: int, message: Callable[[str], None]) -> Iterator[Progress]:
@@ -174,11 +173,14 @@ class LookTransfer(Transfer):
         values = self._axes.canonical_frame(self._scan.values, frame)
         scan = Scan.from_values(values, self._axes.spacing)
         yield self._progress(frame, 0, scan.values, math.nan)
-        filters = match_sharpness(
-            scan, self._comparable_edges(scan, note), self._weights, self._resolution
-        )
+        likeness = self._compare(scan, note)
+        edges = [
+            None if part.reason else look.edges
+            for look, part in zip(self._looks, likeness, strict=True)
+        ]
+        filters = match_sharpness(scan, edges, self._weights, self._resolution)
         yield self._progress(frame, 1, scan.values, math.nan)
-        change = self._plan(scan, filters)
+        change = self._plan(scan, filters, likeness)
         distance = change.spectrum_distance(change.before)
         yield self._progress(frame, 2, scan.values, distance)
         first = change = change.with_noise(self._resolution, self._options.seed + frame)
@@ -190,10 +192,10 @@ class LookTransfer(Transfer):
                 "anatomy: none of its figures can be measured, so the sharpness is left as it is "
                 "and no noise is removed"
             )
-            change = self._plan(scan, {}).without_removal()
+            change = self._plan(scan, {}, likeness).without_removal()
         elif broken and change.filters:
             note(f"sharpness: left as it is, since with its change {broken}")
-            change = self._plan(scan, {})
+            change = self._plan(scan, {}, likeness)
         if change is not first:
             change = change.with_noise(self._resolution, self._options.seed + frame)
             result, strength, figures = self._find_safe_result(change, frame)
@@ -243,23 +245,24 @@ class LookTransfer(Transfer):
             messages.append(f"transfer: look, which ignores {names}; --transfer paint uses them")
         return messages
 
-    def _comparable_edges(self, scan: Scan, note: Callable[[str], None]) -> list[Edges | None]:
-        """The edges of the styles; None, and a message, for those that cannot be compared."""
-        scheme, comparable = tissue_scheme(scan, self._units.unit), list[Edges | None]()
-        for style, look in zip(self._styles, self._looks, strict=True):
-            reason = why_not_comparable(scan, style, scheme) if look.edges is not None else ""
-            if reason:
-                note(f"style: its sharpness is not transferred, since {reason}")
-            comparable.append(None if reason else look.edges)
-        return comparable
+    def _compare(self, scan: Scan, note: Callable[[str], None]) -> list[Likeness]:
+        """Compare the anatomy of each style; a message says whose sharpness does not count."""
+        scheme = tissue_scheme(scan, self._units.unit)
+        likeness = [compare_anatomy(scan, look, scheme, self._resolution) for look in self._looks]
+        for look, part in zip(self._looks, likeness, strict=True):
+            if part.reason and look.edges is not None:
+                note(f"style: its sharpness is not transferred, since {part.reason}")
+        return likeness
 
-    def _plan(self, scan: Scan, filters: Mapping[int, float]) -> LookChange:
+    def _plan(
+        self, scan: Scan, filters: Mapping[int, float], likeness: Sequence[Likeness]
+    ) -> LookChange:
         """Plan the change of a frame, without its noise."""
         return plan_change(
             scan,
             filters,
-            self._styles,
             self._looks,
+            likeness,
             self._weights,
             self._resolution,
             self._units.unit,
@@ -305,6 +308,7 @@ class LookTransfer(Transfer):
                 changes,
                 self._resolution,
                 self._units.unit,
+                same=change.same,
             )
             if not describe_broken(figures):
                 break

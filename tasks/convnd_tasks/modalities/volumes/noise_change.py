@@ -12,16 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convnd.nn.fft_conv import fft_length
-from convnd_tasks.modalities.volumes.noise_covariance import (
-    LARGEST_LAG,
+from convnd_tasks.modalities.volumes.noise_covariance import LARGEST_LAG, NoiseCovariance
+from convnd_tasks.modalities.volumes.noise_power import (
     LOCAL_SIGMA,
-    NoiseCovariance,
+    differences,
+    spectrum,
     tissue_residual,
-)
-from convnd_tasks.modalities.volumes.noise_spectrum import (
-    ABOVE_ANATOMY,
-    fit_spectrum,
-    power_spectrum,
 )
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import gaussian, sigmas
@@ -45,13 +41,12 @@ class NoiseChange:
     """The filters that change a tissue's noise.
 
     Args:
-        added: ``(4 l_0 + 1, 4 l_1 + 1, 4 l_2 + 1)``; turns white noise into the noise to add.
-        removed: ``(2 l_0 + 1, 2 l_1 + 1, 2 l_2 + 1)``; turns the high-pass filtered scan into the
-            noise to subtract.
+        added: filter ``(4 l_0 + 1, 4 l_1 + 1, 4 l_2 + 1)`` of up to l lags, which turns white noise
+            into the noise to add.
+        removed: the same; turns the high-pass filtered scan into the noise to subtract.
         removed_deviation: standard deviation of the noise to subtract.
         scan: standard deviation of the scan's noise.
         style: standard deviation of the style's noise.
-        anatomy: scan or style show weak anatomy instead of noise.
     """
 
     added: Tensor
@@ -59,7 +54,6 @@ class NoiseChange:
     removed_deviation: float
     scan: float
     style: float
-    anatomy: bool = False
 
     def deviation_after(self, sigma: Sequence[float]) -> float:
         """The standard deviation of the added noise after a blur.
@@ -73,10 +67,12 @@ class NoiseChange:
 
 def noise_changes(
     scan: Mapping[int, NoiseCovariance],
-    compared: Mapping[int, NoiseCovariance],
     targets: Mapping[int, NoiseCovariance],
     resolution: float,
     scheme: TissueScheme,
+    *,
+    alike: bool,
+    removes: bool = True,
 ) -> dict[int, NoiseChange]:
     """Compute the filters that give every tissue the noise of its target.
 
@@ -84,11 +80,11 @@ def noise_changes(
 
     Args:
         scan: noise of the scan by tissue.
-        compared: the same, measured with as much weak anatomy as the targets contain, see
-            `convnd_tasks.modalities.volumes.look.comparable_noise`.
         targets: noise that the result should have, by tissue.
         resolution: mm, as for the measurement of the noise.
         scheme: tissues of the scan.
+        alike: coarse noise can be told from anatomy, see `differences`.
+        removes: noise is removed, too.
 
     Returns:
         The change by tissue; empty without targets.
@@ -96,7 +92,7 @@ def noise_changes(
     if not targets:
         return {}
     known = {
-        tissue: _noise_change(scan[tissue], compared[tissue], target, resolution)
+        tissue: _noise_change(scan[tissue], target, resolution, alike=alike, removes=removes)
         for tissue, target in targets.items()
     }
     # Of two equally near tissues the denser one: in air, the range of values clips the noise.
@@ -107,7 +103,7 @@ def noise_changes(
     # No noise is removed from a tissue without flat voxels, since its residual may be anatomy.
     return {
         tissue: known[other]
-        if tissue == other and scheme.strict
+        if tissue == other
         else dataclasses.replace(known[other], removed=torch.zeros_like(known[other].removed))
         for tissue, other in nearest.items()
     }
@@ -191,25 +187,37 @@ def filter_spectrum(
 
 
 def _noise_change(
-    scan: NoiseCovariance, compared: NoiseCovariance, style: NoiseCovariance, resolution: float
+    scan: NoiseCovariance,
+    style: NoiseCovariance,
+    resolution: float,
+    *,
+    alike: bool,
+    removes: bool,
 ) -> NoiseChange:
     """The change of one tissue's noise, see `noise_changes`."""
-    own, target = power_spectrum(scan.values), power_spectrum(style.values)
-    added = removed = torch.zeros_like(scan.values)
-    deviation = 0.0
-    anatomy = scan.anatomy or style.anatomy
-    if bool((target > own).any()):
-        lacking = style.values - compared.values
-        flat_below = ABOVE_ANATOMY if anatomy else 0.0
-        spectrum = fit_spectrum(lacking, scan.spacing, resolution, flat_below=flat_below)
-        added = _kernel(spectrum.sqrt())
-    if not anatomy and bool((own > target).any()):
-        # What remains has the style's power: |1 - H|² = target / own.
-        ratio = target / own.clamp(min=1e-12 * float(own.max()))
-        transfer = 1 - ratio.clamp(0, 1).sqrt()
-        removed = _kernel(transfer)
-        deviation = float(_kernel(own.sqrt() * transfer).square().sum().sqrt())
-    return NoiseChange(added, removed, deviation, scan.deviation, style.deviation, anatomy)
+    size = [2 * extent - 1 for extent in scan.values.shape]
+    none = torch.zeros(size)
+    common = [tissue for tissue in scan.powers if tissue in style.powers]
+    if not common:
+        return NoiseChange(none, none, 0.0, scan.deviation, style.deviation)
+
+    def error(tissue: int) -> float:
+        return float((scan.powers[tissue].errors + style.powers[tissue].errors).sum())
+
+    # Where several tissues show the same noise, that with the smallest errors.
+    tissue = min(common, key=error)
+    own = scan.powers[tissue]
+    lacking, excess = differences(own, style.powers[tissue], alike=alike)
+    added = _kernel(spectrum(lacking, size, scan.spacing, resolution).sqrt())
+    if not removes or not bool(excess.any()):
+        return NoiseChange(added, none, 0.0, scan.deviation, style.deviation)
+    # What remains has the style's power: |1 - H|² = 1 - excess / own.
+    power = spectrum(own.powers.amin(1), size, scan.spacing, resolution)
+    share = spectrum(excess, size, scan.spacing, resolution) / power.clamp(min=1e-30)
+    transfer = 1 - (1 - share.clamp(0, 1)).sqrt()
+    deviation = float((power.sqrt() * transfer).square().mean().sqrt())
+    removed = _kernel(transfer)
+    return NoiseChange(added, removed, deviation, scan.deviation, style.deviation)
 
 
 def _subtract_means(change: Tensor, scan: Scan, tissues: TissueMap, resolution: float) -> Tensor:

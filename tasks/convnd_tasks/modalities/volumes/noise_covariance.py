@@ -22,12 +22,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convnd.nn.fft_conv import fft_length
-from convnd_tasks.modalities.volumes.noise_spectrum import (
-    ABOVE_ANATOMY,
-    HIGH_PASS,
-    LOWEST_PASSED,
-    frequencies,
-    power_spectrum,
+from convnd_tasks.modalities.volumes.noise_power import (
+    LOCAL_SIGMA,
+    NoisePower,
+    measure_power,
+    tissue_residual,
 )
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import gaussian, local_mean, sigmas
@@ -35,27 +34,18 @@ from convnd_tasks.modalities.volumes.tissues import TissueMap
 
 __all__ = [
     "LARGEST_LAG",
-    "LOCAL_SIGMA",
     "NoiseCovariance",
     "lag_counts",
     "measure_noise",
     "measure_noise_again",
-    "tissue_residual",
 ]
 
 LARGEST_LAG = 8.0
 """Resolutions; noise is measured and changed at shorter distances."""
 
-LOCAL_SIGMA = 3.0
-"""Resolutions; standard deviation of the Gaussian window of a local variance."""
-
 _FEWEST = 400  # flat voxels of a tissue whose noise is measured
 # Limits of the relative distance from the most frequent local deviation of flat voxels.
 _SPREAD_LIMITS = (0.15, 0.4)
-_ANATOMY_SHARE = 0.75  # of that distance is due to weak anatomy, the rest to the scatter of noise
-# Anatomy instead of noise: power around 1/16 per resolution above 1.25 times that around 1/8, and
-# power of fine noise below a tenth of it.
-_STEEP, _FINE = 1.25, 0.1
 
 
 @dataclass(frozen=True)
@@ -67,16 +57,14 @@ class NoiseCovariance:
         spacing: mm of one lag along each axis.
         tissue: number of the tissue in which it was measured.
         flat_voxels: ``(n, 3)``, indices of the voxels at which it was measured.
-        allowance: variance that weak anatomy may add at a flat voxel.
-        anatomy: it is the covariance of weak anatomy, since the scan shows no noise.
+        powers: power in bands of frequency, by tissue; empty if it was not measured.
     """
 
     values: Tensor
     spacing: tuple[float, ...]
     tissue: int
     flat_voxels: Tensor
-    allowance: float = 0.0
-    anatomy: bool = False
+    powers: Mapping[int, NoisePower] = dataclasses.field(default_factory=dict)
 
     @property
     def variance(self) -> float:
@@ -88,6 +76,11 @@ class NoiseCovariance:
     def deviation(self) -> float:
         """Standard deviation of the noise, in the units of the scan."""
         return math.sqrt(max(0.0, self.variance))
+
+    def scaled(self, factor: float) -> NoiseCovariance:
+        """The covariance of noise whose variance is this many times as large."""
+        powers = {tissue: power.scaled(factor) for tissue, power in self.powers.items()}
+        return dataclasses.replace(self, values=self.values * factor, powers=powers)
 
     def resampled(self, spacing: Sequence[float], counts: Sequence[int]) -> NoiseCovariance:
         """Interpolate the covariance linearly at the lags of another grid; 0 beyond the largest.
@@ -138,7 +131,8 @@ def measure_noise(
     tissues: TissueMap,
     resolution: float,
     counts: Sequence[int] | None = None,
-    allowances: Mapping[int, float] | None = None,
+    *,
+    powers: bool = True,
 ) -> dict[int, NoiseCovariance]:
     """Measure the noise of each tissue that has enough flat voxels.
 
@@ -148,33 +142,29 @@ def measure_noise(
         resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
         counts: largest lag along each axis, in voxels; None for those of `lag_counts`, zeros for
             the variance only.
-        allowances: variance by tissue that weak anatomy may add at a flat voxel, if it is above
-            that of the scan. Scans whose noise is compared should have equal ones.
+        powers: measure the power in bands of frequency, too.
 
     Returns:
         The covariance by tissue.
     """
     counts = lag_counts(scan.values.shape, scan.spacing, resolution) if counts is None else counts
-    measured = {}
+    measured, signals = {}, {}
+    lowest = float(scan.values[scan.valid].min()) if bool(scan.valid.any()) else 0.0
     for tissue, known in enumerate(tissues.scheme.measured):
         inner = tissues.core(tissue) if known else None
-        strict = tissues.scheme.strict
-        if inner is None or int(inner.sum()) < (_FEWEST if strict else 2):
+        if inner is None or int(inner.sum()) < _FEWEST:
             continue
         residual = tissue_residual(scan.values, inner, scan.spacing, resolution)
-        allowance = (allowances or {}).get(tissue, 0.0)
-        flat_voxels, allowance = _find_flat_voxels(
-            residual, inner, scan.spacing, resolution, allowance, strict=strict
-        )
+        flat_voxels = _find_flat_voxels(residual, inner, scan.spacing, resolution)
         if flat_voxels is None:
             continue
         covariance = _covariance(residual, inner, flat_voxels, counts)
-        # The noise of magnitudes is white; that of CT may be coarse, depending on the kernel.
-        anatomy = tissues.scheme.uniform and _is_anatomy(covariance, scan.spacing, resolution)
+        signals[tissue] = float(scan.values[inner].mean()) - lowest
+        power = measure_power(scan.values, inner, scan.spacing, resolution) if powers else None
         measured[tissue] = NoiseCovariance(
-            covariance, scan.spacing, tissue, flat_voxels, allowance, anatomy
+            covariance, scan.spacing, tissue, flat_voxels, {} if power is None else {tissue: power}
         )
-    return _share_quietest(measured, tissues)
+    return _share_quietest(measured, signals) if tissues.scheme.uniform else measured
 
 
 def measure_noise_again(
@@ -209,54 +199,12 @@ def measure_noise_again(
     return {tissue: again[before.tissue] for tissue, before in noise.items()}
 
 
-def _is_anatomy(covariance: Tensor, spacing: Sequence[float], resolution: float) -> bool:
-    """Whether a covariance is that of weak anatomy rather than of noise.
-
-    The power of anatomy rises towards low frequencies (Burgess, 1999). That of noise does not, even
-    after a blur of one voxel, since the high-pass filter halves it there. With fine noise in
-    addition, the covariance counts as noise.
-    """
-    power = power_spectrum(covariance)
-    frequency = frequencies(power.shape, spacing, resolution)
-    low, fine = frequency < 1.25 * LOWEST_PASSED, frequency > ABOVE_ANATOMY
-    next_higher = ~low & (frequency < 2.5 * LOWEST_PASSED)
-    if not bool(next_higher.any()) or not bool(fine.any()):
-        return False  # too few lags
-    coarse = float(power[low].mean())
-    rises = coarse > _STEEP * float(power[next_higher].mean())
-    return rises and float(power[fine].mean()) < _FINE * coarse
-
-
-def tissue_residual(
-    values: Tensor, inner: Tensor, spacing: Sequence[float], resolution: float
-) -> Tensor:
-    """High-pass filter the voxels of one tissue; voxels outside it have no influence.
-
-    Args:
-        values: ``(D, H, W)``, finite.
-        inner: ``(D, H, W)``, bool; the voxels of the tissue.
-        spacing: mm along each axis.
-        resolution: mm; the Gaussian of the filter has 4 times this standard deviation.
-
-    Returns:
-        ``(D, H, W)``; 0 outside the tissue.
-    """
-    weight, widths = inner.float(), sigmas(spacing, HIGH_PASS * resolution, min(spacing))
-    residual = values * weight
-    for _ in range(2):  # the second pass also removes curved trends
-        residual = (residual - local_mean(residual, weight, widths)) * weight
-    return residual
-
-
 def _find_flat_voxels(
     residual: Tensor,
     inner: Tensor,
     spacing: Sequence[float],
     resolution: float,
-    allowance: float,
-    *,
-    strict: bool,
-) -> tuple[Tensor | None, float]:
+) -> Tensor | None:
     """Find the voxels whose local deviation is close to the most frequent one.
 
     Args:
@@ -264,12 +212,9 @@ def _find_flat_voxels(
         inner: ``(D, H, W)``, bool; the voxels of the tissue.
         spacing: mm along each axis.
         resolution: mm.
-        allowance: variance that anatomy may add at a flat voxel, if it is above that of the scan.
-        strict: a tissue with few flat voxels has none.
 
     Returns:
-        Indices ``(n, 3)`` of the flat voxels, None if they are too few; and the variance that
-        anatomy of this scan alone may add there.
+        Indices ``(n, 3)`` of the flat voxels, None if they are too few.
     """
     widths = sigmas(spacing, LOCAL_SIGMA * resolution, min(spacing))
     weight = inner.float()
@@ -280,7 +225,7 @@ def _find_flat_voxels(
     deviations = local[whole]
     top = float(deviations.kthvalue(max(1, int(0.9 * deviations.numel()))).values)
     if top <= 0:
-        return whole.nonzero(), 0.0  # a scan without noise
+        return whole.nonzero()  # a scan without noise
     bins = 128
     # Bins of equal width favour small deviations, and so voxels without anatomy.
     counts = torch.histc(deviations, bins, 0.0, top)
@@ -290,14 +235,9 @@ def _find_flat_voxels(
     # Anatomy only increases a deviation, so the left flank shows how those of noise scatter.
     half = int((smooth[:peak] < smooth[peak] / 2).sum())
     spread = min(max(3 * (peak - half) / (peak + 0.5), _SPREAD_LIMITS[0]), _SPREAD_LIMITS[1])
-    own = ((1 + _ANATOMY_SHARE * spread) ** 2 - 1) * mode**2
-    allowance = max(allowance, ((1 + spread) ** 2 - 1) * mode**2)
-    highest = math.sqrt(mode**2 + allowance)
-    flat = whole & (local > (1 - spread) * mode) & (local < highest)
+    flat = whole & ((local - mode).abs() < spread * mode)
     flat_voxels = flat.nonzero()
-    if not strict:
-        return flat_voxels if len(flat_voxels) else whole.nonzero(), own
-    return flat_voxels if len(flat_voxels) >= _FEWEST else None, own
+    return flat_voxels if len(flat_voxels) >= _FEWEST else None
 
 
 def _covariance(
@@ -320,15 +260,25 @@ def _covariance(
 
 
 def _share_quietest(
-    measured: dict[int, NoiseCovariance], tissues: TissueMap
+    measured: Mapping[int, NoiseCovariance], signals: Mapping[int, float]
 ) -> dict[int, NoiseCovariance]:
-    """Give all tissues the noise of the quietest one, if the scheme's noise is uniform.
+    """Give all three tissues of a magnitude image the noise of the quietest one.
 
-    In magnitude images the noise of all tissues is that of the receiver (Gudbjartsson, 1995), and
-    further variation is anatomy. Air has less noise, so another tissue is preferred.
+    In magnitude images the noise of all tissues is that of the receiver, and further variation is
+    anatomy. Only where the signal is weaker than three deviations, as in air, the magnitude has
+    less noise (Gudbjartsson and Patz, 1995), so such tissues count only if there are no others.
+
+    Args:
+        measured: noise by tissue.
+        signals: by tissue, its mean above the lowest value of the scan.
     """
-    if not tissues.scheme.uniform or not measured:
-        return measured
-    candidates = [noise for tissue, noise in measured.items() if tissue] or [*measured.values()]
+    candidates = [
+        noise for tissue, noise in measured.items() if signals[tissue] > 3 * noise.deviation
+    ]
+    candidates = candidates or [*measured.values()]
+    if not candidates:
+        return {}
     quietest = min(candidates, key=lambda noise: noise.deviation)
-    return dict.fromkeys(range(len(tissues.scheme.names)), quietest)
+    powers = {tissue: power for noise in candidates for tissue, power in noise.powers.items()}
+    quietest = dataclasses.replace(quietest, powers=powers)
+    return dict.fromkeys(range(3), quietest)

@@ -56,6 +56,8 @@ def measure_safety(
     changes: Mapping[int, NoiseChange],
     resolution: float,
     unit: str,
+    *,
+    same: bool = True,
 ) -> list[SafetyFigure]:
     """Measure the safety figures of one frame.
 
@@ -67,6 +69,8 @@ def measure_safety(
         changes: changes of the noise by tissue.
         resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
         unit: "HU", or "" for other units.
+        same: the style shows the anatomy of the scan, so a filter explains a change of thin
+            structures.
 
     Returns:
         The change of the mean of each tissue; the largest change of a voxel and the overshoot at
@@ -76,7 +80,7 @@ def measure_safety(
     own = TissueMap(scan, scheme, resolution)
     # The noise follows the tissues of the filtered scan.
     tissues = TissueMap(scan.with_values(filtered), scheme, resolution)
-    structures = _structures(scan, filtered, result)
+    structures = _structures(scan, filtered if same else scan.values, result)
     return [
         *_means(scan, result, own, unit),
         *_largest_changes(scan, filtered, result, tissues, changes, resolution),
@@ -224,8 +228,7 @@ def _segmentation(
 
     A filter moves borders, and added noise moves voxels across a threshold that lies within a
     tissue. If the overlap that is expected from both is below 0.98, it becomes the limit, but never
-    less than 0.95. Only noise that was measured far from edges counts, not weak anatomy or the
-    residual of a whole scan. Removed noise lowers no limit, since it may be anatomy.
+    less than 0.95. Removed noise lowers no limit, since it may be anatomy.
     """
     finest, weight = min(scan.spacing), scan.valid.float()
     widths = sigmas(scan.spacing, _SEGMENT_SIGMA * finest, finest)
@@ -238,8 +241,7 @@ def _segmentation(
         return [SafetyFigure(name, math.nan, 0.0, 0.0, "", reason) for name in names.values()]
     noise = first.new_full((len(tissues.scheme.names),), 1e-30)
     for number, change in changes.items():
-        if tissues.scheme.strict and not change.anatomy:
-            noise[number] += change.deviation_after(widths)
+        noise[number] += change.deviation_after(widths)
     labels = tissues.labels[scan.valid]
     # Beside the background, the blur averages fewer voxels, so more of their noise remains.
     total, narrow = gaussian(weight, widths), [width / math.sqrt(2) for width in widths]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -35,7 +34,7 @@ from convnd_tasks.modalities.volumes.noise_covariance import (
 from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import local_mean, sigmas
-from convnd_tasks.modalities.volumes.tissues import WHOLE, TissueMap, TissueScheme
+from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
 from convnd_tasks.modalities.volumes.units import scan_unit
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ class ScanLook(StyleAugmentation[Scan]):
         scheme = tissue_scheme(scan, unit)
         tissues = TissueMap(scan, scheme, resolution)
         # The variance suffices: lag 0 only.
-        own = measure_noise(scan, tissues, resolution, (0, 0, 0))
+        own = measure_noise(scan, tissues, resolution, (0, 0, 0), powers=False)
         factor = 1.0 if unit == HU else _level(scan, self._styles[style])
         changes = self._filters(style, scan, resolution, scheme)
         if not changes:
@@ -185,11 +184,8 @@ class ScanLook(StyleAugmentation[Scan]):
                 tissue: noise.resampled(scan.spacing, counts)
                 for tissue, noise in self._noise(style, resolution).items()
             }
-            none = {
-                tissue: dataclasses.replace(noise, values=torch.zeros_like(noise.values))
-                for tissue, noise in targets.items()
-            }
-            self._changes[key] = noise_changes(none, none, targets, resolution, scheme)
+            none = {tissue: noise.scaled(0.0) for tissue, noise in targets.items()}
+            self._changes[key] = noise_changes(none, targets, resolution, scheme, alike=True)
         return self._changes[key]
 
     def _noise(self, style: int, resolution: float) -> dict[int, NoiseCovariance]:
@@ -198,11 +194,8 @@ class ScanLook(StyleAugmentation[Scan]):
         if key not in self._noises:
             scan = self._styles[style]
             scheme = tissue_scheme(scan, self._unit_of(scan))
-            noise = transferable_noise(measure_scan_noise(scan, scheme, resolution), scheme)
-            if not noise:  # without flat tissues, one noise for all of them
-                whole = measure_scan_noise(scan, WHOLE, resolution)
-                noise = dict.fromkeys(range(len(scheme.names)), whole[0]) if whole else {}
-            self._noises[key] = noise
+            noise = measure_scan_noise(scan, scheme, resolution)
+            self._noises[key] = transferable_noise(noise, scheme)
         return self._noises[key]
 
     def _resolution(self, style: int, spacing: Sequence[float]) -> float:

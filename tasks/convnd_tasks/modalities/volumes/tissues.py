@@ -14,7 +14,6 @@ from convnd_tasks.modalities.volumes.smoothing import erode, local_mean, sigmas
 __all__ = [
     "EMPHYSEMA",
     "HOUNSFIELD",
-    "WHOLE",
     "TissueMap",
     "TissueScheme",
     "otsu_limits",
@@ -35,7 +34,6 @@ class TissueScheme:
         limits: values between neighbouring tissues, one fewer than tissues.
         measured: for each tissue, whether its noise can be separated from its anatomy.
         uniform: the noise is about the same in every tissue, as in magnitude images.
-        strict: noise is measured only in tissues with large flat parts.
         structured: numbers of tissues whose fine structures cannot be separated from noise. Their
             noise is measured for comparison, but a transfer gives them the change of a neighbouring
             tissue.
@@ -45,7 +43,6 @@ class TissueScheme:
     limits: tuple[float, ...]
     measured: tuple[bool, ...]
     uniform: bool = False
-    strict: bool = True
     structured: tuple[int, ...] = ()
 
 
@@ -57,10 +54,6 @@ HOUNSFIELD = TissueScheme(
     structured=(1,),  # vessels of the lung
 )
 """The tissues of CT, by HU."""
-
-
-WHOLE = TissueScheme(("the scan",), (), (True,), uniform=True, strict=False)
-"""One tissue, for scans in which no tissue has enough flat voxels."""
 
 
 def otsu_scheme(values: Sequence[Tensor]) -> TissueScheme:
@@ -133,8 +126,6 @@ class TissueMap:
 
     def core(self, tissue: int, depth: int = 2) -> Tensor:
         """The voxels of a tissue that are more than ``depth`` voxels away from other tissues."""
-        if not self.scheme.strict:
-            return self.mask(tissue)
         return erode(self.mask(tissue), [depth if width > 0 else 0 for width in self._sigma])
 
     def share(self, tissue: int) -> Tensor:

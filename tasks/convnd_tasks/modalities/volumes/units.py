@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["StyleUnits", "check_voxel_sizes", "scan_unit"]
 
-_SAME_UNIT = 1.25  # two scans without a unit are not rescaled if the ratio of levels is smaller
+# Two scans without a unit are not rescaled if the ratio of levels is smaller: levels of the halves
+# of one scan differ as much.
+_SAME_UNIT = 1.4
 
 _LARGEST_RATIO = 2.5  # of voxel sides; what is noise at one is anatomy at much finer ones
 
