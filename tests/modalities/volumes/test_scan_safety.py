@@ -21,7 +21,7 @@ from convnd_tasks.modalities.volumes.safety_figure import (
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import find_filters, measure_edges
 from convnd_tasks.modalities.volumes.smoothing import gaussian
-from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD
+from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD, otsu_scheme, tissue_values
 from convnd_tasks.modalities.volumes.units import check_voxel_sizes
 from error_fields import raises
 from numpy.typing import NDArray
@@ -107,6 +107,17 @@ def test_rims_of_a_filter_count_as_harm() -> None:
     scan = scan_of(body())
     rims = scan.values + 3.0 * (scan.values - gaussian(scan.values, (0.0, 1.2, 1.2)))
     assert "overshoot at edges" in describe_broken(figures_of(scan, rims, rims))
+
+
+@pytest.mark.parametrize(("noise", "harm"), [(8.0, False), (30.0, True)])
+def test_noise_that_hides_tissues_counts_as_harm(noise: float, harm: bool) -> None:
+    """Three tissues of 100, 200 and 300 units: a fifth of their contrast is 20 units."""
+    values = np.repeat(np.arange(100.0, 301.0, 100.0), SHAPE[2] // 3 + 1)[: SHAPE[2]]
+    scan = scan_of(np.broadcast_to(values, SHAPE) + np.random.default_rng(1).normal(size=SHAPE))
+    added = noise * torch.randn(SHAPE, generator=torch.Generator().manual_seed(2))
+    scheme = otsu_scheme([tissue_values(scan)])
+    figures = measure_safety(scan, scan.values, scan.values + added, scheme, {}, 1.0, "")
+    assert ("noise over the contrast" in describe_broken(figures)) == harm
 
 
 def test_noise_lowers_the_limit_of_dice_as_far_as_it_explains() -> None:

@@ -134,9 +134,9 @@ def spectrum(
 ) -> Tensor:
     """The power spectrum of noise, interpolated between bands.
 
-    Kernels blur noise, so its power falls about as a Gaussian: between the middles of two bands, its
-    logarithm is linear in the squared frequency. Below the lowest band it rises on like that, to
-    twice the power of the band at most.
+    Kernels blur noise, so its power falls about as a Gaussian: between the middles of two bands,
+    its logarithm is linear in the squared frequency. Below the lowest band it rises on like that,
+    to twice the power of the band at most.
 
     Args:
         power: ``(7,)``, by band of frequency.
