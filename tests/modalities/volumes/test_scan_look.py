@@ -227,3 +227,5 @@ def test_wrong_arguments_are_refused(quiet: Tensor, tmp_path: Any) -> None:
         ScanLook([], spacing=STEPS)
     with raises(InputFileError, operation="ScanLook", got="2"):
         ScanLook(tmp_path / "a.png", spacing=STEPS)
+    with raises(InputFileError, operation="ScanLook", expected="a flat tissue of 400 voxels"):
+        ScanLook(quiet[:8, :8, :4], spacing=STEPS, modality="ct")

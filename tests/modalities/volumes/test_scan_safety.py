@@ -7,7 +7,7 @@ import pytest
 import torch
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.volumes.inputs import built_in_scan
-from convnd_tasks.modalities.volumes.look import Likeness, Look, compare_anatomy
+from convnd_tasks.modalities.volumes.look import Likeness, Look, measure_likeness
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange
 from convnd_tasks.modalities.volumes.options import VolumeOptions
@@ -197,7 +197,7 @@ def test_likeness_of_anatomies() -> None:
 
     def compare(style: Scan, *, phantom: bool = False) -> Likeness:
         look = Look.measure(style, HOUNSFIELD, 1.0, phantom=phantom)
-        return compare_anatomy(scan, look, HOUNSFIELD, 1.0)
+        return measure_likeness(scan, look, HOUNSFIELD, 1.0)
 
     mirrored = scan_of(body(20.0, seed=1)[:, :, ::-1])
     assert compare(mirrored) == Likeness("", same=True, noise=True)

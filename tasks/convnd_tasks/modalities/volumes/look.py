@@ -29,8 +29,8 @@ __all__ = [
     "Likeness",
     "Look",
     "blend_noise",
-    "compare_anatomy",
     "match_sharpness",
+    "measure_likeness",
     "measure_scan_noise",
     "moderate_noise",
     "tissue_scheme",
@@ -146,7 +146,7 @@ class Likeness:
     noise: bool
 
 
-def compare_anatomy(scan: Scan, look: Look, scheme: TissueScheme, resolution: float) -> Likeness:
+def measure_likeness(scan: Scan, look: Look, scheme: TissueScheme, resolution: float) -> Likeness:
     """Compare the anatomy of a style with that of a scan.
 
     In CT, large parts of soft tissue are flat, so coarse noise is compared where sharpness is; in

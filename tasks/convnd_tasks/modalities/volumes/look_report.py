@@ -42,8 +42,9 @@ def describe_frame(
         Lines for users, and the entries of the record.
     """
     lines, record = _describe_noise(change, after, unit, moderate=moderate)
-    if not change.before:
-        lines.append("noise: left as it is, since no tissue is large enough to measure it")
+    if not change.targets:
+        where = "of the style " if change.before else ""
+        lines.append(f"noise: left as it is, since no tissue {where}is large enough to measure it")
     elif not change.alike:
         lines.append(
             "noise: coarse noise counts only as far as fine noise goes, since the style shows "

@@ -26,8 +26,8 @@ from convnd_tasks.modalities.volumes.inputs import (
 from convnd_tasks.modalities.volumes.look import (
     Likeness,
     Look,
-    compare_anatomy,
     match_sharpness,
+    measure_likeness,
     tissue_scheme,
 )
 from convnd_tasks.modalities.volumes.look_change import LookChange, plan_change
@@ -248,7 +248,7 @@ class LookTransfer(Transfer):
     def _compare(self, scan: Scan, note: Callable[[str], None]) -> list[Likeness]:
         """Compare the anatomy of each style; a message says whose sharpness does not count."""
         scheme = tissue_scheme(scan, self._units.unit)
-        likeness = [compare_anatomy(scan, look, scheme, self._resolution) for look in self._looks]
+        likeness = [measure_likeness(scan, look, scheme, self._resolution) for look in self._looks]
         for look, part in zip(self._looks, likeness, strict=True):
             if part.reason and look.edges is not None:
                 note(f"style: its sharpness is not transferred, since {part.reason}")

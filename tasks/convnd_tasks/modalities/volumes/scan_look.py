@@ -70,7 +70,7 @@ class ScanLook(StyleAugmentation[Scan]):
         keys: names of the entries of a dictionary to change; empty if calls get volumes.
 
     Raises:
-        InputFileError: a style cannot be read, or is not a volume.
+        InputFileError: a style cannot be read, is not a volume, or has no flat tissue.
         UsageError: a number is out of range.
 
     >>> import torch
@@ -196,6 +196,13 @@ class ScanLook(StyleAugmentation[Scan]):
             scheme = tissue_scheme(scan, self._unit_of(scan))
             noise = measure_scan_noise(scan, scheme, resolution)
             self._noises[key] = transferable_noise(noise, scheme)
+            if not self._noises[key]:
+                raise InputFileError(
+                    "ScanLook",
+                    expected="a style with a flat tissue of 400 voxels",
+                    got="none",
+                    remedy="give a larger style",
+                )
         return self._noises[key]
 
     def _resolution(self, style: int, spacing: Sequence[float]) -> float:
