@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,7 @@ class Handover:
         size: tuple[int, ...],
         content: Tensor | None,
         shards: ShardedField | None,
-        detail: Tensor | None,
+        detail: Callable[[Tensor], Tensor | None],
         *,
         periodic: bool = False,
     ) -> None:
@@ -62,13 +62,14 @@ class Handover:
             size: samples of the next phase along each axis.
             content: the content at this size, or None.
             shards: the processes that share the values of this size; None is this one alone.
-            detail: change of the content's detail at this size, or None.
+            detail: returns what is added to the resized values, or None for nothing.
             periodic: whether the values are one period of a field.
         """
         assert self.values is not None
         contents = None if content is None or self.content is None else (self.content, content)
         values = refine(self.values, size, contents, periodic=periodic)
-        self.values = local_part(values if detail is None else values + detail, shards)
+        added = detail(values)
+        self.values = local_part(values if added is None else values + added, shards)
 
     def start(self) -> dict[str, Any]:
         """Return the arguments of `convnd.optimize.minimize`, and drop the references to them."""

@@ -30,11 +30,10 @@ from convnd.transfer.memory_model import MemoryModel
 from convnd.transfer.objective import TransferObjective
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
-from convnd.transfer.random_phase import detail_change
 from convnd.transfer.regions import StyleRegion
 from convnd.transfer.resizing import Resizer
 from convnd.transfer.scales import Phase, plan_phases
-from convnd.transfer.starting_point import starting_point
+from convnd.transfer.starting_point import DetailMaker, starting_point
 from convnd.transfer.step_cost import count_statistics, fixed_share_of_step, step_cost
 from convnd.transfer.tiling_plan import TilingPlan
 
@@ -134,11 +133,16 @@ class PhaseRunner:
                 handover.values = local_part(values, shards)
                 del values
             elif self._phases[phase.number - 1].size != phase.size:
-                detail = self._detail_change(content, styles, phase)
-                handover.refine(
-                    phase.size, content, shards, detail, periodic=self._resizer.periodic
+                detail = DetailMaker(
+                    problem,
+                    self._options,
+                    self._resizer,
+                    self._regions_at(phase),
+                    self._phases[phase.number - 1].size,
                 )
-                del detail
+                added = partial(detail.change, content, styles)
+                handover.refine(phase.size, content, shards, added, periodic=self._resizer.periodic)
+                del added
             plan = self._budgets[phase.network].plan(phase.size)
             memory = None if self._adjust is None else TargetMemory()
             evaluate = self._evaluator(phase, plan, shards, content)
@@ -176,31 +180,6 @@ class PhaseRunner:
     def _at_size(self, styles: Sequence[Tensor], phase: Phase) -> list[Tensor]:
         grid = self._problem.style_grid
         return [self._resizer.style_at(style, phase.size, grid) for style in styles]
-
-    def _detail_change(
-        self, content: Tensor | None, styles: Sequence[Tensor], phase: Phase
-    ) -> Tensor | None:
-        """Return what a finer size adds to the content's detail, or None for nothing."""
-        problem = self._problem
-        if content is None or not problem.matches_detail:
-            return None
-        weights = self._options.style_weights or (1.0,) * len(styles)
-        parts: Sequence[StyleRegion | None] = self._regions_at(phase) or [None]
-        detail: Tensor | None = None
-        for region in parts:
-            numbers = range(len(styles)) if region is None else region.styles
-            change = detail_change(
-                [styles[number] for number in numbers],
-                content,
-                self._phases[phase.number - 1].size,
-                bandwidth=problem.bandwidth_at(phase.size),
-                weights=[weights[number] for number in numbers],
-                generator=torch.Generator().manual_seed(self._options.seed),
-            )
-            share = None if region is None else region.share
-            change = change if share is None else change * share
-            detail = change if detail is None else detail + change
-        return None if detail is None else detail * problem.strength
 
     def _regions_at(self, phase: Phase) -> list[StyleRegion]:
         resize = partial(self._resizer.resize, size=phase.size)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from convnd.nn import resize_nd
+from convnd.nn import resize_nd, resize_period
 
 __all__ = ["detail_change", "random_phase_noise"]
 
@@ -66,6 +66,7 @@ def detail_change(
     bandwidth: float = 1.0,
     weights: Sequence[float] = (),
     generator: torch.Generator | None = None,
+    periodic: bool = False,
 ) -> Tensor:
     r"""Return the change that gives the detail of a content the power of the styles' detail.
 
@@ -85,6 +86,7 @@ def detail_change(
             styles contain.
         weights: one weight for each style; empty gives all the same weight.
         generator: source of the noise, on the CPU.
+        periodic: whether the content is one period of a field.
 
     Returns:
         ``(B, C, *S)``.
@@ -102,17 +104,19 @@ def detail_change(
     if bandwidth <= min(shares):
         return torch.zeros_like(content)  # the coarser size had all that the styles contain
 
-    def detail(values: Tensor) -> Tensor:
-        return _up_to(values, [bandwidth] * len(shares)) - _up_to(values, shares)
+    def detail(values: Tensor, *, periodic: bool = False) -> Tensor:
+        known = [bandwidth] * len(shares)
+        return _up_to(values, known, periodic=periodic) - _up_to(values, shares, periodic=periodic)
 
-    own = detail(content)
+    own = detail(content, periodic=periodic)
     total = sum(weights) or len(styles)
     powers = [
         weight / total * _power(detail(style))
         for weight, style in zip(weights or [1.0] * len(styles), styles, strict=True)
     ]
     power, own_power = torch.stack(powers).sum(0), _power(own)
-    noise = detail(random_phase_noise(styles, size, weights=weights, generator=generator))
+    noise = random_phase_noise(styles, size, weights=weights, generator=generator)
+    noise = detail(noise, periodic=periodic)
     added = noise * ((power - own_power).clamp_min(0) / _power(noise)).sqrt()
     return added + own * ((power / own_power).clamp_max(1).sqrt() - 1)
 
@@ -122,14 +126,15 @@ def _power(values: Tensor) -> Tensor:
     return values.square().mean([*range(2, values.ndim)], keepdim=True).clamp_min(_LEAST_POWER)
 
 
-def _up_to(values: Tensor, shares: Sequence[float]) -> Tensor:
+def _up_to(values: Tensor, shares: Sequence[float], *, periodic: bool) -> Tensor:
     """Keep a share of the frequencies along each axis, which a smaller size can show."""
     extent = values.shape[2:]
     size = [max(1, round(share * whole)) for share, whole in zip(shares, extent, strict=True)]
     if tuple(size) == tuple(extent):
         return values
-    smaller = resize_nd(values, size, mode="linear", antialias=True)
-    return resize_nd(smaller, extent, mode="cubic")
+    resize = resize_period if periodic else resize_nd
+    smaller = resize(values, size, mode="linear", antialias=True)
+    return resize(smaller, extent, mode="cubic")
 
 
 def _spot_noise(

@@ -87,6 +87,18 @@ def test_a_content_that_repeats_stays_so(rng: Any) -> None:
     torch.testing.assert_close(results[0].roll(16, 3), results[1], atol=5e-3, rtol=0)
 
 
+@pytest.mark.parametrize("seamless", [False, True])
+def test_textures_do_not_show_the_grid_of_a_coarser_size(seamless: bool, rng: Any) -> None:
+    style = rng.random((3, 96, 96)).astype(np.float32)
+    values = convnd.stylize(
+        None, style, dim=2, size=128, scales=2, steps=4, backbone="compact", seamless=seamless
+    ).values
+    # Interpolated pixels differ less inside a pixel of the coarser size than from the next one.
+    differences = (values[..., 1:] - values[..., :-1]).abs().mean((0, 1, 2))
+    even, odd = differences[0::2].mean(), differences[1::2].mean()
+    assert float(max(even / odd, odd / even)) < 1.1
+
+
 def test_a_signal_with_regions_repeats(run: Run, tmp_path: Any, monkeypatch: Any, rng: Any) -> None:
     monkeypatch.chdir(tmp_path)
     times = np.arange(256) / 100
