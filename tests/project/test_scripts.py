@@ -19,6 +19,7 @@ SCRIPTS = {
     "examples/four_axes.py": ["--steps", "1"],
     "examples/patches_in_python.py": ["photo.png", "painting.png"],
     "examples/stylize_in_python.py": ["photo.png", "painting.png", "out.png"],
+    "benchmarks/performance/augmentation.py": ["--steps", "2", "--json", "out.json"],
     "benchmarks/performance/step.py": ["--size", "32", "--repeats", "1", "--json", "out.json"],
     "benchmarks/performance/features.py": [
         *["--backbones", "compact", "--extent", "32", "--repeats", "1", "--json", "out.json"],
