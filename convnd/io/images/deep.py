@@ -46,13 +46,14 @@ def deep_pixels(path: Path) -> NDArray[Any]:
     import cv2
     import numpy as np
 
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    logging: Any = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # OpenCV 4 or 5
+    level = logging.getLogLevel()
+    logging.setLogLevel(0)  # silent
     try:
         with silence_stderr():
             decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        logging.setLogLevel(level)
     if decoded is None:  # OpenCV raises no errors
         raise InputFileError(
             f"read {path}",
