@@ -13,16 +13,25 @@ __all__ = ["MODALITIES", "modality_class", "options_class"]
 
 
 class _Entry(NamedTuple):
-    """The package of a kind of data, and the names of its two classes."""
+    """The package of a kind of data, the names of its two classes, and what loads slowly.
+
+    Args:
+        package: name of the package in this folder.
+        options: class of the options.
+        modality: class of the kind of data.
+        slow_modules: modules that take seconds to load and work without torch; they are loaded in
+            a process of their own, see `start_warm_process`.
+    """
 
     package: str
     options: str
     modality: str
+    slow_modules: tuple[str, ...] = ()
 
 
 MODALITIES = {
     "pictures": _Entry("images", "ImageOptions", "Pictures"),
-    "signals": _Entry("signals", "SignalOptions", "Signals"),
+    "signals": _Entry("signals", "SignalOptions", "Signals", ("scipy.signal", "neurokit2")),
     "volumes": _Entry("volumes", "VolumeOptions", "Volumes"),
     "videos": _Entry("video", "VideoOptions", "Videos"),
     "arrays": _Entry("arrays", "ArrayOptions", "Arrays"),

@@ -20,11 +20,13 @@ from convnd.errors import (
     as_convnd_error,
     printable,
 )
+from convnd_tasks.modalities import MODALITIES
 from convnd_tasks.pipeline.job_spec import JobSpec
 from convnd_tasks.pipeline.output import CommandOutput, echo
 from convnd_tasks.pipeline.progress import ProgressDisplay, ensure_weights
 from convnd_tasks.pipeline.resolve import parse_shard, resolve
 from convnd_tasks.pipeline.watching import current_watcher
+from convnd_tasks.runtime.warm_process import start_warm_process
 from convnd_tasks.runtime.wording import count_text
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ def run_command(
         keyframe=settings.keyframe,
     )
     # Torch is loaded after the names are checked: a mistyped one is answered at once.
+    start_warm_process(MODALITIES[spec.modality].slow_modules)
     from convnd.optimize import ProcessGroup
     from convnd_tasks.pipeline.job import Job
     from convnd_tasks.pipeline.job_options import make_options

@@ -14,6 +14,7 @@ from convnd.io.reading import import_optional
 from convnd.io.silence import silence_libraries
 from convnd_tasks.modalities.signals.leads import interpolate_gaps, resample_lead
 from convnd_tasks.runtime.parallel import parallel_map
+from convnd_tasks.runtime.warm_process import call_warm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,9 +58,9 @@ def r_peaks(signal: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
     def peaks_of_block(start: int) -> NDArray[np.int64]:
         first = max(0, start - margin)
         piece = interpolate_gaps(signal[first : start + block + margin])
-        if len(piece) < _MIN_SECONDS * rate or _is_straight(piece):
+        if len(piece) < _MIN_SECONDS * rate:
             return np.zeros(0, np.int64)
-        peaks = _detect(resample_lead(piece, rate, _RATE)) * (rate / _RATE)
+        peaks = call_warm(_detect, piece, resample_lead(piece, rate, _RATE)) * (rate / _RATE)
         positions = np.minimum(first + np.rint(peaks).astype(np.int64), len(signal) - 1)
         in_block: NDArray[np.int64] = positions[(positions >= start) & (positions < start + block)]
         return in_block
@@ -76,14 +77,16 @@ def _is_straight(signal: NDArray[np.float64]) -> bool:
     return bool(np.ptp(detrended_signal) <= _FLATNESS * np.abs(signal).max())
 
 
-def _detect(signal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Find the R peaks of a signal with the sampling rate `_RATE`, in samples."""
+def _detect(signal: NDArray[np.float64], resampled: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Find the R peaks of a signal that was resampled to `_RATE`, in samples of that rate."""
     import numpy as np
 
+    if _is_straight(signal):
+        return np.zeros(0)
     neurokit = import_optional("neurokit2", "R peaks")
     with silence_libraries():
         try:
-            detection = neurokit.ecg_findpeaks(signal, sampling_rate=_RATE, method=_METHOD)
+            detection = neurokit.ecg_findpeaks(resampled, sampling_rate=_RATE, method=_METHOD)
         except (ValueError, IndexError, ZeroDivisionError, KeyError, TypeError):
             return np.zeros(0)  # neurokit2 raises these errors for a signal without peaks
     peaks = np.asarray(detection["ECG_R_Peaks"], np.float64)
