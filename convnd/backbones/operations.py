@@ -15,12 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convnd.backbones.kernels import ConvOptions, FrozenWeights, frozen_conv, frozen_max_pool
+from convnd.backbones.kernels import (
+    ConvOptions,
+    FrozenWeights,
+    frozen_conv,
+    frozen_conv_pool,
+    frozen_max_pool,
+)
 from convnd.errors import ShapeError
 from convnd.nn import avg_pool_nd, conv_nd
 from convnd.nn.transforms import autocast_dtype, full_precision, is_transformed
 
-__all__ = ["Convolution", "Convolve", "Operation", "Pool", "Rectify"]
+__all__ = ["Convolution", "Convolve", "ConvolvePool", "Operation", "Pool", "Rectify"]
 
 
 class Convolution(nn.Module):
@@ -52,8 +58,9 @@ class Convolution(nn.Module):
         constant_axes: tuple[int, ...],
         dtype: torch.dtype | None = None,
         options: ConvOptions | None = None,
+        window: Sequence[int] = (),
     ) -> tuple[Tensor, Tensor]:
-        """Convolve, see `frozen_conv`.
+        """Convolve, see `frozen_conv`, and pool, see `frozen_conv_pool`.
 
         Args:
             x: ``(B, C, *S)``.
@@ -61,6 +68,7 @@ class Convolution(nn.Module):
                 is summed over them.
             dtype: number format of the result; None means that of the weights.
             options: ReLU, padding and memory; a trained convolution uses the first two alone.
+            window: samples of a window of the max pooling along each axis; () does not pool.
 
         Returns:
             ``(B, O, *S)`` twice: for the next layer and for the caller.
@@ -73,6 +81,9 @@ class Convolution(nn.Module):
             dtype = dtype if autocast is None else autocast
             weights = self._frozen_weights(constant_axes, dtype, cast=x.dtype == autocast)
             with full_precision(x):  # the weights are in the right number format already
+                if window:
+                    y = frozen_conv_pool(x, weights, options or ConvOptions(), window)
+                    return y, y
                 return frozen_conv(x, weights, options)
         options = ConvOptions() if options is None else options
         weight = self._summed_weight(constant_axes)
@@ -85,6 +96,7 @@ class Convolution(nn.Module):
         y = conv_nd(border.extend(x), weight, self.bias, padding=padding)
         y = F.relu(y) if options.relu else y
         y = y if dtype is None or autocast is not None else y.to(dtype)
+        y = frozen_max_pool(y, window, mask_grad=True) if window else y
         return y, y
 
     def _summed_weight(self, axes: tuple[int, ...]) -> Tensor:
@@ -179,6 +191,30 @@ class Convolve(Operation):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConvolvePool(Operation):
+    """A convolution with ReLU, and a max pooling that alone reads its result.
+
+    Args:
+        convolve: the convolution.
+        pool: the pooling.
+    """
+
+    convolve: Convolve
+    pool: Pool
+
+    def __call__(self, x: Tensor, features: dict[str, Tensor]) -> Tensor:
+        """Convolve and pool, see `Operation.__call__`.
+
+        Raises:
+            ShapeError: the input is shorter than a window of 2 samples.
+        """
+        step, window = self.convolve, self.pool.window(x)
+        x, _ = step.convolution(x, step.constant_axes, step.dtype, step.options, window)
+        self.pool._collect(x, features)
+        return x
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rectify(Operation):
     """A ReLU whose input the caller asked for too."""
 
@@ -216,6 +252,20 @@ class Pool(Operation):
         Raises:
             ShapeError: the input is shorter than a window of 2 samples.
         """
+        kernel = self.window(x)
+        if self.average:
+            x = avg_pool_nd(x, kernel)
+        else:
+            x = frozen_max_pool(x, kernel, mask_grad=self.mask_grad)
+        self._collect(x, features)
+        return x
+
+    def window(self, x: Tensor) -> list[int]:
+        """Return the samples of a window along each axis of ``x``.
+
+        Raises:
+            ShapeError: the input is shorter than a window of 2 samples.
+        """
         extents = x.shape[2:]
         if any(
             extent == 1 and width == 2 for extent, width in zip(extents, self.kernel, strict=True)
@@ -226,10 +276,4 @@ class Pool(Operation):
                 got=f"an input that has shrunk to {tuple(x.shape[2:])} before it",
                 remedy="use a larger input or shallower layers",
             )
-        kernel = [min(extent, width) for extent, width in zip(extents, self.kernel, strict=True)]
-        if self.average:
-            x = avg_pool_nd(x, kernel)
-        else:
-            x = frozen_max_pool(x, kernel, mask_grad=self.mask_grad)
-        self._collect(x, features)
-        return x
+        return [min(extent, width) for extent, width in zip(extents, self.kernel, strict=True)]

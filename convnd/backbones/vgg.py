@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from convnd.backbones.kernels import ConvOptions
-from convnd.backbones.operations import Convolution, Convolve, Operation, Pool, Rectify
+from convnd.backbones.operations import (
+    Convolution,
+    Convolve,
+    ConvolvePool,
+    Operation,
+    Pool,
+    Rectify,
+)
 from convnd.backbones.plan import Block, VGGPlan
 from convnd.backbones.vgg_memory import VGGMemory
 from convnd.nn._native import traced_as_leaf
@@ -167,21 +174,28 @@ class VGG(VGGMemory):
         for block in self.plan.blocks(layers, self.layers):
             # The max pooling then masks the gradient of the ReLU, which need not save its signs.
             masked_by_pool = may_mask and block.is_only_pooled
-            yield from self._convolve(
+            *before, last = self._convolve(
                 block, layers, projected_layers, constant_axes, mask_grad=not masked_by_pool
             )
-            if block.pool:
-                yield Pool(
-                    name=block.pool if block.pool in layers else "",
-                    kernel=[
-                        1 if axis in constant_axes else self.plan.pool
-                        for axis in range(self.spatial_dims)
-                    ],
-                    average=self.pooling == "avg",
-                    mask_grad=masked_by_pool,
-                    min_size=2 ** int(block.pool.removeprefix("pool")),
-                    layer=block.pool,
-                )
+            yield from before
+            if not block.pool:
+                yield last
+                continue
+            pool = Pool(
+                name=block.pool if block.pool in layers else "",
+                kernel=[
+                    1 if axis in constant_axes else self.plan.pool
+                    for axis in range(self.spatial_dims)
+                ],
+                average=self.pooling == "avg",
+                mask_grad=masked_by_pool,
+                min_size=2 ** int(block.pool.removeprefix("pool")),
+                layer=block.pool,
+            )
+            if masked_by_pool and isinstance(last, Convolve):
+                yield ConvolvePool(convolve=last, pool=pool)
+            else:
+                yield from (last, pool)
 
     def _convolve(
         self,

@@ -1,11 +1,13 @@
 """Fast convolution and pooling for weights that are not trained.
 
-- `frozen_conv` and `frozen_max_pool`: layers that save little for the backward pass.
+- `frozen_conv`, `frozen_max_pool`, and `frozen_conv_pool`, which is both: layers that save little
+  for the backward pass.
 - `PrepackedConv`: a bfloat16 convolution whose weights are laid out for oneDNN once.
 - `winograd_conv_nd`: a float32 convolution with fewer multiplications, for CPUs.
 - `NativeConv`: the same, compiled from C, where the installation has it.
 """
 
+from convnd.backbones.kernels.conv_pool import frozen_conv_pool
 from convnd.backbones.kernels.convolution import ConvOptions, FrozenWeights, frozen_conv
 from convnd.backbones.kernels.native import NativeConv, can_convolve, kernel_bytes
 from convnd.backbones.kernels.pooling import frozen_max_pool
@@ -19,6 +21,7 @@ __all__ = [
     "PrepackedConv",
     "can_convolve",
     "frozen_conv",
+    "frozen_conv_pool",
     "frozen_max_pool",
     "kernel_bytes",
     "winograd_conv_nd",

@@ -1,9 +1,10 @@
 /* Convolutions of frozen networks in float32 for x86-64 processors with AVX2 and FMA.
  *
  * `convolve` is a 3x3 convolution with zero padding 1 by Winograd's algorithm F(4x4, 3x3), see
- * winograd.py for the algorithm and its sources. `multiply` is a 1x1 convolution. `gram` multiplies
- * features by their transpose. Values have their channels innermost: (H, W, C). Every function computes a range of the result, so that the caller
- * divides the work among threads; the bytes do not depend on the division.
+ * winograd.py for the algorithm and its sources. `multiply` is a 1x1 convolution, `multiply_pool`
+ * one whose result is pooled at once. `gram` multiplies features by their transpose. Values have
+ * their channels innermost: (H, W, C). Every function computes a range of the result, so that the
+ * caller divides the work among threads; the bytes do not depend on the division.
  *
  * On other processors, and with other compilers than GCC and Clang, the module exists, and
  * `is_supported` is false.
@@ -56,6 +57,7 @@ typedef struct {
     char *y;        /* of the windows, their maxima; backwards, the gradient of these */
     uint8_t *codes; /* number of the maximum in its window, or NULL */
     Size size[3], kernel[3], channels;
+    Size step;      /* numbers from one position of x to the next: channels, or more */
     int half;       /* bfloat16 instead of float32 */
     int mask;       /* a maximum that is not above 0 has a number beyond the window */
     int backwards;
@@ -78,6 +80,16 @@ static Size scratch_floats_3x3(Size channels, Size block) {
 
 static Size scratch_floats_1x1(Size channels, Size outputs, Size block) {
     return block * (channels + round_up(outputs, PANEL));
+}
+
+/* Windows of a block that a convolution pools at once, and the rows of their samples. */
+static Size pooled_windows(Size block, const Size kernel[3]) {
+    Size windows = block / (kernel[0] * kernel[1] * kernel[2]);
+    return windows > 1 ? windows : 1;
+}
+
+static Size pooled_rows(Size block, const Size kernel[3]) {
+    return kernel[0] * kernel[1] * round_up(pooled_windows(block, kernel) * kernel[2], ROWS);
 }
 
 static Size kernel_floats(Size points, Size channels, Size outputs) {
@@ -408,15 +420,40 @@ TARGET static void convolve(const Convolution *c, Size first, Size last, Size pa
     }
 }
 
+/* m (rows, panels) = a (rows, channels) times the kernel of panels [panel, end). The next data come
+ * into the cache meanwhile, from `ahead` to `ahead_end`, and then the memory of the result. */
+INLINE void multiply_rows(const Convolution *c, const float *a, Size rows, Size panel, Size end,
+                          float *m, const float *ahead, const float *ahead_end, float *result) {
+    Size depth = c->channels, columns = (end - panel) * PANEL;
+    for (Size n = panel; n < end; n++) {
+        const float *kernel = c->kernel + n * depth * PANEL;
+        for (Size slab = 0; slab < depth; slab += SLAB) {
+            Size wide = depth - slab < SLAB ? depth - slab : SLAB;
+            products(rows, wide, a + slab, depth, kernel + slab * PANEL, m + (n - panel) * PANEL,
+                     columns, slab > 0, ahead);
+            ahead += rows / ROWS * (wide / 8) * PANEL;
+            if (ahead_end && ahead >= ahead_end) ahead = result, ahead_end = NULL;
+        }
+    }
+}
+
+/* Add the bias, apply ReLU, and store rows of panels [panel, end), in the order of the memory. */
+INLINE void finish_rows(const Convolution *c, const float *m, Size columns, Size rows, Size panel,
+                        Size end, float *to, Size step) {
+    Vector least = lower_bound(c);
+    for (Size row = 0; row < rows; row++)
+        for (Size n = panel * PANEL; n < end * PANEL && n < c->outputs; n += LANES)
+            finish(load(m + row * columns + n - panel * PANEL), load_bias(c, n), least,
+                   c->outputs - n, to + row * step + n);
+}
+
 /* Positions [first, last) and panels [panel, end) of a 1x1 convolution. */
 TARGET static void multiply(const Convolution *c, Size first, Size last, Size panel, Size end) {
     Size depth = c->channels, columns = (end - panel) * PANEL;
     float *rows = c->scratch, *m = rows + c->block * depth;
-    Vector least = lower_bound(c);
     for (; first < last; first += c->block) {
         Size stop = last - first < c->block ? last : first + c->block, count = stop - first;
         const float *a = c->x + first * depth;
-        /* Data of the next block come into the cache meanwhile, and then the memory of the result. */
         const float *ahead = c->x + stop * depth, *ahead_end = ahead + c->block * depth;
         if (c->gate_kind != NO_GATE || count % ROWS) {
             Size values = count * depth, n = 0;
@@ -427,20 +464,9 @@ TARGET static void multiply(const Convolution *c, Size first, Size last, Size pa
             memset(rows + values, 0, sizeof(float) * (round_up(count, ROWS) - count) * depth);
             a = rows;
         }
-        for (Size n = panel; n < end; n++) {
-            const float *kernel = c->kernel + n * depth * PANEL;
-            for (Size slab = 0; slab < depth; slab += SLAB) {
-                Size wide = depth - slab < SLAB ? depth - slab : SLAB;
-                products(round_up(count, ROWS), wide, a + slab, depth, kernel + slab * PANEL,
-                         m + (n - panel) * PANEL, columns, slab > 0, ahead);
-                ahead += round_up(count, ROWS) / ROWS * (wide / 8) * PANEL;
-                if (ahead_end && ahead >= ahead_end) ahead = c->out + first * c->outputs, ahead_end = NULL;
-            }
-        }
-        for (Size row = 0; row < count; row++) /* in the order of the memory that is written */
-            for (Size n = panel * PANEL; n < end * PANEL && n < c->outputs; n += LANES)
-                finish(load(m + row * columns + n - panel * PANEL), load_bias(c, n), least,
-                       c->outputs - n, c->out + (first + row) * c->outputs + n);
+        multiply_rows(c, a, round_up(count, ROWS), panel, end, m, ahead, ahead_end,
+                      c->out + first * c->outputs);
+        finish_rows(c, m, columns, count, panel, end, c->out + first * c->outputs, c->outputs);
     }
 }
 
@@ -472,7 +498,7 @@ INLINE void pool_position(const Pooling *p, const char *x, char *y, uint8_t *cod
         for (Size i = 0; i < p->kernel[0]; i++)
             for (Size j = 0; j < p->kernel[1]; j++)
                 for (Size k = 0; k < p->kernel[2]; k++, number++) {
-                    Size offset = ((i * p->size[1] + j) * p->size[2] + k) * p->channels;
+                    Size offset = ((i * p->size[1] + j) * p->size[2] + k) * p->step;
                     Vector value = load_kind(x + offset * size, n, half);
                     /* As torch does: the first of equals, and NaN before all. */
                     Vector more = _mm256_or_ps(_mm256_cmp_ps(value, most, _CMP_GT_OQ),
@@ -503,7 +529,7 @@ INLINE void unpool_position(const Pooling *p, const char *y, char *x, const uint
         for (Size i = 0; i < p->kernel[0]; i++)
             for (Size j = 0; j < p->kernel[1]; j++)
                 for (Size k = 0; k < p->kernel[2]; k++, number++) {
-                    Size offset = ((i * p->size[1] + j) * p->size[2] + k) * p->channels;
+                    Size offset = ((i * p->size[1] + j) * p->size[2] + k) * p->step;
                     __m256i here = _mm256_cmpeq_epi32(code, _mm256_set1_epi32(number));
                     Vector value = _mm256_and_ps(gradient, _mm256_castsi256_ps(here));
                     store_kind(x + offset * size, n, half, value);
@@ -527,6 +553,60 @@ TARGET static void pool(const Pooling *p, Size first, Size last) {
             else if (p->half) pool_position(p, x, y, codes, 1);
             else pool_position(p, x, y, codes, 0);
         }
+}
+
+/* Blocks [first, last) of windows of a 1x1 convolution with ReLU that is pooled at once: what is
+ * pooled exists for one block only. Backwards, `c` is the adjoint convolution, and its data are the
+ * gradients of maxima at their places. */
+TARGET static void multiply_pool(const Convolution *c, const Pooling *p, Size first, Size last) {
+    Size height = p->size[1] / p->kernel[1], width = p->size[2] / p->kernel[2];
+    Size windows = pooled_windows(c->block, p->kernel), across = (width + windows - 1) / windows;
+    Size runs = p->kernel[0] * p->kernel[1], depth = c->channels;
+    Size panels = round_up(c->outputs, PANEL) / PANEL, columns = panels * PANEL;
+    float *m = c->scratch + pooled_rows(c->block, p->kernel) * depth;
+    for (; first < last; first++) {
+        Size line = first / across, column = first % across * windows;
+        Size count = width - column < windows ? width - column : windows;
+        Size samples = count * p->kernel[2], rows = round_up(samples, ROWS);
+        Size z = line / height * p->kernel[0], t = line % height * p->kernel[1];
+        Size start = (line * width + column) * p->channels;
+        float *y = (float *)p->y + start;
+        uint8_t *codes = p->codes ? p->codes + start : NULL;
+        Pooling block = *p; /* the samples of the windows of this block: (runs, rows, channels) */
+        block.size[1] = p->kernel[1], block.size[2] = rows;
+        if (p->backwards) {
+            block.step = depth;
+            for (Size n = 0; n < count; n++)
+                unpool_position(&block, (char *)(y + n * depth),
+                                (char *)(c->scratch + n * p->kernel[2] * depth),
+                                codes + n * depth, 0);
+        }
+        for (Size run = 0; run < runs; run++) {
+            Size i = run / p->kernel[1], j = run % p->kernel[1];
+            Size position = ((z + i) * p->size[1] + t + j) * p->size[2] + column * p->kernel[2];
+            float *data = c->scratch + run * rows * depth, *product = m + run * rows * columns;
+            const float *a = c->x + position * depth;
+            if (p->backwards) {
+                a = data;
+            } else if (samples != rows) {
+                memcpy(data, a, sizeof(float) * samples * depth);
+                a = data;
+            }
+            if (a == data)
+                memset(data + samples * depth, 0, sizeof(float) * (rows - samples) * depth);
+            multiply_rows(c, a, rows, 0, panels, product, a + rows * depth, NULL, NULL);
+            if (p->backwards)
+                finish_rows(c, product, columns, samples, 0, panels,
+                            c->out + position * c->outputs, c->outputs);
+            else
+                finish_rows(c, product, columns, samples, 0, panels, product, columns);
+        }
+        if (p->backwards) continue;
+        block.step = columns;
+        for (Size n = 0; n < count; n++)
+            pool_position(&block, (char *)(m + n * p->kernel[2] * columns),
+                          (char *)(y + n * p->channels), codes ? codes + n * p->channels : NULL, 0);
+    }
 }
 
 /* m (4, 8 * wide) += a^T b over `count` positions; a is (count, 8), and b is `wide` of them. */
@@ -590,6 +670,9 @@ static void convolve(const Convolution *a, Size b, Size c, Size d, Size e) {
 }
 static void multiply(const Convolution *a, Size b, Size c, Size d, Size e) {
     (void)a, (void)b, (void)c, (void)d, (void)e;
+}
+static void multiply_pool(const Convolution *a, const Pooling *b, Size c, Size d) {
+    (void)a, (void)b, (void)c, (void)d;
 }
 static void pool(const Pooling *a, Size b, Size c) { (void)a, (void)b, (void)c; }
 static void gram(const Gram *a, Size b, Size c) { (void)a, (void)b, (void)c; }
@@ -662,8 +745,39 @@ static PyObject *py_pool(PyObject *self, PyObject *arguments) {
                           &p.channels, &p.half, &p.mask, &p.backwards, &first, &last))
         return NULL;
     p.x = (char *)(uintptr_t)x, p.y = (char *)(uintptr_t)y, p.codes = (uint8_t *)(uintptr_t)codes;
+    p.step = p.channels;
     Py_BEGIN_ALLOW_THREADS
     pool(&p, first, last);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *py_pooled_sizes(PyObject *self, PyObject *arguments) {
+    Size block, kernel[3];
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "n(nnn)", &block, &kernel[0], &kernel[1], &kernel[2]))
+        return NULL;
+    return Py_BuildValue("nn", pooled_windows(block, kernel), pooled_rows(block, kernel));
+}
+
+static PyObject *py_convolve_pool(PyObject *self, PyObject *arguments) {
+    unsigned long long x, kernel, bias, y, codes, scratch;
+    Size first, last;
+    Convolution c = {0};
+    Pooling p = {0};
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "(KKK)(KK)(nn)(nnn)(nnn)p(nnn)K", &x, &y, &codes, &kernel,
+                          &bias, &c.channels, &c.outputs, &p.size[0], &p.size[1], &p.size[2],
+                          &p.kernel[0], &p.kernel[1], &p.kernel[2], &p.backwards, &first, &last,
+                          &c.block, &scratch))
+        return NULL;
+    c.x = (const float *)(uintptr_t)x, c.out = (float *)(uintptr_t)x;
+    c.kernel = (const float *)(uintptr_t)kernel, c.bias = (const float *)(uintptr_t)bias;
+    c.relu = !p.backwards, c.scratch = (float *)(uintptr_t)scratch;
+    p.y = (char *)(uintptr_t)y, p.codes = (uint8_t *)(uintptr_t)codes, p.mask = 1;
+    p.channels = p.backwards ? c.channels : c.outputs;
+    Py_BEGIN_ALLOW_THREADS
+    multiply_pool(&c, &p, first, last);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
@@ -690,6 +804,8 @@ static PyMethodDef methods[] = {
     {"kernel_floats", py_kernel_floats, METH_VARARGS, NULL},
     {"pack", py_pack, METH_VARARGS, NULL},
     {"convolve", py_convolve, METH_VARARGS, NULL},
+    {"pooled_sizes", py_pooled_sizes, METH_VARARGS, NULL},
+    {"convolve_pool", py_convolve_pool, METH_VARARGS, NULL},
     {"pool", py_pool, METH_VARARGS, NULL},
     {"gram", py_gram, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -14,6 +14,17 @@ def convolve(
     part: tuple[int, int, int, int, int],
     scratch: int,
 ) -> None: ...
+def pooled_sizes(block: int, kernel: tuple[int, ...]) -> tuple[int, int]: ...
+def convolve_pool(
+    data: tuple[int, int, int],
+    kernel: tuple[int, int],
+    channels: tuple[int, int],
+    size: tuple[int, ...],
+    window: tuple[int, ...],
+    backwards: bool,
+    part: tuple[int, int, int],
+    scratch: int,
+) -> None: ...
 def pool(
     data: tuple[int, int, int],
     size: tuple[int, ...],

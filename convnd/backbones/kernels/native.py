@@ -25,6 +25,7 @@ except ImportError:  # installed without a compiler
     library = None  # type: ignore[assignment]
 
 __all__ = [
+    "POSITIONS",
     "NativeConv",
     "can_convolve",
     "divide_work",
@@ -34,10 +35,11 @@ __all__ = [
     "run_in_threads",
 ]
 
-_BLOCKS = {1: 96, 3: 48}
-"""Positions or tiles that are computed at once, by the width of the kernel, so that their data stay
-in the cache. With 1 MiB of second-level cache, half or twice as many were measured as equally
-fast."""
+POSITIONS = 96
+"""Positions that a convolution 1 wide computes at once, so that their data stay in the cache. With
+1 MiB of second-level cache, half or twice as many were measured as equally fast."""
+
+_BLOCKS = {1: POSITIONS, 3: 48}  # positions or tiles, by the width of the kernel
 
 _TILE = 4  # outputs of a tile along an axis
 _PANELS = 2  # groups of 16 outputs that are computed together
@@ -98,8 +100,8 @@ class NativeConv:
         self.bias = None if bias is None else bias.contiguous()
         weights = weight.movedim((1, 0), (-2, -1)).contiguous()
         size = library.kernel_floats(self.width, self.channels, self.outputs)
-        self._kernel = weights.new_empty(size)
-        addresses = weights.data_ptr(), self._kernel.data_ptr()
+        self.kernel = weights.new_empty(size)
+        addresses = weights.data_ptr(), self.kernel.data_ptr()
         library.pack(self.width, addresses[0], self.channels, self.outputs, addresses[1])
 
     def __call__(self, x: Tensor, *, gate: Tensor | None = None, relu: bool = False) -> Tensor:
@@ -121,11 +123,15 @@ class NativeConv:
         self._run(x, gate, y, relu)
         return y
 
+    @property
+    def addresses(self) -> tuple[int, int]:
+        """Addresses of the kernel, as the compiled module reads it, and of the bias, or 0."""
+        return self.kernel.data_ptr(), 0 if self.bias is None else self.bias.data_ptr()
+
     def _run(self, x: Tensor, gate: Tensor | None, y: Tensor, relu: bool) -> None:
         """Convolve ``x`` ``(B, H, W, C)`` into the memory of ``y``."""
         items, height, width = x.shape[:3]
-        block, kernel = _BLOCKS[self.width], self._kernel
-        weights = kernel.data_ptr(), 0 if self.bias is None else self.bias.data_ptr()
+        block, weights = _BLOCKS[self.width], self.addresses
         sizes = height, width, self.channels, self.outputs
         buffer_size = library.scratch_floats(self.width, *sizes[2:], block)
 
@@ -133,7 +139,7 @@ class NativeConv:
             # The tensors are named here so that they live as long as a thread works on them.
             kind = (0, 0) if gate is None else (gate.data_ptr(), _GATES[gate.dtype])
             data = x.data_ptr(), *kind
-            buffer = scratch("native", kernel, buffer_size)
+            buffer = scratch("native", self.kernel, buffer_size)
             part = first, last, panel, end, block
             library.convolve(
                 *(self.width, data, weights, y.data_ptr(), sizes, relu, part, buffer.data_ptr())

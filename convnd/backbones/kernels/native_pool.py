@@ -11,10 +11,10 @@ from torch import Tensor
 from convnd.backbones.kernels.native import divide_work, is_available, library, run_in_threads
 from convnd.backbones.kernels.winograd import empty_channels_last
 
-__all__ = ["can_pool", "native_max_pool", "native_max_unpool"]
+__all__ = ["LANES", "MAX_SAMPLES", "can_pool", "native_max_pool", "native_max_unpool"]
 
-_LANES = 8  # channels that are compared at once
-_MAX_SAMPLES = 254  # of a window: one byte holds their numbers and one number more
+LANES = 8  # channels that are compared at once
+MAX_SAMPLES = 254  # of a window: one byte holds their numbers and one number more
 
 
 def can_pool(x: Tensor, kernel: Sequence[int]) -> bool:
@@ -27,9 +27,9 @@ def can_pool(x: Tensor, kernel: Sequence[int]) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.bfloat16)
-        and x.shape[1] % _LANES == 0
+        and x.shape[1] % LANES == 0
         and len(kernel) <= 3
-        and math.prod(kernel) <= _MAX_SAMPLES
+        and math.prod(kernel) <= MAX_SAMPLES
         and min(map(int.__floordiv__, x.shape[2:], kernel)) > 0
         and x.movedim(1, -1).is_contiguous()
         and is_available()

@@ -16,7 +16,7 @@ from convnd.nn import max_pool_nd
 from convnd.nn.layout import CHANNELS_LAST, channels_last, is_channels_last
 from convnd.nn.transforms import apply_function, is_transformed
 
-__all__ = ["frozen_max_pool", "mask_gradient", "positive_mask"]
+__all__ = ["differentiable_unpool", "frozen_max_pool", "mask_gradient", "positive_mask"]
 
 _CHUNK = 2**21  # values that are pooled at once, so that torch's 8-byte indices fit into a cache
 
@@ -72,6 +72,32 @@ def mask_gradient(gradient: Tensor, saved: Tensor, out: Tensor) -> Tensor:
     return out
 
 
+def differentiable_unpool(
+    gradient: Tensor, numbers: Tensor, kernel: Sequence[int], size: Sequence[int]
+) -> Tensor:
+    """Compute the gradient of `native_max_pool` by torch's operators, which give a graph.
+
+    Args:
+        gradient: gradient of the maxima, ``(B, C, *S')``.
+        numbers: numbers of the maxima in their windows, from `native_max_pool`.
+        kernel: samples of a window along each axis.
+        size: extents of the input.
+
+    Returns:
+        ``(B, C, *S)``.
+    """
+    plane = gradient.new_zeros((*gradient.shape[:2], math.prod(size)))
+    field = plane.view(*gradient.shape[:2], *size)
+    offsets = torch.zeros((), dtype=torch.int64)
+    for width, step in zip(kernel, _plane_strides(field), strict=True):
+        offsets = offsets.unsqueeze(-1) + torch.arange(width) * step
+    starts = _window_starts(field, gradient, kernel)
+    # The number after the last one of a window means that the gradient is 0.
+    in_plane = F.pad(offsets.flatten(), (0, 1))[numbers.long()] + starts
+    values = gradient * (numbers < offsets.numel())
+    return plane.scatter(2, in_plane.flatten(2), values.flatten(2)).view(field.shape)
+
+
 class _NativeMaxPool(torch.autograd.Function):
     """Saves the number of each maximum in its window in 1 byte, which includes the mask."""
 
@@ -90,16 +116,7 @@ class _NativeMaxPool(torch.autograd.Function):
         if not torch.is_grad_enabled():
             return native_max_unpool(gradient, numbers, ctx.kernel, ctx.shape), None, None
         # Second derivatives need the graph of this pass.
-        plane = gradient.new_zeros((*ctx.shape[:2], math.prod(ctx.shape[2:])))
-        offsets = torch.zeros((), dtype=torch.int64)
-        for width, step in zip(ctx.kernel, _plane_strides(plane.view(ctx.shape)), strict=True):
-            offsets = offsets.unsqueeze(-1) + torch.arange(width) * step
-        starts = _window_starts(plane.view(ctx.shape), gradient, ctx.kernel)
-        # The number after the last one of a window means that the gradient is 0.
-        in_plane = F.pad(offsets.flatten(), (0, 1))[numbers.long()] + starts
-        values = gradient * (numbers < offsets.numel())
-        plane = plane.scatter(2, in_plane.flatten(2), values.flatten(2))
-        return plane.view(ctx.shape), None, None
+        return differentiable_unpool(gradient, numbers, ctx.kernel, ctx.shape[2:]), None, None
 
 
 class _FrozenMaxPool(torch.autograd.Function):

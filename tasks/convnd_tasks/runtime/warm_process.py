@@ -100,7 +100,7 @@ def _serve(parent: Connection, pipe: Connection, modules: Sequence[str]) -> None
         while True:
             function, args = pipe.recv()
             try:
-                answer = function(*args), None
+                answer: tuple[Any, Exception | None] = function(*args), None
             except Exception as error:
                 answer = None, error
             pipe.send(answer)

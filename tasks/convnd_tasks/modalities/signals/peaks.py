@@ -60,7 +60,7 @@ def r_peaks(signal: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
         piece = interpolate_gaps(signal[first : start + block + margin])
         if len(piece) < _MIN_SECONDS * rate:
             return np.zeros(0, np.int64)
-        peaks = call_warm(_detect, piece, resample_lead(piece, rate, _RATE)) * (rate / _RATE)
+        peaks = call_warm(_find, piece, resample_lead(piece, rate, _RATE)) * (rate / _RATE)
         positions = np.minimum(first + np.rint(peaks).astype(np.int64), len(signal) - 1)
         in_block: NDArray[np.int64] = positions[(positions >= start) & (positions < start + block)]
         return in_block
@@ -77,16 +77,26 @@ def _is_straight(signal: NDArray[np.float64]) -> bool:
     return bool(np.ptp(detrended_signal) <= _FLATNESS * np.abs(signal).max())
 
 
-def _detect(signal: NDArray[np.float64], resampled: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Find the R peaks of a signal that was resampled to `_RATE`, in samples of that rate."""
+def _find(signal: NDArray[np.float64], resampled: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Find the R peaks of a signal, and of no straight line, in samples of ``resampled``.
+
+    Args:
+        signal: ``(T,)``.
+        resampled: the signal with the sampling rate `_RATE`.
+    """
     import numpy as np
 
-    if _is_straight(signal):
-        return np.zeros(0)
+    return np.zeros(0) if _is_straight(signal) else _detect(resampled)
+
+
+def _detect(signal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Find the R peaks of a signal with the sampling rate `_RATE`, in samples."""
+    import numpy as np
+
     neurokit = import_optional("neurokit2", "R peaks")
     with silence_libraries():
         try:
-            detection = neurokit.ecg_findpeaks(resampled, sampling_rate=_RATE, method=_METHOD)
+            detection = neurokit.ecg_findpeaks(signal, sampling_rate=_RATE, method=_METHOD)
         except (ValueError, IndexError, ZeroDivisionError, KeyError, TypeError):
             return np.zeros(0)  # neurokit2 raises these errors for a signal without peaks
     peaks = np.asarray(detection["ECG_R_Peaks"], np.float64)
