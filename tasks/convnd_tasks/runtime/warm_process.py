@@ -13,8 +13,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from multiprocessing import Process, get_context
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple, TypeVar
 
 from convnd.threads import count_allowed_cores
@@ -27,7 +28,7 @@ Result = TypeVar("Result")
 class _WarmProcess(NamedTuple):
     """A process, its parent, and the parent's end of the pipe to it."""
 
-    process: Process
+    process: BaseProcess
     parent: int
     pipe: Connection
 
