@@ -22,7 +22,7 @@ import torch
 from benchmarks.measurement import add_json_option, write_results
 from convnd.backbones import load
 from convnd.backbones.kernels import NativeConv, native, winograd_conv_nd, winograd_is_faster
-from convnd.malloc import tune_malloc
+from convnd.malloc import keep_large_blocks, tune_malloc
 from convnd.nn.layout import channels_last
 from convnd.stats import gram_matrix
 
@@ -162,7 +162,8 @@ def main() -> None:
     add_json_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    tune_malloc()  # as the command line does
+    tune_malloc()  # as the command line does, with as much free memory
+    keep_large_blocks(True)
     machine = Machine.measure()
     rates = (
         f"A large matrix product runs at {2e-9 * machine.products:.0f} GFLOP/s, and a copy reads "

@@ -33,7 +33,7 @@ from benchmarks.common import alternate, draw_ratios, median_ratio, peak_mib, pi
 from benchmarks.measurement import add_json_option, machine, write_results
 from convnd.backbones import BACKBONES, Precision, load
 from convnd.backbones.kernels import native, native_gram, native_pool
-from convnd.malloc import tune_malloc
+from convnd.malloc import keep_large_blocks, tune_malloc
 from convnd.optimize import minimize
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.style_transfer import StyleTransfer
@@ -124,6 +124,7 @@ def main() -> None:
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     args = parser.parse_args()
     tune_malloc()
+    keep_large_blocks(True)
     if args.memory_of:
         load("vgg19", layers=["relu1_1"])  # fill the cache before the measurement
         run = candidates(args.size)[args.memory_of]()

@@ -10,6 +10,7 @@ import psutil
 import torch
 
 from convnd.errors import ResourceError
+from convnd.malloc import keep_large_blocks
 from convnd.optimize import HISTORY, ProcessGroup
 from convnd.stats import STATISTICS, overlap_of
 from convnd.transfer.byte_size import gib, parse_memory
@@ -28,6 +29,9 @@ _LOG = logging.getLogger(__name__)
 
 _SHARE = 0.85
 """Share of the free memory that is used; the rest is for other programs."""
+
+_SMALL = 0.25
+"""Share of the free memory up to which a job may take more than its data, and so less time."""
 
 _NOTABLE_WORK = 1.05
 """Work relative to that of one piece above which a message reports the tiles."""
@@ -118,6 +122,8 @@ def check_budgets(
     """
     for budget in budgets:
         budget.check(size, styles)
+    plans = [(budget.plan(size).estimate().total, budget.free) for budget in budgets]
+    keep_large_blocks(all(needed <= _SMALL * free for needed, free in plans))
     history = min(budget.plan(size).history for budget in budgets)
     if history < HISTORY:
         budgets[-1].on_message(
