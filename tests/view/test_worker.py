@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import io as streams
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from command_line import Run
 from convnd_tasks.view.clips import curves_so_far
+from convnd_tasks.view.small_copies import SmallCopies
 from convnd_tasks.view.worker import _words, _Worker
 from error_fields import raises
 from PIL import Image
@@ -52,6 +55,24 @@ def test_a_picture_keeps_its_proportions_and_colours(worker: _Worker, tmp_path: 
     shown = picture(worker._thumbnail({"name": str(tmp_path / "red.png"), "side": 40}))
     assert shown.size == (40, 20)
     assert np.abs(np.asarray(shown, float) - (200, 10, 10)).max() < 4
+
+
+def test_a_large_picture_is_copied_once_and_anew_when_it_changes(tmp_path: Path) -> None:
+    path, copies = tmp_path / "photo.png", SmallCopies()
+    Image.linear_gradient("L").resize((1500, 900)).convert("RGB").save(path)
+    first = copies.path(str(path))
+    assert copies.path(str(path)) == first != str(path)
+    whole, copy = (io.read(name).values for name in (str(path), first))
+    assert tuple(copy.shape) == (1, 3, 614, 1024)
+    places = (slice(None), slice(None), [5, 300, 600], [5, 500, 1000])
+    assert torch.allclose(copy[places], whole[..., [8, 440, 880], [8, 733, 1465]], atol=0.02)
+    Image.new("RGB", (1500, 900), (9, 99, 9)).save(path)
+    os.utime(path, (1, 1))
+    colors = io.read(copies.path(str(path))).values[0, :, 5, 5] * 255
+    assert colors.round().tolist() == [9, 99, 9]
+    Image.new("RGB", (64, 48)).save(tmp_path / "small.png")
+    for name in (str(tmp_path / "small.png"), "town", str(tmp_path / "missing.png")):
+        assert copies.path(name) == name
 
 
 def test_a_result_is_described_by_its_record(worker: _Worker, run: Run) -> None:

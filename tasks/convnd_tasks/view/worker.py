@@ -27,6 +27,7 @@ from convnd_tasks.pipeline.recorded_command import check_line, parse_record
 from convnd_tasks.pipeline.recorded_inputs import PLACE, fill_places, find_input, search_folders
 from convnd_tasks.view.data_requests import DataRequests
 from convnd_tasks.view.lines import read_messages, write_message
+from convnd_tasks.view.small_copies import LONGEST, SmallCopies
 from convnd_tasks.view.units import COMMAND, check_search
 
 __all__ = ["main"]
@@ -54,6 +55,7 @@ class _Worker:
         self._is_stopped = False
         self._changes: queue.SimpleQueue[Mapping[str, str]] = queue.SimpleQueue()
         self._data = DataRequests()
+        self._copies = SmallCopies()
 
     def read(self) -> None:
         """Read requests until the server goes."""
@@ -141,7 +143,7 @@ class _Worker:
         ):  # the first frame: a long video need not be decoded
             grid = Grid(values=next(iter(io.open_video(name).frames())).values)
         else:
-            grid = io.read(name)
+            grid = io.read(self._copies.path(name) if side <= LONGEST else name)
         return {"image": base64.b64encode(jpeg(grid, side)).decode(), "size": list(grid.shape)}
 
     def _describe(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,10 +175,11 @@ class _Worker:
         from convnd import cli, io
         from convnd_tasks.runtime.pictures import jpeg
 
+        inputs = [self._copies.path(name) for name in request["inputs"]]
         with TemporaryDirectory(prefix="convnd-view-") as folder:
             target = Path(folder) / "preview.png"
             settings = ("--no-figures", "--no-metadata", "--quiet", "-o", str(target))
-            cli.run([*_words(request), *settings])
+            cli.run([*_words({**request, "inputs": inputs}), *settings])
             return {"image": base64.b64encode(jpeg(io.read(target))).decode()}
 
     def _run(self, request: Mapping[str, Any]) -> dict[str, Any]:
