@@ -15,7 +15,7 @@ __all__ = ["BROWSER", "Page", "check_accessible", "drop", "drop_path", "playwrig
 
 BROWSER = os.environ.get("CONVND_TEST_BROWSER") or shutil.which("chromium")
 AXE = os.environ.get("CONVND_TEST_AXE", "")
-SECONDS = int(os.environ.get("CONVND_TEST_SECONDS", "120")) * 1000
+SECONDS = int(os.environ.get("CONVND_TEST_SECONDS", "300")) * 1000
 """Milliseconds to wait: the machine may be busy, and nothing here is timed."""
 
 if BROWSER is None:
