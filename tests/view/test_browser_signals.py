@@ -47,7 +47,8 @@ def test_drop_a_recording_see_steps_stop_and_download(
     copy.write_bytes(page.download()[1])
     result, content = io.read(copy), io.read(recording)
     assert (result.shape, result.channels) == (content.shape, content.channels)
-    assert "strength=0.4" in io.read_provenance(copy)["convnd:change"]
+    record = io.read_provenance(folder / f"{recording.stem}_stylized.csv")
+    assert "strength=0.4" in record["convnd:change"]
 
 
 def test_a_span_that_the_mouse_marks_is_a_region(page: Page, folder: Path, recording: Path) -> None:
