@@ -248,14 +248,29 @@ def resample(values: Tensor, rate: float, new_rate: float) -> Tensor:
     """
     import torch
 
-    ratio = Fraction(new_rate / rate).limit_denominator(10_000)
-    if ratio == 1 or ratio == 0:
+    if _rate_ratio(rate, new_rate) == 1:
+        return values
+    resampled_values = _resample_array(values.double().numpy(), rate, new_rate)
+    return torch.from_numpy(resampled_values).to(values.dtype)
+
+
+def _rate_ratio(rate: float, new_rate: float) -> Fraction:
+    """The nearest ratio of whole numbers up to 10,000; 1 if that is 0."""
+    return Fraction(new_rate / rate).limit_denominator(10_000) or Fraction(1)
+
+
+def _resample_array(
+    values: NDArray[np.float64], rate: float, new_rate: float
+) -> NDArray[np.float64]:
+    """Resample the last axis, see `resample`; without torch, for processes that do not load it."""
+    ratio = _rate_ratio(rate, new_rate)
+    if ratio == 1:
         return values
     signal = import_optional("scipy.signal", "resample")
-    resampled_values = signal.resample_poly(
-        values.double().numpy(), ratio.numerator, ratio.denominator, axis=-1, padtype="line"
+    resampled_values: NDArray[np.float64] = signal.resample_poly(
+        values, ratio.numerator, ratio.denominator, axis=-1, padtype="line"
     )
-    return torch.from_numpy(resampled_values).to(values.dtype)
+    return resampled_values
 
 
 def band_limit(values: Tensor, rate: float, low_rate: float) -> Tensor:
@@ -277,12 +292,9 @@ def band_limit(values: Tensor, rate: float, low_rate: float) -> Tensor:
 
 def resample_lead(signal: NDArray[np.float64], rate: float, new_rate: float) -> NDArray[np.float64]:
     """Bridge the gaps of one lead ``(T,)``, and bring it to another sampling rate by `resample`."""
-    import torch
-
     if rate == new_rate:
         return signal
-    gapless_signal = torch.from_numpy(interpolate_gaps(signal))[None, None]
-    return resample(gapless_signal, rate, new_rate)[0, 0].numpy()
+    return _resample_array(interpolate_gaps(signal), rate, new_rate)
 
 
 def interpolate_gaps(values: NDArray[np.float64]) -> NDArray[np.float64]:

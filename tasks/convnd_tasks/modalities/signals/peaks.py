@@ -60,7 +60,7 @@ def r_peaks(signal: NDArray[np.float64], rate: float) -> NDArray[np.int64]:
         piece = interpolate_gaps(signal[first : start + block + margin])
         if len(piece) < _MIN_SECONDS * rate:
             return np.zeros(0, np.int64)
-        peaks = call_warm(_find, piece, resample_lead(piece, rate, _RATE)) * (rate / _RATE)
+        peaks = call_warm(_find, piece, rate)
         positions = np.minimum(first + np.rint(peaks).astype(np.int64), len(signal) - 1)
         in_block: NDArray[np.int64] = positions[(positions >= start) & (positions < start + block)]
         return in_block
@@ -77,16 +77,18 @@ def _is_straight(signal: NDArray[np.float64]) -> bool:
     return bool(np.ptp(detrended_signal) <= _FLATNESS * np.abs(signal).max())
 
 
-def _find(signal: NDArray[np.float64], resampled: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Find the R peaks of a signal, and of no straight line, in samples of ``resampled``.
+def _find(signal: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
+    """Find the R peaks of a signal, and none in a straight line, in samples.
 
     Args:
-        signal: ``(T,)``.
-        resampled: the signal with the sampling rate `_RATE`.
+        signal: ``(T,)``, without gaps.
+        rate: samples per second.
     """
     import numpy as np
 
-    return np.zeros(0) if _is_straight(signal) else _detect(resampled)
+    if _is_straight(signal):
+        return np.zeros(0)
+    return _detect(resample_lead(signal, rate, _RATE)) * (rate / _RATE)
 
 
 def _detect(signal: NDArray[np.float64]) -> NDArray[np.float64]:

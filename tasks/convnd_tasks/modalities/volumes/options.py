@@ -100,8 +100,11 @@ class VolumeOptions(TransferOptions):
     ] = 40
     scales: Annotated[
         int,
-        Flag("Number of sizes from coarse to fine; more than 1 for large patterns.", WORK),
-        Range(1, 16),
+        Flag(
+            "Number of sizes from coarse to fine; more than 1 for large patterns; 0: at least 3.",
+            WORK,
+        ),
+        Range(0, 16),
     ] = 1
     backbone: Annotated[str, Flag("Network for pictures, see `convnd backbones`.", LOSS)] = (
         "compact"

@@ -74,12 +74,13 @@ class ScanLook(StyleAugmentation[Scan]):
         UsageError: a number is out of range.
 
     >>> import torch
-    >>> quiet, noisy = torch.zeros(2, 24, 24, 24), torch.randn(1, 24, 24, 24) * 9
-    >>> quiet[:, 8:16] = 100.0
+    >>> bodies = torch.zeros(2, 32, 32, 32)
+    >>> bodies[:, 8:24] = 100.0
+    >>> noisy = bodies[:1] + 9 * torch.randn(1, 32, 32, 32)
     >>> look = ScanLook(noisy, spacing=(1, 1, 1), modality="mr", strength=1.0)
-    >>> louder = look(quiet + torch.randn(2, 24, 24, 24))
-    >>> tuple(louder.shape), bool(louder[:, 9:15].std() > 5)
-    ((2, 24, 24, 24), True)
+    >>> louder = look(bodies + torch.randn(2, 32, 32, 32))
+    >>> tuple(louder.shape), bool(louder[:, 10:22].std() > 5)
+    ((2, 32, 32, 32), True)
     """
 
     def __init__(
