@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, SupportsIndex, TypeVar
@@ -63,8 +64,9 @@ def single(value: T) -> T | SupportsIndex:
     >>> single([3]), single([3, 4]), single("same")
     (3, [3, 4], 'same')
     """
-    if isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], SupportsIndex):
-        return value[0]
+    if isinstance(value, list | tuple) and len(value) == 1:
+        with contextlib.suppress(TypeError):  # sizes are tensors in a trace of torch.jit
+            return operator.index(value[0])
     return value
 
 
