@@ -64,8 +64,8 @@ class MemoryBudget:
         """
         return choose_tiling(self.model, size, self.free, self.on_message)
 
-    def check(self, size: Sequence[int], styles: Sequence[Sequence[int]]) -> None:
-        """Check that the largest size fits, and report tiles that add work.
+    def check(self, size: Sequence[int], styles: Sequence[Sequence[int]]) -> TilingPlan:
+        """Check that the largest size fits, report tiles that add work, and return its plan.
 
         Args:
             size: extent of the result along each axis.
@@ -92,6 +92,7 @@ class MemoryBudget:
             if plan.use_disk:
                 self.on_message("the optimizer's state is stored in files, in TMPDIR or /var/tmp")
         check_estimate(estimate, size, self.free, self._remedy())
+        return plan
 
     def _remedy(self) -> str:
         options = self.model.options
@@ -120,11 +121,14 @@ def check_budgets(
     Raises:
         ResourceError: the job needs more memory than is free.
     """
-    for budget in budgets:
-        budget.check(size, styles)
-    plans = [(budget.plan(size).estimate().total, budget.free) for budget in budgets]
-    keep_large_blocks(all(needed <= _SMALL * free for needed, free in plans))
-    history = min(budget.plan(size).history for budget in budgets)
+    plans = [budget.check(size, styles) for budget in budgets]
+    keep_large_blocks(
+        all(
+            plan.estimate().total <= _SMALL * budget.free
+            for plan, budget in zip(plans, budgets, strict=True)
+        )
+    )
+    history = min(plan.history for plan in plans)
     if history < HISTORY:
         budgets[-1].on_message(
             f"L-BFGS remembers {history} pairs of steps instead of {HISTORY}, so that the job fits "

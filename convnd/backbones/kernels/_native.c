@@ -753,11 +753,13 @@ static PyObject *py_pool(PyObject *self, PyObject *arguments) {
 }
 
 static PyObject *py_pooled_sizes(PyObject *self, PyObject *arguments) {
-    Size block, kernel[3];
+    Size block, kernel[3], channels, outputs;
     (void)self;
-    if (!PyArg_ParseTuple(arguments, "n(nnn)", &block, &kernel[0], &kernel[1], &kernel[2]))
+    if (!PyArg_ParseTuple(arguments, "n(nnn)nn", &block, &kernel[0], &kernel[1], &kernel[2],
+                          &channels, &outputs))
         return NULL;
-    return Py_BuildValue("nn", pooled_windows(block, kernel), pooled_rows(block, kernel));
+    return Py_BuildValue("nn", pooled_windows(block, kernel),
+                         scratch_floats_1x1(channels, outputs, pooled_rows(block, kernel)));
 }
 
 static PyObject *py_convolve_pool(PyObject *self, PyObject *arguments) {

@@ -14,7 +14,9 @@ def convolve(
     part: tuple[int, int, int, int, int],
     scratch: int,
 ) -> None: ...
-def pooled_sizes(block: int, kernel: tuple[int, ...]) -> tuple[int, int]: ...
+def pooled_sizes(
+    block: int, kernel: tuple[int, ...], channels: int, outputs: int
+) -> tuple[int, int]: ...
 def convolve_pool(
     data: tuple[int, int, int],
     kernel: tuple[int, int],

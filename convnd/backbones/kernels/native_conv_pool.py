@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from convnd.backbones.kernels.native import (
@@ -16,8 +15,13 @@ from convnd.backbones.kernels.native import (
     library,
     run_in_threads,
 )
-from convnd.backbones.kernels.native_pool import LANES, MAX_SAMPLES
-from convnd.backbones.kernels.winograd import empty_channels_last, scratch
+from convnd.backbones.kernels.native_pool import (
+    empty_gradient,
+    empty_maxima,
+    has_windows,
+    split_items,
+)
+from convnd.backbones.kernels.winograd import scratch
 
 __all__ = ["can_convolve_pool", "native_conv_pool", "native_unpool_conv"]
 
@@ -32,10 +36,7 @@ def can_convolve_pool(x: Tensor, weight: Tensor, kernel: Sequence[int]) -> bool:
     """
     return (
         set(weight.shape[2:]) == {1}
-        and len(kernel) <= 3
-        and len(weight) % LANES == 0
-        and math.prod(kernel) <= MAX_SAMPLES
-        and min(map(int.__floordiv__, x.shape[2:], kernel)) > 0
+        and has_windows(len(weight), x.shape[2:], kernel)
         and can_convolve(x, weight)
     )
 
@@ -59,9 +60,7 @@ def native_conv_pool(
         number after the last one where the maximum is 0.
     """
     x = x.movedim(1, -1).contiguous().movedim(-1, 1)
-    extents = [extent // width for extent, width in zip(x.shape[2:], kernel, strict=True)]
-    y = empty_channels_last(x, convolution.outputs, extents)
-    numbers = torch.empty_like(y, dtype=torch.uint8) if number else None
+    y, numbers = empty_maxima(x, convolution.outputs, kernel, number=number)
     _run(convolution, x, y, numbers, kernel, backwards=False)
     return y, numbers
 
@@ -85,10 +84,7 @@ def native_unpool_conv(
     Returns:
         ``(B, C, *S)``.
     """
-    x_grad = empty_channels_last(gradient, adjoint.outputs, size)
-    if any(extent % width for extent, width in zip(size, kernel, strict=True)):
-        x_grad.zero_()  # no window reaches the last samples
-    gradient = gradient.movedim(1, -1).contiguous().movedim(-1, 1)
+    x_grad, gradient = empty_gradient(gradient, adjoint.outputs, kernel, size)
     _run(adjoint, x_grad, gradient, numbers, kernel, backwards=True)
     return x_grad
 
@@ -103,17 +99,12 @@ def _run(
     backwards: bool,
 ) -> None:
     """Compute y and the numbers from x; backwards, x from y and the numbers."""
-    # Items are one more axis in front; with three axes they are computed one after the other.
-    lead = 3 - len(kernel)
-    widths = (*[1] * lead, *kernel)
-    items = range(len(x)) if lead == 0 else [slice(None)]
-    size = (*[1] * (lead - 1), *([len(x)] if lead else []), *x.shape[2:])
-    windows, rows = library.pooled_sizes(POSITIONS, widths)
+    items, size, widths = split_items(x, kernel)
+    sizes = convolution.channels, convolution.outputs
+    windows, buffer_size = library.pooled_sizes(POSITIONS, widths, *sizes)
     blocks = math.prod(
         extent // width for extent, width in zip(size[:2], widths[:2], strict=True)
     ) * -(-(size[2] // widths[2]) // windows)
-    sizes = convolution.channels, convolution.outputs
-    buffer_size = rows * (sizes[0] + -(-sizes[1] // 16) * 16)
     for item in items:
 
         def work(first: int, last: int, *_: int, item: int | slice = item) -> None:

@@ -11,10 +11,18 @@ from torch import Tensor
 from convnd.backbones.kernels.native import divide_work, is_available, library, run_in_threads
 from convnd.backbones.kernels.winograd import empty_channels_last
 
-__all__ = ["LANES", "MAX_SAMPLES", "can_pool", "native_max_pool", "native_max_unpool"]
+__all__ = [
+    "can_pool",
+    "empty_gradient",
+    "empty_maxima",
+    "has_windows",
+    "native_max_pool",
+    "native_max_unpool",
+    "split_items",
+]
 
-LANES = 8  # channels that are compared at once
-MAX_SAMPLES = 254  # of a window: one byte holds their numbers and one number more
+_LANES = 8  # channels that are compared at once
+_MAX_SAMPLES = 254  # of a window: one byte holds their numbers and one number more
 
 
 def can_pool(x: Tensor, kernel: Sequence[int]) -> bool:
@@ -27,12 +35,25 @@ def can_pool(x: Tensor, kernel: Sequence[int]) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.bfloat16)
-        and x.shape[1] % LANES == 0
-        and len(kernel) <= 3
-        and math.prod(kernel) <= MAX_SAMPLES
-        and min(map(int.__floordiv__, x.shape[2:], kernel)) > 0
+        and has_windows(x.shape[1], x.shape[2:], kernel)
         and x.movedim(1, -1).is_contiguous()
         and is_available()
+    )
+
+
+def has_windows(channels: int, size: Sequence[int], kernel: Sequence[int]) -> bool:
+    """Whether the compiled module pools such windows of such a field.
+
+    Args:
+        channels: channels of the field.
+        size: its extents.
+        kernel: samples of a window along each axis.
+    """
+    return (
+        channels % _LANES == 0
+        and len(kernel) <= 3
+        and math.prod(kernel) <= _MAX_SAMPLES
+        and min(map(int.__floordiv__, size, kernel)) > 0
     )
 
 
@@ -51,9 +72,7 @@ def native_max_pool(
     Returns:
         The maxima ``(B, C, *S')``, and the number of each in its window, 8 bits, or None.
     """
-    extents = [extent // width for extent, width in zip(x.shape[2:], kernel, strict=True)]
-    y = empty_channels_last(x, x.shape[1], extents)
-    numbers = torch.empty_like(y, dtype=torch.uint8) if number else None
+    y, numbers = empty_maxima(x, x.shape[1], kernel, number=number)
     _pool(x, y, numbers, kernel, mask=mask)
     return y, numbers
 
@@ -69,12 +88,49 @@ def native_max_unpool(
         kernel: samples of a window along each axis.
         shape: shape of the input.
     """
-    x_grad = empty_channels_last(gradient, shape[1], shape[2:])
-    if any(extent % width for extent, width in zip(shape[2:], kernel, strict=True)):
-        x_grad.zero_()  # no window reaches the last samples
-    gradient = gradient.movedim(1, -1).contiguous().movedim(-1, 1)
+    x_grad, gradient = empty_gradient(gradient, shape[1], kernel, shape[2:])
     _pool(x_grad, gradient, numbers, kernel, backwards=True)
     return x_grad
+
+
+def empty_maxima(
+    x: Tensor, channels: int, kernel: Sequence[int], *, number: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Allocate the maxima of all windows of ``x``, and their numbers or None."""
+    extents = [extent // width for extent, width in zip(x.shape[2:], kernel, strict=True)]
+    y = empty_channels_last(x, channels, extents)
+    return y, torch.empty_like(y, dtype=torch.uint8) if number else None
+
+
+def empty_gradient(
+    gradient: Tensor, channels: int, kernel: Sequence[int], size: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Allocate the gradient of a pooled field, and lay that of the maxima out channels innermost.
+
+    Args:
+        gradient: gradient of the maxima, ``(B, O, *S')``.
+        channels: channels of the field.
+        kernel: samples of a window along each axis.
+        size: extents of the field.
+    """
+    x_grad = empty_channels_last(gradient, channels, size)
+    if any(extent % width for extent, width in zip(size, kernel, strict=True)):
+        x_grad.zero_()  # no window reaches the last samples
+    return x_grad, gradient.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def split_items(
+    x: Tensor, kernel: Sequence[int]
+) -> tuple[list[int | slice], tuple[int, ...], tuple[int, ...]]:
+    """Return what one call pools: indices of ``x``, and three extents and widths of windows.
+
+    Items are one more axis in front; with three spatial axes they are pooled one after the other.
+    """
+    lead = 3 - len(kernel)
+    widths = (*[1] * lead, *kernel)
+    if lead == 0:
+        return list(range(len(x))), tuple(x.shape[2:]), widths
+    return [slice(None)], (*[1] * (lead - 1), len(x), *x.shape[2:]), widths
 
 
 def _pool(
@@ -86,13 +142,12 @@ def _pool(
     mask: bool = False,
     backwards: bool = False,
 ) -> None:
-    size = (*[1] * (3 - len(kernel)), *x.shape[2:])
-    widths = (*[1] * (3 - len(kernel)), *kernel)
+    items, size, widths = split_items(x, kernel)
     lines = math.prod(extent // width for extent, width in zip(size[:2], widths[:2], strict=True))
     flags = x.dtype == torch.bfloat16, mask, backwards
-    for item in range(len(x)):
+    for item in items:
 
-        def work(*part: int, item: int = item) -> None:
+        def work(*part: int, item: int | slice = item) -> None:
             codes = 0 if numbers is None else numbers[item].data_ptr()
             addresses = x[item].data_ptr(), y[item].data_ptr(), codes
             library.pool(addresses, size, widths, x.shape[1], *flags, part[:2])

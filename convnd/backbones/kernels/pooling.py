@@ -86,15 +86,19 @@ def differentiable_unpool(
     Returns:
         ``(B, C, *S)``.
     """
-    plane = gradient.new_zeros((*gradient.shape[:2], math.prod(size)))
-    field = plane.view(*gradient.shape[:2], *size)
     offsets = torch.zeros((), dtype=torch.int64)
-    for width, step in zip(kernel, _plane_strides(field), strict=True):
+    for width, step in zip(kernel, _plane_strides(size), strict=True):
         offsets = offsets.unsqueeze(-1) + torch.arange(width) * step
-    starts = _window_starts(field, gradient, kernel)
     # The number after the last one of a window means that the gradient is 0.
-    in_plane = F.pad(offsets.flatten(), (0, 1))[numbers.long()] + starts
-    values = gradient * (numbers < offsets.numel())
+    indices = F.pad(offsets.flatten(), (0, 1))[numbers.long()]
+    return _scatter(gradient * (numbers < offsets.numel()), indices, kernel, size)
+
+
+def _scatter(values: Tensor, indices: Tensor, kernel: Sequence[int], size: Sequence[int]) -> Tensor:
+    """Put a value of each window at its index from the first sample of the window, else zeros."""
+    plane = values.new_zeros((*values.shape[:2], math.prod(size)))
+    field = plane.view(*values.shape[:2], *size)
+    in_plane = indices + _window_starts(field, values, kernel)
     return plane.scatter(2, in_plane.flatten(2), values.flatten(2)).view(field.shape)
 
 
@@ -134,7 +138,8 @@ class _FrozenMaxPool(torch.autograd.Function):
         indices = torch.empty(0)
         if x.requires_grad:
             largest = sum(
-                (width - 1) * step for width, step in zip(kernel, _plane_strides(x), strict=True)
+                (width - 1) * step
+                for width, step in zip(kernel, _plane_strides(x.shape[2:]), strict=True)
             )
             indices = torch.empty_like(y, dtype=torch.int16 if largest < 2**15 else torch.int32)
         for inputs, outputs in _chunks(x, kernel):
@@ -154,10 +159,7 @@ class _FrozenMaxPool(torch.autograd.Function):
         (gradient,) = gradients
         if torch.is_grad_enabled():  # second derivatives need the graph of this pass
             values = gradient * mask[0] if mask else gradient
-            plane = gradient.new_zeros((*ctx.shape[:2], math.prod(ctx.shape[2:])))
-            in_plane = indices + _window_starts(plane.view(ctx.shape), indices, ctx.kernel)
-            plane = plane.scatter(2, in_plane.flatten(2), values.flatten(2))
-            return plane.view(ctx.shape), None, None
+            return _scatter(values, indices, ctx.kernel, ctx.shape[2:]), None, None
         _, pool_backward = _POOLS[len(ctx.kernel)]
         gradient = channels_last(gradient) if is_channels_last(indices) else gradient.contiguous()
         x_grad = torch.empty(
@@ -195,15 +197,17 @@ def _layout(x: Tensor) -> torch.memory_format:
     return CHANNELS_LAST[x.ndim - 2] if is_channels_last(x) else contiguous
 
 
-def _plane_strides(x: Tensor) -> list[int]:
+def _plane_strides(size: Sequence[int]) -> list[int]:
     """Distance between neighbours along each axis in torch's index of a plane."""
-    return [math.prod(x.shape[axis + 1 :]) for axis in range(2, x.ndim)]
+    return [math.prod(size[axis + 1 :]) for axis in range(len(size))]
 
 
 def _window_starts(x: Tensor, window_maxima: Tensor, kernel: Sequence[int]) -> Tensor:
     """Torch's index of the first sample of each window, ``(*S)``."""
     starts = torch.zeros((), dtype=torch.int64, device=x.device)
-    for extent, width, step in zip(window_maxima.shape[2:], kernel, _plane_strides(x), strict=True):
+    for extent, width, step in zip(
+        window_maxima.shape[2:], kernel, _plane_strides(x.shape[2:]), strict=True
+    ):
         starts = starts.unsqueeze(-1) + torch.arange(extent, device=x.device) * (width * step)
     return starts
 
