@@ -134,7 +134,7 @@ def test_keyframes_are_results_in_regions_without_a_style(
 @pytest.mark.slow
 def test_a_region_of_its_own_style_beside_keyframes(regions: Path, run: Run) -> None:
     regions_of = ("--regions", "map.png", "--region", "red=waves")
-    words = ("--rate", "5", *AB, *regions_of, "-o", "out", *FAST, "--steps", "8")
+    words = ("--rate", "5", *AB, *regions_of, "-o", "out", *FAST, "--steps", "24")
     code, _, err = run("stylize-video", "clip", *words)
     assert code == 0, err
     clip, result = frames_of("clip"), frames_of("out")
