@@ -26,6 +26,7 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "as_convnd_error",
+    "import_failure",
     "is_out_of_memory",
     "printable",
 ]
@@ -37,6 +38,15 @@ STOP_SIGNALS = tuple(
     if hasattr(signal, name)  # Windows has no SIGHUP
 )
 """The signals that ask the command line to stop."""
+
+_OWN_PACKAGES = ("convnd", "convnd_tasks")
+# Libraries that wheels link to, and Debian's package of each.
+_LIBRARY_PACKAGES = {
+    "libGL": "libgl1",
+    "libglib-2.0": "libglib2.0-0",
+    "libgthread-2.0": "libglib2.0-0",
+    "libgomp": "libgomp1",
+}
 
 
 class ConvndError(Exception):
@@ -210,6 +220,29 @@ class StopSignal(BaseException):
         raise cls(number)
 
 
+def import_failure(error: ImportError) -> DependencyError:
+    """Return the error for a package of others that is installed but cannot be loaded.
+
+    Systems without a desktop often lack libraries that OpenCV links to. The message names the
+    package of Debian that holds such a library.
+
+    >>> print(import_failure(ImportError("libGL.so.1: cannot open it", name="cv2")))
+    load cv2: expected a package that can be loaded, got 'libGL.so.1: cannot open it'; apt-get install libgl1
+    """
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    remedy = "install it again"
+    library = text.partition(":")[0]
+    if ".so" in library:
+        package = _LIBRARY_PACKAGES.get(library.partition(".so")[0])
+        remedy = f"apt-get install {package}" if package else f"install the library {library}"
+    return DependencyError(
+        f"load {error.name or 'a package'}",
+        expected="a package that can be loaded",
+        got=f"'{text}'",
+        remedy=remedy,
+    )
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out.
 
@@ -250,6 +283,8 @@ def as_convnd_error(error: Exception) -> ConvndError | None:
         return ResourceError(
             "memory", expected="enough for this job", got="none left", remedy="use a smaller --size"
         )
+    if isinstance(error, ImportError) and (error.name or "").split(".")[0] not in _OWN_PACKAGES:
+        return import_failure(error)
     if type(error).__module__.split(".")[0] in ("click", "typer"):
         return None
     return InternalError(

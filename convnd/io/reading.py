@@ -11,7 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from convnd.errors import DependencyError, InputFileError, ResourceError, UsageError
+from convnd.errors import (
+    DependencyError,
+    InputFileError,
+    ResourceError,
+    UsageError,
+    import_failure,
+)
 from convnd.io.atomic import error_text
 from convnd.io.missing import foreign_name_error, missing_file_error
 from convnd.io.silence import silence_libraries
@@ -151,11 +157,14 @@ def translate_errors(path: Path, what: str) -> Iterator[None]:
         InputFileError: the library raised an error of any class; for damaged bytes, decoders raise
             ``SyntaxError``, ``struct.error``, ``KeyError`` and others.
         ResourceError: the library raised ``MemoryError``.
+        DependencyError: a package is missing, or cannot be loaded.
     """
     try:
         yield
     except (InputFileError, ResourceError, DependencyError):
         raise
+    except ImportError as error:
+        raise import_failure(error) from error
     except MemoryError as error:
         raise ResourceError(
             f"read {path}",
@@ -268,15 +277,18 @@ def import_optional(package: str, what: str, extra: str = "signals") -> Any:
         extra: the optional dependencies of this package that include it.
 
     Raises:
-        DependencyError: it is not installed; the message holds the command that installs it.
+        DependencyError: it is not installed, and the message holds the command that installs it;
+            or it cannot be loaded.
     """
     try:
         with silence_libraries():
             return importlib.import_module(package)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise DependencyError(
             str(what),
             expected=f"the package {package.split('.')[0]}",
             got="none installed",
             remedy=f'pip install "convnd-toolkit[{extra}]"',
         ) from error
+    except ImportError as error:
+        raise import_failure(error) from error

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from convnd.errors import ConvndError
+from convnd.errors import ConvndError, import_failure
 from convnd.io.reading import too_large_error
 
 __all__ = ["main"]
@@ -95,6 +95,8 @@ def _answer(request: Mapping[str, Any], out: BinaryIO) -> tuple[str, dict[str, A
         # The system refused memory beyond the limit, however much there is.
         lacks_memory = isinstance(refusal.__cause__, MemoryError)
         error = too_large_error(path) if lacks_memory else refusal
+    except ImportError as failure:
+        error = import_failure(failure)
     else:
         return last
     return "error", {"name": type(error).__name__, "text": str(error)}
