@@ -226,8 +226,8 @@ def import_failure(error: ImportError) -> DependencyError:
     Systems without a desktop often lack libraries that OpenCV links to. The message names the
     package of Debian that holds such a library.
 
-    >>> print(import_failure(ImportError("libGL.so.1: cannot open it", name="cv2")))
-    load cv2: expected a package that can be loaded, got 'libGL.so.1: cannot open it'; apt-get install libgl1
+    >>> print(import_failure(ImportError("libGL.so.1: none", name="cv2")))
+    load cv2: expected a package that can be loaded, got 'libGL.so.1: none'; apt-get install libgl1
     """
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     remedy = "install it again"
