@@ -12,6 +12,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.sidedata.sidedata import Type
 from av.video import format as av_format
 from av.video.format import VideoFormat
 from error_fields import raises
@@ -240,14 +241,7 @@ class Displayed:
     def __init__(self, matrix: tuple[float, float, float, float]) -> None:
         a, b, c, d = (round(65536 * entry) for entry in matrix)
         entries = np.array([a, b, 0, c, d, 0, 0, 0, 1 << 30], np.int32)
-        self.side_data = [Matrix(entries.tobytes())]
-
-
-class Matrix(bytes):
-    """Side data of that kind."""
-
-    class type:  # noqa: N801
-        name = "DISPLAYMATRIX"
+        self.side_data = {Type.DISPLAYMATRIX: entries.tobytes()}
 
 
 def test_other_display_matrices() -> None:

@@ -291,10 +291,12 @@ def orientation(frame: Any, path: Path) -> Orientation:
     Raises:
         InputFileError: the matrix turns by something else than a multiple of 90 degrees.
     """
-    entries = {data.type.name: bytes(data) for data in frame.side_data}.get("DISPLAYMATRIX")
-    if entries is None:
+    from av.sidedata.sidedata import Type
+
+    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    if matrix is None:
         return Orientation()
-    a, b, _, c, d, *_ = struct.unpack("=9i", entries[:36])  # a, b, u, c, d, v, x, y, w
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix)[:36])  # a, b, u, c, d, v, x, y, w
     largest = max(map(abs, (a, b, c, d)))
     a, b, c, d = (0 if 100 * abs(entry) < largest else entry for entry in (a, b, c, d))
     if a and d and not (b or c):
