@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from convnd.errors import ResourceError, ShapeError, UsageError
+from convnd.feedforward.inference import freeze_convolutions
 from convnd.feedforward.network_shape import OUTPUT
 from convnd.feedforward.transform_net import FieldStatistics, TransformNet
 from convnd.losses import tile_index
@@ -50,7 +51,7 @@ class NetworkTransfer(OnePassTransfer):
 
     def __init__(self, network: TransformNet, options: TransferOptions) -> None:
         super().__init__(options)
-        self._network = network.to(self.device)
+        self._network = freeze_convolutions(network.to(self.device))
 
     @property
     def network(self) -> TransformNet:

@@ -1,10 +1,12 @@
 /* Convolutions of frozen networks in float32 for x86-64 processors with AVX2 and FMA.
  *
- * `convolve` is a 3x3 convolution with zero padding 1 by Winograd's algorithm F(4x4, 3x3), see
- * winograd.py for the algorithm and its sources. `multiply` is a 1x1 convolution, `multiply_pool`
- * one whose result is pooled at once. `gram` multiplies features by their transpose. Values have
- * their channels innermost: (H, W, C). Every function computes a range of the result, so that the
- * caller divides the work among threads; the bytes do not depend on the division.
+ * `convolve` is a 3x3 convolution with padding 1 by Winograd's algorithm F(4x4, 3x3), see winograd.py
+ * for the algorithm and its sources. `convolve_from_few` and `convolve_to_few` are direct
+ * ones, from few channels and to few outputs, where Winograd's transforms would take longer than
+ * its products. `multiply` is a 1x1 convolution, `multiply_pool` one whose result is pooled at once.
+ * `gram` multiplies features by their transpose. Values have their channels innermost: (H, W, C).
+ * Every function computes a range of the result, so that the caller divides the work among threads;
+ * the bytes do not depend on the division.
  *
  * On other processors, and with other compilers than GCC and Clang, the module exists, and
  * `is_supported` is false.
@@ -31,6 +33,8 @@ enum {
     PAIR = 2,    /* panels between two transforms of the output */
     SLAB = 128,  /* channels of a product whose kernel stays in the first-level cache */
     POINTS = 36, /* products of a tile */
+    FEW = 3,     /* channels or outputs of a direct convolution */
+    TAPS = 3,    /* of a kernel along an axis */
     GROUP = 3,   /* vectors of columns of a Gram matrix that registers hold */
     STRIP = 4,   /* rows of a Gram matrix that registers hold */
     SPAN = 128,  /* positions of a Gram matrix that are added up in registers */
@@ -39,15 +43,18 @@ enum {
 
 enum { NO_GATE, BYTE_GATE, FLOAT_GATE };
 
+enum { MATRIX, FROM_FEW, TO_FEW, WINOGRAD };
+
 typedef struct {
     const float *x;      /* (items, height, width, channels) */
     const void *gate;    /* shaped as x: where it is not above 0, x counts as 0 */
     int gate_kind;
-    const float *kernel; /* from `pack_3x3` or `pack_1x1` */
+    const float *kernel; /* from `pack_3x3` or `pack_matrix` */
     const float *bias;   /* (outputs), or NULL */
     float *out;          /* (items, height, width, outputs) */
     Size height, width, channels, outputs;
     int relu;
+    int replicate;       /* the outermost samples repeat beyond the border, instead of zeros */
     Size block;          /* tiles or positions of a block, a multiple of ROWS */
     float *scratch;
 } Convolution;
@@ -82,6 +89,16 @@ static Size scratch_floats_1x1(Size channels, Size outputs, Size block) {
     return block * (channels + round_up(outputs, PANEL));
 }
 
+/* Lines of a block with their borders, and products of all panels. */
+static Size scratch_floats_from_few(Size channels, Size outputs, Size block) {
+    return TAPS * (block + TAPS - 1) * channels + block * round_up(outputs, PANEL);
+}
+
+/* A block of data, and the products of three lines. */
+static Size scratch_floats_to_few(Size channels, Size outputs, Size block) {
+    return block * (channels + TAPS * round_up(TAPS * TAPS * outputs, PANEL));
+}
+
 /* Windows of a block that a convolution pools at once, and the rows of their samples. */
 static Size pooled_windows(Size block, const Size kernel[3]) {
     Size windows = block / (kernel[0] * kernel[1] * kernel[2]);
@@ -92,8 +109,25 @@ static Size pooled_rows(Size block, const Size kernel[3]) {
     return kernel[0] * kernel[1] * round_up(pooled_windows(block, kernel) * kernel[2], ROWS);
 }
 
-static Size kernel_floats(Size points, Size channels, Size outputs) {
-    return points * round_up(channels, points == 1 ? 1 : LANES) * round_up(outputs, PANEL);
+/* How a convolution is computed whose kernel is `width` wide. */
+static int algorithm(Size width, Size channels, Size outputs) {
+    if (width == 1) return MATRIX;
+    if (channels <= FEW) return FROM_FEW;
+    return outputs <= FEW ? TO_FEW : WINOGRAD;
+}
+
+static Size scratch_floats(int kind, Size channels, Size outputs, Size block) {
+    if (kind == FROM_FEW) return scratch_floats_from_few(channels, outputs, block);
+    if (kind == TO_FEW) return scratch_floats_to_few(channels, outputs, block);
+    if (kind == WINOGRAD) return scratch_floats_3x3(channels, block);
+    return scratch_floats_1x1(channels, outputs, block);
+}
+
+static Size kernel_floats(int kind, Size channels, Size outputs) {
+    if (kind == FROM_FEW) return TAPS * TAPS * channels * round_up(outputs, PANEL);
+    if (kind == TO_FEW) return channels * round_up(TAPS * TAPS * outputs, PANEL);
+    if (kind == WINOGRAD) return POINTS * round_up(channels, LANES) * round_up(outputs, PANEL);
+    return channels * round_up(outputs, PANEL);
 }
 
 #if HAS_KERNELS
@@ -251,12 +285,14 @@ TARGET static void pack_3x3(const float *taps, Size channels, Size outputs, floa
     }
 }
 
-/* Taps (channels, outputs) to (panels, channels, 16). */
-static void pack_1x1(const float *taps, Size channels, Size outputs, float *kernel) {
-    for (Size panel = 0; panel < outputs; panel += PANEL)
-        for (Size c = 0; c < channels; c++)
-            for (Size n = 0; n < PANEL; n++)
-                *kernel++ = panel + n < outputs ? taps[c * outputs + panel + n] : 0;
+/* `points` matrices (rows, columns) side by side: to (panels, rows, 16). */
+static void pack_matrix(const float *taps, Size points, Size rows, Size columns, float *kernel) {
+    for (Size panel = 0; panel < points * columns; panel += PANEL)
+        for (Size row = 0; row < rows; row++)
+            for (Size n = panel; n < panel + PANEL; n++) {
+                Size point = n / columns;
+                *kernel++ = point < points ? taps[(point * rows + row) * columns + n % columns] : 0;
+            }
 }
 
 /* Transform 8 channels of a patch of 6x6 samples, at `index` of x, into 36 planes. */
@@ -277,14 +313,18 @@ INLINE void transform_patch(const float *x, const void *gate, int kind, Size ind
     }
 }
 
-/* Copy a patch that the border cuts, with zeros beyond it and in channels that do not exist. */
+static Size clamp(Size place, Size extent) {
+    return place < 0 ? 0 : place < extent ? place : extent - 1;
+}
+
+/* Copy a patch that the border cuts, with zeros in channels that do not exist. */
 static void copy_patch(const Convolution *c, Size item, Size top, Size left, Size depth,
                        float *patch) {
     memset(patch, 0, sizeof(float) * POINTS * depth);
     for (Size i = 0; i < 6; i++)
         for (Size j = 0; j < 6; j++) {
-            Size y = top + i, x = left + j;
-            if (y < 0 || y >= c->height || x < 0 || x >= c->width) continue;
+            Size y = clamp(top + i, c->height), x = clamp(left + j, c->width);
+            if (!c->replicate && (y != top + i || x != left + j)) continue;
             Size index = ((item * c->height + y) * c->width + x) * c->channels;
             float *to = patch + (i * 6 + j) * depth;
             for (Size n = 0; n < c->channels; n++)
@@ -445,6 +485,94 @@ INLINE void finish_rows(const Convolution *c, const float *m, Size columns, Size
         for (Size n = panel * PANEL; n < end * PANEL && n < c->outputs; n += LANES)
             finish(load(m + row * columns + n - panel * PANEL), load_bias(c, n), least,
                    c->outputs - n, to + row * step + n);
+}
+
+/* Copy `count` positions of a line from column `left` on. */
+TARGET static void copy_line(const Convolution *c, Size item, Size line, Size left, Size count,
+                             float *to) {
+    Size depth = c->channels, source = clamp(line, c->height);
+    Size start = left < 0 ? -left : 0, stop = c->width - left < count ? c->width - left : count;
+    Size index = ((item * c->height + source) * c->width + left) * depth;
+    Size n = start * depth, end = stop * depth;
+    if (source != line && !c->replicate) {
+        memset(to, 0, sizeof(float) * count * depth);
+        return;
+    }
+    memset(to, 0, sizeof(float) * n);
+    for (; n + LANES <= end; n += LANES)
+        store(to + n, load_gated(c->x, c->gate, c->gate_kind, index + n));
+    for (; n < end; n++) to[n] = gated_value(c->x, c->gate, c->gate_kind, index + n);
+    memset(to + end, 0, sizeof(float) * (count - stop) * depth);
+    if (!c->replicate) return;
+    if (start) memcpy(to, to + depth, sizeof(float) * depth);
+    if (stop < count) memcpy(to + end, to + end - depth, sizeof(float) * depth);
+}
+
+/* Lines [first, last) of all items of a 3x3 convolution from few channels. The three samples under
+ * a line of the kernel are neighbours in memory, so that a line of data is a matrix whose rows
+ * overlap. */
+TARGET static void convolve_from_few(const Convolution *c, Size first, Size last) {
+    Size run = TAPS * c->channels, length = (c->block + TAPS - 1) * c->channels;
+    Size panels = round_up(c->outputs, PANEL) / PANEL, columns = panels * PANEL;
+    float *m = c->scratch + TAPS * length;
+    for (; first < last; first++)
+        for (Size left = 0; left < c->width; left += c->block) {
+            Size count = c->width - left < c->block ? c->width - left : c->block;
+            Size rows = round_up(count, ROWS);
+            float *out = c->out + (first * c->width + left) * c->outputs;
+            for (Size i = 0; i < TAPS; i++)
+                copy_line(c, first / c->height, first % c->height + i - 1, left - 1,
+                          rows + TAPS - 1, c->scratch + i * length);
+            for (Size n = 0; n < panels; n++)
+                for (Size i = 0; i < TAPS; i++)
+                    products(rows, run, c->scratch + i * length, c->channels,
+                             c->kernel + (n * TAPS + i) * run * PANEL, m + n * PANEL, columns,
+                             i > 0, out + (n * TAPS + i) * rows / ROWS * PANEL);
+            finish_rows(c, m, columns, count, 0, panels, out, c->outputs);
+        }
+}
+
+/* Outputs of `count` positions of a line, from the products of each sample and all taps. */
+INLINE void add_taps(const Convolution *c, const float *lines[TAPS], Size stride, Size count,
+                     float *out) {
+    float bias[4] = {0}, values[4];
+    for (Size n = 0; c->bias && n < c->outputs; n++) bias[n] = c->bias[n];
+    __m128 least = _mm256_castps256_ps128(lower_bound(c));
+    for (Size p = 0; p < count; p++, out += c->outputs) {
+        __m128 y = _mm_loadu_ps(bias);
+        for (Size i = 0; i < TAPS; i++)
+            for (Size j = 0; j < TAPS; j++)
+                y = _mm_add_ps(y, _mm_loadu_ps(lines[i] + (p + j) * stride
+                                               + (i * TAPS + j) * c->outputs));
+        _mm_storeu_ps(values, _mm_max_ps(least, y)); /* NaN remains, see `finish` */
+        for (Size n = 0; n < c->outputs; n++) out[n] = values[n];
+    }
+}
+
+/* Lines [first, last) of all items of a 3x3 convolution to few outputs. Every sample is multiplied
+ * by all taps once, and an output is the sum of the products of its nine samples. A strip of columns
+ * goes down the lines, and the products of three lines are kept. */
+TARGET static void convolve_to_few(const Convolution *c, Size first, Size last) {
+    Size depth = c->channels, strip = c->block - (TAPS - 1), columns = TAPS * TAPS * c->outputs;
+    Size panels = round_up(columns, PANEL) / PANEL, stride = panels * PANEL;
+    float *m = c->scratch + c->block * depth;
+    for (Size stop; first < last; first = stop) {
+        Size item = first / c->height, top = first % c->height;
+        stop = last < (item + 1) * c->height ? last : (item + 1) * c->height;
+        for (Size left = 0; left < c->width; left += strip)
+            for (Size line = top - 1; line <= top + stop - first; line++) {
+                const float *lines[TAPS]; /* the products of this line are the last */
+                for (Size i = 0; i < TAPS; i++)
+                    lines[i] = m + (line + 1 + i) % TAPS * c->block * stride;
+                Size position = (item * c->height + line) * c->width + left;
+                Size count = c->width - left < strip ? c->width - left : strip;
+                copy_line(c, item, line, left - 1, c->block, c->scratch);
+                multiply_rows(c, c->scratch, c->block, 0, panels, (float *)lines[TAPS - 1],
+                              c->x + (position + c->width) * depth, NULL, NULL);
+                if (line > top)
+                    add_taps(c, lines, stride, count, c->out + (position - c->width) * c->outputs);
+            }
+    }
 }
 
 /* Positions [first, last) and panels [panel, end) of a 1x1 convolution. */
@@ -664,13 +792,17 @@ static int is_supported(void) {
 
 static int is_supported(void) { return 0; }
 static void pack_3x3(const float *a, Size b, Size c, float *d) { (void)a, (void)b, (void)c, (void)d; }
-static void pack_1x1(const float *a, Size b, Size c, float *d) { (void)a, (void)b, (void)c, (void)d; }
+static void pack_matrix(const float *a, Size b, Size c, Size d, float *e) {
+    (void)a, (void)b, (void)c, (void)d, (void)e;
+}
 static void convolve(const Convolution *a, Size b, Size c, Size d, Size e) {
     (void)a, (void)b, (void)c, (void)d, (void)e;
 }
 static void multiply(const Convolution *a, Size b, Size c, Size d, Size e) {
     (void)a, (void)b, (void)c, (void)d, (void)e;
 }
+static void convolve_from_few(const Convolution *a, Size b, Size c) { (void)a, (void)b, (void)c; }
+static void convolve_to_few(const Convolution *a, Size b, Size c) { (void)a, (void)b, (void)c; }
 static void multiply_pool(const Convolution *a, const Pooling *b, Size c, Size d) {
     (void)a, (void)b, (void)c, (void)d;
 }
@@ -688,28 +820,39 @@ static PyObject *py_scratch_floats(PyObject *self, PyObject *arguments) {
     Size width, channels, outputs, block;
     (void)self;
     if (!PyArg_ParseTuple(arguments, "nnnn", &width, &channels, &outputs, &block)) return NULL;
-    return PyLong_FromSsize_t(width == 3 ? scratch_floats_3x3(channels, block)
-                                         : scratch_floats_1x1(channels, outputs, block));
+    int kind = algorithm(width, channels, outputs);
+    return PyLong_FromSsize_t(scratch_floats(kind, channels, outputs, block));
 }
 
 static PyObject *py_kernel_floats(PyObject *self, PyObject *arguments) {
     Size width, channels, outputs;
     (void)self;
     if (!PyArg_ParseTuple(arguments, "nnn", &width, &channels, &outputs)) return NULL;
-    return PyLong_FromSsize_t(kernel_floats(width == 3 ? POINTS : 1, channels, outputs));
+    return PyLong_FromSsize_t(kernel_floats(algorithm(width, channels, outputs), channels, outputs));
+}
+
+static PyObject *py_is_direct(PyObject *self, PyObject *arguments) {
+    Size width, channels, outputs;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "nnn", &width, &channels, &outputs)) return NULL;
+    int kind = algorithm(width, channels, outputs);
+    return PyBool_FromLong(kind == FROM_FEW || kind == TO_FEW);
 }
 
 static PyObject *py_pack(PyObject *self, PyObject *arguments) {
     Size width, channels, outputs;
-    unsigned long long taps, kernel;
+    unsigned long long taps_address, kernel_address;
     (void)self;
-    if (!PyArg_ParseTuple(arguments, "nKnnK", &width, &taps, &channels, &outputs, &kernel))
+    if (!PyArg_ParseTuple(arguments, "nKnnK", &width, &taps_address, &channels, &outputs,
+                          &kernel_address))
         return NULL;
+    const float *taps = (const float *)(uintptr_t)taps_address;
+    float *kernel = (float *)(uintptr_t)kernel_address;
+    int kind = algorithm(width, channels, outputs);
     Py_BEGIN_ALLOW_THREADS
-    if (width == 3)
-        pack_3x3((const float *)(uintptr_t)taps, channels, outputs, (float *)(uintptr_t)kernel);
-    else
-        pack_1x1((const float *)(uintptr_t)taps, channels, outputs, (float *)(uintptr_t)kernel);
+    if (kind == WINOGRAD) pack_3x3(taps, channels, outputs, kernel);
+    else if (kind == TO_FEW) pack_matrix(taps, TAPS * TAPS, channels, outputs, kernel);
+    else pack_matrix(taps, 1, width * width * channels, outputs, kernel);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
@@ -719,18 +862,20 @@ static PyObject *py_convolve(PyObject *self, PyObject *arguments) {
     unsigned long long x, gate, kernel, bias, out, scratch;
     Convolution c;
     (void)self;
-    if (!PyArg_ParseTuple(arguments, "n(KKi)(KK)K(nnnn)p(nnnnn)K", &width, &x, &gate, &c.gate_kind,
-                          &kernel, &bias, &out, &c.height, &c.width, &c.channels, &c.outputs,
-                          &c.relu, &first, &last, &panel, &end, &c.block, &scratch))
+    if (!PyArg_ParseTuple(arguments, "n(KKi)(KK)K(nnnn)pp(nnnnn)K", &width, &x, &gate,
+                          &c.gate_kind, &kernel, &bias, &out, &c.height, &c.width, &c.channels,
+                          &c.outputs, &c.relu, &c.replicate, &first, &last, &panel, &end, &c.block,
+                          &scratch))
         return NULL;
     c.x = (const float *)(uintptr_t)x, c.gate = (const void *)(uintptr_t)gate;
     c.kernel = (const float *)(uintptr_t)kernel, c.bias = (const float *)(uintptr_t)bias;
     c.out = (float *)(uintptr_t)out, c.scratch = (float *)(uintptr_t)scratch;
     Py_BEGIN_ALLOW_THREADS
-    if (width == 3)
-        convolve(&c, first, last, panel, end);
-    else
-        multiply(&c, first, last, panel, end);
+    int kind = algorithm(width, c.channels, c.outputs);
+    if (kind == WINOGRAD) convolve(&c, first, last, panel, end);
+    else if (kind == FROM_FEW) convolve_from_few(&c, first, last);
+    else if (kind == TO_FEW) convolve_to_few(&c, first, last);
+    else multiply(&c, first, last, panel, end);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
@@ -802,6 +947,7 @@ static PyObject *py_gram(PyObject *self, PyObject *arguments) {
 
 static PyMethodDef methods[] = {
     {"is_supported", py_is_supported, METH_NOARGS, NULL},
+    {"is_direct", py_is_direct, METH_VARARGS, NULL},
     {"scratch_floats", py_scratch_floats, METH_VARARGS, NULL},
     {"kernel_floats", py_kernel_floats, METH_VARARGS, NULL},
     {"pack", py_pack, METH_VARARGS, NULL},

@@ -44,6 +44,10 @@ class Border:
         """Return the sample that stands at a position."""
         return position % extent if self.circular else min(max(position, 0), extent - 1)
 
+    def repeats_everywhere(self, ndim: int) -> bool:
+        """Whether the outermost samples repeat along all spatial axes of a tensor."""
+        return not self.circular and len(self.margins) == ndim - 2
+
     def extend(self, x: Tensor) -> Tensor:
         """Extend a field beyond its border; the gradient is deterministic.
 

@@ -202,15 +202,18 @@ class _FrozenConv(torch.autograd.Function):
         ctx.border = options.border(weights.weight.shape[2:])
         ctx.set_materialize_grads(False)
 
+        in_one_pass = ctx.native and ctx.border.repeats_everywhere(x.ndim)
+
         def convolve(values: Tensor) -> Tensor:
             if ctx.native:
-                return weights.native_forward(values, relu=options.relu)
+                return weights.native_forward(values, relu=options.relu, replicate=in_one_pass)
             if ctx.winograd:
                 return winograd_conv_nd(values, weights.weight, weights.bias, relu=options.relu)
             return weights.forward(values, relu=options.relu)
 
         y = convolve(x)
-        replace_border(y, x, ctx.border, convolve)
+        if not in_one_pass:
+            replace_border(y, x, ctx.border, convolve)
         if ctx.needs_input_grad[0] and options.relu and options.mask_grad:
             ctx.save_for_backward(y if options.save_output else positive_mask(y))
         return y, y.detach()

@@ -41,6 +41,8 @@ POSITIONS = 96
 
 _BLOCKS = {1: POSITIONS, 3: 48}  # positions or tiles, by the width of the kernel
 
+_LINES = 8  # lines of a direct convolution that a thread computes at least; it reads two more
+
 _TILE = 4  # outputs of a tile along an axis
 _PANELS = 2  # groups of 16 outputs that are computed together
 _CHUNKS = 4  # per thread, so that the others take over the chunks of a thread that is held up
@@ -78,12 +80,13 @@ def _has_kernel(weight: Tensor) -> bool:
 
 
 class NativeConv:
-    """Convolution in float32 with zero padding that keeps the extent: 3x3, or 1 wide in any rank.
+    """Convolution in float32 with padding that keeps the extent: 3x3, or 1 wide in any rank.
 
     The 3x3 convolution uses Winograd's algorithm F(4x4, 3x3) as `winograd_conv_nd` does, with its
     rounding error. All steps of a block of tiles run one after the other while its data are in the
-    cache, and the transformed kernel is stored. The bytes of a result depend neither on the number
-    of threads nor on the blocks.
+    cache, and the transformed kernel is stored. With at most 3 channels or outputs it is a direct
+    convolution: the transforms would take longer than the products. The bytes of a result depend
+    neither on the number of threads nor on the blocks.
 
     Args:
         weight: ``(O, C, *K)``; must not change afterwards, nor must ``bias``.
@@ -104,7 +107,14 @@ class NativeConv:
         addresses = weights.data_ptr(), self.kernel.data_ptr()
         library.pack(self.width, addresses[0], self.channels, self.outputs, addresses[1])
 
-    def __call__(self, x: Tensor, *, gate: Tensor | None = None, relu: bool = False) -> Tensor:
+    def __call__(
+        self,
+        x: Tensor,
+        *,
+        gate: Tensor | None = None,
+        relu: bool = False,
+        replicate: bool = False,
+    ) -> Tensor:
         """``(B, C, *S)`` to ``(B, O, *S)``, channels innermost in memory; not differentiable.
 
         Args:
@@ -112,6 +122,7 @@ class NativeConv:
             gate: boolean or float32, of the shape of ``x``; where it is not above 0, ``x`` counts
                 as 0.
             relu: end with ``max(0, y)``.
+            replicate: the outermost samples repeat beyond the border, instead of zeros.
         """
         y = empty_channels_last(x, self.outputs)
         if not y.numel():
@@ -120,7 +131,7 @@ class NativeConv:
         gate = None if gate is None else gate.movedim(1, -1).contiguous()
         if self.width == 1:  # neither items nor axes matter
             x = x.flatten(0, -2).view(1, 1, -1, self.channels)
-        self._run(x, gate, y, relu)
+        self._run(x, gate, y, (relu, replicate))
         return y
 
     @property
@@ -128,10 +139,11 @@ class NativeConv:
         """Addresses of the kernel, as the compiled module reads it, and of the bias, or 0."""
         return self.kernel.data_ptr(), 0 if self.bias is None else self.bias.data_ptr()
 
-    def _run(self, x: Tensor, gate: Tensor | None, y: Tensor, relu: bool) -> None:
+    def _run(self, x: Tensor, gate: Tensor | None, y: Tensor, modes: tuple[bool, bool]) -> None:
         """Convolve ``x`` ``(B, H, W, C)`` into the memory of ``y``."""
         items, height, width = x.shape[:3]
-        block, weights = _BLOCKS[self.width], self.addresses
+        is_direct = library.is_direct(self.width, self.channels, self.outputs)
+        block, weights = POSITIONS if is_direct else _BLOCKS[self.width], self.addresses
         sizes = height, width, self.channels, self.outputs
         buffer_size = library.scratch_floats(self.width, *sizes[2:], block)
 
@@ -142,13 +154,18 @@ class NativeConv:
             buffer = scratch("native", self.kernel, buffer_size)
             part = first, last, panel, end, block
             library.convolve(
-                *(self.width, data, weights, y.data_ptr(), sizes, relu, part, buffer.data_ptr())
+                *(self.width, data, weights, y.data_ptr(), sizes, *modes, part, buffer.data_ptr())
             )
 
-        # Tiles of all items are computed together: each has few of them in deep layers of planes.
-        tiles = items * -(-height // _TILE) * -(-width // _TILE)
-        count = tiles if self.width == 3 else width
-        run_in_threads(work, divide_work(count, -(-self.outputs // 16), block))
+        panels = -(-self.outputs // 16)
+        if is_direct:
+            parts = divide_work(items * height, 1, _LINES)
+        elif self.width == 3:
+            # Tiles of all items are computed together: deep layers of planes have few of them.
+            parts = divide_work(items * -(-height // _TILE) * -(-width // _TILE), panels, block)
+        else:
+            parts = divide_work(width, panels, block)
+        run_in_threads(work, parts)
 
 
 _GATES = {torch.bool: 1, torch.float32: 2}

@@ -73,6 +73,43 @@ def test_it_is_the_convolution(
     assert torch.equal(gated, NativeConv(weight)(channels_last(x), gate=gate > 0))
 
 
+FEW_SIZES = [*SIZES, (9, 94), (20, 95), (6, 189), (17, 97)]
+
+
+@needs_native
+@pytest.mark.parametrize("replicate", [False, True])
+@pytest.mark.parametrize("channels", [(1, 1), (3, 32), (2, 5), (64, 3), (8, 2), (24, 1), (5, 3)])
+@pytest.mark.parametrize("size", FEW_SIZES)
+def test_few_channels_or_outputs_are_convolved_directly(
+    size: tuple[int, int], channels: tuple[int, int], replicate: bool, generator: torch.Generator
+) -> None:
+    """In whole numbers, of which Winograd's algorithm would round the products."""
+    inputs, outputs = channels
+    x = torch.randint(-4, 5, (2, inputs, *size), generator=generator).float()
+    weight = torch.randint(-4, 5, (outputs, inputs, 3, 3), generator=generator).float()
+    bias = torch.randint(-9, 10, (outputs,), generator=generator).float()
+    gate = torch.randint(0, 2, x.shape, generator=generator).float()
+    conv = NativeConv(weight, bias)
+    mode = "replicate" if replicate else "constant"
+    for values, more in ((x, {}), (x * gate, {"gate": gate}), (x * gate, {"gate": gate > 0})):
+        expected = F.conv2d(F.pad(values, (1, 1, 1, 1), mode=mode), weight, bias)
+        assert torch.equal(conv(x, replicate=replicate, **more), expected)
+    assert torch.equal(conv(x, relu=True, replicate=replicate), conv(x, replicate=replicate).relu())
+
+
+@needs_native
+@pytest.mark.parametrize("channels", [(8, 16), (24, 40), (130, 17)])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_outermost_samples_repeat(
+    size: tuple[int, int], channels: tuple[int, int], generator: torch.Generator
+) -> None:
+    x, weight, bias = draw(size, *channels, 3, generator)
+    padded = F.pad(x.double(), (1, 1, 1, 1), mode="replicate")
+    expected = F.conv2d(padded, weight.double(), bias.double())
+    y = NativeConv(weight, bias)(channels_last(x), replicate=True)
+    torch.testing.assert_close(y.double(), expected, rtol=0, atol=rounding(channels[0], 3))
+
+
 @needs_native
 @pytest.mark.parametrize("size", [(50,), (7, 9), (3, 4, 5), (2, 3, 2, 3)])
 def test_one_wide_in_every_rank(size: tuple[int, ...], generator: torch.Generator) -> None:
@@ -99,6 +136,20 @@ def test_the_bytes_depend_on_neither_threads_nor_blocks(
     # Nor on what lies around a window that starts at a whole tile.
     part = conv(x[..., 8:24, 20:40].contiguous())
     assert torch.equal(part[..., 1:-4, 1:-4], results[0][..., 9:20, 21:36])
+
+
+@needs_native
+@pytest.mark.parametrize("channels", [(3, 20), (20, 3)])
+def test_the_bytes_of_direct_convolutions_do_not_depend_on_threads(
+    channels: tuple[int, int], generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, weight, bias = draw((45, 120), *channels, 3, generator)
+    conv, results = NativeConv(weight, bias), []
+    for threads, lines in itertools.product((1, 2, 3, 40), (1, 8, 50)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(native, "_LINES", lines)
+        results.append(conv(x))
+    assert all(torch.equal(result, results[0]) for result in results)
 
 
 @needs_native
