@@ -862,7 +862,7 @@ static PyObject *py_convolve(PyObject *self, PyObject *arguments) {
     unsigned long long x, gate, kernel, bias, out, scratch;
     Convolution c;
     (void)self;
-    if (!PyArg_ParseTuple(arguments, "n(KKi)(KK)K(nnnn)pp(nnnnn)K", &width, &x, &gate,
+    if (!PyArg_ParseTuple(arguments, "n(KKi)(KK)K(nnnn)(pp)(nnnnn)K", &width, &x, &gate,
                           &c.gate_kind, &kernel, &bias, &out, &c.height, &c.width, &c.channels,
                           &c.outputs, &c.relu, &c.replicate, &first, &last, &panel, &end, &c.block,
                           &scratch))

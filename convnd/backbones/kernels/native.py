@@ -52,7 +52,9 @@ _CHUNKS = 4  # per thread, so that the others take over the chunks of a thread t
 def is_available() -> bool:
     """Whether the compiled module is installed, enabled, and supported by this processor."""
     is_enabled = os.environ.get("CONVND_NATIVE", "1") != "0"
-    return is_enabled and library is not None and library.is_supported()
+    if not is_enabled or not hasattr(library, "is_direct"):  # as an older build in a source tree
+        return False
+    return library.is_supported()
 
 
 def can_convolve(x: Tensor, weight: Tensor) -> bool:
@@ -154,7 +156,7 @@ class NativeConv:
             buffer = scratch("native", self.kernel, buffer_size)
             part = first, last, panel, end, block
             library.convolve(
-                *(self.width, data, weights, y.data_ptr(), sizes, *modes, part, buffer.data_ptr())
+                *(self.width, data, weights, y.data_ptr(), sizes, modes, part, buffer.data_ptr())
             )
 
         panels = -(-self.outputs // 16)

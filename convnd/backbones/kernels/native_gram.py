@@ -28,7 +28,6 @@ def can_multiply(rows: Tensor) -> bool:
         and rows.shape[2] % _LANES == 0
         and rows.is_contiguous()
         and is_available()
-        and hasattr(library, "gram")  # an older build in a source tree has none
     )
 
 

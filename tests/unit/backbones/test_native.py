@@ -91,9 +91,10 @@ def test_few_channels_or_outputs_are_convolved_directly(
     gate = torch.randint(0, 2, x.shape, generator=generator).float()
     conv = NativeConv(weight, bias)
     mode = "replicate" if replicate else "constant"
-    for values, more in ((x, {}), (x * gate, {"gate": gate}), (x * gate, {"gate": gate > 0})):
+    for opened in (None, gate, gate > 0):
+        values = x if opened is None else x * gate
         expected = F.conv2d(F.pad(values, (1, 1, 1, 1), mode=mode), weight, bias)
-        assert torch.equal(conv(x, replicate=replicate, **more), expected)
+        assert torch.equal(conv(x, gate=opened, replicate=replicate), expected)
     assert torch.equal(conv(x, relu=True, replicate=replicate), conv(x, replicate=replicate).relu())
 
 
