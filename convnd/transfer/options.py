@@ -38,7 +38,8 @@ class TransferOptions(ObjectiveOptions):
     Args:
         size: samples along the longest axis of the result; 0 keeps the content's.
         scales: number of sizes from coarse to fine, each twice the one before; 0 is that of
-            `convnd.optimize.choose_scales`.
+            `convnd.optimize.choose_scales`, and enlarges results of 2048 samples and more with few
+            steps, see `convnd.transfer.scales.plan_phases`.
         steps: optimisation steps of all networks and scales together, at most, see ``tolerance``.
         tolerance: relative decrease of the loss over ten steps below which a scale ends before its
             steps are taken; 0 takes all.

@@ -32,7 +32,7 @@ from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
 from convnd.transfer.regions import StyleRegion
 from convnd.transfer.resizing import Resizer
-from convnd.transfer.scales import Phase, plan_phases
+from convnd.transfer.scales import Phase, pattern_scale, plan_phases
 from convnd.transfer.starting_point import DetailMaker, starting_point
 from convnd.transfer.step_cost import count_statistics, fixed_share_of_step, step_cost
 from convnd.transfer.tiling_plan import TilingPlan
@@ -75,6 +75,14 @@ class PhaseRunner:
         self._group = group
         self._on_message = on_message
         self._options = networks[-1].options
+        styles = [
+            resizer.style_size(style.shape[2:], problem.size, problem.style_grid)
+            for style in problem.compared_styles
+        ]
+        first, plane = resizer.fixed_axes, problem.size[resizer.fixed_axes :]
+        scales = [pattern_scale(style[first:], plane) for style in styles]
+        if problem.content is None:  # a texture's detail begins with noise, and needs its steps
+            scales = [0.0]
         self._phases = plan_phases(
             problem.size,
             scales=self._options.scales,
@@ -82,6 +90,7 @@ class PhaseRunner:
             costs=[step_cost(network.backbone, network.options.layers) for network in networks],
             fixed_axes=resizer.fixed_axes,
             shortest=resizer.shortest,
+            pattern_scale=min(scales),
         )
         content, batch = problem.content, problem.styles[0].shape[0]
         location = None if content is None else (content.device, tuple(content.shape[2:]))
@@ -91,11 +100,8 @@ class PhaseRunner:
             MemoryBudget(MemoryModel(network.options, network.backbone, *shared), on_message)
             for network in networks
         ]
-        styles = [
-            resizer.style_size(style.shape[2:], problem.size, problem.style_grid)
-            for style in problem.compared_styles
-        ]
-        check_budgets(self._budgets, problem.size, styles)
+        finest = {phase.network for phase in self._phases if phase.size == self._phases[-1].size}
+        check_budgets([self._budgets[network] for network in finest], problem.size, styles)
         for region in self._regions_at(self._phases[-1]):
             layers = networks[-1].narrow_layers(region)
             if layers:

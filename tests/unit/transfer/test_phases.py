@@ -65,6 +65,38 @@ def test_the_coarsest_of_the_sizes_is_the_same_for_large_pictures() -> None:
         assert plan_phases(size, scales=0, steps=85) == plan_phases(size, scales=3, steps=85)
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 12, 85, 300])
+@pytest.mark.parametrize("costs", [(1.0,), (0.3, 1.0)])
+def test_large_results_are_finished_at_a_smaller_size_and_enlarged(
+    steps: int, costs: tuple[float, ...]
+) -> None:
+    for longest in (2048, 4096, 8192):
+        phases = plan_phases((longest // 2, longest), scales=0, steps=steps, costs=costs)
+        assert sum(phase.steps for phase in phases) == steps
+        assert max(phases[-1].size) == longest
+        assert all(phase.steps for phase in phases) or not steps
+        for before, after in itertools.pairwise(phases):
+            assert after.work_before == before.work_before + before.work
+            assert after.size >= before.size
+        if steps >= 12:
+            enlarging = [phase for phase in phases if max(phase.size) > 1024]
+            assert {phase.network for phase in enlarging} == {0}
+            assert len(enlarging) == {2048: 1, 4096: 2, 8192: 3}[longest]
+            finished = phases[-1 - len(enlarging)]
+            assert (max(finished.size), finished.network) == (1024, len(costs) - 1)
+            counts = [phase.steps for phase in enlarging]
+            assert counts == sorted(counts, reverse=True)
+
+
+def test_small_patterns_are_made_at_a_fine_size() -> None:
+    size = (8192, 8192)
+    half = plan_phases(size, scales=0, steps=85, costs=(0.3, 1.0), pattern_scale=0.5)
+    assert [max(phase.size) for phase in half if phase.network == 1] == [2048]
+    fine = plan_phases(size, scales=0, steps=85, costs=(0.3, 1.0), pattern_scale=0.06)
+    assert fine == plan_phases(size, scales=7, steps=85, costs=(0.3, 1.0))
+    assert fine == plan_phases(size, scales=0, steps=85, costs=(0.3, 1.0), pattern_scale=0.0)
+
+
 @pytest.mark.parametrize("extents", [(200,), (40, 48), (8, 10, 6)])
 def test_each_network_continues_what_the_one_before_has_made(extents: tuple[int, ...]) -> None:
     content, style = fields(*extents)

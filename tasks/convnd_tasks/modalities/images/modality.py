@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from convnd.grid import Grid
+    from convnd_tasks.modalities.base import Transfer
     from convnd_tasks.modalities.metrics import Measure
 
 __all__ = ["Pictures"]
@@ -58,6 +59,17 @@ class Pictures(GridModality):
     def label_map(self, grid: Grid, labels: Sequence[str], name: str) -> Mapping[str, Tensor]:
         """Split a painted map into its colours, see `Modality.label_map`."""
         return color_labels(grid, labels, name)
+
+    def prepare(self, inputs: TransferInputs) -> Transfer:
+        """Encode the inputs, see `Modality.prepare`; faces are looked for first."""
+        if self.options.keep != "faces":
+            return super().prepare(inputs)
+        from convnd_tasks.modalities.images.faces import keep_faces
+
+        inputs, message = keep_faces(inputs)
+        transfer = super().prepare(inputs)
+        transfer.messages = [message, *transfer.messages]
+        return transfer
 
     def encode(self, inputs: TransferInputs) -> PreparedInputs:
         """Encode the inputs, see `GridModality.encode`."""

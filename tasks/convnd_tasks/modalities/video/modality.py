@@ -72,6 +72,7 @@ class Videos(Modality):
     unsupported: ClassVar[Mapping[str, str]] = {
         "init": "each frame starts from the frame before, moved along the flow",
         "stroke_size": "strokes are relative to the frame; --style-scale changes their size",
+        "keep": "faces are found in pictures only; a moving mask can be a clip (--regions)",
         "seamless": "frames have borders; make a picture, or an array of three axes",
     }
     options: VideoOptions
