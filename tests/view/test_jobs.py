@@ -145,6 +145,31 @@ def test_going_on_with_other_options_is_a_planned_change(
     assert (tmp_path / "a-2.png.checkpoint").read_bytes() == b"a checkpoint"
 
 
+def test_a_job_that_went_back_to_a_step_shows_nothing_of_later_ones(
+    jobs: Jobs, workers: Recorded
+) -> None:
+    workers.events = [
+        {"step": 30, "steps": 40, "size": [64, 48], "preview": 7, "left": 3.0, "fraction": 0.7},
+        {"result": "a.png", "step": 30, "loss": 2.5, "seconds": 9.0},
+    ]
+    workers.answer = {"stopped": True}
+    job = jobs.add(JobLine(["stylize", "{0}"], ["town"], "pictures"), "a", ".png")
+    wait_until(lambda: job.state == "stopped")
+    state_file(jobs.path(job), 10).write_bytes(b"a checkpoint")
+    state_file(jobs.path(job), 10).with_suffix(".jpg").write_bytes(b"its picture")
+    workers.events = []
+    jobs.go_on(job, 10, {})
+    jobs.stop(job)  # before its first step
+    wait_until(lambda: job.state == "stopped")
+    job.figures.pop("left", None)
+    assert job.figures == {"step": 10, "steps": 40, "preview": 8, "kept": [10]}
+    assert (jobs.path(job) / "preview.jpg").read_bytes() == b"its picture"
+    workers.events = [{"step": 11}]
+    jobs.go_on(job, None, {})  # from there on, not from the end
+    wait_until(lambda: workers.requests[-1]["pictures"] == 8 and job.state == "stopped")
+    assert job.figures["step"] == 11
+
+
 def test_damaged_descriptions_are_left_out(tmp_path: Path, workers: Recorded) -> None:
     for number, text in enumerate(("", "[]", '{"id": 3}', "{}", "[" * 10_000)):
         folder = tmp_path / STATE / f"{number:06d}"

@@ -20,7 +20,7 @@ from convnd_tasks.view.guard import RequestError
 from convnd_tasks.view.job_lines import JobLine, read_job_line
 from convnd_tasks.view.jobs import Jobs
 from convnd_tasks.view.kinds import DIMS, UNITS, built_in_inputs, kind_of_file
-from convnd_tasks.view.live import state_file
+from convnd_tasks.view.live import STEP_PICTURE, state_file
 from convnd_tasks.view.options import changed_options
 from convnd_tasks.view.processes import Workers
 from convnd_tasks.view.server import Answer, Request
@@ -246,7 +246,7 @@ class View:
         """Send the picture of a kept step of a job, or of its last step."""
         job = self.jobs.find(request.query.get("job", ""))
         step = request.query.get("step", "")
-        path = self.jobs.path(job) / "preview.jpg"
+        path = self.jobs.path(job) / STEP_PICTURE
         if step.isascii() and step.isdigit():
             path = state_file(self.jobs.path(job), int(step[:9])).with_suffix(".jpg")
         try:

@@ -19,7 +19,7 @@ from convnd import io
 from convnd_tasks.view.folder import STATE, ViewFolder
 from convnd_tasks.view.guard import RequestError
 from convnd_tasks.view.job_lines import JobLine
-from convnd_tasks.view.live import LiveJob, kept_steps, state_file
+from convnd_tasks.view.live import STEP_PICTURE, LiveJob, kept_steps, state_file
 from convnd_tasks.view.processes import Workers
 from convnd_tasks.view.view_job import ViewJob
 
@@ -189,13 +189,23 @@ class Jobs:
                 checkpoint = self._folder.root / f"{job.output}.checkpoint"
                 checkpoint.unlink(missing_ok=True)
                 shutil.copyfile(state, checkpoint)
-            begin = job.figures.get("step", 0) if step is None else step
+                self._show_step(job, step)
+            begin = job.figures.get("step", 0)
             if job.kind == "videos":  # they count the frame that is worked on
                 begin = max(0, begin - 1)
             job.planned = [f"{begin}:{name}={text}" for name, text in options.items()]
             job.state, job.resume, job.error = "queued", True, ""
             self._changed(job)
             self._wake.notify_all()
+
+    def _show_step(self, job: ViewJob, step: int) -> None:
+        """Show a job as it was at a kept step: nothing of what came later is its figure."""
+        kept, number = kept_steps(self.path(job)), job.figures.get("preview", 0) + 1
+        steps = job.figures.get("steps")
+        job.figures = {"step": step, "steps": steps, "preview": number, "kept": kept}
+        picture = state_file(self.path(job), step).with_suffix(".jpg")
+        with contextlib.suppress(OSError):  # signals have none
+            shutil.copyfile(picture, self.path(job) / STEP_PICTURE)
 
     def remove(self, job: ViewJob) -> None:
         """Remove a job from the list, with its kept steps; its result stays."""
@@ -240,8 +250,8 @@ class Jobs:
             "record": job.record,
             "settings": job.settings(),
             "state": str(self.path(job)),
+            "pictures": job.figures.get("preview", 0),
         }
-
         answer = self._workers.run(
             request, lambda event: self._report(job, event), lambda send: self.hear(job, send)
         )

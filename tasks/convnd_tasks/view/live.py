@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from convnd_tasks.modalities.base import Transfer
     from convnd_tasks.modalities.results import JobResult
 
-__all__ = ["STEP_VALUES", "LiveJob", "kept_steps", "state_file"]
+__all__ = ["STEP_PICTURE", "STEP_VALUES", "LiveJob", "kept_steps", "state_file"]
+
+STEP_PICTURE = "preview.jpg"
+"""File with the picture of the last step that was drawn."""
 
 STEP_VALUES = "preview.npz"
 """File with the values of the last step that was drawn, of signals and scans."""
@@ -55,15 +58,18 @@ class LiveJob(Watcher):
     Args:
         folder: folder of the job, which exists.
         report: is called with the figures of each step.
+        pictures: number of pictures that earlier runs of the job have drawn.
     """
 
-    def __init__(self, folder: Path, report: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, folder: Path, report: Callable[[dict[str, Any]], None], pictures: int = 0
+    ) -> None:
         self._folder = folder
         self._report = report
         self._transfer: Transfer | None = None
         self._time_left = TimeLeft()
         self._pace = DrawingPace()
-        self._pictures = 0
+        self._pictures = pictures
         self._lock = threading.Lock()
         self._early: list[Mapping[str, str]] = []
 
@@ -134,7 +140,7 @@ class LiveJob(Watcher):
             grid = self._transfer.preview(progress)
             if grid is None:
                 return
-            _write(self._folder / "preview.jpg", lambda path: path.write_bytes(jpeg(grid)))
+            _write(self._folder / STEP_PICTURE, lambda path: path.write_bytes(jpeg(grid)))
             shown = Shown.of_grid(grid)
             if shown is not None:
                 _write(self._folder / STEP_VALUES, shown.save)
@@ -151,7 +157,7 @@ class LiveJob(Watcher):
         except OSError:
             shutil.copyfile(path, target)
         self._draw(progress)
-        picture = self._folder / "preview.jpg"
+        picture = self._folder / STEP_PICTURE
         if picture.exists():
             shutil.copyfile(picture, target.with_suffix(".jpg"))
         self._remove_oldest()

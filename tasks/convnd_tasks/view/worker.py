@@ -191,7 +191,7 @@ class _Worker:
         def report(event: dict[str, Any]) -> None:
             self._reply({"id": request["id"], "event": event})
 
-        self._job = LiveJob(Path(request["state"]), report)
+        self._job = LiveJob(Path(request["state"]), report, request.get("pictures", 0))
         self._pass_changes()
         if self._is_stopped:
             return {"stopped": True}
