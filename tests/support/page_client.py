@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from typing import Any, NamedTuple
 
 __all__ = ["Client", "Reply"]
@@ -13,6 +14,10 @@ class Reply(NamedTuple):
     status: int
     headers: dict[str, str]
     body: bytes
+
+
+def _reply(response: http.client.HTTPResponse) -> Reply:
+    return Reply(response.status, dict(response.getheaders()), response.read())
 
 
 class Client:
@@ -44,10 +49,16 @@ class Client:
             if value is not None:
                 connection.putheader(name, value)
         connection.endheaders(body)
-        response = connection.getresponse()
-        reply = Reply(response.status, dict(response.getheaders()), response.read())
+        reply = _reply(connection.getresponse())
         connection.close()
         return reply
+
+    @staticmethod
+    def read(connection: socket.socket) -> Reply:
+        """Read the answer to what was sent as it is."""
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        return _reply(response)
 
     def first_event(self) -> dict[str, Any]:
         """What the stream of events begins with: all jobs."""

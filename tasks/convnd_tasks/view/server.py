@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import re
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from email.errors import FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
@@ -24,9 +28,11 @@ __all__ = ["Answer", "Request", "ViewServer"]
 _LOG = logging.getLogger(__name__)
 _LARGEST_JSON = 2**20
 _MOST_REQUESTS = 64
+_MOST_CONNECTIONS = 256
 _IDLE_SECONDS = 60.0
 _LARGEST_PART = 2**22
 _RANGE = re.compile(r"bytes=(\d{1,15})-(\d{1,15})?", re.ASCII)
+_NO_HEADERS = (MissingHeaderBodySeparatorDefect, FirstHeaderLineIsContinuationDefect)
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 2**16
 
@@ -125,6 +131,7 @@ class ViewServer(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128
 
     def __init__(self, port: int, answer: Callable[[Request], Answer]) -> None:
         try:
@@ -139,11 +146,50 @@ class ViewServer(ThreadingHTTPServer):
         self.guard = Guard(self.server_address[1])
         self.answer = answer
         self.room = BoundedSemaphore(_MOST_REQUESTS)
+        self._lock = threading.Lock()
+        self._waiting: dict[socket.socket, float] = {}  # when each connection is given up
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Take a connection; of too many, the one that has waited longest for its request goes."""
+        with self._lock:
+            if len(self._waiting) >= _MOST_CONNECTIONS:
+                longest = min(self._waiting, key=lambda one: self._waiting[one])
+                del self._waiting[longest]
+                _hang_up(longest)
+            self._waiting[request] = time.monotonic() + _IDLE_SECONDS
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        with self._lock:
+            self._waiting.pop(request, None)
+        super().shutdown_request(request)
+
+    def expect(self, connection: socket.socket, *, arrived: bool = False) -> None:
+        """Give a connection some time for its next request, or all time once it has arrived."""
+        with self._lock:
+            if connection in self._waiting:
+                seconds = math.inf if arrived else _IDLE_SECONDS
+                self._waiting[connection] = time.monotonic() + seconds
+
+    def service_actions(self) -> None:
+        """Hang up connections whose request does not come, or comes byte by byte."""
+        now = time.monotonic()
+        with self._lock:
+            for connection, ends in self._waiting.items():
+                if ends < now:
+                    _hang_up(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log the error of one request; a browser that leaves early is none."""
         del request, client_address
         _LOG.debug("request failed", exc_info=True)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    """Let the thread of a connection end, which closes it."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -164,7 +210,14 @@ class _Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer a request that could not be parsed."""
         del explain
+        if code == HTTPStatus.NOT_IMPLEMENTED:
+            code, message = HTTPStatus.METHOD_NOT_ALLOWED, "only GET, HEAD and POST are answered"
         self._refuse(RequestError(HTTPStatus(code), message or "malformed request"))
+
+    def handle_one_request(self) -> None:
+        """Wait for a request, and answer it."""
+        self.server.expect(self.connection)
+        super().handle_one_request()
 
     def do_GET(self) -> None:
         """Answer a request that reads."""
@@ -179,25 +232,30 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve("POST")
 
     def _serve(self, method: str) -> None:
+        self.server.expect(self.connection, arrived=True)
         if not self.server.room.acquire(blocking=False):
             self._refuse(RequestError(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once"))
             return
+        refusal = None
         try:
-            request = self._request(method)
-            answer = self.server.answer(request)
+            answer = self.server.answer(self._request(method))
         except RequestError as error:
-            self._refuse(error)
+            refusal = error
         except ConvndError as error:
-            self._refuse(RequestError(HTTPStatus.BAD_REQUEST, str(error)))
+            refusal = RequestError(HTTPStatus.BAD_REQUEST, str(error))
         else:
             self._send(method, answer)
         finally:
             self.server.room.release()
+        if refusal is not None:  # which may take a second, and holds up no other request
+            self._refuse(refusal)
 
     def _request(self, method: str) -> Request:
         """Check the request, without reading its body."""
+        if any(isinstance(defect, _NO_HEADERS) for defect in self.headers.defects):
+            raise RequestError(HTTPStatus.BAD_REQUEST, "a header line that is none")
         rest = self.server.guard.check(method, self.path, self.headers)
-        length = self.headers.get("Content-Length", "0" if method != "POST" else "")
+        length = ",".join(self.headers.get_all("Content-Length", ["0"] * (method != "POST")))
         is_count = length.isascii() and length.isdigit() and len(length) < 16
         if "Transfer-Encoding" in self.headers or not is_count:
             raise RequestError(HTTPStatus.LENGTH_REQUIRED, "the length of the body is missing")
@@ -244,7 +302,10 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             self.wfile.flush()
             self.connection.shutdown(socket.SHUT_WR)
-            self.connection.settimeout(_LINGER_SECONDS)
-            left = _LINGER_BYTES
-            while left > 0 and (block := self.connection.recv(left)):
+            ends, left = time.monotonic() + _LINGER_SECONDS, _LINGER_BYTES
+            while left > 0 and (seconds := ends - time.monotonic()) > 0:
+                self.connection.settimeout(seconds)
+                block = self.connection.recv(left)
+                if not block:
+                    return
                 left -= len(block)
