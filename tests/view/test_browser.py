@@ -115,6 +115,36 @@ def test_an_earlier_step_is_gone_back_to_and_the_result_is_made_again(
     assert io.digest(folder / "town_stylized-rerun.png") == io.digest(first)
 
 
+def test_a_large_picture_keeps_what_the_small_one_was_made_with(page: Page, folder: Path) -> None:
+    page.page.click('#contents button:has-text("town")')
+    page.page.click('#styles button:has-text("weave")')
+    page.page.wait_for_selector("#before[src]")
+    page.page.select_option("#region-style", "keep")
+    page.page.click("#draw")
+    page.page.focus("#paint")
+    page.page.keyboard.press("Space")
+    page.set("strength", "0.6")
+    page.start(size=64, steps=5)
+    page.wait_for("#status", "done")
+    page.set("strength", "1")  # later dials are not those of the result
+    page.page.click("#larger")
+    page.wait_for("#queue", "town_stylized-2.png – ")
+    page.page.click("#stop")
+    command = page.page.text_content("#command")
+    assert all(
+        word in command
+        for word in (
+            "--strength=0.6",
+            "--size=4096",
+            "--steps=20",
+            "--init=town_stylized.png",
+            "--regions=inputs/region.png",
+            "--region=red=keep",
+            "--style=weave",
+        )
+    ), command
+
+
 def test_people_with_a_screen_reader_or_a_keyboard_can_use_it(
     browser: Any, folder: Path, photo: Path
 ) -> None:

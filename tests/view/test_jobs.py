@@ -162,7 +162,7 @@ def test_a_job_that_went_back_to_a_step_shows_nothing_of_later_ones(
     jobs.stop(job)  # before its first step
     wait_until(lambda: job.state == "stopped")
     job.figures.pop("left", None)
-    assert job.figures == {"step": 10, "steps": 40, "preview": 8, "kept": [10]}
+    assert job.figures == {"step": 10, "steps": 40, "preview": 8, "kept": [10], "pictured": [10]}
     assert (jobs.path(job) / "preview.jpg").read_bytes() == b"its picture"
     workers.events = [{"step": 11}]
     jobs.go_on(job, None, {})  # from there on, not from the end

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io as streams
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 from convnd_tasks.view import series as module
 from convnd_tasks.view.folder import INPUTS, ViewFolder
 from convnd_tasks.view.guard import RequestError
 from convnd_tasks.view.run import serve
 from convnd_tasks.view.series import copy_series, receive_series
+from convnd_tasks.view.series_split import split_series
 from dicom_files import series
 from error_fields import raises
 from page_client import Client
@@ -82,12 +85,41 @@ def test_a_folder_of_the_command_line_is_copied(folder: Path, tmp_path: Path) ->
     with raises(UsageError, got="another folder"):
         copy_series(ViewFolder(folder), tmp_path / "empty")
     source = series(tmp_path / "study", [0.0, 2.0, 4.0])
+    bare = source / "0001"  # without preamble and meta information, as old devices write
+    bare.write_bytes(bare.read_bytes()[132:])
     (source / "notes.txt").write_text("no slice")
     (source / "link").symlink_to("/etc/hostname")
     copy = copy_series(ViewFolder(folder), source)
     assert len(list(copy.iterdir())) == 3
     (source / "link").unlink()
     assert io.read(copy).shape == io.read(source).shape
+
+
+def test_a_folder_of_several_series_becomes_a_folder_for_each(folder: Path) -> None:
+    study = folder / "inputs" / "Schädel"
+    for number, (text, count) in enumerate((("T2 / axial", 4), ("Lokalisator", 1), ("", 2))):
+        fields: dict[str, Any] = {
+            "SeriesNumber": 9 - number,
+            "SeriesDescription": text,
+            "Modality": "MR",
+        }
+        part = series(study / str(number), [2.0 * k for k in range(count)], **fields)
+        for file in part.iterdir():
+            dataset = pydicom.dcmread(file)
+            dataset.SeriesInstanceUID = f"1.2.{number}"
+            dataset.save_as(study / f"{number}-{file.name}")
+        shutil.rmtree(part)
+    found = split_series(study)
+    assert [(Path(one["folder"]).name, one["text"], one["slices"]) for one in found] == [
+        ("Schädel - series 7", "series 7", 2),
+        ("Schädel - Lokalisator", "Lokalisator", 1),
+        ("Schädel - T2 _ axial", "T2 / axial", 4),
+    ]
+    assert {one["modality"] for one in found} == {"MR"}
+    for one in found:
+        assert len(list(Path(one["folder"]).iterdir())) == one["slices"]
+        assert len(split_series(Path(one["folder"]))) == 1  # stays as it is
+    assert io.read(found[2]["folder"]).values.shape[-1] in (4, 20, 24)
 
 
 @pytest.mark.slow
@@ -102,5 +134,6 @@ def test_files_that_are_no_scan_are_removed_again(folder: Path, tmp_path: Path) 
 
         refused, taken = send(message(b"no", b"scan")), send(message(*files))
     assert refused.status == 422
-    assert json.loads(taken.body) == {"name": "inputs/s", "kind": "volumes"}
+    answer = json.loads(taken.body)
+    assert (answer["name"], answer["kind"], len(answer["series"])) == ("inputs/s", "volumes", 1)
     assert [path.name for path in (folder / INPUTS).iterdir()] == ["s"]

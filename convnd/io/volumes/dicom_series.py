@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from convnd.errors import InputFileError
 from convnd.io.volumes.dicom_dataset import is_dicom, read_header
 
-__all__ = ["SeriesFile", "series_files"]
+__all__ = ["SeriesFile", "all_series", "series_files"]
 
 _MAX_FILES = 20_000
 _START = 256  # bytes that tell whether a file is a DICOM file
@@ -29,16 +29,28 @@ class SeriesFile(NamedTuple):
 def series_files(folder: Path, series: str = "") -> list[SeriesFile]:
     """List the images of one series.
 
+    Args:
+        folder: where to look, see `all_series`.
+        series: UID, number or (a part of the) description of the series; "" if there is only one.
+
+    Raises:
+        InputFileError: several series to choose from, none of that name, or see `all_series`.
+        DependencyError: pydicom is not installed.
+    """
+    return _chosen(folder, all_series(folder), series)
+
+
+def all_series(folder: Path) -> dict[str, list[SeriesFile]]:
+    """List the images of every series in a folder, by the UID of the series.
+
     Files that are no images are left out. Folders below are searched if the folder itself has no
     images.
 
     Args:
         folder: where to look.
-        series: UID, number or (a part of the) description of the series; "" if there is only one.
 
     Raises:
-        InputFileError: no image, several series to choose from, none of that name, or a file that
-            looks like a damaged slice.
+        InputFileError: no image, or a file that looks like a damaged slice.
         DependencyError: pydicom is not installed.
     """
     files = _images(folder, (file for file in folder.iterdir()))
@@ -57,7 +69,7 @@ def series_files(folder: Path, series: str = "") -> list[SeriesFile]:
     groups: dict[str, list[SeriesFile]] = {}
     for file in files:
         groups.setdefault(str(file.header.SeriesInstanceUID), []).append(file)
-    return _chosen(folder, groups, series)
+    return groups
 
 
 def _images(folder: Path, paths: Iterable[Path]) -> list[SeriesFile]:

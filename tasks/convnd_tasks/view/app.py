@@ -89,13 +89,15 @@ class View:
         self.folder = folder
         self.chosen = chosen
         self._changes = _Changes()
+        self._splitting = threading.Lock()
         self._thumbnails: dict[tuple[str, int, int, float], bytes] = {}
         self._previews: deque[bytes] = deque(maxlen=8)
         self._preview_count = 0
         self._descriptions: dict[tuple[str, float], Any] = {}
         self._workers = Workers(folder.root)
         self.jobs = Jobs(folder, self._workers, self._changes.notify)
-        data = DataRoutes(folder, self._workers, self.jobs)
+        self._data = data = DataRoutes(folder, self._workers, self.jobs)
+        self._series: list[dict[str, Any]] | None = None
         units = UnitRoutes(folder, self._workers)
         self._routes: Mapping[tuple[str, str], Callable[[Request], Answer]] = {
             ("GET", "state"): self._state,
@@ -149,12 +151,16 @@ class View:
     def _state(self, request: Request) -> Answer:
         """Describe what a page needs once."""
         del request
+        with self._splitting:
+            if self._series is None:
+                self._series = self._data.split_chosen(self.chosen)
         return Answer.of(
             {
                 "version": __version__,
                 "folder": str(self.folder.root),
                 "read_only": self.folder.read_only,
                 "chosen": self.chosen,
+                "series": self._series,
                 "built_in": built_in_inputs(),
                 "kind": self._first_kind(),
                 "largest_upload": LARGEST_UPLOAD,

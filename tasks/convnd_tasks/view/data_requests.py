@@ -9,6 +9,7 @@ from typing import Any
 
 from convnd_tasks.view.clips import describe_clip, frame_png, sample_file
 from convnd_tasks.view.planes import describe_scan, plane_bytes
+from convnd_tasks.view.series_split import split_series
 from convnd_tasks.view.shown import ShownFiles, Source
 from convnd_tasks.view.traces import describe_signal, lead_spectrum, lead_traces
 from convnd_tasks.view.units import describe_search, patch_png
@@ -31,6 +32,7 @@ class DataRequests:
             "spectrum": self._spectrum,
             "scan": self._scan,
             "plane": self._plane,
+            "split_series": lambda request: {"series": split_series(Path(request["folder"]))},
             "clip": lambda request: describe_clip(request["name"]),
             "frame": lambda request: _file(frame_png(request["name"], request["index"])),
             "search": lambda request: describe_search(Path(request["folder"])),
@@ -54,7 +56,7 @@ class DataRequests:
 
     def _plane(self, request: dict[str, Any]) -> dict[str, Any]:
         shown = self._files.open(Source.parse(request))
-        data = plane_bytes(shown, request["axis"], request["index"])
+        data = plane_bytes(shown, request["axis"], request["index"], request["frame"])
         return _file(data)
 
     def _patch(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io as streams
 import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from convnd_tasks import samples
@@ -102,7 +104,8 @@ class DataRoutes:
         """Send the voxels of a plane."""
         axis = whole(request.query, "axis", 0, 2)
         index = whole(request.query, "index", 0, 2**31)
-        answer = self._ask("plane", request, axis=axis, index=index)
+        frame = whole({"frame": "0", **request.query}, "frame", 0, 2**31)
+        answer = self._ask("plane", request, axis=axis, index=index, frame=frame)
         return Answer(base64.b64decode(answer["data"]), _BYTES)
 
     def _sample_clip(self, request: Request) -> Answer:
@@ -134,15 +137,51 @@ class DataRoutes:
             raise RequestError(HTTPStatus.NOT_FOUND, "the job has none yet") from error
 
     def upload_series(self, request: Request) -> Answer:
-        """Store a folder of DICOM files; one that cannot be read is removed again."""
+        """Store a folder of DICOM files; one that cannot be read is removed again.
+
+        A folder of several series becomes one folder for each, from which people choose.
+        """
         name = request.query.get("name", "")
         path = receive_series(self._folder, name, request.body, request.length)
         try:
-            self._workers.ask({"do": "scan", "name": str(path), "dim": 0})
+            series = self.split(path)
+            if len(series) == 1:
+                self._workers.ask({"do": "scan", "name": str(path), "dim": 0})
         except RequestError:
             shutil.rmtree(path, ignore_errors=True)
             raise
-        return Answer.of({"name": self._folder.name(path), "kind": "volumes"})
+        return Answer.of({"name": series[0]["name"], "kind": "volumes", "series": series})
+
+    def split(self, path: Path) -> list[dict[str, Any]]:
+        """Return the series of a stored folder, each with the name of a folder of its own.
+
+        Raises:
+            RequestError: it holds no images, or damaged ones.
+        """
+        series = self._workers.ask({"do": "split_series", "folder": str(path)})["series"]
+        return [{**one, "name": self._folder.name(Path(one.pop("folder")))} for one in series]
+
+    def split_chosen(self, chosen: list[str]) -> list[dict[str, Any]]:
+        """Put one series in the place of each folder among chosen files.
+
+        Args:
+            chosen: names in the folder of the page, which are changed.
+
+        Returns:
+            The series of the first folder that holds several, each with the folder's place in
+            ``chosen``, so that people can take another one.
+        """
+        several: list[dict[str, Any]] = []
+        for place, name in enumerate(chosen):
+            path = self._folder.root / name
+            if samples.is_sample(name) or not path.is_dir():
+                continue
+            with contextlib.suppress(RequestError):  # it is told when the folder is shown
+                series = self.split(path)
+                chosen[place] = series[0]["name"]
+                if len(series) > 1 and not several:
+                    several = [{**one, "place": place} for one in series]
+        return several
 
     def keep_frame(self, request: Request) -> Answer:
         """Store a frame of a video as a picture."""

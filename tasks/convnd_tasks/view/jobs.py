@@ -19,16 +19,19 @@ from convnd import io
 from convnd_tasks.view.folder import STATE, ViewFolder
 from convnd_tasks.view.guard import RequestError
 from convnd_tasks.view.job_lines import JobLine
-from convnd_tasks.view.live import STEP_PICTURE, LiveJob, kept_steps, state_file
+from convnd_tasks.view.live import STEP_PICTURE, LiveJob, kept_figures, kept_steps, state_file
 from convnd_tasks.view.processes import Workers
 from convnd_tasks.view.view_job import ViewJob
 
 __all__ = ["Jobs"]
 
 _RUNNING = ("queued", "running", "stopping")
+_WRITE_SECONDS = 1.0
+"""Seconds between two descriptions of a running job: a later server shows the last one."""
+
 _FIGURES = (
     *("step", "steps", "phase", "phases", "size", "fraction", "loss", "left", "preview"),
-    *("drawing", "seconds", "kept", "changes"),
+    *("drawing", "seconds", "kept", "pictured", "changes"),
 )
 
 
@@ -52,6 +55,7 @@ class Jobs:
         self._senders: dict[str, Callable[[dict[str, Any]], None]] = {}
         self._early: dict[str, list[dict[str, Any]]] = {}  # messages to jobs that do not run yet
         self._closed = False
+        self._written = 0.0  # when a description was written last
         self._jobs = {job.id: job for job in self._load()}
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -66,7 +70,7 @@ class Jobs:
                     continue
                 if job.state in _RUNNING:
                     job.state = "stopped"
-                job.figures["kept"] = kept_steps(path.parent)
+                job.figures |= kept_figures(path.parent)
                 jobs.append(job)
         return jobs
 
@@ -200,9 +204,9 @@ class Jobs:
 
     def _show_step(self, job: ViewJob, step: int) -> None:
         """Show a job as it was at a kept step: nothing of what came later is its figure."""
-        kept, number = kept_steps(self.path(job)), job.figures.get("preview", 0) + 1
-        steps = job.figures.get("steps")
-        job.figures = {"step": step, "steps": steps, "preview": number, "kept": kept}
+        number, steps = job.figures.get("preview", 0) + 1, job.figures.get("steps")
+        job.figures = {"step": step, "steps": steps, "preview": number}
+        job.figures |= kept_figures(self.path(job))
         picture = state_file(self.path(job), step).with_suffix(".jpg")
         with contextlib.suppress(OSError):  # signals have none
             shutil.copyfile(picture, self.path(job) / STEP_PICTURE)
@@ -219,6 +223,7 @@ class Jobs:
 
     def _changed(self, job: ViewJob) -> None:
         """Write the description of a job, and tell the pages."""
+        self._written = time.monotonic()
         path = self.path(job) / "job.json"
         temporary = path.with_name(".job.json")
         with contextlib.suppress(OSError):  # a full disk must not end the job
@@ -295,7 +300,7 @@ class Jobs:
     def _end(self, job: ViewJob, answer: Mapping[str, Any]) -> None:
         """Take note of the end of a job."""
         job.figures["left"] = None
-        job.figures["kept"] = kept_steps(self.path(job))
+        job.figures |= kept_figures(self.path(job))
         if "error" in answer:
             job.state, job.error = "failed", str(answer["error"])
         elif answer.get("stopped") or job.state == "stopping":
@@ -313,7 +318,8 @@ class Jobs:
                 job.output = os.path.relpath(event["target"], self._folder.root)
             if "message" in event:
                 job.messages = [*job.messages[-19:], str(event["message"])]
-            if "step" in event and "result" not in event:
+            is_due = time.monotonic() - self._written > _WRITE_SECONDS
+            if "step" in event and "result" not in event and not is_due:
                 self._on_change()  # too often for a file
             else:
                 self._changed(job)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from convnd_tasks.modalities.base import Transfer
     from convnd_tasks.modalities.results import JobResult
 
-__all__ = ["STEP_PICTURE", "STEP_VALUES", "LiveJob", "kept_steps", "state_file"]
+__all__ = ["STEP_PICTURE", "STEP_VALUES", "LiveJob", "kept_figures", "kept_steps", "state_file"]
 
 STEP_PICTURE = "preview.jpg"
 """File with the picture of the last step that was drawn."""
@@ -50,6 +50,17 @@ def kept_steps(folder: Path) -> list[int]:
     """
     names = (path.stem.partition("-")[2] for path in folder.glob("step-*.checkpoint"))
     return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def kept_figures(folder: Path) -> dict[str, list[int]]:
+    """Return the steps whose state is kept, and those of them that have a picture.
+
+    Args:
+        folder: folder of the job.
+    """
+    kept = kept_steps(folder)
+    pictured = [step for step in kept if state_file(folder, step).with_suffix(".jpg").exists()]
+    return {"kept": kept, "pictured": pictured}
 
 
 class LiveJob(Watcher):
@@ -148,6 +159,8 @@ class LiveJob(Watcher):
 
     def on_checkpoint(self, path: Path, progress: Progress) -> None:
         """Keep a checkpoint, with a picture of its step."""
+        if progress.state is dict:  # it holds nothing to go back to
+            return
         target = state_file(self._folder, progress.step)
         target.unlink(missing_ok=True)
         try:
@@ -161,7 +174,7 @@ class LiveJob(Watcher):
         if picture.exists():
             shutil.copyfile(picture, target.with_suffix(".jpg"))
         self._remove_oldest()
-        self._report({"kept": kept_steps(self._folder)})
+        self._report(kept_figures(self._folder))
 
     def _remove_oldest(self) -> None:
         """Remove the oldest states until the others fit; the newest stays."""

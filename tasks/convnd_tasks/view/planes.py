@@ -15,23 +15,37 @@ _PERCENTILES = {"1 to 99 %": (1.0, 99.0), "10 to 99.9 %": (10.0, 99.9), "all val
 
 
 def describe_scan(shown: Shown) -> dict[str, Any]:
-    """Describe a scan: extent, voxel sides, unit, windows, and the axes of its file.
+    """Describe a scan: frames, extent, voxel sides, unit, windows, and its place in the patient.
 
     Args:
         shown: the scan.
 
     Returns:
         ``windows`` holds the lowest and highest value of each window by its name: those of CT for
-        Hounsfield units, percentiles otherwise.
+        Hounsfield units, percentiles of the first frame otherwise. ``affine`` leads to mm towards
+        right, front and head, and ``tilt`` is the largest angle in degrees between an axis and
+        these directions; both are None where the file does not say it.
     """
+    affine = [list(row) for row in shown.affine] or None
     return {
-        "shape": list(shown.values.shape),
+        "frames": len(shown.values),
+        "shape": list(shown.values.shape[1:]),
         "spacing": list(shown.spacing),
         "axis_unit": shown.axis_unit,
         "unit": shown.units[0],
         "windows": _windows(shown),
         "order": [[axis, flip] for axis, flip in shown.order],
+        "affine": affine,
+        "tilt": None if affine is None else _tilt(shown),
     }
+
+
+def _tilt(shown: Shown) -> float:
+    import numpy as np
+
+    matrix = np.array(shown.affine)[::-1, :3]  # towards head, front and right
+    cosines = np.diagonal(matrix) / np.linalg.norm(matrix, axis=0)
+    return round(float(np.degrees(np.arccos(np.clip(cosines.min(), -1, 1)))), 1)
 
 
 def _windows(shown: Shown) -> dict[str, tuple[float, float]]:
@@ -42,20 +56,20 @@ def _windows(shown: Shown) -> dict[str, tuple[float, float]]:
     from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD
     from convnd_tasks.modalities.volumes.options import WINDOWS
 
-    windows = {"auto": value_range(torch.from_numpy(shown.values))}
+    windows = {"auto": value_range(torch.from_numpy(shown.values[0]))}
     if shown.units[0] == HOUNSFIELD:
         ends = {
             name: (level - width / 2, level + width / 2) for name, (level, width) in WINDOWS.items()
         }
         return windows | ends
-    finite = shown.values[np.isfinite(shown.values)]
+    finite = shown.values[0][np.isfinite(shown.values[0])]
     for name, shares in _PERCENTILES.items():
         low, high = (float(value) for value in np.percentile(finite, shares))
         windows[name] = (low, high if high > low else low + 1.0)
     return windows
 
 
-def plane_bytes(shown: Shown, axis: int, index: int) -> bytes:
+def plane_bytes(shown: Shown, axis: int, index: int, frame: int = 0) -> bytes:
     """Return the values of a plane as little-endian float32, row by row.
 
     Head or front is the first row; the patient's right (in planes from the side, the front) is the
@@ -65,15 +79,16 @@ def plane_bytes(shown: Shown, axis: int, index: int) -> bytes:
         shown: the scan.
         axis: the axis that the plane is across: 0 head, 1 front, 2 right.
         index: number of the plane along this axis.
+        frame: number of the frame.
 
     Raises:
         UsageError: there is no such plane.
     """
     import numpy as np
 
-    if not (0 <= axis < 3 and 0 <= index < shown.values.shape[axis]):
-        raise UsageError(
-            "plane", expected="one of the scan", got=f"{axis}, {index}", remedy="reload"
-        )
-    plane = np.take(shown.values, index, axis)[::-1, ::-1]
+    frames, *shape = shown.values.shape
+    if not (0 <= axis < 3 and 0 <= index < shape[axis] and 0 <= frame < frames):
+        got = f"{axis}, {index} of frame {frame}"
+        raise UsageError("plane", expected="one of the scan", got=got, remedy="reload")
+    plane = np.take(shown.values[frame], index, axis)[::-1, ::-1]
     return np.ascontiguousarray(plane, "<f4").tobytes()

@@ -1,4 +1,4 @@
-"""Folders of DICOM files that a page stores: one series each."""
+"""Folders of DICOM files that a page stores."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from convnd import io
 from convnd.errors import UsageError
+from convnd.io.volumes.dicom_dataset import is_dicom
 from convnd_tasks.view.folder import INPUTS, LARGEST_UPLOAD, ViewFolder, plain_name
 from convnd_tasks.view.guard import RequestError
 
@@ -23,6 +24,7 @@ MOST_FILES = 4096
 
 _LONGEST_LIST = 2**17
 _BLOCK = 2**20
+_START = 256  # bytes that tell whether a file is a DICOM file
 
 
 def receive_series(folder: ViewFolder, name: str, body: BufferedIOBase, length: int) -> Path:
@@ -70,7 +72,7 @@ def copy_series(folder: ViewFolder, path: Path) -> Path:
     """
     with os.scandir(path) as entries:
         paths = [Path(entry) for entry in entries if entry.is_file(follow_symlinks=False)]
-    files = [file for file in sorted(paths) if _is_dicom(file)]
+    files = [file for file in sorted(paths) if _starts_as_dicom(file)]
     if not files:
         raise UsageError(
             str(path),
@@ -82,9 +84,9 @@ def copy_series(folder: ViewFolder, path: Path) -> Path:
     return _store(folder, path.name, [file.stat().st_size for file in files], contents)
 
 
-def _is_dicom(path: Path) -> bool:
+def _starts_as_dicom(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+        return is_dicom(file.read(_START))
 
 
 def _store(

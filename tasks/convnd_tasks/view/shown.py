@@ -43,13 +43,15 @@ class Shown:
     """Values as they are drawn.
 
     Args:
-        values: ``(C, T)`` of a signal, voltages in mV; ``(D, H, W)`` of a scan, its first frame,
+        values: ``(C, T)`` of a signal, voltages in mV; ``(T, D, H, W)`` of the frames of a scan,
             with axes towards head, front and right; float32.
-        spacing: distance between samples along each axis.
+        spacing: distance between samples along each spatial axis.
         names: names of the leads; () of a scan.
         units: unit of each lead, or of the voxels; "" where it is not known.
         axis_unit: unit of the spacing: "s", "mm" or "".
         order: for each axis of a scan the axis of its file, and whether it is reversed.
+        affine: ``(3, 4)``, from indices along these axes to mm towards right, front and head; () of
+            a scan whose file does not say it.
     """
 
     values: NDArray[Any]
@@ -58,13 +60,19 @@ class Shown:
     units: Sequence[str] = ()
     axis_unit: str = ""
     order: Sequence[tuple[int, bool]] = ()
+    affine: Sequence[Sequence[float]] = ()
 
     @classmethod
-    def of_grid(cls, grid: Grid) -> Shown | None:
-        """Convert a grid; None if it is neither a signal nor a scan."""
+    def of_grid(cls, grid: Grid, *, is_sample: bool = False) -> Shown | None:
+        """Convert a grid; None if it is neither a signal nor a scan.
+
+        Args:
+            grid: the grid.
+            is_sample: it is a built-in one, whose axes run to right, front and head.
+        """
         if grid.ndim == 1:
             return _of_signal(grid)
-        return _of_scan(grid) if grid.ndim == 3 and grid.axes[0] != "t" else None
+        return _of_scan(grid, is_sample) if grid.ndim == 3 and grid.axes[0] != "t" else None
 
     def save(self, path: Path) -> None:
         """Write the values to a new file."""
@@ -79,6 +87,7 @@ class Shown:
                 units=np.array(self.units, str),
                 axis_unit=np.array(self.axis_unit),
                 order=np.array(self.order, int),
+                affine=np.array(self.affine, float),
             )
 
     @classmethod
@@ -94,6 +103,7 @@ class Shown:
                 units=stored["units"].tolist(),
                 axis_unit=str(stored["axis_unit"]),
                 order=[(int(axis), bool(flip)) for axis, flip in stored["order"]],
+                affine=stored["affine"].tolist(),
             )
 
 
@@ -118,21 +128,23 @@ def _of_signal(grid: Grid) -> Shown:
     )
 
 
-def _of_scan(grid: Grid) -> Shown:
-    """Take the first frame, with anatomical axes."""
+def _of_scan(grid: Grid, is_sample: bool) -> Shown:
+    """Take all frames, with anatomical axes."""
     import numpy as np
 
-    from convnd import io
     from convnd_tasks.modalities.volumes.geometry import value_unit
-    from convnd_tasks.modalities.volumes.orientation import canonical_array
+    from convnd_tasks.modalities.volumes.orientation import Orientation, canonical_affine
 
-    values, spacing = canonical_array(grid)
+    axes = Orientation(grid)
+    values = axes.to_canonical(grid.values.detach().cpu())[0].numpy()
+    knows_place = is_sample or grid.header.get("affine") is not None
     return Shown(
         values=np.ascontiguousarray(values, np.float32),
-        spacing=spacing,
+        spacing=axes.spacing,
         units=(value_unit(grid),),
         axis_unit=grid.units[0] if grid.units[0] == "mm" else "",
-        order=io.anatomical_axes(grid),
+        order=axes.order,
+        affine=canonical_affine(grid).tolist() if knows_place and grid.units[0] == "mm" else (),
     )
 
 
@@ -171,12 +183,13 @@ def _open(source: Source) -> Shown:
     from convnd.errors import InputFileError
     from convnd_tasks import samples
 
-    if samples.is_sample(source.name):
+    is_sample = samples.is_sample(source.name)
+    if is_sample:
         make = samples.content if source.name in samples.CONTENTS else samples.style
         grid = make(source.name, spatial_dims=source.dim)
     else:
         grid = io.read(source.name)
-    shown = Shown.of_grid(grid)
+    shown = Shown.of_grid(grid, is_sample=is_sample)
     if shown is None:
         raise InputFileError(
             Path(source.name).name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 import psutil
@@ -213,6 +214,26 @@ def test_noise_does_not_change_the_measured_sharpness() -> None:
 
 
 @pytest.mark.slow
+def test_the_scan_is_shown_after_each_stage_that_changes_it() -> None:
+    content, style = grid_of(chest(4.0, 1)), grid_of(chest(20.0, 2, mirrored=True))
+    series = content.with_values(content.values.repeat(1, 2, 1, 1, 1))
+    inputs = TransferInputs(content=series, styles=[style], names=["c", "s"])
+    transfer = LookTransfer(inputs, VolumeOptions())
+    shown: list[Any] = []
+    for step in transfer.run(state=None, group=None, on_message=None):
+        preview = transfer.preview(step)
+        shown.append(None if preview is None else preview.values - series.values)
+    changed = [None if one is None else [bool(part.any()) for part in one[0]] for one in shown]
+    first = [None, None, [False, False], [True, False], [True, False]]  # equally sharp scans
+    assert changed == [*first, [True, False], [True, False], [True, False], [True] * 2, [True] * 2]
+    result = transfer.result(step)
+    assert result is not None
+    assert torch.equal(shown[-1] + series.values, result.values)
+    # The drawn noise has the deviation of the style, before the safety figures may lower it.
+    added = shown[3][0, 0].numpy().transpose(2, 1, 0)[core()].std()
+    assert added == pytest.approx(math.sqrt(20**2 - 4**2), rel=0.2)
+
+
 def test_a_quieter_style_removes_noise() -> None:
     content, clean = chest(30, 1), chest(0, 1)
     result = stylise(content, chest(8, 2, mirrored=True))

@@ -71,6 +71,15 @@ class LookChange:
         noise = change_noise(scan, tissues, self.changes, resolution, seed)
         return dataclasses.replace(self, noise=noise)
 
+    def applied(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The frame with a share of the change, before and after its noise changes.
+
+        Args:
+            weight: ``(D, H, W)``; share of the change of each voxel.
+        """
+        expected = self.scan.values + weight * (self.expected - self.scan.values)
+        return expected, expected + weight * self.noise
+
     def without_removal(self) -> LookChange:
         """The plan with noise that is added only."""
         changes = {

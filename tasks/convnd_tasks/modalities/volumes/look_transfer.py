@@ -13,7 +13,6 @@ import torch
 
 from convnd.errors import NumericalError
 from convnd.transfer.deterministic import make_deterministic
-from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.base import Transfer
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.volumes.inputs import (
@@ -32,6 +31,7 @@ from convnd_tasks.modalities.volumes.look import (
 )
 from convnd_tasks.modalities.volumes.look_change import LookChange, plan_change
 from convnd_tasks.modalities.volumes.look_report import describe_frame
+from convnd_tasks.modalities.volumes.look_stages import STAGES, stage_progress
 from convnd_tasks.modalities.volumes.memory import check_memory
 from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, measure_noise_again
 from convnd_tasks.modalities.volumes.options import VolumeOptions
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
     from convnd.optimize import ProcessGroup
+    from convnd.transfer.progress import Progress
 
 __all__ = ["LookTransfer"]
 
@@ -55,11 +56,6 @@ _LOG = logging.getLogger(__name__)
 
 _STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25)
 """Strengths that are tried in this order, until every safety figure is within its limits."""
-
-_STAGES = 4  # of a frame: sharpness is measured, noise is measured, noise is drawn, result checked
-
-_TIME_SHARES = (0.0, 0.1, 0.3, 0.4, 1.0)
-"""Share of a frame's time that has passed after each stage, measured with a scan of 96x96x64."""
 
 
 class LookTransfer(Transfer):
@@ -101,6 +97,7 @@ class LookTransfer(Transfer):
         self._looks: list[Look] = []
         self._results: list[Tensor] = []
         self._strengths: list[float] = []
+        self._change: LookChange | None = None
         self.messages = (*self._style_messages(), *self._units.messages)
         self.record: dict[str, str] = {}
 
@@ -137,6 +134,7 @@ class LookTransfer(Transfer):
         self._group = group
         self._results = []
         self._strengths = []
+        self._change = None
         self._measure_looks()
         message = (lambda _: None) if on_message is None else on_message
         for frame in range(self._scan.values.shape[1]):
@@ -165,26 +163,27 @@ class LookTransfer(Transfer):
 
     def _run_frame(self, frame: int, message: Callable[[str], None]) -> Iterator[Progress]:
         """Change one frame, and check that its anatomy is unchanged."""
-        series = self._scan.values.shape[1] > 1
+        frames = self._scan.values.shape[1]
 
         def note(line: str) -> None:
-            message(f"frame {frame + 1}: {line}" if series else line)
+            message(f"frame {frame + 1}: {line}" if frames > 1 else line)
 
         values = self._axes.canonical_frame(self._scan.values, frame)
         scan = Scan.from_values(values, self._axes.spacing)
-        yield self._progress(frame, 0, scan.values, math.nan)
+        yield stage_progress(frame, frames, 0, scan.values, math.nan)
         likeness = self._compare(scan, note)
         edges = [
             None if part.reason else look.edges
             for look, part in zip(self._looks, likeness, strict=True)
         ]
         filters = match_sharpness(scan, edges, self._weights, self._resolution)
-        yield self._progress(frame, 1, scan.values, math.nan)
-        change = self._plan(scan, filters, likeness)
+        yield stage_progress(frame, frames, 1, scan.values, math.nan)
+        self._change = change = self._plan(scan, filters, likeness)
         distance = change.spectrum_distance(change.before)
-        yield self._progress(frame, 2, scan.values, distance)
-        first = change = change.with_noise(self._resolution, self._options.seed + frame)
-        yield self._progress(frame, 3, scan.values, distance)
+        yield stage_progress(frame, frames, 2, scan.values, distance)
+        change = change.with_noise(self._resolution, self._options.seed + frame)
+        self._change = first = change
+        yield stage_progress(frame, frames, 3, scan.values, distance)
         result, strength, figures = self._find_safe_result(change, frame)
         broken = describe_broken(figures)
         if not is_judged(figures):
@@ -200,6 +199,7 @@ class LookTransfer(Transfer):
             change = change.with_noise(self._resolution, self._options.seed + frame)
             result, strength, figures = self._find_safe_result(change, frame)
         after = self._noise_after(change, result)
+        self._change = None
         self._results.append(result)
         self._strengths.append(strength * self._options.strength)
         lines, record = describe_frame(
@@ -207,9 +207,9 @@ class LookTransfer(Transfer):
         )
         for line in lines:
             note(line)
-        suffix = f"_{frame + 1}" if series else ""
+        suffix = f"_{frame + 1}" if frames > 1 else ""
         self.record |= {f"{name}{suffix}": text for name, text in record.items()}
-        yield self._progress(frame, _STAGES, result, change.spectrum_distance(after))
+        yield stage_progress(frame, frames, STAGES, result, change.spectrum_distance(after))
         broken = describe_broken(figures)
         if broken:
             raise NumericalError(
@@ -219,13 +219,27 @@ class LookTransfer(Transfer):
                 remedy="use another style, --mask or a smaller --strength",
             )
 
+    def preview(self, progress: Progress) -> Grid | None:
+        """The scan after a stage, see `Transfer.preview`; None before a stage that changes it.
+
+        The change is shown at its full strength, since the safety figures come last.
+        """
+        if self._change is None:
+            return self.result(progress) if self._results else None
+        share = self._share(len(self._results)) * self._options.strength
+        return self._merge_all([*self._results, self._change.applied(share)[1]])
+
     def result(self, progress: Progress) -> Grid | None:
         """The scan with the results of the frames that are finished; None in other processes."""
         del progress
         if self._group is not None and self._group.rank != 0:
             return None
+        return self._merge_all(self._results)
+
+    def _merge_all(self, results: Sequence[Tensor]) -> Grid:
+        """The scan with the results of its first frames."""
         frames = list(torch.split(self._scan.values, 1, 1))
-        for frame, result in enumerate(self._results):
+        for frame, result in enumerate(results):
             frames[frame] = self._merge(frames[frame], result)
         return self._scan.with_values(torch.cat(frames, 1))
 
@@ -280,14 +294,11 @@ class LookTransfer(Transfer):
         """
         scan = change.scan
         part, judged = scan.part(self._inside_mask(scan))
-        # The share of the change that applies to each voxel, from --window and --mask.
-        inside = self._inside[:, frame : frame + 1].float()
-        share = self._axes.canonical_frame(inside * self._mask)
+        share = self._share(frame)
         low, high = scan.values[scan.valid].aminmax()
         for strength in _STRENGTHS:
             weight = share * (strength * self._options.strength)
-            expected = scan.values + weight * (change.expected - scan.values)
-            result = expected + weight * change.noise
+            expected, result = change.applied(weight)
             excess = torch.zeros_like(result)
             excess[part] = share[part] * limit_means(
                 judged, result[part], change.scheme, self._resolution, self._units.unit
@@ -314,6 +325,11 @@ class LookTransfer(Transfer):
                 break
         return result, strength, figures
 
+    def _share(self, frame: int) -> Tensor:
+        """The share of the change at each voxel ``(D, H, W)``, from --window and --mask."""
+        inside = self._inside[:, frame : frame + 1].float()
+        return self._axes.canonical_frame(inside * self._mask)
+
     def _inside_mask(self, scan: Scan) -> Tensor:
         """The voxels ``(D, H, W)`` of a frame that the mask lets change, bool."""
         if isinstance(self._mask, float):
@@ -335,19 +351,3 @@ class LookTransfer(Transfer):
         tissues = TissueMap(before, change.scheme, self._resolution)
         inside = Scan(result, change.scan.spacing, self._inside_mask(change.scan)).slabs().valid
         return measure_noise_again(after.values, change.before, tissues, self._resolution, inside)
-
-    def _progress(self, frame: int, stage: int, values: Tensor, loss: float) -> Progress:
-        """The progress after a stage of a frame; an unknown loss counts as 1."""
-        frames = self._scan.values.shape[1]
-        step = frame * _STAGES + stage
-        loss = 1.0 if math.isnan(loss) else loss
-        return Progress(
-            step=step,
-            steps=frames * _STAGES,
-            phase=1,
-            phases=1,
-            fraction_done=(frame + _TIME_SHARES[stage]) / frames,
-            loss=loss,
-            parts={"noise": loss},
-            values=values[None, None],
-        )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["Orientation", "canonical_array", "canonical_origin"]
+__all__ = ["Orientation", "canonical_affine", "canonical_array", "canonical_origin"]
 
 
 class Orientation:
@@ -23,19 +23,20 @@ class Orientation:
         grid: a volume of three axes.
 
     Attributes:
+        order: for each canonical axis the axis of the file, and whether it is reversed.
         shape: voxels along each canonical axis.
         spacing: mm between voxels along each canonical axis.
     """
 
     def __init__(self, grid: Grid) -> None:
-        self._order = io.anatomical_axes(grid)
-        self.shape = tuple(grid.shape[axis] for axis, _ in self._order)
-        self.spacing = tuple(grid.spacing[axis] for axis, _ in self._order)
-        self._flips = [2 + n for n, (_, reversed_) in enumerate(self._order) if reversed_]
+        self.order = io.anatomical_axes(grid)
+        self.shape = tuple(grid.shape[axis] for axis, _ in self.order)
+        self.spacing = tuple(grid.spacing[axis] for axis, _ in self.order)
+        self._flips = [2 + n for n, (_, reversed_) in enumerate(self.order) if reversed_]
 
     def to_canonical(self, values: Tensor) -> Tensor:
         """A copy of values ``(B, C, *S)`` with canonical axes."""
-        return values.permute(0, 1, *(2 + axis for axis, _ in self._order)).flip(self._flips)
+        return values.permute(0, 1, *(2 + axis for axis, _ in self.order)).flip(self._flips)
 
     def canonical_frame(self, values: Tensor, number: int = 0) -> Tensor:
         """One frame ``(D, H, W)`` of values ``(1, T, *S)``, with canonical axes."""
@@ -43,7 +44,7 @@ class Orientation:
 
     def from_canonical(self, values: Tensor) -> Tensor:
         """Values ``(B, C, *S)`` with the axes of the file; the inverse of `to_canonical`."""
-        axes = [axis for axis, _ in self._order]
+        axes = [axis for axis, _ in self.order]
         order = [2 + axes.index(axis) for axis in range(3)]
         return values.flip(self._flips).permute(0, 1, *order).contiguous()
 
@@ -56,6 +57,30 @@ def canonical_array(grid: Grid) -> tuple[Any, tuple[float, ...]]:
     """
     axes = Orientation(grid)
     return axes.canonical_frame(grid.values.detach().cpu()).numpy(), axes.spacing
+
+
+def canonical_affine(grid: Grid) -> Any:
+    """The matrix ``(3, 4)`` from canonical indices to mm towards right, front and head.
+
+    Args:
+        grid: a volume of three axes.
+
+    >>> import torch
+    >>> from convnd.grid import Grid
+    >>> canonical_affine(Grid(values=torch.ones(1, 1, 2, 2, 2), spacing=(1.0, 2.0, 3.0)))
+    array([[0., 0., 1., 0.],
+           [0., 2., 0., 0.],
+           [3., 0., 0., 0.]])
+    """
+    import numpy as np
+
+    affine = io.grid_affine(grid)[:3]
+    columns, origin = [], affine[:, 3]
+    for axis, reversed_ in io.anatomical_axes(grid):
+        step = affine[:, axis]
+        columns.append(-step if reversed_ else step)
+        origin = origin + step * ((grid.shape[axis] - 1) * reversed_)
+    return np.stack([*columns, origin], 1)
 
 
 def canonical_origin(grid: Grid) -> tuple[float, ...]:

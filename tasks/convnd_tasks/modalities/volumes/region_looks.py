@@ -110,13 +110,24 @@ class RegionLooks(Transfer):
             entries = look.record.items()
             self.record |= {f"{name}_region_{label}": text for name, text in entries}
 
+    def preview(self, progress: Progress) -> Grid | None:
+        """See `LookTransfer.preview`; finished regions have their results."""
+        looks, running = self._looks[: self._finished], self._looks[self._finished :][:1]
+        shown = [look.result(progress) for look in looks]
+        shown += [look.preview(progress) for look in running]
+        scans = [scan for scan in shown if scan is not None]
+        return self._add_up(scans) if scans else None
+
     def result(self, progress: Progress) -> Grid | None:
         """Return the scan with the changes of all finished regions; None in other processes."""
+        looks = self._looks[: max(1, self._finished)]
+        results = [one for look in looks if (one := look.result(progress)) is not None]
+        return self._add_up(results) if len(results) == len(looks) else None
+
+    def _add_up(self, results: Sequence[Grid]) -> Grid:
+        """The scan with the changes of several results."""
         scan = values = self._scan.values
-        for look in self._looks[: max(1, self._finished)]:
-            changed = look.result(progress)
-            if changed is None:
-                return None
+        for changed in results:
             # A voxel of one region has exactly the value of that region's result.
             added = torch.where(values == scan, changed.values, values + (changed.values - scan))
             values = torch.where(changed.values == scan, values, added)

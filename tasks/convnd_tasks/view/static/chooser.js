@@ -51,6 +51,7 @@ export class Chooser {
     const [content, ...styles] = state.chosen;
     if (content) this.#put(content, "content", this.kind);
     for (const name of styles) this.#put(name, "style", this.kind);
+    byId("series-close").addEventListener("click", () => byId("series").close());
     for (const zone of document.querySelectorAll(".drop")) this.#listen(zone);
     for (const input of document.querySelectorAll("input[webkitdirectory]")) {
       input.addEventListener("change", () => {
@@ -96,7 +97,24 @@ export class Chooser {
       if (!files.length) throw new RequestFailed(`${name} holds no files.`);
       return this.#sending(name, () => uploadSeries(files, name, this.state.largest_upload));
     });
-    if (sent) this.add(sent.name, role, sent.kind);
+    if (!sent) return;
+    if (sent.series.length > 1) this.chooseSeries(name, sent.series, role);
+    else this.add(sent.name, role, sent.kind);
+  }
+
+  /** Lets people choose one of several series; the others stay among the tiles. @param {any[]} series */
+  chooseSeries(name, series, role) {
+    for (const one of [...series].reverse()) this.offer(one.name, "volumes", role);
+    if (this.kind === "volumes") this.draw();
+    const dialog = byId("series");
+    byId("series-title").textContent = `${name} holds ${series.length} series. Which one?`;
+    byId("series-list").replaceChildren(...series.map((one) => {
+      const count = `${one.slices} slice${one.slices === 1 ? "" : "s"}`;
+      const button = make("button", { type: "button" }, [one.text, one.modality, count].filter(Boolean).join(", "));
+      button.addEventListener("click", () => { dialog.close(); this.add(one.name, role, "volumes"); });
+      return make("li", {}, button);
+    }));
+    dialog.showModal();
   }
 
   /** Says what is being sent while it is. */
@@ -140,10 +158,10 @@ export class Chooser {
     else if (!lists.chosen.includes(name)) lists.chosen.push(name);
   }
 
-  /** Adds a file to the contents of a kind, without choosing it. */
-  offer(name, kind) {
-    const { contents } = this.lists[kind];
-    if (!contents.includes(name)) contents.unshift(name);
+  /** Adds a file to the contents or styles of a kind, without choosing it. */
+  offer(name, kind, role = "content") {
+    const lists = this.lists[kind], list = role === "content" ? lists.contents : lists.styles;
+    if (!list.includes(name)) list.unshift(name);
   }
 
   /** The files among the contents and styles of a kind, without built-in ones. */

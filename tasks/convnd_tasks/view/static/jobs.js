@@ -5,6 +5,7 @@ import { attempt, byId, duration, inBackground, make, setText } from "./dom.js";
 
 const NAMES = { queued: "waiting", running: "running", stopping: "stopping", stopped: "stopped, kept", done: "done", failed: "failed" };
 const STEPS = { units: "input", videos: "frame" }; // what a job counts
+const LARGEST = 4096; // pixels that a picture is finished at
 const ACTIVE = ["queued", "running", "stopping"];
 
 export const isActive = (job) => ACTIVE.includes(job.state);
@@ -121,7 +122,7 @@ export class JobList {
     byId("stop").hidden = !active || this.readOnly;
     byId("continue").hidden = active || job.state === "done" || this.readOnly;
     byId("apply").hidden = active || !this.offered || !(figures.kept ?? []).length || this.readOnly;
-    byId("larger").hidden = job.state !== "done" || this.readOnly || !["", "pictures"].includes(job.kind);
+    byId("larger").hidden = job.state !== "done" || Math.max(...(figures.size ?? [0])) >= LARGEST || this.readOnly || !["", "pictures"].includes(job.kind);
     setText(byId("command"), job.command);
     const lines = [...job.messages, ...(figures.changes ?? []).map((change) => `changed after step ${change.replace(":", ": ")}`)];
     setText(byId("note"), lines.at(-1) ?? "");
@@ -148,13 +149,13 @@ export class JobList {
   }
 
   #drawHistory(job, active) {
-    const kept = job.figures.kept ?? [], place = byId("history");
-    const signature = `${job.id}:${kept.join()}:${active}:${Boolean(job.figures.preview)}`;
+    const { kept = [], pictured = [] } = job.figures, place = byId("history");
+    const signature = `${job.id}:${kept.join()}:${pictured.join()}:${active}`;
     if (place.dataset.signature === signature) return;
     place.dataset.signature = signature;
     place.replaceChildren(...kept.map((number) => {
       const button = make("button", { type: "button", disabled: active || this.readOnly, title: "Undo to this step, and go on from it" },
-        ...(job.figures.preview ? [make("img", { src: api.step(job.id, number), alt: "" })] : []), `step ${number}`);
+        ...(pictured.includes(number) ? [make("img", { src: api.step(job.id, number), alt: "" })] : []), `step ${number}`);
       button.addEventListener("click", () => this.#ask("continue", { step: number }));
       return button;
     }));

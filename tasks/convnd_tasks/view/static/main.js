@@ -5,6 +5,7 @@ import { Chooser } from "./chooser.js";
 import { ClipView } from "./clips.js";
 import { Dials } from "./dials.js";
 import { Newest, alertUser, attempt, byId, debounce, inBackground, make } from "./dom.js";
+import { describeJob } from "./job_words.js";
 import { JobList, isActive } from "./jobs.js";
 import { KINDS } from "./kinds.js";
 import { showResults } from "./results.js";
@@ -127,8 +128,7 @@ function showContent() {
 function showInputs(job) {
   if (!(job.kind in views) || !job.inputs.length) return;
   if (job.kind !== chooser.kind) setKind(job.kind);
-  const styles = job.line.map((word) => /^--style=\{(\d+)\}$/.exec(word)).filter(Boolean).map((found) => job.inputs[found[1]]);
-  inBackground(() => views[job.kind].setInputs(job.inputs[0], styles));
+  inBackground(() => views[job.kind].setInputs(job.inputs[0], describeJob(job).styles));
 }
 
 /** Shows a result of the folder, with its content where that is known. */
@@ -157,19 +157,15 @@ async function describe() {
   return { kind, content, styles, options: dials.options(), ...regions };
 }
 
-async function start(typed) {
+async function start(typed, options = {}) {
   pending = {};
-  const { job } = await (await api.post("start", typed)).json();
+  const { job } = await (await api.post("start", { ...typed, options: { ...typed.options, ...options } })).json();
   jobs.select(job);
 }
 
-/** Goes on from a result at a larger size. */
+/** Goes on from a result at a larger size, with everything that it was made with. */
 function larger(job) {
-  attempt(async () => {
-    const [content, ...styles] = job.inputs;
-    const options = { ...dials.options(), size: 4096, scales: 1, steps: 20 };
-    await start({ content, styles, init: job.output, options });
-  });
+  attempt(() => start({ ...describeJob(job), init: job.output }, { size: 4096, scales: 1, steps: 20 }));
 }
 
 byId("form").addEventListener("submit", (event) => {
@@ -190,6 +186,10 @@ setKind(state.kind);
 showContent();
 preview();
 refresh();
+if (state.series.length) {
+  const { name, place: number } = state.series[0];
+  chooser.chooseSeries(chooser.nameOf(name).split(" - ")[0], state.series, number ? "style" : "content");
+}
 let first = true;
 api.listen((list) => {
   if (first && list.some(isActive)) { // a reload loses nothing

@@ -7,7 +7,28 @@ import { Plane } from "./plane.js";
 
 const PLANES = [["axial", 0], ["coronal", 1], ["sagittal", 2]];
 const SIDES = ["head", "front", "right"];
+const DIRECTIONS = [["R", "L"], ["A", "P"], ["S", "I"]]; // of millimetres that are positive and negative
+const SEEN = ["front is up, the patient's right is on the left", "head is up, the patient's right is on the left", "head is up, front is on the left"];
 const MOST_PLANES = 60; // of a scan, kept in memory
+
+/** Voxels, their sides, and how the axes lie in the patient. @param {any} scan */
+function describeGeometry({ shape, spacing, axis_unit: unit, affine, tilt }) {
+  const product = (numbers) => [...numbers].reverse().join(" × "); // right, front, head
+  const parts = [`${product(shape)} voxels of ${product(spacing.map((side) => Number(side.toPrecision(4))))} ${unit || "(no unit)"}`];
+  if (!affine) parts.push("the file does not say where the patient's sides are, so none is named");
+  else if (tilt >= 0.5) parts.push(`axes are tilted by up to ${tilt}°: letters name the nearest side`);
+  return parts.join("; ");
+}
+
+/** The place of a voxel in the patient, in mm from the origin of the file. @param {number[][] | null} affine @param {number[]} point */
+function inPatient(affine, point) {
+  if (!affine) return "";
+  const places = affine.map((row, n) => {
+    const place = row[3] + point.reduce((sum, index, axis) => sum + row[axis] * index, 0);
+    return `${DIRECTIONS[n][place < 0 ? 1 : 0]} ${Math.abs(place).toFixed(1)}`;
+  });
+  return `, at ${places.join(", ")} mm`;
+}
 
 export class ScanView {
   /** @param {(name: string) => number} dim */
@@ -18,12 +39,18 @@ export class ScanView {
     this.shows = new Newest();
     this.draw = oneAtATime(() => this.#draw());
     this.point = [0, 0, 0];
+    this.frame = 0;
     this.tool = "";
     this.largest = 0; // difference seen so far
     this.planes = PLANES.map(([name, axis]) => {
       const plane = new Plane(byId(`plane-${name}`), axis, {
         onMove: (point) => this.moveTo(point), isDrawing: () => this.tool !== "",
         onPaint: (where, from, to) => this.#paint(where, from, to), onLift: () => this.#sayMask(),
+        onZoom: (by) => {
+          const zoom = byId("scan-zoom");
+          zoom.selectedIndex = Math.min(zoom.options.length - 1, Math.max(0, zoom.selectedIndex + by));
+          this.#zoom();
+        },
       });
       plane.point = () => this.point;
       byId(`slice-${name}`).addEventListener("input", (event) => {
@@ -37,6 +64,8 @@ export class ScanView {
     for (const name of ["window-low", "window-high"]) {
       byId(name).addEventListener("change", () => { byId("scan-window").value = "custom"; this.draw(); });
     }
+    byId("scan-zoom").addEventListener("change", () => this.#zoom());
+    byId("scan-frame").addEventListener("input", () => { this.frame = Number(byId("scan-frame").value); this.#sayFrame(); this.draw(); });
     for (const input of document.querySelectorAll('input[name="scan-show"]')) input.addEventListener("change", () => this.draw());
     for (const tool of ["mask-draw", "mask-erase"]) byId(tool).addEventListener("click", () => this.#choose(this.tool === tool ? "" : tool));
     byId("mask-clear").addEventListener("click", () => { this.mask?.clear(); this.#sayMask(); this.draw(); });
@@ -66,9 +95,17 @@ export class ScanView {
       make("option", { value: "custom" }, "as typed"));
     this.#setWindow("auto");
     PLANES.forEach(([name, axis], number) => {
-      this.planes[number].setScan(scan.shape, scan.spacing);
+      this.planes[number].setScan(scan);
       byId(`slice-${name}`).max = scan.shape[axis] - 1;
+      const seen = scan.affine ? SEEN[axis] : "the file does not say where the patient's sides are";
+      byId(`plane-${name}`).setAttribute("aria-label", `${name} plane: ${seen}. Arrow keys move the cross, page keys change the plane, plus and minus zoom.`);
     });
+    byId("scan-zoom").value = "1";
+    this.frame = 0;
+    byId("scan-frame").max = scan.frames - 1;
+    byId("frame-box").hidden = scan.frames < 2;
+    this.#sayFrame();
+    byId("scan-note").textContent = describeGeometry(scan);
     byId("voxel").textContent = "";
     this.#forgetResult();
     this.moveTo(scan.shape.map((extent) => Math.floor(extent / 2)));
@@ -88,7 +125,7 @@ export class ScanView {
     await this.ready;
     const { scan } = this, result = await this.#describe(query), record = await readRecord();
     if (!isNewest() || !scan || scan !== this.scan) return; // something else is shown by now
-    if (result.shape.join() !== scan.shape.join()) throw new Error("The result has another shape than the scan.");
+    if (result.shape.join() !== scan.shape.join() || result.frames !== scan.frames) throw new Error("The result has another shape than the scan.");
     const isFirst = !this.result;
     this.result = result;
     this.largest = 0;
@@ -119,6 +156,18 @@ export class ScanView {
     byId("safety-box").hidden = !lines.length;
   }
 
+  #zoom() {
+    for (const plane of this.planes) if (plane.shape) plane.setZoom(Number(byId("scan-zoom").value));
+    this.draw();
+  }
+
+  #sayFrame() {
+    byId("scan-frame").value = this.frame;
+    const text = `${this.frame + 1} of ${this.scan?.frames ?? 1}`;
+    byId("scan-frame-value").textContent = text;
+    byId("scan-frame").setAttribute("aria-valuetext", text);
+  }
+
   #setWindow(name) {
     if (name === "custom") return;
     const [low, high] = this.scan.windows[name];
@@ -139,22 +188,22 @@ export class ScanView {
   }
 
   /** The values of a plane. @param {any} source the scan or its result */
-  async #load(source, axis, index) {
-    const { planes, query } = source, key = `${axis}|${index}`;
+  async #load(source, axis, index, frame) {
+    const { planes, query } = source, key = `${axis}|${index}|${frame}`;
     if (!planes.has(key)) {
-      planes.set(key, new Float32Array(await api.bytes(api.withQuery("plane", { ...query, axis, index }))));
+      planes.set(key, new Float32Array(await api.bytes(api.withQuery("plane", { ...query, axis, index, frame }))));
       if (planes.size > MOST_PLANES) planes.delete(planes.keys().next().value);
     }
     return planes.get(key);
   }
 
   async #draw() {
-    const { scan, result, point } = this; // they may change while planes arrive
+    const { scan, result, point, frame } = this; // they may change while planes arrive
     if (!scan) return;
     const shown = document.querySelector('input[name="scan-show"]:checked').value;
     const values = await Promise.all(PLANES.map(async ([, axis]) => {
-      const before = await this.#load(scan, axis, point[axis]);
-      const after = result ? await this.#load(result, axis, point[axis]) : null;
+      const before = await this.#load(scan, axis, point[axis], frame);
+      const after = result ? await this.#load(result, axis, point[axis], frame) : null;
       const change = after && shown === "difference" ? after.map((value, n) => value - before[n]) : null;
       return { before, after, shown: change ?? (shown === "result" && after ? after : before) };
     }));
@@ -178,7 +227,7 @@ export class ScanView {
     const unit = this.scan.unit ? ` ${this.scan.unit}` : "", text = (value) => `${Number(value.toPrecision(5))}${unit}`;
     const parts = [`content ${text(before[place])}`];
     if (after) parts.push(`result ${text(after[place])}`, `difference ${text(after[place] - before[place])}`);
-    const where = point.map((index, axis) => `${SIDES[axis]} ${index + 1}`).join(", ");
+    const where = point.map((index, axis) => `${SIDES[axis]} ${index + 1}`).join(", ") + inPatient(this.scan.affine, point);
     const scale = difference ? ` · blue to red: −${text(this.largest)} to ${text(this.largest)}` : "";
     byId("voxel").textContent = `${parts.join(", ")} · voxel ${where}${scale}`;
   }
