@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,10 @@ import pydicom
 import pytest
 import torch
 from browser_page import Page, check_accessible, drop, drop_path
+from convnd_tasks import samples
 from convnd_tasks.view.folder import ViewFolder
 from convnd_tasks.view.run import serve
+from convnd_tasks.view.shown import Shown
 from dicom_files import series
 
 from convnd import io
@@ -232,18 +233,19 @@ def test_letters_and_a_scale_are_drawn(page: Page, scan: Path) -> None:
             assert page.page.evaluate(colored, [name, x, y]) > 5, (name, x, y)
 
 
-def test_a_look_is_shown_while_it_is_made(page: Page, folder: Path, scan: Path) -> None:
-    drop(page, "content", scan)
-    page.page.wait_for_selector("#kind-volumes:checked")
+def test_a_look_is_shown_while_it_is_made(page: Page, folder: Path) -> None:
+    page.page.click("label:has(#kind-volumes)")
+    page.page.click('#contents button:has-text("chest")')
     page.page.click('#styles button:has-text("sharp")')
+    page.wait_for("#voxel", "content")
     page.page.click("#start")
-    page.wait_for("#status", "done")
     page.page.wait_for_selector("#scan-result:enabled")
-    (job,) = folder.glob(".convnd-view/*/job.json")
-    figures = json.loads(job.read_text())["figures"]
-    assert figures["preview"] >= 1
-    assert figures["drawing"] < 0.05
-    assert (job.parent / "preview.npz").is_file()
+    assert page.page.locator("#stop").is_visible()  # before its end
+    page.wait_for("#status", "done")
+    assert page.page.locator("#history button").count() == 0  # nothing to go back to
+    (values,) = folder.glob(".convnd-view/*/preview.npz")
+    shown, content = Shown.load(values), samples.content("chest", spatial_dims=3)
+    assert sorted(shown.values.shape[1:]) == sorted(content.shape)
 
 
 def test_scans_are_accessible(browser: Any, folder: Path, scan: Path) -> None:

@@ -93,6 +93,12 @@ export function traceChart(place, settings) {
   return chart;
 }
 
+/** Numbers beside an axis, with as many digits as tell them apart. @param {any} chart @param {number[]} places */
+function distinct(chart, places) {
+  const step = Math.abs(places[1] - places[0]) || 1, digits = Math.min(8, Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)));
+  return places.map((place) => place.toFixed(digits));
+}
+
 /**
  * Curves with horizontal axes of their own.
  * @param {HTMLElement} place @param {{ width: number, height: number, x: string, y: string }} settings
@@ -104,7 +110,7 @@ export function curveChart(place, { width, height, x, y }, curves) {
   return new uPlot({
     width, height, legend: { show: false }, padding: [8, 8, 0, 0],
     scales: { x: { time: false } },
-    axes: [axis({ label: x, labelSize: 18, labelFont, size: 34, ...(x === "frame" ? { incrs: WHOLE } : {}) }), axis({ label: y, labelSize: 18, labelFont, size: AXIS })],
+    axes: [axis({ label: x, labelSize: 18, labelFont, size: 34, ...(x === "frame" ? { incrs: WHOLE } : {}) }), axis({ label: y, labelSize: 18, labelFont, size: AXIS, values: distinct })],
     series: [{}, ...lines(curves.map((curve) => curve.label)).map((line, number) =>
       ({ ...line, spanGaps: true, points: { show: curves[number].x.length < 20, size: 5 } }))],
   }, data, place);

@@ -164,6 +164,7 @@ export class ClipView {
     if (!this.curves) return;
     const { e_warp: result, input_e_warp: content, loss } = this.curves;
     this.#drawCurve("warp", "E_warp", "Warping error of every frame", { content, result });
+    byId("loss-box").hidden = !loss.some((value) => value != null); // one pass of a network has none
     this.#drawCurve("losses", "loss", "Loss of every frame", { loss });
   }
 

@@ -112,7 +112,7 @@ export class JobList {
     const { figures } = job, active = isActive(job);
     byId("progress").value = figures.fraction ?? 0;
     const parts = [];
-    if (figures.step != null) parts.push(`${(active || job.kind === "units") && STEPS[job.kind] || "step"} ${figures.step} of ${figures.steps}`);
+    if (figures.step != null && figures.steps) parts.push(`${(active || job.kind === "units") && STEPS[job.kind] || "step"} ${figures.step} of ${figures.steps}`);
     if (figures.size) parts.push(figures.size.join(" × "));
     if (figures.loss != null) parts.push(`loss ${figures.loss.toPrecision(4)}`);
     if (figures.left != null && active) parts.push(`${duration(figures.left)} left`);

@@ -172,7 +172,7 @@ export class Plane {
     if (!this.width) return;
     const { width, height } = this.canvas, pixels = width * this.view.zoom / this.width; // of a mm
     const length = BARS.findLast((bar) => bar * pixels < width / 4);
-    if (!length) return;
+    if (!length || width < 120 * scale) return;
     const x = 10 * scale, y = height - 10 * scale, end = x + length * pixels;
     for (const [color, thick] of [["#000000", 4], ["#ffd479", 2]]) {
       context.strokeStyle = color;
