@@ -110,7 +110,7 @@ export function curveChart(place, { width, height, x, y }, curves) {
   return new uPlot({
     width, height, legend: { show: false }, padding: [8, 8, 0, 0],
     scales: { x: { time: false } },
-    axes: [axis({ label: x, labelSize: 18, labelFont, size: 34, ...(x === "frame" ? { incrs: WHOLE } : {}) }), axis({ label: y, labelSize: 18, labelFont, size: AXIS, values: distinct })],
+    axes: [axis({ label: x, labelSize: 18, labelFont, size: 34, ...(x === "frame" ? { incrs: WHOLE } : {}) }), axis({ label: y, labelSize: 18, labelFont, size: AXIS + 12, values: distinct })],
     series: [{}, ...lines(curves.map((curve) => curve.label)).map((line, number) =>
       ({ ...line, spanGaps: true, points: { show: curves[number].x.length < 20, size: 5 } }))],
   }, data, place);
