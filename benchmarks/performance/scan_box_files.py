@@ -1,7 +1,7 @@
 """Cut the boxes of `scan_boxes` from public scans.
 
-Boxes D are those of development. Boxes H and N were held out from earlier series of changes, and
-have been seen since. Boxes P were named, with their places, before any method saw them; their
+Boxes D are those of development. Boxes H, N and P were held out from earlier series of changes, and
+have been seen since. Boxes Q were named, with their places, before any method saw them; their
 results are read once, at the end of a series of changes.
 
 `FILES` names the scans and where they are from: packages of PyPI and Debian, and repositories of
@@ -171,6 +171,17 @@ PLACES = {
     "P13-chest": Place("lung2", "270:390,170:290,37:61", "P12-chest"),
     "P14-thorax": Place("aorta", "12:108,20:116,140:164", "N05-heart"),
     "P15-T1": Place("nerve", "128:384,128:384,4:36", "P03-T1"),
+    "Q01-chest": Place("lung1", "150:246,230:326,20:44", "Q02-chest"),
+    "Q02-chest": Place("lung2", "250:346,280:376,6:30", "Q01-chest"),
+    "Q03-T1": Place("brain1", "60:156,80:176,3:25", "Q04-T1"),
+    "Q04-T1": Place("brain2", "90:186,90:186,1:23", "Q03-T1"),
+    "Q05-T1-average": Place("mni152", "90:170,110:190,108:140", "Q06-T1"),
+    "Q06-T1": Place("norm", "110:190,110:190,130:162", "Q05-T1-average"),
+    "Q07-stent": Place("stent", "24:104,24:104,10:64", "D14-array"),
+    "Q08-heart": Place("heart", "20:110,10:95,0:20", "Q01-chest"),
+    "Q09-FLAIR": Place("flair1mm", "60:120,60:140,96:126", "Q10-T2"),
+    "Q10-T2": Place("t2brain", "40:120,60:140,16:48", "Q09-FLAIR"),
+    "Q11-monkey": Place("monkey", "60:140,90:170,82:114", "Q06-T1"),
     "style-PET": Place("noisy PET"),
     "style-array": Place("noisy porous"),
 }

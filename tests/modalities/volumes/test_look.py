@@ -428,9 +428,9 @@ def test_the_power_of_known_noise_is_measured_in_any_tissue(kernel: float) -> No
     assert bool((power.errors[3:] < 0.2 * power.powers[:4].amax()).all())
 
 
-def power_of(levels: list[float], error: float) -> NoisePower:
-    powers = torch.tensor(levels)[:, None].expand(-1, 3).clone()
-    return NoisePower(powers, torch.full_like(powers, error))
+def power_of(levels: list[float], error: float) -> dict[int, NoisePower]:
+    powers = torch.tensor(levels, dtype=torch.float64)[:, None].expand(-1, 3).clone()
+    return {0: NoisePower(powers, torch.full_like(powers, error))}
 
 
 def test_only_a_certain_difference_of_noise_counts() -> None:
@@ -450,10 +450,36 @@ def test_only_a_certain_difference_of_noise_counts() -> None:
     # Of another anatomy, coarse noise counts as far as the finest noise.
     lacking, _ = differences(scan, other, alike=False)
     assert not bool(lacking.any())
-    white = NoisePower(scan.powers + 20, scan.errors)
+    white, twenty = power_of([110.0, 70, 40, 30, 30, 30, 30], 1.0), torch.full((7,), 20.0).double()
     for alike in (True, False):
-        torch.testing.assert_close(differences(scan, white, alike=alike)[0], torch.full((7,), 20.0))
-        torch.testing.assert_close(differences(white, scan, alike=alike)[1], torch.full((7,), 20.0))
+        torch.testing.assert_close(differences(scan, white, alike=alike)[0], twenty)
+        torch.testing.assert_close(differences(white, scan, alike=alike)[1], twenty)
+
+
+def test_differences_of_several_tissues_are_averaged() -> None:
+    scan = power_of([10.0] * 7, 1.0)[0]
+    first, second = (power_of([10.0 + extra] * 7, 1.0)[0] for extra in (2.6, 1.6))
+    # One tissue alone is not certain: 2.6 is within two errors of 1.41. Both together are.
+    assert not bool(differences({1: scan}, {1: first}, alike=True)[0].any())
+    lacking, _ = differences({1: scan, 2: scan}, {1: first, 2: second}, alike=True)
+    torch.testing.assert_close(lacking, torch.full((7,), 2.1).double())
+    # Tissues that contradict each other show nothing.
+    opposite = power_of([5.0] * 7, 1.0)[0]
+    larger = power_of([17.5] * 7, 1.0)[0]
+    lacking, _ = differences({1: scan, 2: scan}, {1: larger, 2: opposite}, alike=True)
+    assert not bool(lacking.any())
+
+
+def test_anatomy_is_no_white_noise() -> None:
+    """Its power falls over the last three bands, at least as a Gaussian."""
+    nothing = power_of([0.0] * 7, 0.1)
+    squares = torch.tensor([0.12, 0.167, 0.323], dtype=torch.float64)
+    anatomy = [9e3, 8e3, 7e3, 6e3, *(5e3 * torch.exp(-14 * squares)).tolist()]
+    lacking, _ = differences(nothing, power_of(anatomy, 0.1), alike=False)
+    assert float(lacking.max()) < 0.05 * anatomy[-1]
+    noisy = power_of([level + 300 for level in anatomy], 0.1)
+    lacking, _ = differences(nothing, noisy, alike=False)
+    torch.testing.assert_close(lacking, torch.full_like(lacking, 300.0), rtol=0.1, atol=0)
 
 
 def test_gaussian_and_erosion_equal_those_of_scipy(rng: np.random.Generator) -> None:
@@ -501,6 +527,7 @@ def test_a_sharpening_is_found_in_a_masked_scan() -> None:
     scan, other = (Scan.from_values(torch.from_numpy(v).float(), SPACING) for v in (content, style))
     assert int(other.valid.sum()) < 0.98 * int(scan.valid.sum())
     amounts = find_filters(scan, measure_edges(other, 1.0), 1.0)
+    assert amounts is not None
     assert amounts[2] == pytest.approx(1.2, abs=0.2)
 
 

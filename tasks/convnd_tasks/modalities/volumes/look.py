@@ -28,8 +28,8 @@ from convnd_tasks.modalities.volumes.tissues import (
 __all__ = [
     "Likeness",
     "Look",
+    "blend_filters",
     "blend_noise",
-    "match_sharpness",
     "measure_likeness",
     "measure_scan_noise",
     "moderate_noise",
@@ -139,18 +139,21 @@ class Likeness:
         reason: why its edges tell nothing about the sharpness of the scan, "" if they may.
         same: it shows the anatomy of the scan, so a filter explains a change of thin structures.
         noise: its coarse noise can be told from anatomy.
+        filters: amounts of the filters that give the scan its sharpness, by axis.
     """
 
-    reason: str
-    same: bool
-    noise: bool
+    reason: str = ""
+    same: bool = False
+    noise: bool = False
+    filters: Mapping[int, float] = dataclasses.field(default_factory=dict)
 
 
 def measure_likeness(scan: Scan, look: Look, scheme: TissueScheme, resolution: float) -> Likeness:
-    """Compare the anatomy of a style with that of a scan.
+    """Compare the anatomy and the sharpness of a style with those of a scan.
 
-    In CT, large parts of soft tissue are flat, so coarse noise is compared where sharpness is; in
-    other scans only where the anatomy is the same.
+    In CT, large parts of soft tissue are flat, so coarse noise is compared where sharpness is. In
+    other scans it is compared only where the anatomy is the same: the shares of tissues are, and
+    the slopes of edges are, too, or would be after a filter.
 
     Args:
         scan: the scan.
@@ -159,43 +162,33 @@ def measure_likeness(scan: Scan, look: Look, scheme: TissueScheme, resolution: f
         resolution: mm, see `Look.measure`.
     """
     if look.edges is None:
-        return Likeness("it is a phantom", same=False, noise=True)
+        return Likeness("it is a phantom", noise=True)
     finest = min(scan.spacing)
     if not 1 / _VOXEL_RATIO <= look.spacing / finest <= _VOXEL_RATIO:
-        reason = f"its voxels have {look.spacing:.3g} mm and those of the scan {finest:.3g} mm"
-        return Likeness(reason, same=False, noise=False)
+        return Likeness(
+            f"its voxels have {look.spacing:.3g} mm and those of the scan {finest:.3g} mm"
+        )
     excess = look.distance(scan, scheme, resolution)
     distance = float(excess.abs().sum()) / 2
     if distance <= _BODY_DISTANCE:
-        noise = distance <= _SAME_DISTANCE or not scheme.uniform
-        return Likeness("", same=distance <= _BLURRED_DISTANCE, noise=noise)
+        same = distance <= _BLURRED_DISTANCE
+        filters = find_filters(scan.slabs(), look.edges, resolution, same=same)
+        alike = distance <= _SAME_DISTANCE and filters is not None
+        return Likeness("", same, alike or not scheme.uniform, filters or {})
     tissue = int(excess.abs().argmax())
     share = (
         f"{100 * abs(float(excess[tissue])):.0f} % {'more' if excess[tissue] > 0 else 'less'} of it"
         f" are {scheme.names[tissue]}"
     )
-    return Likeness(f"it shows other anatomy: {share}", same=False, noise=False)
+    return Likeness(f"it shows other anatomy: {share}")
 
 
-def match_sharpness(
-    scan: Scan, styles: Sequence[Edges | None], weights: Sequence[float], resolution: float
-) -> dict[int, float]:
-    """Find the filters that give a scan the sharpness of styles.
-
-    Args:
-        scan: the scan.
-        styles: edges of each style; None if they tell nothing about the scan.
-        weights: weight of each style; the amounts of the styles' filters are averaged.
-        resolution: mm, see `Look.measure`.
-
-    Returns:
-        Amounts of the filters by axis, see `find_filters`.
-    """
-    scan, amounts = scan.slabs(), dict[int, float]()
-    for edges, weight in zip(styles, weights, strict=True):
-        if edges is not None:
-            for axis, amount in find_filters(scan, edges, resolution).items():
-                amounts[axis] = amounts.get(axis, 0.0) + amount * weight / sum(weights)
+def blend_filters(likeness: Sequence[Likeness], weights: Sequence[float]) -> dict[int, float]:
+    """Average the amounts of the styles' filters by axis, with the weight of each style."""
+    amounts = dict[int, float]()
+    for part, weight in zip(likeness, weights, strict=True):
+        for axis, amount in part.filters.items():
+            amounts[axis] = amounts.get(axis, 0.0) + amount * weight / sum(weights)
     return amounts
 
 

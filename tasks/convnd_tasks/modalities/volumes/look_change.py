@@ -163,8 +163,9 @@ def plan_change(
     if moderate:
         targets = moderate_noise(before, targets, unit)
     alike, same = (all(getattr(part, name) for part in likeness) for name in ("noise", "same"))
-    phantom = any(look.edges is None for look in looks)
-    changes = noise_changes(before, targets, resolution, scheme, alike=alike, removes=not phantom)
+    # What a scan has in addition to the noise of other anatomy may be anatomy.
+    removes = alike and all(look.edges is not None for look in looks)
+    changes = noise_changes(before, targets, resolution, scheme, alike=alike, removes=removes)
     none = torch.zeros_like(scan.values)
     return LookChange(
         scan, sharp.values, filters, none, changes, scheme, before, targets, alike, same

@@ -25,7 +25,7 @@ from convnd_tasks.modalities.volumes.inputs import (
 from convnd_tasks.modalities.volumes.look import (
     Likeness,
     Look,
-    match_sharpness,
+    blend_filters,
     measure_likeness,
     tissue_scheme,
 )
@@ -172,11 +172,7 @@ class LookTransfer(Transfer):
         scan = Scan.from_values(values, self._axes.spacing)
         yield stage_progress(frame, frames, 0, scan.values, math.nan)
         likeness = self._compare(scan, note)
-        edges = [
-            None if part.reason else look.edges
-            for look, part in zip(self._looks, likeness, strict=True)
-        ]
-        filters = match_sharpness(scan, edges, self._weights, self._resolution)
+        filters = blend_filters(likeness, self._weights)
         yield stage_progress(frame, frames, 1, scan.values, math.nan)
         self._change = change = self._plan(scan, filters, likeness)
         distance = change.spectrum_distance(change.before)
@@ -192,8 +188,15 @@ class LookTransfer(Transfer):
                 "and no noise is removed"
             )
             change = self._plan(scan, {}, likeness).without_removal()
-        elif broken and change.filters:
+        elif change.filters and broken:
             note(f"sharpness: left as it is, since with its change {broken}")
+            change = self._plan(scan, {}, likeness)
+        elif change.filters and strength < 1 and not change.same:
+            # A part of the filter would be neither the style's sharpness nor the scan's.
+            note(
+                "sharpness: left as it is, since the style shows other anatomy, and its whole "
+                "sharpness would harm that of the scan"
+            )
             change = self._plan(scan, {}, likeness)
         if change is not first:
             change = change.with_noise(self._resolution, self._options.seed + frame)
@@ -301,7 +304,12 @@ class LookTransfer(Transfer):
             expected, result = change.applied(weight)
             excess = torch.zeros_like(result)
             excess[part] = share[part] * limit_means(
-                judged, result[part], change.scheme, self._resolution, self._units.unit
+                judged,
+                result[part],
+                change.scheme,
+                self._resolution,
+                self._units.unit,
+                same=change.same,
             )
             expected, result = expected - excess, (result - excess).clamp(low, high)
             result = torch.where(scan.valid, result, scan.values)

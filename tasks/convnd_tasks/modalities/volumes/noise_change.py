@@ -207,7 +207,7 @@ def _noise_change(
     # Where several tissues show the same noise, that with the smallest errors.
     tissue = min(common, key=error)
     own = scan.powers[tissue]
-    lacking, excess = differences(own, style.powers[tissue], alike=alike)
+    lacking, excess = differences(scan.powers, style.powers, alike=alike)
     added = _kernel(spectrum(lacking, size, scan.spacing, resolution).sqrt())
     if not removes or not bool(excess.any()):
         return NoiseChange(added, none, 0.0, scan.deviation, style.deviation)

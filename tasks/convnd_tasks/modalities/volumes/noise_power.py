@@ -13,13 +13,14 @@ standard errors of both scans (jackknife over groups of voxels; Efron and Stein,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from convnd.nn.fft_conv import fft_length
+from convnd_tasks.modalities.volumes.jackknife import jackknife
 from convnd_tasks.modalities.volumes.noise_spectrum import HIGH_PASS, frequencies
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import gaussian, local_mean, sigmas
@@ -41,6 +42,9 @@ _BANDS = 7  # the last one contains all higher frequencies
 _QUANTILES = (0.2, 0.35, 0.5)  # of local powers
 _GROUPS = 8  # of voxels, for standard errors
 _ERRORS = 2.0  # standard errors beyond which scans differ
+# How often power falls by the factor between the two bands before, if it falls as a Gaussian: the
+# mean squared frequencies of the last three bands are 0.12, 0.165 and 0.31.
+_GAUSSIAN_FALL = 3.1
 _SAMPLES = 10_000  # voxels at which local powers are sampled
 
 
@@ -85,34 +89,39 @@ def measure_power(
     unit = _quantiles(_local_powers(noise, inner, spacing, resolution)).clamp(min=1e-30)
     unit = unit / _volume(spacing, resolution)
     powers = _quantiles(local)
-    groups = local.tensor_split(_GROUPS, 1)
-    others = torch.stack(
-        [
-            _quantiles(torch.cat([*groups[:number], *groups[number + 1 :]], 1))
-            for number in range(_GROUPS)
-        ]
-    )
-    errors = ((_GROUPS - 1) * others.var(0, correction=0)).sqrt()
+    errors = jackknife(_quantiles, local.tensor_split(_GROUPS, 1))
     return NoisePower(powers / unit, errors / unit)
 
 
-def differences(scan: NoisePower, style: NoisePower, *, alike: bool) -> tuple[Tensor, Tensor]:
+def differences(
+    scan: Mapping[int, NoisePower], style: Mapping[int, NoisePower], *, alike: bool
+) -> tuple[Tensor, Tensor]:
     """The power by which a style's noise exceeds that of a scan, and the reverse.
+
+    Tissues that are measured together have the same noise. So their differences are averaged with
+    the inverse squares of their errors. Where they differ by more than these explain, the error of
+    the average is larger by the same factor (Birge, 1932).
 
     Coarse noise and anatomy have the same frequencies. So coarse noise of a style that shows other
     anatomy counts only as far as its finest noise goes, as if it were white.
 
     Args:
-        scan: power of the scan's noise.
-        style: power of the style's noise.
+        scan: power of the scan's noise by tissue.
+        style: power of the style's noise by tissue; some tissue is in both.
         alike: both show the same anatomy.
 
     Returns:
         Two tensors ``(7,)``, not below 0, by band of frequency.
     """
-    change = style.powers - scan.powers
-    errors = _ERRORS * (style.errors.square() + scan.errors.square()).sqrt()
-    return _excess(change, errors, alike=alike), _excess(-change, errors, alike=alike)
+    pairs = [(scan[tissue], style[tissue]) for tissue in scan if tissue in style]
+    changes = torch.stack([other.powers - own.powers for own, other in pairs])
+    squares = torch.stack([other.errors.square() + own.errors.square() for own, other in pairs])
+    squares = squares.clamp(min=1e-30)
+    variance = 1 / squares.reciprocal().sum(0)
+    mean = (changes / squares).sum(0) * variance
+    ratio = ((changes - mean).square() / squares).sum(0) / max(1, len(pairs) - 1)
+    errors = _ERRORS * (variance * ratio.clamp(min=1)).sqrt()
+    return _excess(mean, errors, alike=alike), _excess(-mean, errors, alike=alike)
 
 
 def _excess(change: Tensor, errors: Tensor, *, alike: bool) -> Tensor:
@@ -122,11 +131,27 @@ def _excess(change: Tensor, errors: Tensor, *, alike: bool) -> Tensor:
     highest = (change + errors).amin(1).clamp(min=0)
     excess = torch.zeros_like(certain)
     level = float(certain[-1])
+    if not alike:
+        level = min(level, float(_white_part(change).amin().clamp(min=0)))
     for band in reversed(range(len(certain))):
         flat = min(level, float(highest[band]))
         level = max(flat, float(certain[band])) if alike else flat
         excess[band] = level
     return excess
+
+
+def _white_part(change: Tensor) -> Tensor:
+    """The power of white noise in the last band of a difference, by quantile.
+
+    The power of anatomy falls at least as a Gaussian. So the last three bands show white noise w
+    and anatomy :math:`a e^{-k f^2}`. These are separated where the last band has less than half of
+    the power of the one before; else most of it is white.
+    """
+    third, second, last = change[-3:]
+    white = last * torch.linspace(0, 1, 101, dtype=change.dtype)[:, None]
+    anatomy = (second - white) * ((second - white) / (third - white)) ** _GAUSSIAN_FALL
+    found = last * ((last - white > anatomy).sum(0) / 100).clamp(max=1.0)
+    return torch.where((second > 2 * last) & (third > second), found, last)
 
 
 def spectrum(

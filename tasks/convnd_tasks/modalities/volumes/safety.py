@@ -30,9 +30,11 @@ from convnd_tasks.modalities.volumes.tissues import (
 __all__ = ["limit_means", "measure_safety"]
 
 _FEWEST = 500  # voxels of a tissue that is measured
+_FEWEST_DEEP = 100  # the same, far from other tissues
 _MEAN_HU, _MEAN_SHARE = 2.0, 0.01  # limits of the change of a mean
 _MARGIN = 0.9  # of a limit that is exceeded: a measure with other borders of tissues holds, too
-_MEAN_DEPTH = 4  # voxels from other tissues; a change of sharpness mixes no tissues there
+# Voxels from other tissues: a filter that the style explains mixes no tissues in the second depth.
+_MEAN_DEPTHS = 2, 4
 _CONTRAST = 0.1  # limit of the relative change of thin structures, besides that by a filter
 _FILTERED_CONTRAST = 0.5, 2.0  # limits of their contrast behind a filter
 # In medians of the magnitude. 98 % of normal noise are within 3.5; structures are stronger.
@@ -71,7 +73,7 @@ def measure_safety(
         resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
         unit: "HU", or "" for other units.
         same: the style shows the anatomy of the scan, so a filter explains a change of thin
-            structures.
+            structures, and of means near other tissues.
 
     Returns:
         The change of the mean of each tissue; the largest change of a voxel and the overshoot at
@@ -84,7 +86,7 @@ def measure_safety(
     tissues = TissueMap(scan.with_values(filtered), scheme, resolution)
     structures = _structures(scan, filtered if same else scan.values, result)
     return [
-        *_means(scan, result, own, unit),
+        *_means(scan, result, own, unit, same=same),
         *_largest_changes(scan, filtered, result, tissues, changes, resolution),
         structures,
         *_noise_of_contrast(scan, filtered, result, own),
@@ -94,7 +96,13 @@ def measure_safety(
 
 
 def limit_means(
-    scan: Scan, result: Tensor, scheme: TissueScheme, resolution: float, unit: str
+    scan: Scan,
+    result: Tensor,
+    scheme: TissueScheme,
+    resolution: float,
+    unit: str,
+    *,
+    same: bool = True,
 ) -> Tensor:
     """Compute the smooth change that brings the means of tissues back within their limits.
 
@@ -106,14 +114,15 @@ def limit_means(
         scheme: tissues of the scan.
         resolution: mm, see `measure_safety`.
         unit: "HU", or "" for other units.
+        same: see `measure_safety`.
 
     Returns:
         ``(D, H, W)``, to subtract from the result; 0 if all means are within their limits.
     """
     excess = torch.zeros_like(result)
     tissues = TissueMap(scan, scheme, resolution)
-    widths = sigmas(scan.spacing, _MEAN_DEPTH / 2 * resolution, min(scan.spacing))
-    for _, mask, change, limit in _mean_changes(scan, result, tissues, unit):
+    widths = sigmas(scan.spacing, _MEAN_DEPTHS[0] * resolution, min(scan.spacing))
+    for _, mask, change, limit in _mean_changes(scan, result, tissues, unit, same=same):
         if abs(change) > limit:
             weight = local_mean(mask.float(), scan.valid.float(), widths)
             beyond = change - math.copysign(_MARGIN * limit, change)
@@ -121,9 +130,11 @@ def limit_means(
     return excess
 
 
-def _means(scan: Scan, result: Tensor, tissues: TissueMap, unit: str) -> list[SafetyFigure]:
+def _means(
+    scan: Scan, result: Tensor, tissues: TissueMap, unit: str, *, same: bool
+) -> list[SafetyFigure]:
     """The change of the mean of each tissue."""
-    changes = _mean_changes(scan, result, tissues, unit)
+    changes = _mean_changes(scan, result, tissues, unit, same=same)
     measured = {
         name: SafetyFigure(f"mean change of {name}", abs(change), 0.0, limit, unit)
         for name, _, change, limit in changes
@@ -136,12 +147,12 @@ def _means(scan: Scan, result: Tensor, tissues: TissueMap, unit: str) -> list[Sa
 
 
 def _mean_changes(
-    scan: Scan, result: Tensor, tissues: TissueMap, unit: str
+    scan: Scan, result: Tensor, tissues: TissueMap, unit: str, *, same: bool
 ) -> list[tuple[str, Tensor, float, float]]:
     """The name of each tissue, its voxels far from other tissues, their change and its limit."""
     names = tissues.scheme.names
-    cores = {name: tissues.core(n, _MEAN_DEPTH) for n, name in enumerate(names)}
-    masks = {name: core for name, core in cores.items() if int(core.sum()) > _FEWEST}
+    cores = {name: tissues.core(n, _MEAN_DEPTHS[same]) for n, name in enumerate(names)}
+    masks = {name: core for name, core in cores.items() if int(core.sum()) > _FEWEST_DEEP}
     before = {name: float(scan.values[mask].mean()) for name, mask in masks.items()}
     highest = max((abs(mean) for mean in before.values()), default=0.0)
     changes = []
