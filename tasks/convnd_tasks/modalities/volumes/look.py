@@ -239,12 +239,11 @@ def _blend(parts: Sequence[tuple[Mapping[int, NoisePower], float]]) -> dict[int,
 def moderate_noise(
     scan: Mapping[int, NoiseCovariance], targets: Mapping[int, NoiseCovariance], unit: str
 ) -> dict[int, NoiseCovariance]:
-    """Limit the noise that a built-in style adds to and removes from a scan.
+    """Limit the noise that a built-in style adds to a scan.
 
-    The variance of noise is proportional to 1 / dose. It falls to half at most. In HU, noise is
-    added up to 10 HU, that of a standard dose. A louder tissue keeps its own spectrum, since its
-    noise may be overestimated. In other units there is no upper limit, since the built-in style has
-    a noise of 3 % of the signal.
+    In HU, noise is added up to 10 HU, that of a standard dose. A louder tissue keeps its own noise.
+    In other units there is no upper limit, since the built-in style has a noise of 3 % of the
+    signal.
 
     Args:
         scan: noise of the scan by tissue.
@@ -256,7 +255,7 @@ def moderate_noise(
         own, variance = scan[tissue], target.variance
         highest = _QUIET_HU**2 if unit == HU else math.inf
         if own.variance >= highest:
-            moderate[tissue] = own.scaled(min(max(variance / own.variance, 0.5), 1.0))
+            moderate[tissue] = own
         elif variance > 0:
             aim = min(max(variance, own.variance / 2), highest)
             moderate[tissue] = target.scaled(aim / variance)

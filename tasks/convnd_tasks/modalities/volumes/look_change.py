@@ -44,6 +44,7 @@ class LookChange:
         targets: noise that the result should have, by tissue.
         alike: coarse noise of the styles could be told from anatomy.
         same: the styles show the anatomy of the scan.
+        removes: noise may be removed, too.
     """
 
     scan: Scan
@@ -56,6 +57,7 @@ class LookChange:
     targets: Mapping[int, NoiseCovariance]
     alike: bool
     same: bool
+    removes: bool
 
     def with_noise(self, resolution: float, seed: int) -> LookChange:
         """The plan with the change of its noise.
@@ -168,5 +170,5 @@ def plan_change(
     changes = noise_changes(before, targets, resolution, scheme, alike=alike, removes=removes)
     none = torch.zeros_like(scan.values)
     return LookChange(
-        scan, sharp.values, filters, none, changes, scheme, before, targets, alike, same
+        scan, sharp.values, filters, none, changes, scheme, before, targets, alike, same, removes
     )

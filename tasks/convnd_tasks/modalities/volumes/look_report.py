@@ -41,16 +41,22 @@ def describe_frame(
     Returns:
         Lines for users, and the entries of the record.
     """
-    lines, record = _describe_noise(change, after, unit, moderate=moderate)
+    rows = change.noise_table(after)
+    lines, record = _describe_noise(rows, unit, moderate=moderate)
     if not change.targets:
         where = "of the style " if change.before else ""
         lines.append(f"noise: left as it is, since no tissue {where}is large enough to measure it")
     elif not change.alike:
         lines.append(
             "noise: coarse noise counts only as far as fine noise goes, since the style shows "
-            "other anatomy, which looks like coarse noise"
+            "other anatomy, which looks like coarse noise; none is removed"
         )
         record["coarse_noise"] = "as far as fine noise goes"
+    elif not change.removes and any(style < before for _, before, _, style in rows):
+        lines.append(
+            "noise: none is removed, since what a scan has more than a built-in style may be "
+            "anatomy; for less noise, give a quieter scan of the same anatomy as style"
+        )
     sharpness = change.describe_sharpness() or "unchanged"
     anatomy = describe_figures(figures)
     lines.append(f"sharpness: {sharpness}")
@@ -63,11 +69,11 @@ def describe_frame(
 
 
 def _describe_noise(
-    change: LookChange, after: Mapping[int, NoiseCovariance], unit: str, *, moderate: bool
+    rows: Sequence[tuple[str, float, float, float]], unit: str, *, moderate: bool
 ) -> tuple[list[str], dict[str, str]]:
     """Describe the noise of each tissue before, after and in the style."""
     lines, record = [], {}
-    for name, before, now, style in change.noise_table(after):
+    for name, before, now, style in rows:
         deviations = f"from {before:.3g} to {now:.3g}{unit and ' ' + unit}"
         if f"{before:.3g}" == f"{now:.3g}":
             deviations = f"{before:.3g}{unit and ' ' + unit}, unchanged"
