@@ -388,13 +388,13 @@ def test_means_beyond_their_limit_are_brought_back() -> None:
     tissue = TissueMap(scan, HOUNSFIELD, 1.0).core(3, 4)
     assert int(tissue.sum()) > 500
     moved = values + 5.0 * (values > -100) - 1.0 * (values < -500)
-    excess = limit_means(scan, moved, HOUNSFIELD, 1.0, "HU")
+    excess = limit_means(scan, moved, moved, HOUNSFIELD, 1.0, "HU")
     assert 1.5 < float((moved - excess - values)[tissue].mean()) < 2.0
     assert float(excess.min()) >= 0
     assert float(excess.max()) < 5.0
     lung = TissueMap(scan, HOUNSFIELD, 1.0).core(1, 8)
     assert not bool(excess[lung].any())  # its mean is within the limit
-    assert not bool(limit_means(scan, values + 1.0, HOUNSFIELD, 1.0, "HU").any())
+    assert not bool(limit_means(scan, values, values + 1.0, HOUNSFIELD, 1.0, "HU").any())
 
 
 def test_safety_judges_thin_structures_without_deep_voxels() -> None:

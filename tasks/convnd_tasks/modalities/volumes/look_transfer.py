@@ -305,6 +305,7 @@ class LookTransfer(Transfer):
             excess = torch.zeros_like(result)
             excess[part] = share[part] * limit_means(
                 judged,
+                expected[part],
                 result[part],
                 change.scheme,
                 self._resolution,

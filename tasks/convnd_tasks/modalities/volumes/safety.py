@@ -30,7 +30,7 @@ from convnd_tasks.modalities.volumes.tissues import (
 __all__ = ["limit_means", "measure_safety"]
 
 _FEWEST = 500  # voxels of a tissue that is measured
-_FEWEST_DEEP = 100  # the same, far from other tissues
+_FEWEST_FILTERED = 100  # the same for a filter's change, which does not scatter as noise does
 _MEAN_HU, _MEAN_SHARE = 2.0, 0.01  # limits of the change of a mean
 _MARGIN = 0.9  # of a limit that is exceeded: a measure with other borders of tissues holds, too
 # Voxels from other tissues: a filter that the style explains mixes no tissues in the second depth.
@@ -86,7 +86,7 @@ def measure_safety(
     tissues = TissueMap(scan.with_values(filtered), scheme, resolution)
     structures = _structures(scan, filtered if same else scan.values, result)
     return [
-        *_means(scan, result, own, unit, same=same),
+        *_means(scan, filtered, result, own, unit, same=same),
         *_largest_changes(scan, filtered, result, tissues, changes, resolution),
         structures,
         *_noise_of_contrast(scan, filtered, result, own),
@@ -97,6 +97,7 @@ def measure_safety(
 
 def limit_means(
     scan: Scan,
+    filtered: Tensor,
     result: Tensor,
     scheme: TissueScheme,
     resolution: float,
@@ -110,7 +111,8 @@ def limit_means(
 
     Args:
         scan: the frame before the change.
-        result: ``(D, H, W)``; the frame after the change.
+        filtered: ``(D, H, W)``; the frame after the change of its sharpness only.
+        result: ``(D, H, W)``; the frame after the whole change.
         scheme: tissues of the scan.
         resolution: mm, see `measure_safety`.
         unit: "HU", or "" for other units.
@@ -122,7 +124,7 @@ def limit_means(
     excess = torch.zeros_like(result)
     tissues = TissueMap(scan, scheme, resolution)
     widths = sigmas(scan.spacing, _MEAN_DEPTHS[0] * resolution, min(scan.spacing))
-    for _, mask, change, limit in _mean_changes(scan, result, tissues, unit, same=same):
+    for _, mask, change, limit in _mean_changes(scan, filtered, result, tissues, unit, same=same):
         if abs(change) > limit:
             weight = local_mean(mask.float(), scan.valid.float(), widths)
             beyond = change - math.copysign(_MARGIN * limit, change)
@@ -131,10 +133,10 @@ def limit_means(
 
 
 def _means(
-    scan: Scan, result: Tensor, tissues: TissueMap, unit: str, *, same: bool
+    scan: Scan, filtered: Tensor, result: Tensor, tissues: TissueMap, unit: str, *, same: bool
 ) -> list[SafetyFigure]:
     """The change of the mean of each tissue."""
-    changes = _mean_changes(scan, result, tissues, unit, same=same)
+    changes = _mean_changes(scan, filtered, result, tissues, unit, same=same)
     measured = {
         name: SafetyFigure(f"mean change of {name}", abs(change), 0.0, limit, unit)
         for name, _, change, limit in changes
@@ -147,12 +149,15 @@ def _means(
 
 
 def _mean_changes(
-    scan: Scan, result: Tensor, tissues: TissueMap, unit: str, *, same: bool
+    scan: Scan, filtered: Tensor, result: Tensor, tissues: TissueMap, unit: str, *, same: bool
 ) -> list[tuple[str, Tensor, float, float]]:
-    """The name of each tissue, its voxels far from other tissues, their change and its limit."""
+    """The name of each tissue, its voxels far from other tissues, their change and its limit.
+
+    The mean of noise over few voxels is not 0, so in small tissues the filter alone counts.
+    """
     names = tissues.scheme.names
     cores = {name: tissues.core(n, _MEAN_DEPTHS[same]) for n, name in enumerate(names)}
-    masks = {name: core for name, core in cores.items() if int(core.sum()) > _FEWEST_DEEP}
+    masks = {name: core for name, core in cores.items() if int(core.sum()) > _FEWEST_FILTERED}
     before = {name: float(scan.values[mask].mean()) for name, mask in masks.items()}
     highest = max((abs(mean) for mean in before.values()), default=0.0)
     changes = []
@@ -160,7 +165,8 @@ def _mean_changes(
         # A share of a mean near 0, as that of air, would be no meaningful limit.
         share = _MEAN_SHARE * max(abs(before[name]), highest / 2)
         limit = _MEAN_HU if unit == "HU" else share
-        changes.append((name, mask, float((result[mask] - scan.values[mask]).mean()), limit))
+        after = result if int(mask.sum()) > _FEWEST else filtered
+        changes.append((name, mask, float((after[mask] - scan.values[mask]).mean()), limit))
     return changes
 
 
