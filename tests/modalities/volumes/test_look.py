@@ -284,12 +284,12 @@ def test_noise_at_the_end_of_the_range_keeps_the_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "style", "least", "most"), [(8, 60, 9.5, 10.5), (40, 8, 26, 32), (40, 90, 39, 41)]
+    ("own", "style", "least", "most"), [(8, 60, 9.5, 10.5), (40, 8, 39, 41), (40, 90, 39, 41)]
 )
 def test_the_built_in_style_changes_noise_moderately(
     own: float, style: float, least: float, most: float
 ) -> None:
-    """Noise of half the variance at least, and no more than 10 HU or the scan's own."""
+    """Noise of no more than 10 HU, or the scan's own."""
     clean = chest(0, 1)
     result = stylise(chest(own, 1), chest(style, 2, mirrored=True), label=MATCHING_STYLE)
     assert least < (result - clean)[core()].std() < most
