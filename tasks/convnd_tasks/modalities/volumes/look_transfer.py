@@ -188,14 +188,11 @@ class LookTransfer(Transfer):
                 "and no noise is removed"
             )
             change = self._plan(scan, {}, likeness).without_removal()
-        elif change.filters and broken:
-            note(f"sharpness: left as it is, since with its change {broken}")
-            change = self._plan(scan, {}, likeness)
-        elif change.filters and strength < 1 and not change.same:
+        elif change.filters and (broken or (strength < 1 and not change.same)):
             # A part of the filter would be neither the style's sharpness nor the scan's.
+            other = "the style shows other anatomy, and its whole sharpness would harm the scan's"
             note(
-                "sharpness: left as it is, since the style shows other anatomy, and its whole "
-                "sharpness would harm that of the scan"
+                f"sharpness: left as it is, since {f'with its change {broken}' if broken else other}"
             )
             change = self._plan(scan, {}, likeness)
         if change is not first:
