@@ -190,10 +190,8 @@ class LookTransfer(Transfer):
             change = self._plan(scan, {}, likeness).without_removal()
         elif change.filters and (broken or (strength < 1 and not change.same)):
             # A part of the filter would be neither the style's sharpness nor the scan's.
-            other = "the style shows other anatomy, and its whole sharpness would harm the scan's"
-            note(
-                f"sharpness: left as it is, since {f'with its change {broken}' if broken else other}"
-            )
+            reason = f"with its change {broken}" if broken else "the style shows other anatomy"
+            note(f"sharpness: left as it is, since {reason}")
             change = self._plan(scan, {}, likeness)
         if change is not first:
             change = change.with_noise(self._resolution, self._options.seed + frame)
