@@ -9,9 +9,10 @@
 
 Candidates take turns in one process, with the memory allocator of the command line. The peak
 memory of each is measured in a process of its own.
-``--clock process`` counts the processor time of all threads together.
+``--clock process`` counts the processor time of all threads together. Two or more
+threads wait as in the command line only if the environment says so.
 
-    python -m benchmarks.performance.step --size 512 --repeats 7 --json step.json
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.performance.step --size 512 --repeats 7
 """
 
 from __future__ import annotations
