@@ -144,6 +144,6 @@ def test_a_kept_face_has_the_pixels_of_the_content(run: Run, tmp_path: Path) -> 
 
 def test_videos_refuse_the_option(run: Run, tmp_path: Path) -> None:
     result = tmp_path / "x.mp4"
-    code, _, message = run("stylize-video", "boat", "waves", "--keep", "faces", "-o", result)
+    code, _, message = run("stylize-video", "video", "waves", "--keep", "faces", "-o", result)
     assert (code, result.exists()) == (2, False)
     assert "keep" in message
