@@ -18,6 +18,7 @@ from convnd.backbones.base import Backbone
 from convnd.backbones.inflate import INFLATIONS, change_in_channels, change_rank
 from convnd.backbones.module import ModuleBackbone, from_module
 from convnd.backbones.multiplanar import MultiPlanar
+from convnd.backbones.nodes import node_names
 from convnd.backbones.plain import PlainVGG
 from convnd.backbones.plan import VGG16, VGG19, VGGPlan
 from convnd.backbones.precision import Precision, choose_device, choose_precision
@@ -46,6 +47,7 @@ __all__ = [
     "choose_precision",
     "from_module",
     "load",
+    "node_names",
     "probe_receptive_field",
 ]
 

@@ -222,6 +222,7 @@ def from_module(
         nodes: whether layers have the names of torchvision's ``create_feature_extractor``: besides
             modules, operations such as ``layer1.0.add``, and the second call of a layer is
             ``layer1.0.relu_1``. Nothing is traced, so the network may have any control flow.
+            `node_names` lists them.
 
     Raises:
         UnknownNameError: a name is not a submodule, or the module never calls it.

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["recorded_nodes"]
+__all__ = ["node_names", "recorded_nodes"]
 
 _IN_PLACE = {f"{name}_": name for name in ("add", "sub", "mul", "div")}
 """Torch runs ``x += y`` as ``add_``, which torchvision names ``add``."""
@@ -77,6 +78,26 @@ class _Nodes(TorchFunctionMode):
         stem = re.sub(r"(?<=.)_[0-9]+$", "", name)  # as torchvision numbers names
         self._counts[stem] += 1
         return stem if self._counts[stem] == 1 else f"{stem}_{self._counts[stem] - 1}"
+
+
+def node_names(network: nn.Module, x: Tensor) -> list[str]:
+    """List the names that `from_module` takes with ``nodes=True``, in the order of a run.
+
+    They are those of torchvision's ``get_graph_node_names``. The network runs once, in the mode
+    that it is in, so that any control flow is possible.
+
+    Args:
+        network: any network.
+        x: an input, ``(B, C, *S)``.
+
+    >>> net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Sequential(nn.ReLU()))
+    >>> node_names(net, torch.zeros(1, 1, 5))
+    ['0', '1.0', '1']
+    """
+    names: list[str] = []
+    with torch.no_grad(), recorded_nodes(network, lambda name, _: names.append(name)):
+        network(x)
+    return names
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from error_fields import raises
 from torch import Tensor, fx, nn
 
-from convnd.backbones import PlainVGG, from_module, load
+from convnd.backbones import PlainVGG, from_module, load, node_names
 from convnd.errors import UnknownNameError, UsageError
 
 
@@ -68,6 +68,10 @@ def test_every_operation_has_torchvisions_name(generator: torch.Generator) -> No
         "relu": (2 * pooled + 1).relu(),
         "cat": torch.cat([2 * pooled + 1, (2 * pooled + 1).relu()], 1),
     }
+    order = ["stem.0", "stem.1", "stem", "block.conv", "block.relu", "block.conv_1", "block.add"]
+    names = node_names(net, x)
+    assert names[:9] == [*order, "block.relu_1", "block"]
+    assert set(expected) <= set(names)
     backbone = from_module(net, list(expected), nodes=True, receptive_fields={})
     for layers in (list(expected), ["block.conv_1", "block.relu"], ["add"]):  # then it stops early
         features = backbone(x, layers)
@@ -107,6 +111,8 @@ def test_against_torchvision(generator: torch.Generator) -> None:
         module.inplace = False  # its extractor returns what later layers overwrite
     names = extraction.get_graph_node_names(net)[1][1:]
     x = torch.rand(1, 3, 64, 64, generator=generator)
+    inside = {path for path, module in net.named_modules() if list(module.children())}
+    assert [name for name in node_names(net, x) if name not in inside] == names
     expected = extraction.create_feature_extractor(net, names)(x)
     features = from_module(net, names, nodes=True, receptive_fields={})(x, names)
     assert all(torch.equal(features[name], expected[name]) for name in names)
