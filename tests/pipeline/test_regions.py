@@ -355,6 +355,14 @@ def test_json_names_the_regions(folder: Path, run: Run) -> None:
     assert "region white (15 %) keeps the content, since it has no style" in messages
 
 
+def test_sizes_are_width_times_height(folder: Path, run: Run) -> None:
+    Image.open("map.png").resize((80, 64), Image.Resampling.NEAREST).save("large.png")
+    arguments = ("--regions", "large.png", "--region", "red=rough.png", "-o", "out.png")
+    code, _, err = run("stylize", "photo.png", *arguments, *FAST)
+    assert code == 0, err
+    assert "large.png: resized from 80x64 to 40x32" in err
+
+
 def test_a_change_of_a_signal_begins_and_ends_smoothly() -> None:
     mask = torch.zeros(1, 2, 1000)
     mask[0, 0, 300:600], mask[0, 1, 990:] = 1, 1

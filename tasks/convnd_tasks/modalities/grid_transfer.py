@@ -320,8 +320,8 @@ def _check_mask(inputs: TransferInputs) -> None:
     if tuple(mask.shape) != tuple(content.shape):
         raise InputFileError(
             "--mask",
-            expected=f"the content's extent {'x'.join(map(str, content.shape))}",
-            got="x".join(map(str, mask.shape)),
+            expected=f"the content's extent {'x'.join(map(str, reversed(content.shape)))}",
+            got="x".join(map(str, reversed(mask.shape))),
             remedy="resample the mask onto the content",
         )
     if not bool((torch.nan_to_num(mask.values) > 0).any()):

@@ -151,7 +151,7 @@ class Regions:
         assert content is not None
         messages = []
         if tuple(grid.shape) != tuple(content.shape):
-            sizes = ["x".join(map(str, one.shape)) for one in (grid, content)]
+            sizes = ["x".join(map(str, reversed(one.shape))) for one in (grid, content)]
             messages.append(f"{name}: resized from {sizes[0]} to {sizes[1]}")
         for label, share in self._labels.items():
             styles = self._styles_of(label)
