@@ -100,6 +100,18 @@ def test_what_is_no_json_is_refused(client: Client) -> None:
     assert client.send("POST", "api/start", b" ", **too_long).status == 413
 
 
+def test_files_of_the_folder_are_offered(start: Callable[..., Client], folder: Path) -> None:
+    (folder / "scan.nii").touch()
+    (folder / "ecg.dat").touch()  # belongs to a header
+    (folder / "notes.md").touch()
+    reply = json.loads(start().send("GET", "api/results").body)
+    assert reply["results"] == []
+    assert sorted((file["name"], file["kind"]) for file in reply["inputs"]) == [
+        ("red.png", "pictures"),
+        ("scan.nii", "volumes"),
+    ]
+
+
 def test_read_only_changes_nothing(start: Callable[..., Client], folder: Path) -> None:
     before = sorted(folder.rglob("*"))
     client = start(read_only=True)

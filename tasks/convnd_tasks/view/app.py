@@ -15,6 +15,7 @@ from convnd import __version__, io
 from convnd_tasks import samples
 from convnd_tasks.pipeline.resolve import resolve
 from convnd_tasks.view.data_routes import DataRoutes, whole
+from convnd_tasks.view.file_routes import FileRoutes
 from convnd_tasks.view.folder import LARGEST_UPLOAD, ViewFolder
 from convnd_tasks.view.guard import RequestError
 from convnd_tasks.view.job_lines import JobLine, read_job_line
@@ -93,23 +94,25 @@ class View:
         self._thumbnails: dict[tuple[str, int, int, float], bytes] = {}
         self._previews: deque[bytes] = deque(maxlen=8)
         self._preview_count = 0
-        self._descriptions: dict[tuple[str, float], Any] = {}
         self._workers = Workers(folder.root)
         self.jobs = Jobs(folder, self._workers, self._changes.notify)
         self._data = data = DataRoutes(folder, self._workers, self.jobs)
         self._series: list[dict[str, Any]] | None = None
         units = UnitRoutes(folder, self._workers)
+        self._files = files = FileRoutes(folder, self._workers)
         self._routes: Mapping[tuple[str, str], Callable[[Request], Answer]] = {
             ("GET", "state"): self._state,
-            ("GET", "results"): self._results,
             ("GET", "jobs"): lambda _: Answer.of({"jobs": self.jobs.describe()}),
             ("GET", "events"): self._events,
             ("GET", "thumbnail"): self._thumbnail,
-            ("GET", "record"): self._record,
             ("GET", "file"): self._file,
             ("GET", "step"): self._step,
             ("GET", "preview"): self._preview_picture,
-            **{("GET", path): answer for path, answer in (data.routes | units.routes).items()},
+            **{
+                ("GET", path): answer
+                for routes in (data.routes, units.routes, files.routes)
+                for path, answer in routes.items()
+            },
             ("POST", "upload"): self._upload,
             ("POST", "upload-series"): data.upload_series,
             ("POST", "keep-frame"): data.keep_frame,
@@ -175,33 +178,6 @@ class View:
             inputs = built_in_inputs()
             return next((kind for kind in DIMS if first in inputs[kind]["contents"]), "pictures")
         return kind_of_file(str(self.folder.find(first, series=True))) or "pictures"
-
-    def _results(self, request: Request) -> Answer:
-        """List results, the newest first, with what their records say."""
-        del request
-        results = []
-        for path in self.folder.results()[:200]:
-            with_record = self._describe(path)
-            if with_record is not None or self.folder.read_only:
-                kind = kind_of_file(str(path))
-                results.append({"name": path.name, "kind": kind, "record": with_record})
-        return Answer.of({"results": results})
-
-    def _record(self, request: Request) -> Answer:
-        """Send what the record inside a result says."""
-        path = self.folder.find(request.query.get("name", ""))
-        return Answer.of({"record": self._describe(path)})
-
-    def _describe(self, path: Path) -> Any:
-        """Return the settings in a result's record; None if it has none."""
-        try:
-            key = path.name, path.stat().st_mtime
-            if key not in self._descriptions:
-                request = {"do": "describe", "name": str(path)}
-                self._descriptions[key] = self._workers.ask(request)["record"]
-            return self._descriptions[key]
-        except (OSError, RequestError):
-            return None
 
     def _events(self, request: Request) -> Answer:
         """Send the jobs whenever they change, as server-sent events."""
@@ -299,7 +275,7 @@ class View:
     def _again(self, request: Request) -> Answer:
         """Make a result again from its record."""
         path = self.folder.find(str(request.json().get("name", "")))
-        record = self._describe(path)
+        record = self._files.record_of(path)
         if record is None:
             raise RequestError(HTTPStatus.NOT_FOUND, "this file has no record of how it was made")
         name = self.folder.name(path)

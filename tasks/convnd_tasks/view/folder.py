@@ -87,10 +87,10 @@ class ViewFolder:
         """Return the name of a file in the folder, as `find` takes it."""
         return path.resolve().relative_to(self.root).as_posix()
 
-    def results(self) -> list[Path]:
-        """List the files directly in the folder that may be results, the newest first."""
-        suffixes = tuple(io.suffixes())
-        results: list[tuple[float, Path]] = []
+    def files(self) -> list[Path]:
+        """List the files directly in the folder that convnd reads, the newest first."""
+        suffixes = tuple(suffix for suffix in io.suffixes() if suffix not in _COMPANIONS)
+        files: list[tuple[float, Path]] = []
         with contextlib.suppress(OSError):
             for entry in os.scandir(self.root):
                 is_file = entry.is_file(follow_symlinks=False)
@@ -99,8 +99,8 @@ class ViewFolder:
                     and not entry.name.startswith(".")
                     and entry.name.lower().endswith(suffixes)
                 ):
-                    results.append((entry.stat().st_mtime, self.root / entry.name))
-        return [path for _, path in sorted(results, reverse=True)]
+                    files.append((entry.stat().st_mtime, self.root / entry.name))
+        return [path for _, path in sorted(files, reverse=True)]
 
     def check_writable(self) -> None:
         """Refuse a request that changes something, if the folder is read-only."""

@@ -9,6 +9,8 @@ export const baseName = (name) => name.split("/").pop();
 /** Kinds of styles that a kind of content takes, besides its own. */
 const FURTHER_STYLES = { volumes: ["pictures"], videos: ["pictures"] };
 
+const MOST_OFFERED = 12; // files of the folder, of each kind
+
 const ARRAY = /\.np[yz]$/i;
 const COMPANION = /\.(dat|atr)$/i; // lies beside a file that names it
 
@@ -162,6 +164,19 @@ export class Chooser {
   offer(name, kind, role = "content") {
     const lists = this.lists[kind], list = role === "content" ? lists.contents : lists.styles;
     if (!list.includes(name)) list.unshift(name);
+  }
+
+  /** Adds the newest files of the folder, which people may not have chosen yet. @param {{ name: string, kind: string }[]} files */
+  offerFiles(files) {
+    const before = JSON.stringify(this.lists);
+    for (const kind of Object.keys(this.lists)) {
+      const names = files.filter((file) => file.kind === kind).slice(0, MOST_OFFERED).map(({ name }) => name);
+      for (const name of names.reverse()) {
+        this.offer(name, kind);
+        this.offer(name, kind, "style");
+      }
+    }
+    if (JSON.stringify(this.lists) !== before) this.draw();
   }
 
   /** The files among the contents and styles of a kind, without built-in ones. */

@@ -26,9 +26,10 @@ const views = { pictures: new PictureView(dim), signals: new SignalView(dim), vo
 const viewOf = (kind) => views[kind] ?? views.pictures;
 const refreshes = new Newest();
 const refresh = () => inBackground(async () => {
-  const isNewest = refreshes.begin(), { results } = await api.get("results");
+  const isNewest = refreshes.begin(), { results, inputs } = await api.get("results");
   if (!isNewest()) return; // a later list is on its way
   showResults(results, state.read_only, jobs, showResult);
+  chooser.offerFiles(inputs);
   const pictures = results.filter(({ kind }) => kind === "pictures").map(({ name }) => name);
   views.videos.offerPictures([...pictures, ...chooser.files("pictures")]);
 });
@@ -161,6 +162,8 @@ async function start(typed, options = {}) {
   pending = {};
   const { job } = await (await api.post("start", { ...typed, options: { ...typed.options, ...options } })).json();
   jobs.select(job);
+  const stage = byId("stage"), { top } = stage.getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) stage.scrollIntoView(); // people want to see the steps
 }
 
 /** Goes on from a result at a larger size, with everything that it was made with. */
