@@ -153,7 +153,7 @@ def test_people_with_a_screen_reader_or_a_keyboard_can_use_it(
     with serve(ViewFolder(folder), [photo.name, "waves", "cells"]) as (server, _):
         page = Page(browser, server.guard.address, bypass_csp=True)  # for the script of axe alone
         page.wait_for("#preview-note", "Preview after")
-        page.page.focus("#styles button")
+        page.page.focus('#styles button:has-text("waves")')
         page.page.keyboard.press("Space")  # a style is chosen without a mouse
         page.page.wait_for_selector('#styles button[aria-pressed="false"]:focus')
         check_accessible(page)

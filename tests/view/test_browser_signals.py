@@ -55,8 +55,9 @@ def test_a_span_that_the_mouse_marks_is_a_region(page: Page, folder: Path, recor
     drop(page, "content", recording)
     page.page.wait_for_selector("#kind-signals:checked")
     page.page.click('#styles button:has-text("ambulatory")')
-    page.page.wait_for_selector(".trace canvas")
+    page.page.wait_for_selector('.trace[aria-label*="style"] canvas')  # the last that moves traces
     page.wait_for("#signal-range", "0.00 to 4.00")
+    page.page.locator(".u-over").first.scroll_into_view_if_needed()
     box = page.page.locator(".u-over").first.bounding_box()
     page.page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 20)
     page.page.mouse.down()

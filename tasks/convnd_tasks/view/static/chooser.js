@@ -166,17 +166,21 @@ export class Chooser {
     if (!list.includes(name)) list.unshift(name);
   }
 
-  /** Adds the newest files of the folder, which people may not have chosen yet. @param {{ name: string, kind: string }[]} files */
+  /** Adds the newest files of the folder after those that people have chosen. @param {{ name: string, kind: string }[]} files */
   offerFiles(files) {
     const before = JSON.stringify(this.lists);
-    for (const kind of Object.keys(this.lists)) {
+    for (const [kind, lists] of Object.entries(this.lists)) {
       const names = files.filter((file) => file.kind === kind).slice(0, MOST_OFFERED).map(({ name }) => name);
-      for (const name of names.reverse()) {
-        this.offer(name, kind);
-        this.offer(name, kind, "style");
+      for (const role of ["contents", "styles"]) {
+        const builtIn = this.state.built_in[kind][role];
+        const own = lists[role].filter((name) => !builtIn.includes(name));
+        lists[role] = [...new Set([...own, ...names, ...builtIn])];
       }
     }
-    if (JSON.stringify(this.lists) !== before) this.draw();
+    if (JSON.stringify(this.lists) === before) return;
+    const focused = document.activeElement, list = focused?.closest("#contents, #styles");
+    this.draw();
+    if (list) [...list.children].find(({ textContent }) => textContent === focused.textContent)?.focus();
   }
 
   /** The files among the contents and styles of a kind, without built-in ones. */
