@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from convnd_tasks.view.planes import describe_scan, plane_bytes
+from convnd_tasks.view.planes import describe_scan, plane_bytes, slab_bytes
 from convnd_tasks.view.shown import Shown, ShownFiles, Source
 
 from convnd.errors import UsageError
@@ -91,3 +91,17 @@ def test_values_of_a_step_keep_their_place(tmp_path: Path) -> None:
     for axis, index, frame in ((3, 0, 0), (0, SHAPE[2], 0), (0, 0, 2)):
         with pytest.raises(UsageError):
             plane_bytes(shown, axis, index, frame)
+
+
+def test_slabs_are_the_voxels_from_feet_to_head(tmp_path: Path) -> None:
+    """With right as the fastest axis, as in a file whose axes run to right, front and head."""
+    image = write(tmp_path / "a.nii", flips_and_orders()[8], frames=2)
+    shown = ShownFiles().open(Source(str(tmp_path / "a.nii"), 0, False))
+    canonical = np.asarray(nibabel.as_closest_canonical(image).dataobj)[..., 1]
+    for step, first, count in ((1, 0, shown.values.shape[1]), (1, 2, 2), (2, 1, 2)):
+        expected = canonical[::step, ::step, ::step][:, :, first : first + count]
+        slab = np.frombuffer(slab_bytes(shown, 1, step, first, count), "<f4")
+        assert np.array_equal(slab.reshape(expected.shape, order="F"), expected)
+    for wrong in ((2, 1, 0, 1), (0, 0, 0, 1), (0, 65, 0, 1), (0, 1, 6, 2), (0, 1, 0, 0)):
+        with pytest.raises(UsageError):
+            slab_bytes(shown, *wrong)

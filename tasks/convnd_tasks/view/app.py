@@ -22,6 +22,8 @@ from convnd_tasks.view.job_lines import JobLine, read_job_line
 from convnd_tasks.view.jobs import Jobs
 from convnd_tasks.view.kinds import DIMS, UNITS, built_in_inputs, kind_of_file
 from convnd_tasks.view.live import STEP_PICTURE, state_file
+from convnd_tasks.view.niivue import ROUTES as NIIVUE_ROUTES
+from convnd_tasks.view.niivue import is_installed as has_niivue
 from convnd_tasks.view.options import changed_options
 from convnd_tasks.view.processes import Workers
 from convnd_tasks.view.server import Answer, Request
@@ -110,7 +112,7 @@ class View:
             ("GET", "preview"): self._preview_picture,
             **{
                 ("GET", path): answer
-                for routes in (data.routes, units.routes, files.routes)
+                for routes in (data.routes, units.routes, files.routes, NIIVUE_ROUTES)
                 for path, answer in routes.items()
             },
             ("POST", "upload"): self._upload,
@@ -168,6 +170,7 @@ class View:
                 "kind": self._first_kind(),
                 "largest_upload": LARGEST_UPLOAD,
                 "suffixes": sorted(io.suffixes()),
+                "niivue": has_niivue(),
             }
         )
 

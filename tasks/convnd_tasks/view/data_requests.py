@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from convnd_tasks.view.clips import describe_clip, frame_png, sample_file
-from convnd_tasks.view.planes import describe_scan, plane_bytes
+from convnd_tasks.view.planes import describe_scan, plane_bytes, slab_bytes
 from convnd_tasks.view.series_split import split_series
 from convnd_tasks.view.shown import ShownFiles, Source
 from convnd_tasks.view.traces import describe_signal, lead_spectrum, lead_traces
@@ -32,6 +32,7 @@ class DataRequests:
             "spectrum": self._spectrum,
             "scan": self._scan,
             "plane": self._plane,
+            "slab": self._slab,
             "split_series": lambda request: {"series": split_series(Path(request["folder"]))},
             "clip": lambda request: describe_clip(request["name"]),
             "frame": lambda request: _file(frame_png(request["name"], request["index"])),
@@ -58,6 +59,10 @@ class DataRequests:
         shown = self._files.open(Source.parse(request))
         data = plane_bytes(shown, request["axis"], request["index"], request["frame"])
         return _file(data)
+
+    def _slab(self, request: dict[str, Any]) -> dict[str, Any]:
+        shown = self._files.open(Source.parse(request))
+        return _file(slab_bytes(shown, *(request[n] for n in ("frame", "step", "first", "count"))))
 
     def _patch(self, request: dict[str, Any]) -> dict[str, Any]:
         place = (request[name] for name in ("unit", "rank"))

@@ -57,6 +57,7 @@ class DataRoutes:
             "traces": self._traces,
             "spectrum": self._spectrum,
             "plane": self._plane,
+            "slab": self._slab,
             "clip": lambda request: Answer.of(self._ask("clip", request)),
             "sample-clip": self._sample_clip,
             "slit": lambda request: self._of_job(request, SLIT, "image/png"),
@@ -106,6 +107,13 @@ class DataRoutes:
         index = whole(request.query, "index", 0, 2**31)
         frame = whole({"frame": "0", **request.query}, "frame", 0, 2**31)
         answer = self._ask("plane", request, axis=axis, index=index, frame=frame)
+        return Answer(base64.b64decode(answer["data"]), _BYTES)
+
+    def _slab(self, request: Request) -> Answer:
+        """Send the voxels of several planes, for a view in three dimensions."""
+        names = {"frame": 0, "step": 1, "first": 0, "count": 1}
+        numbers = {name: whole(request.query, name, low, 2**31) for name, low in names.items()}
+        answer = self._ask("slab", request, **numbers)
         return Answer(base64.b64decode(answer["data"]), _BYTES)
 
     def _sample_clip(self, request: Request) -> Answer:

@@ -9,7 +9,12 @@ from convnd.errors import UsageError
 if TYPE_CHECKING:
     from convnd_tasks.view.shown import Shown
 
-__all__ = ["describe_scan", "plane_bytes"]
+__all__ = ["MOST_STEP", "describe_scan", "plane_bytes", "slab_bytes"]
+
+MOST_STEP = 64
+"""Most voxels that are left out for each that `slab_bytes` takes, along an axis."""
+
+_MOST_VOXELS = 2**22  # of one slab
 
 _PERCENTILES = {"1 to 99 %": (1.0, 99.0), "10 to 99.9 %": (10.0, 99.9), "all values": (0.0, 100.0)}
 
@@ -92,3 +97,27 @@ def plane_bytes(shown: Shown, axis: int, index: int, frame: int = 0) -> bytes:
         raise UsageError("plane", expected="one of the scan", got=got, remedy="reload")
     plane = np.take(shown.values[frame], index, axis)[::-1, ::-1]
     return np.ascontiguousarray(plane, "<f4").tobytes()
+
+
+def slab_bytes(shown: Shown, frame: int, step: int, first: int, count: int) -> bytes:
+    """Return planes from feet to head as little-endian float32; right is the fastest axis.
+
+    Args:
+        shown: the scan.
+        frame: number of the frame.
+        step: each so-many-th voxel along every axis is taken, from the first on.
+        first: number of the first plane, among those that are taken.
+        count: number of planes.
+
+    Raises:
+        UsageError: there are no such planes, or they hold too many voxels.
+    """
+    import numpy as np
+
+    is_frame = 0 <= frame < len(shown.values) and 1 <= step <= MOST_STEP
+    values = shown.values[frame, ::step, ::step, ::step] if is_frame else np.empty((0, 0, 0))
+    slab = values[first : first + count]
+    if not 0 < len(slab) == count or slab.size > _MOST_VOXELS:
+        got = f"{count} planes from {first} of frame {frame}, step {step}"
+        raise UsageError("slab", expected="planes of the scan", got=got, remedy="reload")
+    return np.ascontiguousarray(slab, "<f4").tobytes()

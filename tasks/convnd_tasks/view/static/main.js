@@ -21,7 +21,7 @@ const state = await api.get("state");
 const place = state.read_only ? `${state.folder} (only shown)` : state.folder;
 byId("folder").textContent = place;
 const dim = (name) => chooser.dim(name);
-const views = { pictures: new PictureView(dim), signals: new SignalView(dim), volumes: new ScanView(dim), units: new UnitView(),
+const views = { pictures: new PictureView(dim), signals: new SignalView(dim), volumes: new ScanView(dim, state.niivue), units: new UnitView(),
   videos: new ClipView(dim, { builtIn: state.built_in.videos.contents, onPicture: (name) => { chooser.offer(name, "pictures"); refresh(); } }) };
 const viewOf = (kind) => views[kind] ?? views.pictures;
 const refreshes = new Newest();

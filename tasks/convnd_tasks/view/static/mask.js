@@ -5,6 +5,7 @@ export class Mask {
   constructor(shape) {
     this.shape = shape;
     this.voxels = null; // until something is marked
+    this.version = 0; // grows with every change
   }
 
   #index([d, h, w]) { return (d * this.shape[1] + h) * this.shape[2] + w; }
@@ -13,7 +14,10 @@ export class Mask {
 
   get isEmpty() { return this.voxels === null || !this.voxels.includes(1); }
 
-  clear() { this.voxels = null; }
+  clear() {
+    this.voxels = null;
+    this.version += 1;
+  }
 
   /**
    * Marks a disc in a plane, or a ball.
@@ -21,6 +25,7 @@ export class Mask {
    * @param {number | null} axis that the disc is across; null is a ball
    */
   paint(centre, radius, spacing, axis, value) {
+    this.version += 1;
     this.voxels ??= new Uint8Array(this.shape.reduce((a, b) => a * b, 1));
     const reach = spacing.map((step, n) => (n === axis ? 0 : Math.floor(radius / step)));
     const range = reach.map((r, n) => [Math.max(0, centre[n] - r), Math.min(this.shape[n] - 1, centre[n] + r)]);

@@ -1,5 +1,7 @@
 // One plane of a scan on a canvas: values through a window, a cross, directions, a scale, and what is drawn on it.
 
+import { dragWindow, windowKey } from "./window_drag.js";
+
 const NEGATIVE = [33, 102, 172], ZERO = [247, 247, 247], POSITIVE = [178, 24, 43];
 const TALLEST = "60vh";
 const LETTERS = [["S", "I"], ["A", "P"], ["R", "L"]]; // along head, front, right: towards and against
@@ -24,7 +26,7 @@ export class Plane {
   /**
    * @param {HTMLCanvasElement} canvas @param {number} axis that the plane is across: 0 head, 1 front, 2 right
    * @param {{ onMove: (point: number[]) => void, onPaint: (plane: Plane, from: number[], to: number[]) => void,
-   *   onLift: () => void, onZoom: (by: number) => void, isDrawing: () => boolean }} calls
+   *   window: any, onLift: () => void, onZoom: (by: number) => void, isDrawing: () => boolean }} calls
    */
   constructor(canvas, axis, calls) {
     this.canvas = canvas;
@@ -33,6 +35,7 @@ export class Plane {
     this.others = [0, 1, 2].filter((other) => other !== axis); // rows and columns
     this.source = document.createElement("canvas");
     this.view = { zoom: 1, x: 0, y: 0 }; // x and y of its corner, in pixels of the plane
+    dragWindow(canvas, calls.window);
     let last = null;
     const act = (event) => {
       if (!this.shape) return; // no scan yet
@@ -217,8 +220,9 @@ export class Plane {
     const [rows, columns] = this.others;
     const step = { ArrowUp: [rows, 1], ArrowDown: [rows, -1], ArrowLeft: [columns, 1], ArrowRight: [columns, -1],
       PageUp: [this.axis, 1], PageDown: [this.axis, -1] }[event.key];
-    const zoom = { "+": 1, "-": -1 }[event.key];
-    if (event.key === " " && this.calls.isDrawing()) {
+    const zoom = { "+": 1, "-": -1 }[event.key], window = windowKey(event);
+    if (window) this.calls.window.shift(...window);
+    else if (event.key === " " && this.calls.isDrawing()) {
       this.calls.onPaint(this, this.point(), this.point());
       this.calls.onLift();
     } else if (step) this.#step(...step);

@@ -4,6 +4,8 @@ import * as api from "./api.js";
 import { Newest, byId, make, oneAtATime } from "./dom.js";
 import { Mask } from "./mask.js";
 import { Plane } from "./plane.js";
+import { Scan3D } from "./scan_3d.js";
+import { movedWindow } from "./window_drag.js";
 
 const PLANES = [["axial", 0], ["coronal", 1], ["sagittal", 2]];
 const SIDES = ["head", "front", "right"];
@@ -31,8 +33,8 @@ function inPatient(affine, point) {
 }
 
 export class ScanView {
-  /** @param {(name: string) => number} dim */
-  constructor(dim) {
+  /** @param {(name: string) => number} dim @param {boolean} hasNiivue */
+  constructor(dim, hasNiivue) {
     this.dim = dim;
     this.scan = null;
     this.result = null;
@@ -42,10 +44,12 @@ export class ScanView {
     this.frame = 0;
     this.tool = "";
     this.largest = 0; // difference seen so far
+    const window = { read: () => this.#window(), write: (ends) => this.#moveWindow(ends),
+      shift: (across, up) => this.#moveWindow(movedWindow(this.#window(), across, up)) };
     this.planes = PLANES.map(([name, axis]) => {
       const plane = new Plane(byId(`plane-${name}`), axis, {
         onMove: (point) => this.moveTo(point), isDrawing: () => this.tool !== "",
-        onPaint: (where, from, to) => this.#paint(where, from, to), onLift: () => this.#sayMask(),
+        onPaint: (where, from, to) => this.#paint(where, from, to), onLift: () => this.#sayMask(), window,
         onZoom: (by) => {
           const zoom = byId("scan-zoom");
           zoom.selectedIndex = Math.min(zoom.options.length - 1, Math.max(0, zoom.selectedIndex + by));
@@ -59,6 +63,10 @@ export class ScanView {
         this.moveTo(point);
       });
       return plane;
+    });
+    this.in3D = new Scan3D(hasNiivue, {
+      shown: () => this, moveTo: (point) => this.moveTo(point), isDrawing: () => this.tool !== "", window,
+      onPaint: (plane, from, to) => this.#paint(plane, from, to), onLift: () => this.#sayMask(),
     });
     byId("scan-window").addEventListener("change", () => { this.#setWindow(byId("scan-window").value); this.draw(); });
     for (const name of ["window-low", "window-high"]) {
@@ -171,9 +179,24 @@ export class ScanView {
   #setWindow(name) {
     if (name === "custom") return;
     const [low, high] = this.scan.windows[name];
+    this.#typeWindow(name, low, high);
+  }
+
+  #typeWindow(name, low, high) {
     byId("scan-window").value = name;
     byId("window-low").value = Number(low.toPrecision(5));
     byId("window-high").value = Number(high.toPrecision(5));
+  }
+
+  /** The lowest and highest value that are not black or white. */
+  #window() {
+    const low = Number(byId("window-low").value), high = Number(byId("window-high").value);
+    return { low, high: Math.max(high, low + 1e-6) };
+  }
+
+  #moveWindow({ low, high }) {
+    this.#typeWindow("custom", low, high);
+    this.draw();
   }
 
   /** Links the planes: all go through one voxel. */
@@ -212,13 +235,13 @@ export class ScanView {
     if (difference) {
       for (const { shown: change } of values) for (const value of change) this.largest = Math.max(this.largest, Math.abs(value) || 0);
     }
-    const low = Number(byId("window-low").value), high = Number(byId("window-high").value);
-    const look = { low, high: difference ? this.largest || 1 : Math.max(high, low + 1e-6), difference };
+    const { low, high } = this.#window(), look = { low, high: difference ? this.largest || 1 : high, difference };
     this.planes.forEach((plane, number) => {
       const marked = this.mask.voxels ? (row, column) => this.mask.has(plane.toVoxel([row, column], point)) : null;
       plane.draw(values[number].shown, look, point, marked);
     });
     this.#say(values[0], point, difference);
+    this.in3D.update();
   }
 
   /** Says the values of the voxel under the cross. @param {number[]} point */
