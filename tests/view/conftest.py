@@ -26,7 +26,10 @@ def browser() -> Iterator[Any]:
     from browser_page import BROWSER, playwright
 
     with playwright.sync_playwright() as driver:
-        arguments = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL without a GPU
+        arguments = [
+            "--use-angle=swiftshader",
+            "--enable-unsafe-swiftshader",
+        ]  # WebGL without a GPU
         arguments += ["--no-sandbox"] if os.geteuid() == 0 else []
         chromium = driver.chromium.launch(executable_path=BROWSER, args=arguments)
         yield chromium

@@ -53,7 +53,8 @@ def picture(page: Page, name: str) -> np.ndarray:
     while (now := canvas.screenshot()) != before:
         before = now
         page.page.wait_for_timeout(300)
-    return np.asarray(Image.open(streams.BytesIO(now)).convert("RGB")).astype(int)
+    image: np.ndarray = np.asarray(Image.open(streams.BytesIO(now)).convert("RGB")).astype(int)
+    return image
 
 
 def voxel(page: Page) -> list[int]:
@@ -66,7 +67,8 @@ def voxel(page: Page) -> list[int]:
 def is_red(image: np.ndarray) -> np.ndarray:
     """Where the mask is drawn; the amber cross is more green than blue."""
     red, green, blue = np.moveaxis(image, -1, 0)
-    return (red - green > 60) & (abs(green - blue) < 15)
+    mask: np.ndarray = (red - green > 60) & (abs(green - blue) < 15)
+    return mask
 
 
 def open_views(page: Page, count: int = 3) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from browser_page import Page, drop
+from page_client import Client
 
 from convnd import io
 from convnd.grid import Grid
@@ -98,3 +100,34 @@ def test_the_recording_that_was_chosen_last_is_shown(page: Page, tmp_path: Path)
     page.wait_for(".lead", "last")
     held.release()
     assert page.page.text_content(".lead") == "last"
+
+
+def test_small_pictures_leave_connections_to_what_a_user_asks_for(page: Page) -> None:
+    """A browser keeps six to a server: with one for each tile, Start would wait for all of them."""
+    counts, loading = [0], set[str]()
+
+    def begin(request: Any) -> None:
+        if "side=128" in request.url:
+            loading.add(request.url)
+            counts.append(len(loading))
+
+    page.page.on("request", begin)
+    page.page.on("requestfinished", lambda request: loading.discard(request.url))
+    page.page.reload()
+    page.until("[...document.querySelectorAll('.tile img')].every((one) => one.naturalWidth)")
+    assert len(counts) > 8
+    assert max(counts) == 2
+
+
+def test_a_reload_before_start_is_answered_shows_the_job(page: Page) -> None:
+    page.page.click('#contents button:has-text("town")')
+    page.page.click('#styles button:has-text("waves")')
+    held = Held(page, "api/start")
+    page.start(steps=500)
+    held.wait()
+    typed = json.loads(held.routes[0].request.post_data)
+    page.page.reload()
+    page.wait_for("#queue", "No job yet")
+    assert Client(page.address).post("api/start", typed).status == 200  # it arrives only now
+    page.wait_for("#figures", "step")
+    page.stop()

@@ -16,7 +16,8 @@ _WINDOW = 20
 """Steps whose time counts: enough to even out single ones, few enough to follow the machine."""
 
 _FEWEST = 3
-"""Steps of a scale after which its time replaces the estimate from the scales before."""
+"""Steps of a scale after which its time replaces that of the scales before; in the last scale, one
+is enough as soon as no more than these are left."""
 
 _ENOUGH = 10
 """Steps after which an estimate is shown, however much their times differ."""
@@ -55,6 +56,7 @@ class TimeLeft:
         self._scale = 0
         self._added = 0.0  # time of the last point
         self._left: float | None = None
+        self._of_work = self._of_step = 0.0  # seconds for the whole work, and for each step beside
 
     def update(self, progress: Progress, now: float) -> None:
         """Take a step into account.
@@ -92,29 +94,37 @@ class TimeLeft:
             scales_left: number of phases to come.
             fixed_share: share of the time of such a step that does not depend on its work.
         """
-        if scale != self._scale:
+        is_first = scale != self._scale
+        if is_first:
             self._scale = scale
             self._points.clear()
-            if self._left is not None:  # the first step of a scale includes its setup
-                return
-        if self._points and fraction_done < self._points[-1][0]:
+        elif self._points and fraction_done < self._points[-1][0]:
             self._points.clear()  # a scale has begun again
         elif self._points and fraction_done == self._points[-1][0]:
             return  # a step within a frame of a video
-        self._points.append((fraction_done, now))
+        if not is_first or self._left is None:  # the first step of a scale includes its setup
+            self._points.append((fraction_done, now))
         steps = len(self._points) - 1
-        if steps < (1 if self._left is None else _FEWEST):
+        is_short = scales_left == 0 and steps_left <= _FEWEST
+        if steps >= (1 if self._left is None or is_short else _FEWEST):
+            self._measure(steps, fixed_share)
+        elif self._left is None:
             return
+        left = steps_left + scales_left
+        self._left = (1 - fraction_done) * self._of_work + left * self._of_step
+        self._added = now
+
+    def _measure(self, steps: int, fixed_share: float) -> None:
+        """Measure the time of the work from the last steps of this scale."""
         # Seconds for the whole work, if all of it went as one step did.
         times = sorted(
             (end - start) / (end_share - start_share)
             for (start_share, start), (end_share, end) in itertools.pairwise(self._points)
         )
         time_of_all = statistics.median(times)
-        step_time = time_of_all * (fraction_done - self._points[0][0]) / steps
-        rest = (1 - fraction_done) * (1 - fixed_share) * time_of_all
-        self._left = rest + (steps_left + scales_left) * fixed_share * step_time
-        self._added = now
+        step_time = time_of_all * (self._points[-1][0] - self._points[0][0]) / steps
+        self._of_work = (1 - fixed_share) * time_of_all
+        self._of_step = fixed_share * step_time
         faster, slower = times[steps // 4], times[-1 - steps // 4]
         agree = steps >= _FEWEST and slower <= _LARGEST_SPREAD * faster
         self.is_reliable |= agree or steps >= _ENOUGH

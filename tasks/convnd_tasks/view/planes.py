@@ -9,11 +9,9 @@ from convnd.errors import UsageError
 if TYPE_CHECKING:
     from convnd_tasks.view.shown import Shown
 
-__all__ = ["MOST_STEP", "describe_scan", "plane_bytes", "slab_bytes"]
+__all__ = ["describe_scan", "plane_bytes", "slab_bytes"]
 
-MOST_STEP = 64
-"""Most voxels that are left out for each that `slab_bytes` takes, along an axis."""
-
+_LARGEST_STEP = 64
 _MOST_VOXELS = 2**22  # of one slab
 
 _PERCENTILES = {"1 to 99 %": (1.0, 99.0), "10 to 99.9 %": (10.0, 99.9), "all values": (0.0, 100.0)}
@@ -114,7 +112,7 @@ def slab_bytes(shown: Shown, frame: int, step: int, first: int, count: int) -> b
     """
     import numpy as np
 
-    is_frame = 0 <= frame < len(shown.values) and 1 <= step <= MOST_STEP
+    is_frame = 0 <= frame < len(shown.values) and 1 <= step <= _LARGEST_STEP
     values = shown.values[frame, ::step, ::step, ::step] if is_frame else np.empty((0, 0, 0))
     slab = values[first : first + count]
     if not 0 < len(slab) == count or slab.size > _MOST_VOXELS:

@@ -1,7 +1,7 @@
 // Content and styles: built-in ones and the user's, as tiles; files are dropped or chosen.
 
 import { MOST_FILES, RequestFailed, thumbnail, upload, uploadSeries } from "./api.js";
-import { alertUser, attempt, byId, make, setText } from "./dom.js";
+import { alertUser, attempt, byId, make, setText, smallPicture } from "./dom.js";
 import { KINDS, dimOf } from "./kinds.js";
 
 export const baseName = (name) => name.split("/").pop();
@@ -196,7 +196,7 @@ export class Chooser {
 
   #tile(name, pressed, onClick) {
     const picture = name === "matching" ? make("span", { className: "no-picture" }, "of its modality")
-      : make("img", { src: thumbnail(name, 128, this.dim(name)), alt: "", loading: "lazy" });
+      : smallPicture(thumbnail(name, 128, this.dim(name)), "");
     const tile = make("button", { type: "button", className: "tile", "aria-pressed": pressed }, picture, baseName(name));
     tile.addEventListener("click", onClick);
     return tile;

@@ -85,3 +85,35 @@ export function oneAtATime(work) {
     return running;
   };
 }
+
+const AT_ONCE = 2; // pictures: a browser keeps six connections to a server, and what a user asks for needs one
+const waiting = []; // pictures in sight
+let loading = 0;
+const sight = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (!isIntersecting) continue;
+    sight.unobserve(target);
+    waiting.push(target);
+  }
+  loadNext();
+});
+
+function loadNext() {
+  while (loading < AT_ONCE && waiting.length) {
+    const picture = waiting.shift();
+    if (!picture.isConnected) continue;
+    const end = () => { loading -= 1; loadNext(); };
+    loading += 1;
+    picture.addEventListener("load", end, { once: true });
+    picture.addEventListener("error", end, { once: true });
+    picture.src = picture.dataset.address;
+  }
+}
+
+/** A small picture, which is loaded when it comes into sight and few others are on their way. */
+export function smallPicture(address, alt) {
+  const picture = make("img", { alt });
+  picture.dataset.address = address;
+  sight.observe(picture);
+  return picture;
+}

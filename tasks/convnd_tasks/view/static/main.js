@@ -15,6 +15,7 @@ import { PictureView } from "./stage.js";
 import { UnitView } from "./units.js";
 
 const CHANGE_AFTER = 150; // milliseconds without a movement of a dial
+const STARTING = "convnd starting"; // in the storage of this tab, while a job that it has started is not known yet
 const PREVIEW_AFTER = { dial: 250, choice: 20 }; // milliseconds
 
 const state = await api.get("state");
@@ -160,8 +161,9 @@ async function describe() {
 
 async function start(typed, options = {}) {
   pending = {};
-  const { job } = await (await api.post("start", { ...typed, options: { ...typed.options, ...options } })).json();
-  jobs.select(job);
+  sessionStorage.setItem(STARTING, "1");
+  const answer = await api.post("start", { ...typed, options: { ...typed.options, ...options } }).finally(() => sessionStorage.removeItem(STARTING));
+  jobs.select((await answer.json()).job);
   const stage = byId("stage"), { top } = stage.getBoundingClientRect();
   if (top < 0 || top > innerHeight / 2) stage.scrollIntoView(); // people want to see the steps
 }
@@ -193,9 +195,11 @@ if (state.series.length) {
   const { name, place: number } = state.series[0];
   chooser.chooseSeries(chooser.nameOf(name).split(" - ")[0], state.series, number ? "style" : "content");
 }
-let first = true;
+let first = true, starting = sessionStorage.getItem(STARTING) !== null; // it was reloaded before the answer
+sessionStorage.removeItem(STARTING);
 api.listen((list) => {
-  if (first && list.some(isActive)) { // a reload loses nothing
+  if ((first || starting) && list.some(isActive)) { // a reload loses nothing
+    starting = false;
     jobs.jobs = list;
     jobs.select((list.find(({ state: now }) => now === "running") ?? list.find(isActive)).id);
   }

@@ -1,7 +1,7 @@
 // The results in the folder, with the settings in their records.
 
 import * as api from "./api.js";
-import { attempt, byId, make } from "./dom.js";
+import { attempt, byId, make, smallPicture } from "./dom.js";
 
 const SHOWN = ["--strength", "--style-scale", "--colors", "--size", "--style-weights", "--change"];
 
@@ -20,7 +20,7 @@ function summary(record) {
 export function showResults(results, readOnly, jobs, onShow) {
   byId("results").replaceChildren(...results.map((result) => {
     const { name, record } = result;
-    const picture = make("img", { src: api.thumbnail(name, 256), alt: `Result ${name}`, loading: "lazy" });
+    const picture = smallPicture(api.thumbnail(name, 256), `Result ${name}`);
     const facts = record && [
       record.fields.steps_taken && `${record.fields.steps_taken} steps`,
       record.fields.loss && `loss ${record.fields.loss}`,

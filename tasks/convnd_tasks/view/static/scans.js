@@ -184,8 +184,8 @@ export class ScanView {
 
   #typeWindow(name, low, high) {
     byId("scan-window").value = name;
-    byId("window-low").value = Number(low.toPrecision(5));
-    byId("window-high").value = Number(high.toPrecision(5));
+    byId("window-low").value = Number(low.toPrecision(4));
+    byId("window-high").value = Number(high.toPrecision(4));
   }
 
   /** The lowest and highest value that are not black or white. */
