@@ -114,6 +114,7 @@ def test_small_pictures_leave_connections_to_what_a_user_asks_for(page: Page) ->
     page.page.on("request", begin)
     page.page.on("requestfinished", lambda request: loading.discard(request.url))
     page.page.reload()
+    page.page.wait_for_selector("#styles .tile img")
     page.until("[...document.querySelectorAll('.tile img')].every((one) => one.naturalWidth)")
     assert len(counts) > 8
     assert max(counts) == 2

@@ -162,7 +162,11 @@ async function describe() {
 async function start(typed, options = {}) {
   pending = {};
   sessionStorage.setItem(STARTING, "1");
-  const answer = await api.post("start", { ...typed, options: { ...typed.options, ...options } }).finally(() => sessionStorage.removeItem(STARTING));
+  const answer = await api.post("start", { ...typed, options: { ...typed.options, ...options } }).catch((error) => {
+    if (error.message !== api.NO_ANSWER) sessionStorage.removeItem(STARTING); // a page that is left gets no answer
+    throw error;
+  });
+  sessionStorage.removeItem(STARTING);
   jobs.select((await answer.json()).job);
   const stage = byId("stage"), { top } = stage.getBoundingClientRect();
   if (top < 0 || top > innerHeight / 2) stage.scrollIntoView(); // people want to see the steps

@@ -184,8 +184,9 @@ export class ScanView {
 
   #typeWindow(name, low, high) {
     byId("scan-window").value = name;
-    byId("window-low").value = Number(low.toPrecision(4));
-    byId("window-high").value = Number(high.toPrecision(4));
+    const digits = Math.max(0, Math.min(15, 3 - Math.floor(Math.log10(Math.max(high - low, 1e-12))))); // a thousandth of the width
+    byId("window-low").value = Number(low.toFixed(digits));
+    byId("window-high").value = Number(high.toFixed(digits));
   }
 
   /** The lowest and highest value that are not black or white. */
