@@ -28,22 +28,23 @@ class NativeKernels(BuildHookInterface[Any]):
             build_data: what hatchling is told about the wheel.
         """
         del version
-        source = Path(self.root, *_MODULE.split(".")).with_suffix(".c")
+        folder = Path(self.root, *_MODULE.split(".")[:-1])
+        sources = sorted(folder.glob("csrc/*.c"))
         extension = Extension(
             _MODULE,
-            [str(source.relative_to(self.root))],
-            extra_compile_args=["-O3"],
+            [str(source.relative_to(self.root)) for source in sources],
+            extra_compile_args=["-O3", "-fvisibility=hidden"],
             py_limited_api=True,
             optional=True,
         )
         distribution = Distribution({"name": "convnd", "ext_modules": [extension]})
         command: Any = distribution.get_command_obj("build_ext")
-        with tempfile.TemporaryDirectory() as folder:
-            command.build_lib, command.build_temp = f"{folder}/lib", f"{folder}/objects"
+        with tempfile.TemporaryDirectory() as temporary:
+            command.build_lib, command.build_temp = f"{temporary}/lib", f"{temporary}/objects"
             command.ensure_finalized()
             command.run()
             compiled = Path(command.get_ext_fullpath(_MODULE))
-            target = source.with_name(compiled.name)
+            target = folder / compiled.name
             target.unlink(missing_ok=True)  # of an earlier build
             if not compiled.exists():
                 return

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from convnd.backbones.kernels import nearest_rows
 from convnd.stats import CovarianceStatistic, Sums, transport_matrix
 
 __all__ = ["COVARIANCE", "AffineMap", "StylePatches", "monge_map", "monge_maps"]
@@ -176,19 +177,10 @@ class StylePatches:
             queries = queries + noise.movedim(1, -1).reshape(queries.shape).to(queries) * spread
         chosen = slice(None) if share is None else share.flatten().nonzero()[:, 0]
         queries = queries[chosen]
-        offsets = keys.square().sum(1)
-        best = [
-            torch.addmm(offsets, part, keys.mT, alpha=-2).argmin(1)
-            for part in queries.split(max(1, _MOST_DISTANCES // len(keys)))
-        ]
         size = tuple(features.shape[2:])
         rows = torch.zeros(math.prod(size), dtype=torch.long, device=keys.device)
-        rows[chosen] = torch.cat(best)
+        rows[chosen] = nearest_rows(queries, keys)
         return {name: _assemble(blocks[rows], size) for name, blocks in self.blocks.items()}
-
-
-_MOST_DISTANCES = 1 << 20
-"""Largest number of distances that are in memory at once; they stay in the cache."""
 
 
 def _blocks(values: Tensor, positions: Sequence[int], extent: int) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCE = Path("convnd/backbones/kernels/_native.c")
+FOLDER = Path("convnd/backbones/kernels")
 
 
 @pytest.mark.parametrize(
@@ -28,9 +28,8 @@ def test_the_compiled_module_is_optional(
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    (tmp_path / SOURCE).parent.mkdir(parents=True)
-    shutil.copy(ROOT / SOURCE, tmp_path / SOURCE)
-    stale = tmp_path / SOURCE.with_name("_native.abi3.so")
+    shutil.copytree(ROOT / FOLDER / "csrc", tmp_path / FOLDER / "csrc")
+    stale = tmp_path / FOLDER / "_native.abi3.so"
     stale.touch()
     monkeypatch.chdir(tmp_path)
     if compiler:
@@ -38,7 +37,7 @@ def test_the_compiled_module_is_optional(
     hook: Any = module.NativeKernels(str(tmp_path), {}, None, None, str(tmp_path / "dist"), "wheel")
     build_data: dict[str, Any] = {"artifacts": [], "pure_python": True, "infer_tag": False}
     hook.initialize("standard", build_data)
-    compiled = [path for path in (tmp_path / SOURCE).parent.iterdir() if path.suffix != ".c"]
+    compiled = [path for path in (tmp_path / FOLDER).iterdir() if path.is_file()]
     assert build_data["pure_python"] == bool(compiler)
     assert [f"/{path.relative_to(tmp_path).as_posix()}" for path in compiled] == build_data[
         "artifacts"

@@ -41,3 +41,11 @@ def pool(
 def gram(
     x: int, out: int, count: int, channels: int, first: int, last: int, scratch: int
 ) -> None: ...
+def find_nearest(
+    queries: int,
+    keys: tuple[int, int, int],
+    channels: int,
+    rows: int,
+    part: tuple[int, int],
+    scratch: int,
+) -> None: ...

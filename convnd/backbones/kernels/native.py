@@ -52,7 +52,7 @@ _CHUNKS = 4  # per thread, so that the others take over the chunks of a thread t
 def is_available() -> bool:
     """Whether the compiled module is installed, enabled, and supported by this processor."""
     is_enabled = os.environ.get("CONVND_NATIVE", "1") != "0"
-    if not is_enabled or not hasattr(library, "is_direct"):  # as an older build in a source tree
+    if not is_enabled or not hasattr(library, "find_nearest"):  # as an older build in a source tree
         return False
     return library.is_supported()
 
