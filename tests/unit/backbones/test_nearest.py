@@ -50,8 +50,6 @@ def test_the_first_of_equal_keys_is_found() -> None:
     assert nearest_rows(torch.tensor([[0.9], [5.0], [2.0]]), keys).tolist() == [1, 0, 2]
 
 
-
-
 def test_the_division_among_threads_changes_nothing(generator: torch.Generator) -> None:
     if not native.is_available():
         pytest.skip("installed without the compiled module, or no AVX2")
