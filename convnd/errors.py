@@ -221,14 +221,24 @@ class StopSignal(BaseException):
 
 
 def import_failure(error: ImportError) -> DependencyError:
-    """Return the error for a package of others that is installed but cannot be loaded.
+    """Return the error for a package of others that is missing or cannot be loaded.
 
     Systems without a desktop often lack libraries that OpenCV links to. The message names the
     package of Debian that holds such a library.
 
     >>> print(import_failure(ImportError("libGL.so.1: none", name="cv2")))
     load cv2: expected a package that can be loaded, got 'libGL.so.1: none'; apt-get install libgl1
+    >>> print(import_failure(ModuleNotFoundError("No module named 'av'", name="av")))
+    load av: expected the package, got none installed; pip install convnd-toolkit
     """
+    operation = f"load {error.name or 'a package'}"
+    if isinstance(error, ModuleNotFoundError) and "." not in (error.name or "."):
+        return DependencyError(
+            operation,
+            expected="the package",
+            got="none installed",
+            remedy="pip install convnd-toolkit",
+        )
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     remedy = "install it again"
     library = text.partition(":")[0]
@@ -236,7 +246,7 @@ def import_failure(error: ImportError) -> DependencyError:
         package = _LIBRARY_PACKAGES.get(library.partition(".so")[0])
         remedy = f"apt-get install {package}" if package else f"install the library {library}"
     return DependencyError(
-        f"load {error.name or 'a package'}",
+        operation,
         expected="a package that can be loaded",
         got=f"'{text}'",
         remedy=remedy,
