@@ -18,6 +18,9 @@ _SHORTEST = 0.1
 class DrawingPace:
     """Decides when the next picture is due: the first at once, others as their cost allows.
 
+    All pictures together take at most a share of the time so far, so the few stages of a job whose
+    loading took long are all drawn.
+
     Attributes:
         count: number of pictures.
     """
@@ -30,8 +33,9 @@ class DrawingPace:
     @property
     def is_due(self) -> bool:
         """Whether a picture may be drawn now."""
-        since = time.monotonic() - self._drawn_at
-        return self.count == 0 or since > max(_SHORTEST, self._cost / _SHARE)
+        now = time.monotonic()
+        fits = self._spent + self._cost <= _SHARE * (now - self._started)
+        return self.count == 0 or (fits and now - self._drawn_at > _SHORTEST)
 
     @property
     def share(self) -> float:

@@ -2,7 +2,7 @@
 // "model" of values and events (https://anywidget.dev/en/afm). Here the page is the notebook.
 
 const OPTIONS = {
-  backColor: [0, 0, 0, 1], crosshairColor: [1, 0.69, 0, 1], crosshairWidth: 1.5, crosshairWidthUnit: "mm", show3Dcrosshair: true,
+  backColor: [0, 0, 0, 1], crosshairColor: [1, 0.69, 0, 1], crosshairWidth: 0.5, crosshairWidthUnit: "percent", show3Dcrosshair: true,
   sliceType: 3, multiplanarShowRender: 1, // three planes and the rendering
   isRadiologicalConvention: true, sagittalNoseLeft: true, isNearestInterpolation: true,
   dragMode: 0, dragAndDropEnabled: false, loadingText: "", logLevel: "error", isAntiAlias: true,

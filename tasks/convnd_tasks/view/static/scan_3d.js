@@ -112,13 +112,14 @@ export class Scan3D {
   /** Shows what the planes show. */
   async #update() {
     const { scan, result, frame } = this.page.shown();
-    if (!this.dialog.open || !scan) return;
+    if (!this.dialog.open) return;
+    if (scan !== this.scan) byId("note-3d").textContent = "Loading …";
+    if (!scan) return; // it comes
     if (scan !== this.scan) {
       this.scan = scan;
       this.grid = thinned(scan, stepOf(scan.shape));
     }
     const { grid } = this;
-    byId("note-3d").textContent = grid.step > 1 ? `Every ${grid.step}. voxel along each axis is drawn; the values are those of the file.` : "";
     const before = await this.#load(scan, frame, grid), after = result ? await this.#load(result, frame, grid) : null;
     for (const name of NAMES.slice(after ? 1 : 0)) byId(`box-3d-${name}`).hidden = name !== "content" && !after;
     byId("box-3d-content").hidden = false;
@@ -128,6 +129,8 @@ export class Scan3D {
       this.views[name].show(grid, this.#layers(name, before, after));
     }
     this.#follow();
+    const cube = Array(3).fill(grid.step).join(" × ");
+    byId("note-3d").textContent = grid.step > 1 ? `One voxel of ${cube} is drawn; the values above are those of the file.` : "";
   }
 
   #layers(name, before, after) {
