@@ -78,7 +78,8 @@ export class Scan3D {
       byId("no-3d").textContent = "This browser has no WebGL 2, which NiiVue needs. The planes below need none.";
       return;
     }
-    this.homes = [...document.querySelectorAll(".also-3d")].reverse().map((part) => {
+    const parts = [...document.querySelectorAll(".also-3d")].filter((part) => !part.closest("[hidden]")); // nothing is marked where files are only shown
+    this.homes = parts.reverse().map((part) => {
       const home = document.createComment("");
       part.before(home);
       byId("tools-3d").append(part);
@@ -121,8 +122,7 @@ export class Scan3D {
     }
     const { grid } = this;
     const before = await this.#load(scan, frame, grid), after = result ? await this.#load(result, frame, grid) : null;
-    for (const name of NAMES.slice(after ? 1 : 0)) byId(`box-3d-${name}`).hidden = name !== "content" && !after;
-    byId("box-3d-content").hidden = false;
+    for (const name of NAMES.slice(1)) byId(`box-3d-${name}`).hidden = !after;
     if (after && (this.difference?.before !== before || this.difference.after !== after)) this.difference = { before, after, ...differ(before, after) };
     for (const name of after ? NAMES : NAMES.slice(0, 1)) {
       this.views[name] ??= await NiivueView.open(byId(`view-3d-${name}`), this.#label(name), (event, data) => this.#onEvent(name, event, data));
@@ -138,7 +138,7 @@ export class Scan3D {
     const layers = [{ name: "scan", values: name === "result" ? after : before, low, high, colormap: "gray" }];
     if (name === "difference") {
       const { change, largest } = this.difference;
-      layers.push({ name: "change", values: change, low: LEAST_CHANGE * largest, high: largest, colormap: "red", negative: "blue", opacity: 0.8 });
+      layers.push({ name: "change", values: change, low: LEAST_CHANGE * largest, high: largest, colormap: "redyell", negative: "bluegrn", opacity: 0.8 });
     }
     if (!mask.isEmpty && scan === this.scan) {
       const { version } = mask;

@@ -106,7 +106,7 @@ export class ScanView {
       this.planes[number].setScan(scan);
       byId(`slice-${name}`).max = scan.shape[axis] - 1;
       const seen = scan.affine ? SEEN[axis] : "the file does not say where the patient's sides are";
-      byId(`plane-${name}`).setAttribute("aria-label", `${name} plane: ${seen}. Arrow keys move the cross, page keys change the plane, plus and minus zoom.`);
+      byId(`plane-${name}`).setAttribute("aria-label", `${name} plane: ${seen}. Arrow keys move the cross, page keys change the plane, plus and minus zoom; arrow keys with Shift change the window.`);
     });
     byId("scan-zoom").value = "1";
     this.frame = 0;
