@@ -212,9 +212,7 @@ def test_planes_of_a_tilted_series_with_oblong_voxels_are_true(
     box = coronal.bounding_box()
     # The view holds 5 columns and 15 rows, and the cross is in its middle or the view at its end.
     page.page.mouse.click(box["x"] + box["width"] * 0.1, box["y"] + box["height"] * 0.5)
-    page.page.wait_for_timeout(200)
-    text = page.page.text_content("#voxel")
-    assert "right 18" in text, text
+    page.wait_for("#voxel", "right 18")
 
 
 def test_letters_and_a_scale_are_drawn(page: Page, scan: Path) -> None:
