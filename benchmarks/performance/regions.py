@@ -1,12 +1,10 @@
-"""Processor time of a step by number of regions, and the exactness of regions in tiles.
+"""Processor time of a step by number of regions.
 
     python -m benchmarks.performance.regions --json regions.json
 
 Regions are vertical stripes of equal width with one style each. The steps without regions, and
-with one, two and three of them, take turns; the shortest of each counts. In tiles, the gradient is
-compared with that of one piece, for every number of axes, in float32. Where two values of a maximum
-pooling differ by rounding only, tiles may choose the other one, with and without regions; the tests
-compare in float64.
+with one, two and three of them, take turns; the shortest of each counts. How exact regions are in
+tiles, `benchmarks.performance.region_exactness` measures.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -22,14 +19,12 @@ from torch import Tensor
 from benchmarks.measurement import Table, add_json_option, write_results
 from convnd.losses import Objective
 from convnd.malloc import tune_malloc
-from convnd.optimize import TiledEvaluation, Tiler, evaluate_whole
+from convnd.optimize import evaluate_whole
 from convnd.transfer.options import TransferOptions
 from convnd.transfer.regions import StyleRegion
 from convnd.transfer.style_transfer import StyleTransfer
 
 _COUNTS = (0, 1, 2, 3)
-_TILED = {1: ((4096,), 512), 2: ((160, 192), 64), 3: ((40, 48, 32), 24)}
-"""Extents of the field and of its tiles, by the number of axes."""
 
 
 def main() -> None:
@@ -41,11 +36,7 @@ def main() -> None:
     args = parser.parse_args()
     tune_malloc()
     steps = [step_times(name, args.size, args.repeats) for name in ("compact", "vgg19")]
-    errors = [tile_error(*sizes) for sizes in _TILED.values()]
-    tables = [
-        Table(rows=steps, caption="Time of a step relative to one without regions"),
-        Table(rows=errors, caption="Gradient in tiles against one piece, with two regions"),
-    ]
+    tables = [Table(rows=steps, caption="Time of a step relative to one without regions")]
     write_results(args.json, "Regions", tables, section="Pictures")
 
 
@@ -87,25 +78,6 @@ def step_times(backbone: str, size: int, repeats: int) -> dict[str, object]:
         + ", ".join(f"{ratio:.2f} {name}" for name, ratio in named.items())
     )
     return {"network": backbone, "size": size, "s": best[0], **named}
-
-
-def tile_error(extent: Sequence[int], tile: int) -> dict[str, object]:
-    """Compare the gradient in tiles with that of one piece, for two regions."""
-    options = TransferOptions(backbone="compact", size=0, precision="float32")
-    transfer = StyleTransfer(options, spatial_dims=len(extent), in_channels=1)
-    content = field(*extent, channels=1, seed=0)
-    errors = []
-    for count in (0, 2):
-        one = objective(transfer, content, count)
-        whole = evaluate_whole(one, content).gradient
-        tiled = TiledEvaluation(Tiler(tile=tile))(one, content).gradient
-        errors.append(((tiled - whole).norm() / whole.norm()).item())
-    text = "x".join(map(str, extent))
-    print(
-        f"{text} in tiles of {tile}: relative error of the gradient {errors[1]:.1e} with two "
-        f"regions, {errors[0]:.1e} without"
-    )
-    return {"size": text, "tile": tile, "error": errors[1], "error without regions": errors[0]}
 
 
 if __name__ == "__main__":

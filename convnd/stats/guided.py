@@ -123,7 +123,7 @@ def layer_guide(
         share: the region :math:`m`, from 0 to 1 at each sample, ``(B, 1, *S)``.
         field: receptive field of the layer, of whole numbers.
         erode: whether positions near the border count less. If this leaves nothing of a small
-            region, it is not eroded.
+            region in the positions that the layer has for certain, it is not eroded.
         periodic: whether the region is one period of a field that repeats along every axis.
         overlap: positions behind the end of the layer, where a period begins again, along each
             axis; only of a periodic region.
@@ -152,7 +152,11 @@ def layer_guide(
     if not erode:
         return values
     eroded = (2 * values - 1).clamp_min(0)
-    remains = (eroded > 0).flatten(1).any(1).view(-1, *[1] * (share.ndim - 1))
+    # Poolings leave out a last, incomplete window, so that a layer may lack the last position.
+    steps = zip(share.shape[2:], field.stride, strict=True)
+    certain = [slice(max(1, extent // int(step))) for extent, step in steps]
+    positions = eroded[(slice(None), slice(None), *certain)]
+    remains = (positions > 0).flatten(1).any(1).view(-1, *[1] * (share.ndim - 1))
     return torch.where(remains, eroded, values)
 
 

@@ -104,9 +104,10 @@ class PhaseRunner:
         check_budgets([self._budgets[network] for network in finest], problem.size, styles)
         for region in self._regions_at(self._phases[-1]):
             layers = networks[-1].narrow_layers(region)
-            if layers:
+            names = dict.fromkeys(name.partition("@")[0] for name in layers)  # of all planes
+            if names:
                 on_message(
-                    f"{region.name} is smaller than what {', '.join(layers)} see: its surroundings "
+                    f"{region.name} is smaller than what {', '.join(names)} see: its surroundings "
                     "count there, too"
                 )
 

@@ -16,7 +16,12 @@ from convnd_tasks.modalities import modality_class, options_class
 from convnd_tasks.modalities.images.color_labels import color_labels
 from convnd_tasks.modalities.label_map import number_labels
 from convnd_tasks.modalities.regions import parse_regions
-from convnd_tasks.modalities.signals.intervals import annotation_labels, read_intervals, soft_ends
+from convnd_tasks.modalities.signals.intervals import (
+    annotation_labels,
+    is_interval_table,
+    read_intervals,
+    soft_ends,
+)
 from convnd_tasks.runtime.settings import JobSettings
 from error_fields import check_error, raises
 from numpy.typing import NDArray
@@ -231,6 +236,20 @@ def test_rows_that_are_no_intervals(tmp_path: Path, row: str) -> None:
     path.write_text(f"start,end,label,lead\n0,1,noise,\n{row}\n")
     with raises(InputFileError, got="row 3"):
         read_intervals(path, recording())
+
+
+@pytest.mark.parametrize("header", ["from,to,name", "start,label", "1,2,noise"])
+def test_a_table_without_the_columns_of_intervals(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "intervals.csv"
+    path.write_text(f"{header}\n1,2,noise\n3,4,noise\n")
+    with raises(InputFileError, expected="start, end, label", got=header.replace(",", ", ")):
+        is_interval_table(path, recording())
+
+
+def test_a_table_of_a_label_for_each_sample_is_no_table_of_intervals(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("time,label\n" + "".join(f"{n / 100},{n // 500}\n" for n in range(1000)))
+    assert not is_interval_table(path, recording())
 
 
 def test_annotations_are_regions() -> None:

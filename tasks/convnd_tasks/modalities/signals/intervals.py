@@ -41,17 +41,33 @@ class _Interval(NamedTuple):
     leads: Sequence[int]  # empty is all
 
 
-def is_interval_table(path: Path) -> bool:
-    """Return whether a file is a table whose header names start, end and label.
+def is_interval_table(path: Path, content: Grid) -> bool:
+    """Return whether a file is a table of intervals: its header names start, end and label.
+
+    A table with a row for each sample of the content may be a recording of labels instead.
 
     Args:
         path: path of the file.
+        content: the recording ``(1, C, T)``.
+
+    Raises:
+        InputFileError: it is a table without these columns, and of another length.
     """
     if path.suffix.lower() not in _SUFFIXES or not path.is_file():
         return False
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        header = file.readline(4096).lower()
-    return all(name in _cells(header) for name in _COLUMNS)
+        header = file.readline(4096)
+        if all(name in _cells(header.lower()) for name in _COLUMNS):
+            return True
+        rows = sum(1 for _ in itertools.islice(file, content.shape[0] + 2))
+    if abs(rows - content.shape[0]) > 1:  # without a header, or with a row of units
+        raise InputFileError(
+            f"read {path}",
+            expected="the columns start, end, label, and perhaps lead",
+            got=", ".join(_cells(header))[:60] or "none",
+            remedy="name them in the first row",
+        )
+    return False
 
 
 def read_intervals(path: Path, content: Grid) -> Grid:

@@ -49,7 +49,7 @@ class Signals(GridModality):
         if role == "regions" and content is not None:
             if name == ANNOTATIONS:
                 return annotation_labels(content)
-            if is_interval_table(Path(name)):
+            if is_interval_table(Path(name), content):
                 return read_intervals(Path(name), content)
         grid = super().read(name, role, content)
         if (
