@@ -1,7 +1,7 @@
 """Cut the boxes of `scan_boxes` from public scans.
 
-Boxes D are those of development. Boxes H, N and P were held out from earlier series of changes, and
-have been seen since. Boxes Q were named, with their places, before any method saw them; their
+Boxes D are those of development. Boxes H, N, P and Q were held out from earlier series of changes,
+and have been seen since. Boxes R were named, with their places, before any method saw them; their
 results are read once, at the end of a series of changes.
 
 `FILES` names the scans and where they are from: packages of PyPI and Debian, and repositories of
@@ -84,6 +84,13 @@ FILES = {
     "cit168": ("CIT168toMNI152-2009c_T1w_brain.nii.gz", f"{_DEMO}, CIT168"),
     "skull": ("shear.nii.gz", _DEMO_PAGES),
     "anisotropy": ("FA.nii.gz", _DEMO_PAGES),
+    "t1small": ("AIL.nii.gz", _DEMO_PAGES),
+    "t1average": ("avg152T1_RL_nifti.nii.gz", _DEMO_PAGES),
+    "t1average2mm": ("MNI152_T1_2mm.nii.gz", f"{_DEMO}, register"),
+    "functional3.6mm": ("fmri_pitch.nii.gz", _DEMO),
+    "spm152": ("spm152.nii.gz", _NIIVUE),
+    "pd25": ("PD25-fusion-template-1mm.nii.gz", f"{_DEMO}, PD25"),
+    "colin27fine": ("ch2better.nii.gz", "mricron-data (Debian)"),
     "PET": ("", "simulated"),
     "porous": ("", "simulated"),
     "noisy PET": ("", "simulated"),
@@ -182,6 +189,22 @@ PLACES = {
     "Q09-FLAIR": Place("flair1mm", "60:120,60:140,96:126", "Q10-T2"),
     "Q10-T2": Place("t2brain", "40:120,60:140,16:48", "Q09-FLAIR"),
     "Q11-monkey": Place("monkey", "60:140,90:170,82:114", "Q06-T1"),
+    "R01-chest": Place("lung1", "330:426,260:356,24:48", "R02-chest"),
+    "R02-chest": Place("lung2", "90:186,250:346,20:44", "R01-chest"),
+    "R03-functional": Place("functional3.6mm", "", "P07-echo-planar"),
+    "R04-T1": Place("t1small", "", "R05-T1-average"),
+    "R05-T1-average": Place("t1average", "10:80,10:100,20:52", "R06-T1-average"),
+    "R06-T1-average": Place("t1average2mm", "10:80,10:100,30:62", "R04-T1"),
+    "R07-T1-average": Place("spm152", "60:156,100:196,90:122", "R08-average"),
+    "R08-average": Place("pd25", "40:120,60:140,70:102", "R07-T1-average"),
+    "R09-T1": Place("colin27fine", "90:186,130:226,150:182", "R13-monkey"),
+    "R10-FLAIR": Place("flair1mm", "30:110,50:130,24:48", "R11-T2"),
+    "R11-T2": Place("t2brain", "30:110,70:150,100:132", "R10-FLAIR"),
+    "R12-gadolinium": Place("gadolinium", "50:130,50:130,98:130", "R14-T1"),
+    "R13-monkey": Place("monkey", "40:120,60:140,20:44", "R09-T1"),
+    "R14-T1": Place("t1head", "60:140,90:170,110:142", "R12-gadolinium"),
+    "R15-heart": Place("aorta", "15:105,20:110,56:84", "R16-abdomen"),
+    "R16-abdomen": Place("abdomen", "10:110,5:95,20:52", "R15-heart"),
     "style-PET": Place("noisy PET"),
     "style-array": Place("noisy porous"),
 }
