@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,14 @@ import torch
 from torch import Tensor
 
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
-from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, measure_noise
-from convnd_tasks.modalities.volumes.noise_power import NoisePower
+from convnd_tasks.modalities.volumes.noise_power import NoisePower, measure_noise
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.sharpness import Edges, find_filters, measure_edges
+from convnd_tasks.modalities.volumes.sharpness import (
+    Edges,
+    apply_filters,
+    find_filters,
+    measure_edges,
+)
 from convnd_tasks.modalities.volumes.smoothing import local_mean, sigmas
 from convnd_tasks.modalities.volumes.tissues import (
     HOUNSFIELD,
@@ -39,9 +42,9 @@ __all__ = [
 
 _QUIET_HU = 10.0  # noise at a standard dose; a built-in style adds no more
 _VOXEL_RATIO = 1.25  # of the finest voxel sides of scans whose sharpness is compared
-# Distance of the shares of tissues: half the sum of the magnitudes of their differences. The whole
-# anatomy with other noise has 0.05 at most, and with another sharpness 0.1.
-_BODY_DISTANCE, _BLURRED_DISTANCE, _SAME_DISTANCE = 0.25, 0.1, 0.05
+# Half the sum of the magnitudes of the differences between shares of tissues. The anatomy of a scan
+# with other noise and the scan's sharpness has 0.05 at most.
+_SAME_DISTANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,14 @@ class Look:
     """The noise and sharpness of a scan.
 
     Args:
-        noise: covariance of the noise by tissue, for tissues whose noise could be measured.
+        noise: power of the noise by tissue, for tissues whose noise could be measured.
         edges: its edges, None for a phantom, whose edges are ideal and whose flat tissues show
             nothing but noise.
         spacing: mm of the finest voxel side.
         values: values of the scan after a small blur, as many as show the shares of its tissues.
     """
 
-    noise: Mapping[int, NoiseCovariance]
+    noise: Mapping[int, NoisePower]
     edges: Edges | None
     spacing: float
     values: Tensor
@@ -111,7 +114,7 @@ def measure_scan_noise(
     scan: Scan,
     scheme: TissueScheme,
     resolution: float,
-) -> dict[int, NoiseCovariance]:
+) -> dict[int, NoisePower]:
     """Measure the noise by tissue on the slabs of a scan.
 
     Args:
@@ -125,8 +128,8 @@ def measure_scan_noise(
 
 
 def transferable_noise(
-    noise: Mapping[int, NoiseCovariance], scheme: TissueScheme
-) -> dict[int, NoiseCovariance]:
+    noise: Mapping[int, NoisePower], scheme: TissueScheme
+) -> dict[int, NoisePower]:
     """The noise of the tissues whose fine structures cannot be mistaken for noise."""
     return {tissue: part for tissue, part in noise.items() if tissue not in scheme.structured}
 
@@ -137,13 +140,11 @@ class Likeness:
 
     Args:
         reason: why its edges tell nothing about the sharpness of the scan, "" if they may.
-        same: it shows the anatomy of the scan, so a filter explains a change of thin structures.
         noise: its coarse noise can be told from anatomy.
         filters: amounts of the filters that give the scan its sharpness, by axis.
     """
 
     reason: str = ""
-    same: bool = False
     noise: bool = False
     filters: Mapping[int, float] = dataclasses.field(default_factory=dict)
 
@@ -151,9 +152,10 @@ class Likeness:
 def measure_likeness(scan: Scan, look: Look, scheme: TissueScheme, resolution: float) -> Likeness:
     """Compare the anatomy and the sharpness of a style with those of a scan.
 
-    In CT, large parts of soft tissue are flat, so coarse noise is compared where sharpness is. In
-    other scans it is compared only where the anatomy is the same: the shares of tissues are, and
-    the slopes of edges are, too, or would be after a filter.
+    A style shows the anatomy of a scan if a filter explains how their edges differ, and the scan
+    has the style's shares of tissues behind that filter. Only then its sharpness counts. Its coarse
+    noise counts only then, too, but in CT large parts of soft tissue are flat, so there it always
+    counts.
 
     Args:
         scan: the scan.
@@ -168,19 +170,19 @@ def measure_likeness(scan: Scan, look: Look, scheme: TissueScheme, resolution: f
         return Likeness(
             f"its voxels have {look.spacing:.3g} mm and those of the scan {finest:.3g} mm"
         )
-    excess = look.distance(scan, scheme, resolution)
-    distance = float(excess.abs().sum()) / 2
-    if distance <= _BODY_DISTANCE:
-        same = distance <= _BLURRED_DISTANCE
-        filters = find_filters(scan.slabs(), look.edges, resolution, same=same)
-        alike = distance <= _SAME_DISTANCE and filters is not None
-        return Likeness("", same, alike or not scheme.uniform, filters or {})
+    noise = not scheme.uniform
+    filters = find_filters(scan.slabs(), look.edges, resolution)
+    if filters is None:
+        return Likeness("no filter explains how its edges differ", noise)
+    excess = look.distance(apply_filters(scan, filters, resolution), scheme, resolution)
+    if float(excess.abs().sum()) / 2 <= _SAME_DISTANCE:
+        return Likeness("", noise=True, filters=filters)
     tissue = int(excess.abs().argmax())
     share = (
         f"{100 * abs(float(excess[tissue])):.0f} % {'more' if excess[tissue] > 0 else 'less'} of it"
         f" are {scheme.names[tissue]}"
     )
-    return Likeness(f"it shows other anatomy: {share}")
+    return Likeness(f"it shows other anatomy: {share}", noise)
 
 
 def blend_filters(likeness: Sequence[Likeness], weights: Sequence[float]) -> dict[int, float]:
@@ -193,11 +195,11 @@ def blend_filters(likeness: Sequence[Likeness], weights: Sequence[float]) -> dic
 
 
 def blend_noise(
-    scan: Mapping[int, NoiseCovariance],
-    styles: Sequence[Mapping[int, NoiseCovariance]],
+    scan: Mapping[int, NoisePower],
+    styles: Sequence[Mapping[int, NoisePower]],
     weights: Sequence[float],
-) -> dict[int, NoiseCovariance]:
-    """Average the noise of styles, at the lags of a scan.
+) -> dict[int, NoisePower]:
+    """Average the noise of styles.
 
     Args:
         scan: noise of the scan by tissue.
@@ -209,36 +211,21 @@ def blend_noise(
     """
     targets = {}
     for tissue, own in scan.items():
-        counts = [extent // 2 for extent in own.values.shape]
-        pairs = [
-            (style[tissue].resampled(own.spacing, counts).values, weight)
+        parts = [
+            (style[tissue].powers, weight)
             for style, weight in zip(styles, weights, strict=True)
             if tissue in style
         ]
-        if pairs:
-            total = sum(weight for _, weight in pairs)
-            blended = torch.stack([values * (weight / total) for values, weight in pairs]).sum(0)
-            powers = [
-                (style[tissue].powers, w)
-                for style, w in zip(styles, weights, strict=True)
-                if tissue in style
-            ]
-            targets[tissue] = dataclasses.replace(own, values=blended, powers=_blend(powers))
+        if parts:
+            total = sum(weight for _, weight in parts)
+            powers = torch.stack([powers * (weight / total) for powers, weight in parts]).sum(0)
+            targets[tissue] = dataclasses.replace(own, powers=powers)
     return targets
 
 
-def _blend(parts: Sequence[tuple[Mapping[int, NoisePower], float]]) -> dict[int, NoisePower]:
-    """Average the power of noises with their weights, for tissues in which all were measured."""
-    total, blended = sum(weight for _, weight in parts), dict[int, NoisePower]()
-    for tissue in set.intersection(*(set(powers) for powers, _ in parts)):
-        shares = [powers[tissue].scaled(weight / total) for powers, weight in parts]
-        blended[tissue] = functools.reduce(NoisePower.plus, shares)
-    return blended
-
-
 def moderate_noise(
-    scan: Mapping[int, NoiseCovariance], targets: Mapping[int, NoiseCovariance], unit: str
-) -> dict[int, NoiseCovariance]:
+    scan: Mapping[int, NoisePower], targets: Mapping[int, NoisePower], unit: str
+) -> dict[int, NoisePower]:
     """Limit the noise that a built-in style adds to a scan.
 
     In HU, noise is added up to 10 HU, that of a standard dose. A louder tissue keeps its own noise.

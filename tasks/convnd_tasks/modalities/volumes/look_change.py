@@ -20,8 +20,7 @@ from convnd_tasks.modalities.volumes.look import (
     transferable_noise,
 )
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange, change_noise, noise_changes
-from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance
-from convnd_tasks.modalities.volumes.noise_spectrum import power_spectrum
+from convnd_tasks.modalities.volumes.noise_power import NoisePower
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import apply_filters, limit_overshoot
 from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
@@ -43,7 +42,6 @@ class LookChange:
         before: measured noise of ``expected``, by tissue.
         targets: noise that the result should have, by tissue.
         alike: coarse noise of the styles could be told from anatomy.
-        same: the styles show the anatomy of the scan.
         removes: noise may be removed, too.
     """
 
@@ -53,10 +51,9 @@ class LookChange:
     noise: Tensor
     changes: Mapping[int, NoiseChange]
     scheme: TissueScheme
-    before: Mapping[int, NoiseCovariance]
-    targets: Mapping[int, NoiseCovariance]
+    before: Mapping[int, NoisePower]
+    targets: Mapping[int, NoisePower]
     alike: bool
-    same: bool
     removes: bool
 
     def with_noise(self, resolution: float, seed: int) -> LookChange:
@@ -90,21 +87,26 @@ class LookChange:
         }
         return dataclasses.replace(self, changes=changes)
 
-    def spectrum_distance(self, noise: Mapping[int, NoiseCovariance]) -> float:
+    def unchanged(self) -> LookChange:
+        """A plan that changes nothing."""
+        return dataclasses.replace(
+            self,
+            expected=self.scan.values,
+            filters={},
+            noise=torch.zeros_like(self.noise),
+            changes={},
+        )
+
+    def spectrum_distance(self, noise: Mapping[int, NoisePower]) -> float:
         """The mean relative distance of noise spectra from those of the targets.
 
         Args:
             noise: noise by tissue, for every tissue with a target.
         """
-        distances = []
-        for tissue, covariance in self.targets.items():
-            own, target = power_spectrum(noise[tissue].values), power_spectrum(covariance.values)
-            distances.append(float((own - target).abs().sum() / target.sum().clamp(min=1e-30)))
+        distances = [noise[tissue].distance(target) for tissue, target in self.targets.items()]
         return sum(distances) / len(distances) if distances else 0.0
 
-    def noise_table(
-        self, noise: Mapping[int, NoiseCovariance]
-    ) -> list[tuple[str, float, float, float]]:
+    def noise_table(self, noise: Mapping[int, NoisePower]) -> list[tuple[str, float, float, float]]:
         """The name of each tissue, and standard deviations of its noise.
 
         Args:
@@ -164,11 +166,20 @@ def plan_change(
     targets = blend_noise(before, [look.noise for look in looks], weights)
     if moderate:
         targets = moderate_noise(before, targets, unit)
-    alike, same = (all(getattr(part, name) for part in likeness) for name in ("noise", "same"))
+    alike = all(part.noise for part in likeness)
     # What a scan has in addition to the noise of other anatomy may be anatomy.
     removes = alike and all(look.edges is not None for look in looks)
-    changes = noise_changes(before, targets, resolution, scheme, alike=alike, removes=removes)
+    changes = noise_changes(
+        before,
+        targets,
+        scheme,
+        scan.values.shape,
+        scan.spacing,
+        resolution,
+        alike=alike,
+        removes=removes,
+    )
     none = torch.zeros_like(scan.values)
     return LookChange(
-        scan, sharp.values, filters, none, changes, scheme, before, targets, alike, same, removes
+        scan, sharp.values, filters, none, changes, scheme, before, targets, alike, removes
     )

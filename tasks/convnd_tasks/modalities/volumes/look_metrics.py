@@ -14,13 +14,11 @@ from torch import Tensor
 from convnd_tasks.modalities.metrics import Measure
 from convnd_tasks.modalities.volumes.look import blend_noise, measure_scan_noise, tissue_scheme
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange
-from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, measure_noise_again
-from convnd_tasks.modalities.volumes.noise_spectrum import power_spectrum
+from convnd_tasks.modalities.volumes.noise_power import NoisePower, measure_noise
 from convnd_tasks.modalities.volumes.safety import measure_safety
 from convnd_tasks.modalities.volumes.safety_figure import SafetyFigure
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import EDGE_SIGMAS, measure_edges
-from convnd_tasks.modalities.volumes.smoothing import sigmas
 from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
 
 __all__ = [
@@ -31,7 +29,6 @@ __all__ = [
     "compare_noise",
     "compare_tissues",
     "edge_widths",
-    "noise_distance",
 ]
 
 _FEWEST = 500  # voxels of a tissue whose mean is measured
@@ -45,13 +42,13 @@ class MeasuredScan:
     Args:
         scan: the scan.
         scheme: its tissues.
-        noise: covariance of the noise by tissue, for tissues with enough flat voxels.
+        noise: power of the noise by tissue, for tissues with enough voxels.
         resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
     """
 
     scan: Scan
     scheme: TissueScheme
-    noise: Mapping[int, NoiseCovariance]
+    noise: Mapping[int, NoisePower]
     resolution: float
 
     @classmethod
@@ -74,18 +71,17 @@ class MeasuredScan:
         """
         return TissueMap(self.scan if scan is None else scan, self.scheme, self.resolution)
 
-    def noise_of_result(self, result: Tensor) -> dict[int, NoiseCovariance]:
-        """Measure the noise of a result ``(D, H, W)`` at the flat voxels of the scan."""
-        part, changed = self.scan.slabs(), self.scan.with_values(result).slabs()
-        tissues = self.tissues(part)
-        return measure_noise_again(changed.values, self.noise, tissues, self.resolution)
+    def noise_of_result(self, result: Tensor) -> dict[int, NoisePower]:
+        """Measure the noise of a result ``(D, H, W)`` in the tissues of the scan."""
+        changed = self.scan.with_values(result).slabs()
+        return measure_noise(changed, self.tissues(self.scan.slabs()), self.resolution)
 
 
 def compare_tissues(
     before: MeasuredScan,
     labels: TissueMap,
     result: Tensor,
-    after: Mapping[int, NoiseCovariance],
+    after: Mapping[int, NoisePower],
     unit: str,
 ) -> list[Measure]:
     r"""Measure the mean of each tissue, and the contrast-to-noise ratio of neighbouring tissues.
@@ -138,15 +134,14 @@ def compare_tissues(
 
 def compare_noise(
     before: MeasuredScan,
-    after: Mapping[int, NoiseCovariance],
+    after: Mapping[int, NoisePower],
     styles: Sequence[MeasuredScan],
     unit: str,
 ) -> list[Measure]:
     """Measure strength, mean frequency and spectrum distance of the noise of each tissue.
 
-    The spectrum is the Fourier transform of the covariance, see
-    `convnd_tasks.modalities.volumes.noise_spectrum`. Its mean frequency is that of report 233 of
-    the American Association of Physicists in Medicine (2019).
+    The mean frequency of the spectrum is that of report 233 of the American Association of
+    Physicists in Medicine (2019).
 
     Args:
         before: the scan.
@@ -174,9 +169,9 @@ def compare_noise(
         measures.append(
             Measure(
                 f"noise_frequency{suffix}",
-                _mean_frequency(last),
-                before=_mean_frequency(first),
-                style=None if target is None else _mean_frequency(target),
+                last.mean_frequency / before.resolution,
+                before=first.mean_frequency / before.resolution,
+                style=None if target is None else target.mean_frequency / before.resolution,
                 unit="1/mm",
                 meaning=f"mean frequency of the noise{location}",
             )
@@ -185,8 +180,8 @@ def compare_noise(
         measures.append(
             Measure(
                 f"noise_distance{suffix}",
-                noise_distance(last, compared),
-                before=None if target is None else noise_distance(first, compared),
+                last.distance(compared),
+                before=None if target is None else first.distance(compared),
                 better="lower" if target is not None else "",
                 against=against,
                 meaning=f"relative distance of the noise spectrum{location} from the "
@@ -194,24 +189,6 @@ def compare_noise(
             )
         )
     return measures
-
-
-def noise_distance(one: NoiseCovariance, other: NoiseCovariance) -> float:
-    r"""The distance of two power spectra of noise, relative to the power of the second.
-
-    .. math:: \sum_f |P_1(f) - P_2(f)| \Big/ \sum_f P_2(f)
-
-    Args:
-        one: first noise.
-        other: second noise, measured at the same lags.
-
-    Returns:
-        Infinity if only the second noise is 0 everywhere.
-    """
-    first, second = power_spectrum(one.values), power_spectrum(other.values)
-    total = float(second.sum())
-    difference = float((first - second).abs().sum())
-    return difference / total if total > 0 else (math.inf if difference > 0 else 0.0)
 
 
 def compare_edges(
@@ -273,7 +250,7 @@ def edge_widths(scan: Scan, resolution: float) -> dict[int, float]:
 def anatomy_figures(
     before: MeasuredScan,
     result: Tensor,
-    after: Mapping[int, NoiseCovariance],
+    after: Mapping[int, NoisePower],
     styles: Sequence[MeasuredScan],
     unit: str,
 ) -> list[SafetyFigure]:
@@ -303,7 +280,7 @@ def anatomy_figures(
 def compare_anatomy(
     before: MeasuredScan,
     result: Tensor,
-    after: Mapping[int, NoiseCovariance],
+    after: Mapping[int, NoisePower],
     styles: Sequence[MeasuredScan],
     unit: str,
 ) -> list[Measure]:
@@ -319,19 +296,6 @@ def compare_anatomy(
         for figure in anatomy_figures(before, result, after, styles, unit)
         if not figure.name.startswith("mean change")  # `compare_tissues` measures the means
     ]
-
-
-def _mean_frequency(noise: NoiseCovariance) -> float:
-    """The mean frequency of the power, in 1/mm, over the axes with fine voxels."""
-    power = power_spectrum(noise.values)
-    square = torch.zeros_like(power)
-    for axis, width in enumerate(sigmas(noise.spacing, 1.0, min(noise.spacing))):
-        if width > 0:
-            count, side = power.shape[axis], noise.spacing[axis]
-            frequency = torch.fft.fftfreq(count, side, dtype=torch.float64)
-            square += frequency.square().view([-1 if other == axis else 1 for other in range(3)])
-    total = float(power.sum())
-    return float((square.sqrt() * power).sum()) / total if total > 0 else math.nan
 
 
 def _role(against: str) -> str:

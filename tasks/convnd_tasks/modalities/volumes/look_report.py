@@ -14,14 +14,14 @@ from convnd_tasks.modalities.volumes.safety_figure import (
 
 if TYPE_CHECKING:
     from convnd_tasks.modalities.volumes.look_change import LookChange
-    from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance
+    from convnd_tasks.modalities.volumes.noise_power import NoisePower
 
 __all__ = ["describe_frame"]
 
 
 def describe_frame(
     change: LookChange,
-    after: Mapping[int, NoiseCovariance],
+    after: Mapping[int, NoisePower],
     strength: float,
     figures: Sequence[SafetyFigure],
     unit: str,

@@ -33,7 +33,7 @@ from convnd_tasks.modalities.volumes.look_change import LookChange, plan_change
 from convnd_tasks.modalities.volumes.look_report import describe_frame
 from convnd_tasks.modalities.volumes.look_stages import STAGES, stage_progress
 from convnd_tasks.modalities.volumes.memory import check_memory
-from convnd_tasks.modalities.volumes.noise_covariance import NoiseCovariance, measure_noise_again
+from convnd_tasks.modalities.volumes.noise_power import NoisePower, measure_noise
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.safety import limit_means, measure_safety
@@ -178,23 +178,21 @@ class LookTransfer(Transfer):
         distance = change.spectrum_distance(change.before)
         yield stage_progress(frame, frames, 2, scan.values, distance)
         change = change.with_noise(self._resolution, self._options.seed + frame)
-        self._change = first = change
+        self._change = change
         yield stage_progress(frame, frames, 3, scan.values, distance)
         result, strength, figures = self._find_safe_result(change, frame)
         broken = describe_broken(figures)
-        if not is_judged(figures):
-            note(
-                "anatomy: none of its figures can be measured, so the sharpness is left as it is "
-                "and no noise is removed"
-            )
-            change = self._plan(scan, {}, likeness).without_removal()
-        elif change.filters and (broken or (strength < 1 and not change.same)):
-            # A part of the filter would be neither the style's sharpness nor the scan's.
-            reason = f"with its change {broken}" if broken else "the style shows other anatomy"
-            note(f"sharpness: left as it is, since {reason}")
-            change = self._plan(scan, {}, likeness)
-        if change is not first:
-            change = change.with_noise(self._resolution, self._options.seed + frame)
+        if not is_judged(figures) or (change.filters and broken):
+            reason = f"with its change {broken}" if broken else "no figure of the anatomy is known"
+            if change.filters:
+                # The style's sharpness is not told from its noise then, so neither is changed.
+                note(f"sharpness and noise: left as they are, since {reason}")
+                change = change.unchanged()
+            else:
+                note(f"noise: none is removed, since {reason}")
+                change = change.without_removal().with_noise(
+                    self._resolution, self._options.seed + frame
+                )
             result, strength, figures = self._find_safe_result(change, frame)
         after = self._noise_after(change, result)
         self._change = None
@@ -305,7 +303,6 @@ class LookTransfer(Transfer):
                 change.scheme,
                 self._resolution,
                 self._units.unit,
-                same=change.same,
             )
             expected, result = expected - excess, (result - excess).clamp(low, high)
             result = torch.where(scan.valid, result, scan.values)
@@ -323,7 +320,6 @@ class LookTransfer(Transfer):
                 changes,
                 self._resolution,
                 self._units.unit,
-                same=change.same,
             )
             if not describe_broken(figures):
                 break
@@ -349,9 +345,16 @@ class LookTransfer(Transfer):
         same = ~torch.isfinite(scan) | (values == scan)
         return torch.where(same, scan, values)
 
-    def _noise_after(self, change: LookChange, result: Tensor) -> dict[int, NoiseCovariance]:
-        """Measure the noise of a result ``(D, H, W)`` by tissue, at the voxels of the mask."""
-        before, after = (change.scan.with_values(v).slabs() for v in (change.expected, result))
-        tissues = TissueMap(before, change.scheme, self._resolution)
-        inside = Scan(result, change.scan.spacing, self._inside_mask(change.scan)).slabs().valid
-        return measure_noise_again(after.values, change.before, tissues, self._resolution, inside)
+    def _noise_after(self, change: LookChange, result: Tensor) -> dict[int, NoisePower]:
+        """Measure the noise of a result ``(D, H, W)`` by tissue, in the mask if that is large."""
+        noise: dict[int, NoisePower] = {}
+        for inside in (change.scan.valid, self._inside_mask(change.scan)):
+            before, after = (
+                Scan(values, change.scan.spacing, change.scan.valid & inside).slabs()
+                for values in (change.expected, result)
+            )
+            tissues = TissueMap(before, change.scheme, self._resolution)
+            noise |= measure_noise(after, tissues, self._resolution)
+            if bool(inside.all()) or isinstance(self._mask, float):
+                break
+        return noise

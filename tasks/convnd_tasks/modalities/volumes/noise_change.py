@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from convnd.nn.fft_conv import fft_length
-from convnd_tasks.modalities.volumes.noise_covariance import LARGEST_LAG, NoiseCovariance
 from convnd_tasks.modalities.volumes.noise_power import (
     LOCAL_SIGMA,
+    NoisePower,
     differences,
     spectrum,
     tissue_residual,
@@ -34,6 +34,8 @@ __all__ = [
 
 LARGEST_CHANGE = 6.0
 """Standard deviations of a tissue's noise by which a voxel may change."""
+
+_LARGEST_LAG = 8.0  # resolutions; noise is correlated at shorter distances
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,12 @@ class NoiseChange:
 
 
 def noise_changes(
-    scan: Mapping[int, NoiseCovariance],
-    targets: Mapping[int, NoiseCovariance],
-    resolution: float,
+    scan: Mapping[int, NoisePower],
+    targets: Mapping[int, NoisePower],
     scheme: TissueScheme,
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    resolution: float,
     *,
     alike: bool,
     removes: bool = True,
@@ -81,8 +85,10 @@ def noise_changes(
     Args:
         scan: noise of the scan by tissue.
         targets: noise that the result should have, by tissue.
-        resolution: mm, as for the measurement of the noise.
         scheme: tissues of the scan.
+        shape: voxels of the scan along each axis.
+        spacing: mm along each axis.
+        resolution: mm, as for the measurement of the noise.
         alike: coarse noise can be told from anatomy, see `differences`.
         removes: noise is removed, too.
 
@@ -91,14 +97,20 @@ def noise_changes(
     """
     if not targets:
         return {}
-    known = {
-        tissue: _noise_change(scan[tissue], target, resolution, alike=alike, removes=removes)
-        for tissue, target in targets.items()
-    }
+
+    def change(tissue: int) -> NoiseChange:
+        return _noise_change(
+            scan[tissue], targets[tissue], shape, spacing, resolution, alike=alike, removes=removes
+        )
+
+    tissues = range(len(scheme.names))
+    if scheme.uniform:
+        return dict.fromkeys(tissues, change(min(targets)))
+    known = {tissue: change(tissue) for tissue in targets}
     # Of two equally near tissues the denser one: in air, the range of values clips the noise.
     nearest = {
         tissue: min(known, key=lambda other: (other < tissue, abs(other - tissue)))
-        for tissue in range(len(scheme.names))
+        for tissue in tissues
     }
     # No noise is removed from a tissue without flat voxels, since its residual may be anatomy.
     return {
@@ -187,37 +199,31 @@ def filter_spectrum(
 
 
 def _noise_change(
-    scan: NoiseCovariance,
-    style: NoiseCovariance,
+    scan: NoisePower,
+    style: NoisePower,
+    shape: Sequence[int],
+    spacing: Sequence[float],
     resolution: float,
     *,
     alike: bool,
     removes: bool,
 ) -> NoiseChange:
     """The change of one tissue's noise, see `noise_changes`."""
-    size = [2 * extent - 1 for extent in scan.values.shape]
-    none = torch.zeros(size)
-    common = [tissue for tissue in scan.powers if tissue in style.powers]
-    if not common:
-        return NoiseChange(none, none, 0.0, scan.deviation, style.deviation)
-
-    def error(tissue: int) -> float:
-        return float((scan.powers[tissue].errors + style.powers[tissue].errors).sum())
-
-    # Where several tissues show the same noise, that with the smallest errors.
-    tissue = min(common, key=error)
-    own = scan.powers[tissue]
-    lacking, excess = differences(scan.powers, style.powers, alike=alike)
-    added = _kernel(spectrum(lacking, size, scan.spacing, resolution).sqrt())
+    size = [
+        4 * min(extent - 1, max(1, round(_LARGEST_LAG * resolution / step))) + 1
+        for extent, step in zip(shape, spacing, strict=True)
+    ]
+    lacking, excess = differences(scan, style, alike=alike)
+    added = _kernel(spectrum(lacking, size, spacing, resolution).sqrt())
     if not removes or not bool(excess.any()):
+        none = torch.zeros(size)
         return NoiseChange(added, none, 0.0, scan.deviation, style.deviation)
     # What remains has the style's power: |1 - H|² = 1 - excess / own.
-    power = spectrum(own.powers.amin(1), size, scan.spacing, resolution)
-    share = spectrum(excess, size, scan.spacing, resolution) / power.clamp(min=1e-30)
+    power = spectrum(scan.bands, size, spacing, resolution)
+    share = spectrum(excess, size, spacing, resolution) / power.clamp(min=1e-30)
     transfer = 1 - (1 - share.clamp(0, 1)).sqrt()
     deviation = float((power.sqrt() * transfer).square().mean().sqrt())
-    removed = _kernel(transfer)
-    return NoiseChange(added, removed, deviation, scan.deviation, style.deviation)
+    return NoiseChange(added, _kernel(transfer), deviation, scan.deviation, style.deviation)
 
 
 def _subtract_means(change: Tensor, scan: Scan, tissues: TissueMap, resolution: float) -> Tensor:
@@ -227,7 +233,7 @@ def _subtract_means(change: Tensor, scan: Scan, tissues: TissueMap, resolution: 
     """
     if not bool(change.any()):
         return change
-    widths = sigmas(scan.spacing, LARGEST_LAG * resolution, min(scan.spacing))
+    widths = sigmas(scan.spacing, _LARGEST_LAG * resolution, min(scan.spacing))
     for tissue in range(len(tissues.scheme.names)):
         mask, core = tissues.mask(tissue), tissues.core(tissue)
         if bool(mask.any()):

@@ -2,156 +2,272 @@ r"""The power of a tissue's noise in bands of frequency, and what of two scans d
 
 A band of the high-pass filtered tissue has a local power at every voxel. Anatomy differs from place
 to place, and only adds to it; noise is everywhere. So the low quantiles of the local powers show
-the noise: if a scan gets more of it, all of them rise by the power that was added. The quantiles
-are divided by those of white noise of variance 1, which is drawn into the same tissue and measured
-in the same way. So neither the shape of the tissue nor the filter matters.
+the noise. The quantiles are divided by those of white noise of variance 1, which is drawn into the
+same tissue and measured in the same way. So neither the shape of the tissue nor the filter matters.
 
-A difference of two scans counts only where every quantile shows it, and one of them beyond the
-standard errors of both scans (jackknife over groups of voxels; Efron and Stein, 1981).
+More noise raises all quantiles by the power that was added. Stronger or sharper anatomy multiplies
+them. A difference of two scans counts only beyond two standard errors of both scans (jackknife over
+groups of voxels; Efron and Stein, 1981).
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from convnd.nn.fft_conv import fft_length
-from convnd_tasks.modalities.volumes.jackknife import jackknife
-from convnd_tasks.modalities.volumes.noise_spectrum import HIGH_PASS, frequencies
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import gaussian, local_mean, sigmas
+from convnd_tasks.modalities.volumes.tissues import TissueMap
 
 __all__ = [
+    "HIGH_PASS",
     "LOCAL_SIGMA",
     "NoisePower",
     "differences",
+    "measure_noise",
     "measure_power",
     "spectrum",
     "tissue_residual",
 ]
 
+HIGH_PASS = 4.0
+"""Standard deviation, in resolutions, of the Gaussian that the high-pass filter subtracts twice."""
+
 LOCAL_SIGMA = 3.0
 """Resolutions; standard deviation of the Gaussian window of a local power."""
 
+_FEWEST = 400  # voxels of a tissue whose noise is measured
 _WIDTH = 1 / 16  # frequency per resolution; the width of bands, and the lowest measured frequency
 _BANDS = 7  # the last one contains all higher frequencies
 _QUANTILES = (0.2, 0.35, 0.5)  # of local powers
 _GROUPS = 8  # of voxels, for standard errors
 _ERRORS = 2.0  # standard errors beyond which scans differ
-# How often power falls by the factor between the two bands before, if it falls as a Gaussian: the
-# mean squared frequencies of the last three bands are 0.12, 0.165 and 0.31.
-_GAUSSIAN_FALL = 3.1
 _SAMPLES = 10_000  # voxels at which local powers are sampled
+_SIGNAL = 3.0  # deviations; weaker magnitudes have less noise (Gudbjartsson and Patz, 1995)
 
 
 @dataclass(frozen=True)
 class NoisePower:
-    """The power of a tissue's noise, as the variance that white noise of this power has.
+    """The power of noise in bands of frequency, as the variance that white noise of it has.
 
     Args:
-        powers: ``(7, 3)``, by band of frequency and quantile of the local power, in squared units
-            of the scan; for voxels whose sides are one resolution.
-        errors: ``(7, 3)``, their standard errors.
+        powers: ``(9, 7, n)``, of all voxels and without each of eight groups, by band and by
+            quantile of the local power; for voxels whose sides are one resolution. In magnitude
+            images n has the quantiles of three tissues, NaN for those that were not measured.
+        axes: number of axes with fine voxels.
     """
 
     powers: Tensor
-    errors: Tensor
+    axes: int
+
+    @property
+    def bands(self) -> Tensor:
+        """The power ``(7,)`` of each band in the quietest tissue."""
+        tissues = self.powers[0].unflatten(-1, (-1, len(_QUANTILES))).mean(-1)
+        quietest: Tensor = tissues.nan_to_num(math.inf).amin(-1)
+        return quietest
+
+    @property
+    def variance(self) -> float:
+        """The variance of the noise, in squared units of the scan."""
+        return float(self.bands @ _band_shares(self.axes)[0][-len(self.bands) :])
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the noise, in units of the scan."""
+        return math.sqrt(self.variance)
+
+    @property
+    def mean_frequency(self) -> float:
+        """The mean frequency of the power, per resolution; NaN without noise."""
+        shares, middles = _band_shares(self.axes)
+        return float((self.bands * shares) @ middles) / self.variance if self.variance else math.nan
+
+    def distance(self, other: NoisePower) -> float:
+        r"""The distance of two spectra, relative to the power of the second.
+
+        .. math:: \sum_f |P_1(f) - P_2(f)| \Big/ \sum_f P_2(f)
+
+        Returns:
+            Infinity if only the second noise is 0 everywhere.
+        """
+        shares = _band_shares(other.axes)[0]
+        difference = float((self.bands - other.bands).abs() @ shares)
+        if other.variance > 0:
+            return difference / other.variance
+        return math.inf if difference > 0 else 0.0
 
     def scaled(self, factor: float) -> NoisePower:
         """The power of noise whose variance is this many times as large."""
-        return NoisePower(self.powers * factor, self.errors * factor)
+        return dataclasses.replace(self, powers=self.powers * factor)
 
-    def plus(self, other: NoisePower) -> NoisePower:
-        """The power of the sum of two independent noises."""
-        errors = (self.errors.square() + other.errors.square()).sqrt()
-        return NoisePower(self.powers + other.powers, errors)
+
+@functools.cache
+def _band_shares(axes: int) -> tuple[Tensor, Tensor]:
+    """The share of the frequencies in each band, and their mean; the lowest ones in the first."""
+    frequency = frequencies([48] * axes, [1.0] * axes, 1.0).flatten()
+    band = (frequency / _WIDTH - 1).clamp(0, _BANDS - 1).int()
+    counts, sums = (torch.bincount(band, weights, _BANDS).double() for weights in (None, frequency))
+    return counts / counts.sum(), sums / counts.clamp(min=1)
+
+
+def measure_noise(
+    scan: Scan, tissues: TissueMap, resolution: float, *, bands: bool = True
+) -> dict[int, NoisePower]:
+    """Measure the noise of each tissue that has enough voxels away from others.
+
+    In magnitude images the noise of all tissues is that of the receiver. Only where the signal is
+    weak, as in air, it has less noise. So such tissues count only if there are no others.
+
+    Args:
+        scan: the scan.
+        tissues: its tissues, or those of another scan of the same anatomy and size.
+        resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
+        bands: measure each band; False measures one band of all frequencies.
+
+    Returns:
+        The power by tissue; the same for all tissues of a magnitude image.
+    """
+    measured, signals = {}, {}
+    axes = sum(width > 0 for width in sigmas(scan.spacing, resolution, min(scan.spacing)))
+    lowest = float(scan.values[scan.valid].min()) if bool(scan.valid.any()) else 0.0
+    for tissue, known in enumerate(tissues.scheme.measured):
+        inner = tissues.core(tissue) if known else None
+        if inner is not None and int(inner.sum()) >= _FEWEST:
+            powers = measure_power(scan.values, inner, scan.spacing, resolution, bands=bands)
+            measured[tissue] = NoisePower(powers, axes)
+            signals[tissue] = float(scan.values[inner].mean()) - lowest
+    if not tissues.scheme.uniform or not measured:
+        return measured
+    strong = {n: part for n, part in measured.items() if signals[n] > _SIGNAL * part.deviation}
+    none = torch.full_like(powers, math.nan)
+    columns = [
+        part.powers if (part := (strong or measured).get(tissue)) else none for tissue in range(3)
+    ]
+    return dict.fromkeys(range(3), NoisePower(torch.cat(columns, -1), axes))
 
 
 def measure_power(
-    values: Tensor, inner: Tensor, spacing: Sequence[float], resolution: float
-) -> NoisePower:
+    values: Tensor,
+    inner: Tensor,
+    spacing: Sequence[float],
+    resolution: float,
+    *,
+    bands: bool = True,
+) -> Tensor:
     """Measure the power of the noise in one tissue.
 
     Args:
         values: ``(D, H, W)``, finite.
         inner: ``(D, H, W)``, bool; the voxels of the tissue.
         spacing: mm along each axis.
-        resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
+        resolution: mm, see `measure_noise`.
+        bands: see `measure_noise`.
+
+    Returns:
+        ``(9, 7, 3)``, see `NoisePower`; ``(9, 1, 3)`` without bands.
     """
     box, part = Scan(values, tuple(spacing), inner).part(inner)
     inner = inner[box]
     noise = torch.randn(inner.shape, generator=torch.Generator().manual_seed(0))
-    local = _local_powers(part.values, inner, spacing, resolution)
-    unit = _quantiles(_local_powers(noise, inner, spacing, resolution)).clamp(min=1e-30)
-    unit = unit / _volume(spacing, resolution)
-    powers = _quantiles(local)
-    errors = jackknife(_quantiles, local.tensor_split(_GROUPS, 1))
-    return NoisePower(powers / unit, errors / unit)
+    local, white = (
+        _local_powers(field, inner, spacing, resolution, bands=bands)
+        for field in (part.values, noise)
+    )
+    groups = local.tensor_split(_GROUPS, 1)
+    parts = [torch.cat([*groups[:n], *groups[n + 1 :]], 1) for n in range(_GROUPS)]
+    powers = torch.stack([_quantiles(part) for part in (local, *parts)])
+    return powers / (_quantiles(white).clamp(min=1e-30) / _volume(spacing, resolution))
 
 
-def differences(
-    scan: Mapping[int, NoisePower], style: Mapping[int, NoisePower], *, alike: bool
-) -> tuple[Tensor, Tensor]:
+def differences(scan: NoisePower, style: NoisePower, *, alike: bool) -> tuple[Tensor, Tensor]:
     """The power by which a style's noise exceeds that of a scan, and the reverse.
 
-    Tissues that are measured together have the same noise. So their differences are averaged with
-    the inverse squares of their errors. Where they differ by more than these explain, the error of
-    the average is larger by the same factor (Birge, 1932).
-
-    Coarse noise and anatomy have the same frequencies. So coarse noise of a style that shows other
-    anatomy counts only as far as its finest noise goes, as if it were white.
+    Noise adds the same power to all quantiles, so the smallest difference counts. Stronger anatomy
+    multiplies the powers. So of another anatomy the difference is at most what a line through the
+    quantiles has where the power of the scan is 0. Coarse noise and anatomy have the same
+    frequencies, so there coarse noise counts only as far as the finest goes, as if it were white.
 
     Args:
-        scan: power of the scan's noise by tissue.
-        style: power of the style's noise by tissue; some tissue is in both.
+        scan: power of the scan's noise.
+        style: power of the style's noise.
         alike: both show the same anatomy.
 
     Returns:
         Two tensors ``(7,)``, not below 0, by band of frequency.
     """
-    pairs = [(scan[tissue], style[tissue]) for tissue in scan if tissue in style]
-    changes = torch.stack([other.powers - own.powers for own, other in pairs])
-    squares = torch.stack([other.errors.square() + own.errors.square() for own, other in pairs])
-    squares = squares.clamp(min=1e-30)
-    variance = 1 / squares.reciprocal().sum(0)
-    mean = (changes / squares).sum(0) * variance
-    ratio = ((changes - mean).square() / squares).sum(0) / max(1, len(pairs) - 1)
-    errors = _ERRORS * (variance * ratio.clamp(min=1)).sqrt()
-    return _excess(mean, errors, alike=alike), _excess(-mean, errors, alike=alike)
+    both = scan.powers[0, 0].isfinite() & style.powers[0, 0].isfinite()
+    own, other = (part.powers[..., both].double() for part in (scan, style))
+    # The jackknife: without groups of the scan, then of the style.
+    own = torch.cat([own, own[:1].expand(_GROUPS, -1, -1)])
+    other = torch.cat([other[:1].expand(_GROUPS + 1, -1, -1), other[1:]])
+    change = _offset(own, other, alike=alike)
+    parts = change[1:].unflatten(0, (2, _GROUPS))
+    errors = _ERRORS * ((_GROUPS - 1) * parts.var(1, correction=0).sum(0)).sqrt()
+    lacking, surplus = (_excess(sign * change[0], errors, alike=alike) for sign in (1, -1))
+    return lacking, surplus
+
+
+def _offset(own: Tensor, other: Tensor, *, alike: bool) -> Tensor:
+    """What the powers ``(..., n)`` of a style have in addition to those of a scan, ``(...)``."""
+    weight = other.clamp(min=1e-30).pow(-2)  # powers scatter in proportion to themselves
+    tissues = (-1, len(_QUANTILES))
+    parts, weights = (
+        part.unflatten(-1, tissues).sum(-2) for part in ((other - own) * weight, weight)
+    )
+    change = parts / weights
+    smallest = torch.where(change.mean(-1) > 0, change.amin(-1), change.amax(-1))
+    if alike:
+        return smallest
+    weight = weight / weight.sum(-1, keepdim=True)
+    x, y = ((part * weight).sum(-1, keepdim=True) for part in (own, other))
+    slope = ((own - x) * (other - y) * weight).sum(-1) / ((own - x).square() * weight).sum(-1)
+    return torch.minimum(smallest, y[..., 0] - slope.nan_to_num() * x[..., 0])
 
 
 def _excess(change: Tensor, errors: Tensor, *, alike: bool) -> Tensor:
-    """The power that is certain in each band; elsewhere that of the next higher band, if it may."""
-    beyond = (change > 0).all(1) & (change > errors).any(1)
-    certain = torch.where(beyond, change.amin(1), 0.0)
-    highest = (change + errors).amin(1).clamp(min=0)
+    """The power in each band: its own if it is certain, and else that of the next higher band.
+
+    White noise is certain in fine bands, and hidden by anatomy in coarse ones.
+    """
+    certain = torch.where(change > errors, change, 0.0)
     excess = torch.zeros_like(certain)
-    level = float(certain[-1])
-    if not alike:
-        level = min(level, float(_white_part(change).amin().clamp(min=0)))
+    level = certain[-1]
     for band in reversed(range(len(certain))):
-        flat = min(level, float(highest[band]))
-        level = max(flat, float(certain[band])) if alike else flat
+        if (change[band] - level).abs() > errors[band]:
+            lower = torch.minimum(level, (change[band] + errors[band]).clamp(min=0))
+            level = torch.where(certain[band] > 0, certain[band], lower) if alike else lower
         excess[band] = level
     return excess
 
 
-def _white_part(change: Tensor) -> Tensor:
-    """The power of white noise in the last band of a difference, by quantile.
+def frequencies(shape: Sequence[int], spacing: Sequence[float], resolution: float) -> Tensor:
+    """Radial frequencies, per resolution, over the axes that are filtered.
 
-    The power of anatomy falls at least as a Gaussian. So the last three bands show white noise w
-    and anatomy :math:`a e^{-k f^2}`. These are separated where the last band has less than half of
-    the power of the one before; else most of it is white.
+    Args:
+        shape: number of frequencies along each axis.
+        spacing: mm along each axis.
+        resolution: mm.
+
+    Returns:
+        Float64 of this shape, in the order of `torch.fft.fftn`.
     """
-    third, second, last = change[-3:]
-    white = last * torch.linspace(0, 1, 101, dtype=change.dtype)[:, None]
-    anatomy = (second - white) * ((second - white) / (third - white)) ** _GAUSSIAN_FALL
-    found = last * ((last - white > anatomy).sum(0) / 100).clamp(max=1.0)
-    return torch.where((second > 2 * last) & (third > second), found, last)
+    widths = sigmas(spacing, resolution, min(spacing))
+    total = torch.zeros(tuple(shape), dtype=torch.float64)
+    for axis, (extent, width) in enumerate(zip(shape, widths, strict=True)):
+        frequency = torch.fft.fftfreq(extent, dtype=torch.float64) * width
+        total += frequency.square().view(
+            [-1 if other == axis else 1 for other in range(len(shape))]
+        )
+    return total.sqrt()
 
 
 def spectrum(
@@ -210,28 +326,35 @@ def tissue_residual(
 
 
 def _local_powers(
-    values: Tensor, inner: Tensor, spacing: Sequence[float], resolution: float
+    values: Tensor, inner: Tensor, spacing: Sequence[float], resolution: float, *, bands: bool
 ) -> Tensor:
-    """The local power of each band at voxels of a tissue, ``(7, n)``."""
+    """The local power of each band at voxels of a tissue, ``(7, n)``; ``(1, n)`` of all."""
     residual = tissue_residual(values, inner, spacing, resolution)
+    weight, widths = inner.float(), sigmas(spacing, LOCAL_SIGMA * resolution, min(spacing))
+    total = gaussian(weight, widths).clamp(min=1e-4)
+    places = inner.nonzero()
+    index = tuple(places[:: max(1, len(places) // _SAMPLES)].T)
+
+    def local(part: Tensor) -> Tensor:
+        return (gaussian(part.square() * weight, widths) / total)[index]
+
+    if not bands:
+        return local(residual)[None]
     size = [fft_length(extent + 8) for extent in residual.shape]
     transform = torch.fft.rfftn(residual, size)
     half = slice(0, size[-1] // 2 + 1)
     frequency = frequencies(size, spacing, resolution)[..., half]
     frequency = torch.where(_passed(size, spacing, resolution)[..., half], frequency, -1.0)
-    weight, widths = inner.float(), sigmas(spacing, LOCAL_SIGMA * resolution, min(spacing))
-    total = gaussian(weight, widths).clamp(min=1e-4)
-    places = inner.nonzero()
-    index = tuple(places[:: max(1, len(places) // _SAMPLES)].T)
     crop = tuple(slice(0, extent) for extent in residual.shape)
-    powers = []
-    for band in range(1, _BANDS + 1):
-        inside = frequency >= band * _WIDTH
-        if band < _BANDS:
-            inside &= frequency < (band + 1) * _WIDTH
-        part = torch.fft.irfftn(transform * inside, size)[crop]
-        powers.append((gaussian(part.square() * weight, widths) / total)[index])
-    return torch.stack(powers)
+    ends = [*(torch.arange(1, _BANDS + 1) * _WIDTH).tolist(), math.inf]
+    return torch.stack(
+        [
+            local(
+                torch.fft.irfftn(transform * ((low <= frequency) & (frequency < high)), size)[crop]
+            )
+            for low, high in itertools.pairwise(ends)
+        ]
+    )
 
 
 def _quantiles(local: Tensor) -> Tensor:

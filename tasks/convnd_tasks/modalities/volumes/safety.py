@@ -33,8 +33,7 @@ _FEWEST = 500  # voxels of a tissue that is measured
 _FEWEST_FILTERED = 100  # the same for a filter's change, which does not scatter as noise does
 _MEAN_HU, _MEAN_SHARE = 2.0, 0.01  # limits of the change of a mean
 _MARGIN = 0.9  # of a limit that is exceeded: a measure with other borders of tissues holds, too
-# Voxels from other tissues: a filter that the style explains mixes no tissues in the second depth.
-_MEAN_DEPTHS = 2, 4
+_MEAN_DEPTH = 4  # voxels from other tissues, with which a filter mixes none there
 _CONTRAST = 0.1  # limit of the relative change of thin structures, besides that by a filter
 _FILTERED_CONTRAST = 0.5, 2.0  # limits of their contrast behind a filter
 # In medians of the magnitude. 98 % of normal noise are within 3.5; structures are stronger.
@@ -59,8 +58,6 @@ def measure_safety(
     changes: Mapping[int, NoiseChange],
     resolution: float,
     unit: str,
-    *,
-    same: bool = True,
 ) -> list[SafetyFigure]:
     """Measure the safety figures of one frame.
 
@@ -72,8 +69,6 @@ def measure_safety(
         changes: changes of the noise by tissue.
         resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
         unit: "HU", or "" for other units.
-        same: the style shows the anatomy of the scan, so a filter explains a change of thin
-            structures, and of means near other tissues.
 
     Returns:
         The change of the mean of each tissue; the largest change of a voxel and the overshoot at
@@ -84,9 +79,9 @@ def measure_safety(
     own = TissueMap(scan, scheme, resolution)
     # The noise follows the tissues of the filtered scan.
     tissues = TissueMap(scan.with_values(filtered), scheme, resolution)
-    structures = _structures(scan, filtered if same else scan.values, result)
+    structures = _structures(scan, filtered, result)
     return [
-        *_means(scan, filtered, result, own, unit, same=same),
+        *_means(scan, filtered, result, own, unit),
         *_largest_changes(scan, filtered, result, tissues, changes, resolution),
         structures,
         *_noise_of_contrast(scan, filtered, result, own),
@@ -102,8 +97,6 @@ def limit_means(
     scheme: TissueScheme,
     resolution: float,
     unit: str,
-    *,
-    same: bool = True,
 ) -> Tensor:
     """Compute the smooth change that brings the means of tissues back within their limits.
 
@@ -116,15 +109,14 @@ def limit_means(
         scheme: tissues of the scan.
         resolution: mm, see `measure_safety`.
         unit: "HU", or "" for other units.
-        same: see `measure_safety`.
 
     Returns:
         ``(D, H, W)``, to subtract from the result; 0 if all means are within their limits.
     """
     excess = torch.zeros_like(result)
     tissues = TissueMap(scan, scheme, resolution)
-    widths = sigmas(scan.spacing, _MEAN_DEPTHS[0] * resolution, min(scan.spacing))
-    for _, mask, change, limit in _mean_changes(scan, filtered, result, tissues, unit, same=same):
+    widths = sigmas(scan.spacing, _MEAN_DEPTH / 2 * resolution, min(scan.spacing))
+    for _, mask, change, limit in _mean_changes(scan, filtered, result, tissues, unit):
         if abs(change) > limit:
             weight = local_mean(mask.float(), scan.valid.float(), widths)
             beyond = change - math.copysign(_MARGIN * limit, change)
@@ -133,10 +125,10 @@ def limit_means(
 
 
 def _means(
-    scan: Scan, filtered: Tensor, result: Tensor, tissues: TissueMap, unit: str, *, same: bool
+    scan: Scan, filtered: Tensor, result: Tensor, tissues: TissueMap, unit: str
 ) -> list[SafetyFigure]:
     """The change of the mean of each tissue."""
-    changes = _mean_changes(scan, filtered, result, tissues, unit, same=same)
+    changes = _mean_changes(scan, filtered, result, tissues, unit)
     measured = {
         name: SafetyFigure(f"mean change of {name}", abs(change), 0.0, limit, unit)
         for name, _, change, limit in changes
@@ -149,14 +141,14 @@ def _means(
 
 
 def _mean_changes(
-    scan: Scan, filtered: Tensor, result: Tensor, tissues: TissueMap, unit: str, *, same: bool
+    scan: Scan, filtered: Tensor, result: Tensor, tissues: TissueMap, unit: str
 ) -> list[tuple[str, Tensor, float, float]]:
     """The name of each tissue, its voxels far from other tissues, their change and its limit.
 
     The mean of noise over few voxels is not 0, so in small tissues the filter alone counts.
     """
     names = tissues.scheme.names
-    cores = {name: tissues.core(n, _MEAN_DEPTHS[same]) for n, name in enumerate(names)}
+    cores = {name: tissues.core(n, _MEAN_DEPTH) for n, name in enumerate(names)}
     masks = {name: core for name, core in cores.items() if int(core.sum()) > _FEWEST_FILTERED}
     before = {name: float(scan.values[mask].mean()) for name, mask in masks.items()}
     highest = max((abs(mean) for mean in before.values()), default=0.0)

@@ -26,11 +26,7 @@ from convnd_tasks.modalities.volumes.noise_change import (
     noise_changes,
     padded_size,
 )
-from convnd_tasks.modalities.volumes.noise_covariance import (
-    NoiseCovariance,
-    lag_counts,
-    measure_noise,
-)
+from convnd_tasks.modalities.volumes.noise_power import NoisePower, measure_noise
 from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import local_mean, sigmas
@@ -100,7 +96,7 @@ class ScanLook(StyleAugmentation[Scan]):
         self.spacing = None if spacing is None else _checked_spacing(spacing)
         self.modality = modality
         super().__init__(styles, strength=strength, probability=probability, keys=keys)
-        self._noises: dict[tuple[int, float], dict[int, NoiseCovariance]] = {}
+        self._noises: dict[tuple[int, float], dict[int, NoisePower]] = {}
         self._changes: dict[tuple[object, ...], dict[int, NoiseChange]] = {}
         if self.spacing is not None:
             for number in range(len(self._styles)):
@@ -146,8 +142,7 @@ class ScanLook(StyleAugmentation[Scan]):
         unit = self._unit_of(scan)
         scheme = tissue_scheme(scan, unit)
         tissues = TissueMap(scan, scheme, resolution)
-        # The variance suffices: lag 0 only.
-        own = measure_noise(scan, tissues, resolution, (0, 0, 0), powers=False)
+        own = measure_noise(scan, tissues, resolution, bands=False)
         factor = 1.0 if unit == HU else _level(scan, self._styles[style])
         changes = self._filters(style, scan, resolution, scheme)
         if not changes:
@@ -178,18 +173,16 @@ class ScanLook(StyleAugmentation[Scan]):
         self, style: int, scan: Scan, resolution: float, scheme: TissueScheme
     ) -> dict[int, NoiseChange]:
         """The filters that turn white noise into the style's noise, by tissue of the scan."""
-        counts = lag_counts(scan.values.shape, scan.spacing, resolution)
-        key = (style, scan.spacing, counts, resolution, len(scheme.names))
+        key = (style, scan.spacing, scan.values.shape, resolution, len(scheme.names))
         if key not in self._changes:
-            targets = {
-                tissue: noise.resampled(scan.spacing, counts)
-                for tissue, noise in self._noise(style, resolution).items()
-            }
+            targets = self._noise(style, resolution)
             none = {tissue: noise.scaled(0.0) for tissue, noise in targets.items()}
-            self._changes[key] = noise_changes(none, targets, resolution, scheme, alike=True)
+            self._changes[key] = noise_changes(
+                none, targets, scheme, scan.values.shape, scan.spacing, resolution, alike=True
+            )
         return self._changes[key]
 
-    def _noise(self, style: int, resolution: float) -> dict[int, NoiseCovariance]:
+    def _noise(self, style: int, resolution: float) -> dict[int, NoisePower]:
         """The noise of a style by tissue, measured once for each resolution in mm."""
         key = (style, resolution)
         if key not in self._noises:

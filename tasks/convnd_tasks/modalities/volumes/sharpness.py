@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from convnd_tasks.modalities.volumes.jackknife import jackknife
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import constant_background, erode, local_mean, sigmas
 
@@ -46,10 +45,10 @@ _EDGE_SHARE = 0.02  # of the voxels, those with the largest slopes, are edges
 _SLOPE_GROUPS = 4  # of crests, from weak to strong ones
 _FEWEST = 30  # voxels of edges
 _MOST = 4.0  # limit of the amount of a filter: a blur of two resolutions, or five-fold contrast
-_STEPS = 6  # of the search for a filter
+_STARTS = -0.5, 1.5  # amounts of filters at which the search for one starts
+_STEPS = 5  # of the search
 _LEAST_CHANGE = 0.05  # of slopes; smaller differences are ignored
 _PRECISION = 2e-3  # of the sharpness, at which the search ends
-_ERRORS = 2.0  # standard errors beyond which slopes differ
 _UNEXPLAINED = 0.2  # of the difference of slopes that a filter may leave
 
 
@@ -61,13 +60,10 @@ class Edges:
         sharpness: the sharpness Q of the edges by axis, for axes with enough edges.
         slopes: ``(2, 4)`` by axis, slopes behind the narrow and the wide Gaussian in units of the
             scan per mm, each the mean over a quarter of the crests, from weak to strong ones.
-        errors: by axis, standard error of the mean logarithm of the narrow slopes, from the
-            differences between octants of the scan.
     """
 
     sharpness: Mapping[int, float]
     slopes: Mapping[int, Tensor]
-    errors: Mapping[int, float]
 
     def log_ratio(self, other: Edges, axis: int) -> Tensor:
         """``(2, 4)``, the logarithm of the slopes over those of another scan."""
@@ -92,7 +88,7 @@ def measure_edges(scan: Scan, resolution: float, *, pooled: bool = True) -> Edge
         inside.narrow(axis, 0, 1).zero_()
         inside.narrow(axis, extents[axis] - 1, 1).zero_()
     if not axes or not bool(inside.any()):
-        return Edges({}, {}, {})
+        return Edges({}, {})
     slopes = []
     for sigma in widths:
         smooth = local_mean(scan.values, weight, sigma)
@@ -102,7 +98,6 @@ def measure_edges(scan: Scan, resolution: float, *, pooled: bool = True) -> Edge
     strong = inside & (magnitude >= _quantile(magnitude[inside], 1 - _EDGE_SHARE).clamp(min=1e-30))
     steepest = slopes[1].abs().amax(0)
     crests: dict[int, list[Tensor]] = {}
-    octants: dict[int, list[Tensor]] = {}
     groups = {
         axis: next(n for n in axes if n == axis or (pooled and _alike(spacing[n], spacing[axis])))
         for axis in axes
@@ -114,45 +109,27 @@ def measure_edges(scan: Scan, resolution: float, *, pooled: bool = True) -> Edge
         pair = torch.stack([field[number][crest].double() for field in slopes])
         # The sign of the wide slope: the noise of narrow ones then averages out.
         crests.setdefault(groups[axis], []).append(pair * pair[1].sign())
-        upper = crest.nonzero() >= torch.tensor(extents) // 2
-        octants.setdefault(groups[axis], []).append(upper.int() @ torch.tensor([4, 2, 1]).int())
-    sharpness, means, errors = {}, {}, {}
+    sharpness, means = {}, {}
     for axis, first in groups.items():
         pair = torch.cat(crests[first], 1)
         if pair.shape[1] >= _FEWEST:
             sharpness[axis] = float((pair[0] @ pair[1]) / pair[1].square().sum())
-            means[axis] = _slope_means(pair)
-            octant = torch.cat(octants[first])
-            parts = [part for n in range(8) if (part := pair[:, octant == n]).shape[1]]
-            errors[axis] = float(jackknife(_log_slope, parts)) if len(parts) > 1 else math.inf
-    return Edges(sharpness, means, errors)
+            order = pair[1].argsort().tensor_split(_SLOPE_GROUPS)
+            means[axis] = torch.stack([pair[:, part].mean(1) for part in order], 1)
+    return Edges(sharpness, means)
 
 
-def _slope_means(crests: Tensor) -> Tensor:
-    """The mean slopes ``(2, 4)`` of crests ``(2, n)``, by quarters of the wide slope."""
-    order = crests[1].argsort().tensor_split(_SLOPE_GROUPS)
-    return torch.stack([crests[:, part].mean(1) for part in order], 1)
-
-
-def _log_slope(crests: Tensor) -> Tensor:
-    """The mean logarithm of the narrow slopes."""
-    return _slope_means(crests)[0].clamp(min=1e-12).log().mean()
-
-
-def find_filters(
-    scan: Scan, style: Edges, resolution: float, *, same: bool = True
-) -> dict[int, float] | None:
+def find_filters(scan: Scan, style: Edges, resolution: float) -> dict[int, float] | None:
     """Find the filters that give a scan the slopes of a style's edges, by the secant method.
 
     Edges of two anatomies differ even with one scanner. So there is no filter unless it explains
-    most of the difference between the slopes of both scans; of other anatomy, the narrow slopes
-    must also differ by more than two standard errors.
+    most of the difference between the slopes of both scans. Where the range clips a sharpened scan,
+    other voxels become its edges, so the search starts at a blur and at a sharpening.
 
     Args:
         scan: the scan.
         style: edges of the style.
         resolution: mm, see `measure_edges`.
-        same: the style shows the anatomy of the scan.
 
     Returns:
         Amounts of the filters by axis, see `apply_filters`; empty if slopes differ by less than
@@ -162,44 +139,43 @@ def find_filters(
     axes = [axis for axis in edges.slopes if axis in style.slopes]
     if not axes:
         return {}
+    tried: list[tuple[float, dict[int, float], dict[int, float]]] = []
 
-    def difference(measured: Edges) -> float:
-        ratios = [measured.log_ratio(style, axis).abs() for axis in axes if axis in measured.slopes]
-        return float(torch.stack(ratios).mean()) if len(ratios) == len(axes) else math.inf
+    def attempt(amounts: dict[int, float]) -> float:
+        """Measure the mean difference of slopes, and what narrow slopes are too steep by axis."""
+        edges = measure_edges(apply_filters(scan, amounts, resolution), resolution)
+        if not all(axis in edges.slopes for axis in axes):
+            return math.inf
+        ratios = {axis: edges.log_ratio(style, axis) for axis in axes}
+        difference = float(torch.stack([ratio.abs() for ratio in ratios.values()]).mean())
+        excess = {axis: float(ratio[0].mean()) for axis, ratio in ratios.items()}
+        tried.append((difference, amounts, excess))
+        return difference
 
-    def excess(measured: Edges) -> dict[int, float]:
-        return {axis: float(measured.log_ratio(style, axis)[0].mean()) for axis in axes}
-
-    before = difference(edges)
+    before = attempt(dict.fromkeys(axes, 0.0))
     if before < _LEAST_CHANGE:
         return {}
-    if not (same or any(_is_certain(edges, style, axis) for axis in axes)):
-        return None
-    errors, former = excess(edges), dict.fromkeys(axes, 0.0)
-    amounts = {axis: math.copysign(0.5, -error) for axis, error in errors.items()}
-    best, least = amounts, math.inf
+    start = min(_STARTS, key=lambda amount: attempt(dict.fromkeys(axes, amount)))
+    attempt(dict.fromkeys(axes, 0.7 * start))
+    # The first two are those at 0.7 of the start, and at the start or a better 0.
+    (_, former, errors), (_, amounts, rest) = sorted(tried, key=lambda part: part[0])[1::-1]
     for _ in range(_STEPS):
-        filtered = measure_edges(apply_filters(scan, amounts, resolution), resolution)
-        distance = difference(filtered)
-        if distance == math.inf:
+        if max(map(abs, rest.values())) < _PRECISION:
             break
-        if distance < least:
-            best, least = dict(amounts), distance
-        missing = excess(filtered)
-        if max(map(abs, missing.values())) < _PRECISION:
+        steps = {
+            axis: rest[axis] * (amounts[axis] - former[axis]) / change
+            for axis in axes
+            if (change := rest[axis] - errors[axis])
+        }
+        former, errors = amounts, rest
+        amounts = {
+            axis: min(max(amounts[axis] - steps.get(axis, 0.0), -_MOST), _MOST) for axis in axes
+        }
+        if attempt(amounts) == math.inf:
             break
-        for axis, rest in missing.items():
-            change = rest - errors[axis]
-            step = (amounts[axis] - former[axis]) / change if change else 0.0
-            errors[axis], former[axis] = rest, amounts[axis]
-            amounts[axis] = min(max(amounts[axis] - rest * step, -_MOST), _MOST)
+        rest = tried[-1][2]
+    least, best, _ = min(tried, key=lambda part: part[0])
     return best if least < _UNEXPLAINED * before else None
-
-
-def _is_certain(scan: Edges, style: Edges, axis: int) -> bool:
-    """Whether the slopes of two scans differ by more than their standard errors explain."""
-    error = math.hypot(scan.errors[axis], style.errors[axis])
-    return abs(float(scan.log_ratio(style, axis)[0].mean())) > _ERRORS * error
 
 
 def apply_filters(scan: Scan, amounts: Mapping[int, float], resolution: float) -> Scan:
