@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from convnd_tasks.modalities.value_range import value_range
 from convnd_tasks.modalities.volumes.look import blend_noise
-from convnd_tasks.modalities.volumes.look_metrics import MeasuredScan, noise_distance
+from convnd_tasks.modalities.volumes.look_metrics import MeasuredScan
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.similarity import anatomy_error
 from numpy.typing import NDArray
@@ -178,7 +178,7 @@ def _noise_share(pair: Pair, result: NDArray[Any]) -> float:
     after = before.noise_of_result(torch.from_numpy(result).float())
     targets = blend_noise(before.noise, [style.noise], [1.0])
     shares = [
-        noise_distance(after[tissue], target) / noise_distance(before.noise[tissue], target)
+        after[tissue].distance(target) / before.noise[tissue].distance(target)
         for tissue, target in targets.items()
     ]
     return float(np.mean(shares)) if shares else float("nan")

@@ -224,7 +224,7 @@ def blend_noise(
 
 
 def moderate_noise(
-    scan: Mapping[int, NoisePower], targets: Mapping[int, NoisePower], unit: str
+    scan: Mapping[int, NoisePower], targets: Mapping[int, NoisePower], scheme: TissueScheme
 ) -> dict[int, NoisePower]:
     """Limit the noise that a built-in style adds to a scan.
 
@@ -235,12 +235,12 @@ def moderate_noise(
     Args:
         scan: noise of the scan by tissue.
         targets: noise of the styles by tissue, see `blend_noise`.
-        unit: "HU", or "" for other units.
+        scheme: tissues of the scan.
     """
     moderate = {}
     for tissue, target in targets.items():
         own, variance = scan[tissue], target.variance
-        highest = _QUIET_HU**2 if unit == HU else math.inf
+        highest = _QUIET_HU**2 if scheme.unit else math.inf
         if own.variance >= highest:
             moderate[tissue] = own
         elif variance > 0:

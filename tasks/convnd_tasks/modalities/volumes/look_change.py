@@ -13,6 +13,7 @@ from torch import Tensor
 from convnd_tasks.modalities.volumes.look import (
     Likeness,
     Look,
+    blend_filters,
     blend_noise,
     measure_scan_noise,
     moderate_noise,
@@ -22,7 +23,7 @@ from convnd_tasks.modalities.volumes.look import (
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange, change_noise, noise_changes
 from convnd_tasks.modalities.volumes.noise_power import NoisePower
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.sharpness import apply_filters, limit_overshoot
+from convnd_tasks.modalities.volumes.sharpness import apply_filters
 from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
 
 __all__ = ["LookChange", "plan_change"]
@@ -136,7 +137,6 @@ class LookChange:
 
 def plan_change(
     scan: Scan,
-    filters: Mapping[int, float],
     looks: Sequence[Look],
     likeness: Sequence[Likeness],
     weights: Sequence[float],
@@ -149,7 +149,6 @@ def plan_change(
 
     Args:
         scan: the frame.
-        filters: amounts of the filters that change the sharpness, by axis.
         looks: look of each style.
         likeness: of each style to the frame.
         weights: weight of each style.
@@ -157,15 +156,13 @@ def plan_change(
         unit: "HU", or "" for other units.
         moderate: the noise changes moderately, see `moderate_noise`.
     """
-    filtered = apply_filters(scan, filters, resolution).values
-    sharp = scan.with_values(
-        limit_overshoot(scan, filtered, resolution, filters) if filters else filtered
-    )
+    filters = blend_filters(likeness, weights)
+    sharp = scan.with_values(apply_filters(scan, filters, resolution).values)
     scheme = tissue_scheme(scan, unit)
     before = transferable_noise(measure_scan_noise(sharp, scheme, resolution), scheme)
     targets = blend_noise(before, [look.noise for look in looks], weights)
     if moderate:
-        targets = moderate_noise(before, targets, unit)
+        targets = moderate_noise(before, targets, scheme)
     alike = all(part.noise for part in likeness)
     # What a scan has in addition to the noise of other anatomy may be anatomy.
     removes = alike and all(look.edges is not None for look in looks)

@@ -252,7 +252,6 @@ def anatomy_figures(
     result: Tensor,
     after: Mapping[int, NoisePower],
     styles: Sequence[MeasuredScan],
-    unit: str,
 ) -> list[SafetyFigure]:
     """Measure the safety figures of a transfer, without any allowance for a change of sharpness.
 
@@ -261,7 +260,6 @@ def anatomy_figures(
         result: ``(D, H, W)``.
         after: noise of the result by tissue.
         styles: the styles; their noise explains a part of the changes.
-        unit: "HU", or "" for other units.
     """
     zero = torch.zeros(1, 1, 1)
     changes = {}
@@ -273,7 +271,7 @@ def anatomy_figures(
         largest = max(other.deviation for other in others)
         changes[number] = NoiseChange(zero, zero, 0.0, noise.deviation, largest)
     return measure_safety(
-        before.scan, before.scan.values, result, before.scheme, changes, before.resolution, unit
+        before.scan, before.scan.values, result, changes, before.scheme, before.resolution
     )
 
 
@@ -282,7 +280,6 @@ def compare_anatomy(
     result: Tensor,
     after: Mapping[int, NoisePower],
     styles: Sequence[MeasuredScan],
-    unit: str,
 ) -> list[Measure]:
     """Return the `anatomy_figures` as measures; the arguments are the same."""
     return [
@@ -293,7 +290,7 @@ def compare_anatomy(
             against="content",
             meaning=f"{figure.name}, a safety figure of stylize",
         )
-        for figure in anatomy_figures(before, result, after, styles, unit)
+        for figure in anatomy_figures(before, result, after, styles)
         if not figure.name.startswith("mean change")  # `compare_tissues` measures the means
     ]
 

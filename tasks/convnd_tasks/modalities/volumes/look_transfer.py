@@ -25,7 +25,6 @@ from convnd_tasks.modalities.volumes.inputs import (
 from convnd_tasks.modalities.volumes.look import (
     Likeness,
     Look,
-    blend_filters,
     measure_likeness,
     tissue_scheme,
 )
@@ -172,13 +171,19 @@ class LookTransfer(Transfer):
         scan = Scan.from_values(values, self._axes.spacing)
         yield stage_progress(frame, frames, 0, scan.values, math.nan)
         likeness = self._compare(scan, note)
-        filters = blend_filters(likeness, self._weights)
         yield stage_progress(frame, frames, 1, scan.values, math.nan)
-        self._change = change = self._plan(scan, filters, likeness)
+        self._change = change = plan_change(
+            scan,
+            self._looks,
+            likeness,
+            self._weights,
+            self._resolution,
+            self._units.unit,
+            moderate=self._moderate,
+        )
         distance = change.spectrum_distance(change.before)
         yield stage_progress(frame, frames, 2, scan.values, distance)
-        change = change.with_noise(self._resolution, self._options.seed + frame)
-        self._change = change
+        self._change = change = change.with_noise(self._resolution, self._options.seed + frame)
         yield stage_progress(frame, frames, 3, scan.values, distance)
         result, strength, figures = self._find_safe_result(change, frame)
         broken = describe_broken(figures)
@@ -223,21 +228,25 @@ class LookTransfer(Transfer):
         if self._change is None:
             return self.result(progress) if self._results else None
         share = self._share(len(self._results)) * self._options.strength
-        return self._merge_all([*self._results, self._change.applied(share)[1]])
+        return self._merge([*self._results, self._change.applied(share)[1]])
 
     def result(self, progress: Progress) -> Grid | None:
         """The scan with the results of the frames that are finished; None in other processes."""
         del progress
         if self._group is not None and self._group.rank != 0:
             return None
-        return self._merge_all(self._results)
+        return self._merge(self._results)
 
-    def _merge_all(self, results: Sequence[Tensor]) -> Grid:
-        """The scan with the results of its first frames."""
-        frames = list(torch.split(self._scan.values, 1, 1))
+    def _merge(self, results: Sequence[Tensor]) -> Grid:
+        """The scan with the results ``(D, H, W)`` of its first frames.
+
+        Unchanged voxels and missing values keep exactly the value of the file.
+        """
+        scan = self._scan.values
+        values = scan.clone()
         for frame, result in enumerate(results):
-            frames[frame] = self._merge(frames[frame], result)
-        return self._scan.with_values(torch.cat(frames, 1))
+            values[:, frame] = self._axes.from_canonical(result[None, None])[0]
+        return self._scan.with_values(torch.where(torch.isfinite(scan), values, scan))
 
     def _style_messages(self) -> list[str]:
         messages = []
@@ -264,21 +273,6 @@ class LookTransfer(Transfer):
                 note(f"style: its sharpness is not transferred, since {part.reason}")
         return likeness
 
-    def _plan(
-        self, scan: Scan, filters: Mapping[int, float], likeness: Sequence[Likeness]
-    ) -> LookChange:
-        """Plan the change of a frame, without its noise."""
-        return plan_change(
-            scan,
-            filters,
-            self._looks,
-            likeness,
-            self._weights,
-            self._resolution,
-            self._units.unit,
-            moderate=self._moderate,
-        )
-
     def _find_safe_result(
         self, change: LookChange, frame: int
     ) -> tuple[Tensor, float, Sequence[SafetyFigure]]:
@@ -288,39 +282,22 @@ class LookTransfer(Transfer):
             The result ``(D, H, W)``, its strength and its figures; of the smallest strength if none
             is safe.
         """
-        scan = change.scan
+        scan, common = change.scan, (change.scheme, self._resolution)
         part, judged = scan.part(self._inside_mask(scan))
         share = self._share(frame)
         low, high = scan.values[scan.valid].aminmax()
         for strength in _STRENGTHS:
-            weight = share * (strength * self._options.strength)
-            expected, result = change.applied(weight)
+            weight = strength * self._options.strength
+            expected, result = change.applied(share * weight)
             excess = torch.zeros_like(result)
-            excess[part] = share[part] * limit_means(
-                judged,
-                expected[part],
-                result[part],
-                change.scheme,
-                self._resolution,
-                self._units.unit,
-            )
-            expected, result = expected - excess, (result - excess).clamp(low, high)
+            excess[part] = limit_means(judged, expected[part], result[part], *common)
+            expected, result = expected - share * excess, (result - share * excess).clamp(low, high)
             result = torch.where(scan.valid, result, scan.values)
             changes = {
-                tissue: dataclasses.replace(
-                    part, added=part.added * (strength * self._options.strength)
-                )
+                tissue: dataclasses.replace(part, added=part.added * weight)
                 for tissue, part in change.changes.items()
             }
-            figures = measure_safety(
-                judged,
-                expected[part],
-                result[part],
-                change.scheme,
-                changes,
-                self._resolution,
-                self._units.unit,
-            )
+            figures = measure_safety(judged, expected[part], result[part], changes, *common)
             if not describe_broken(figures):
                 break
         return result, strength, figures
@@ -336,25 +313,12 @@ class LookTransfer(Transfer):
             return torch.ones_like(scan.valid)
         return self._axes.canonical_frame(self._mask) > 0
 
-    def _merge(self, scan: Tensor, result: Tensor) -> Tensor:
-        """Replace the changed voxels of a frame ``(1, 1, *S)`` by those of a result ``(D, H, W)``.
-
-        Unchanged voxels and missing values keep exactly the value of the file.
-        """
-        values = self._axes.from_canonical(result[None, None])
-        same = ~torch.isfinite(scan) | (values == scan)
-        return torch.where(same, scan, values)
-
     def _noise_after(self, change: LookChange, result: Tensor) -> dict[int, NoisePower]:
-        """Measure the noise of a result ``(D, H, W)`` by tissue, in the mask if that is large."""
-        noise: dict[int, NoisePower] = {}
-        for inside in (change.scan.valid, self._inside_mask(change.scan)):
-            before, after = (
-                Scan(values, change.scan.spacing, change.scan.valid & inside).slabs()
-                for values in (change.expected, result)
-            )
-            tissues = TissueMap(before, change.scheme, self._resolution)
-            noise |= measure_noise(after, tissues, self._resolution)
-            if bool(inside.all()) or isinstance(self._mask, float):
-                break
-        return noise
+        """Measure the noise of a result ``(D, H, W)`` by tissue; of a mask, its voxels."""
+        inside = change.scan.valid & self._inside_mask(change.scan)
+        before, after = (
+            Scan(values, change.scan.spacing, inside).slabs()
+            for values in (change.expected, result)
+        )
+        tissues = TissueMap(before, change.scheme, self._resolution)
+        return {**change.before, **measure_noise(after, tissues, self._resolution)}

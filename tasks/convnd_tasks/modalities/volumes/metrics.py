@@ -118,7 +118,7 @@ def _measure_frame(
         *look_metrics.compare_tissues(before, labels, result, noise, unit),
         *look_metrics.compare_noise(before, noise, styles, unit),
         *look_metrics.compare_edges(before, result, styles),
-        *look_metrics.compare_anatomy(before, result, noise, styles, unit),
+        *look_metrics.compare_anatomy(before, result, noise, styles),
         *(_emphysema(scan, result) if unit == HOUNSFIELD else []),
         *_radiomics(
             scan, result, body, styles, _BIN_HU if unit == HOUNSFIELD else span / _LEVELS, origin

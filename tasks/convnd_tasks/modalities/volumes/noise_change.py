@@ -27,9 +27,7 @@ __all__ = [
     "LARGEST_CHANGE",
     "NoiseChange",
     "change_noise",
-    "filter_spectrum",
     "noise_changes",
-    "padded_size",
 ]
 
 LARGEST_CHANGE = 6.0
@@ -139,11 +137,14 @@ def change_noise(
     generator = torch.Generator().manual_seed(seed)
     shape = scan.values.shape
     kernels = [kernel for change in changes.values() for kernel in (change.added, change.removed)]
-    size = padded_size(shape, kernels)
+    reach = [max(kernel.shape[axis] for kernel in kernels) // 2 for axis in range(3)]
+    # Padded, so that filters do not wrap around.
+    size = [fft_length(extent + count) for extent, count in zip(shape, reach, strict=True)]
     adds = any(bool(change.added.any()) for change in changes.values())
     # Noise is drawn beyond the ends, too, so the filtered noise is as strong there as elsewhere.
     spectrum = torch.fft.rfftn(torch.randn(size, generator=generator)) if adds else None
     added, removed = torch.zeros_like(scan.values), torch.zeros_like(scan.values)
+    drawn: dict[int, Tensor] = {}  # by filter: several tissues have the same
     for tissue, change in changes.items():
         share = tissues.share(tissue)
         if not bool(share.any()):
@@ -152,11 +153,13 @@ def change_noise(
             # The residual within the tissue, in which its borders do not show.
             mask = tissues.mask(tissue)
             residual = tissue_residual(scan.values, mask, scan.spacing, resolution)
-            fine = filter_spectrum(torch.fft.rfftn(residual, size), change.removed, size, shape)
+            fine = _filter_spectrum(torch.fft.rfftn(residual, size), change.removed, size, shape)
             removed -= share * _noise_like(fine, change.removed_deviation, scan, resolution)
         if spectrum is not None and bool(change.added.any()):
-            added += share * filter_spectrum(spectrum, change.added, size, shape)
-    del spectrum, share
+            if (key := change.added.data_ptr()) not in drawn:
+                drawn[key] = _filter_spectrum(spectrum, change.added, size, shape)
+            added += share * drawn[key]
+    del spectrum, share, drawn
     low, high = scan.values[scan.valid].aminmax()
     quiet = (scan.values + _subtract_means(removed, scan, tissues, resolution)).clamp(low, high)
     # Both limits have the same distance, so clipping does not move the mean of air: in CT its
@@ -169,18 +172,7 @@ def change_noise(
     return total.clamp(-limit, limit)
 
 
-def padded_size(shape: Sequence[int], kernels: Sequence[Tensor]) -> list[int]:
-    """The extents of Fourier transforms that filter a volume without wrapping around.
-
-    Args:
-        shape: extents of the volume.
-        kernels: filters of three axes.
-    """
-    reach = [max(kernel.shape[axis] for kernel in kernels) // 2 for axis in range(3)]
-    return [fft_length(extent + count) for extent, count in zip(shape, reach, strict=True)]
-
-
-def filter_spectrum(
+def _filter_spectrum(
     spectrum: Tensor, kernel: Tensor, size: Sequence[int], shape: Sequence[int]
 ) -> Tensor:
     """Filter a volume that is given by its Fourier transform.
@@ -188,7 +180,7 @@ def filter_spectrum(
     Args:
         spectrum: the `torch.fft.rfftn` of a volume of extents ``size``.
         kernel: the filter; its centre is the middle of the tensor.
-        size: extents of the transform, see `padded_size`.
+        size: extents of the transform, longer than the volume.
         shape: extents ``(D, H, W)`` of the part that is returned.
     """
     index = [torch.arange(extent) - extent // 2 for extent in kernel.shape]

@@ -51,7 +51,6 @@ _QUANTILES = (0.2, 0.35, 0.5)  # of local powers
 _GROUPS = 8  # of voxels, for standard errors
 _ERRORS = 2.0  # standard errors beyond which scans differ
 _SAMPLES = 10_000  # voxels at which local powers are sampled
-_SIGNAL = 3.0  # deviations; weaker magnitudes have less noise (Gudbjartsson and Patz, 1995)
 
 
 @dataclass(frozen=True)
@@ -124,8 +123,7 @@ def measure_noise(
 ) -> dict[int, NoisePower]:
     """Measure the noise of each tissue that has enough voxels away from others.
 
-    In magnitude images the noise of all tissues is that of the receiver. Only where the signal is
-    weak, as in air, it has less noise. So such tissues count only if there are no others.
+    In magnitude images the noise of all tissues is that of the receiver.
 
     Args:
         scan: the scan.
@@ -136,22 +134,17 @@ def measure_noise(
     Returns:
         The power by tissue; the same for all tissues of a magnitude image.
     """
-    measured, signals = {}, {}
+    measured = {}
     axes = sum(width > 0 for width in sigmas(scan.spacing, resolution, min(scan.spacing)))
-    lowest = float(scan.values[scan.valid].min()) if bool(scan.valid.any()) else 0.0
     for tissue, known in enumerate(tissues.scheme.measured):
         inner = tissues.core(tissue) if known else None
         if inner is not None and int(inner.sum()) >= _FEWEST:
             powers = measure_power(scan.values, inner, scan.spacing, resolution, bands=bands)
             measured[tissue] = NoisePower(powers, axes)
-            signals[tissue] = float(scan.values[inner].mean()) - lowest
     if not tissues.scheme.uniform or not measured:
         return measured
-    strong = {n: part for n, part in measured.items() if signals[n] > _SIGNAL * part.deviation}
     none = torch.full_like(powers, math.nan)
-    columns = [
-        part.powers if (part := (strong or measured).get(tissue)) else none for tissue in range(3)
-    ]
+    columns = [measured[n].powers if n in measured else none for n in range(3)]
     return dict.fromkeys(range(3), NoisePower(torch.cat(columns, -1), axes))
 
 

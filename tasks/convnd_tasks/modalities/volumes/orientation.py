@@ -87,15 +87,6 @@ def canonical_origin(grid: Grid) -> tuple[float, ...]:
     """The position of the first canonical voxel, in mm along each canonical axis."""
     import numpy as np
 
-    affine = io.grid_affine(grid)
-    order = io.anatomical_axes(grid)
-    corner = np.zeros(4)
-    corner[3] = 1
-    for axis, reversed_ in order:
-        corner[axis] = grid.shape[axis] - 1 if reversed_ else 0
-    position = (affine @ corner)[:3]
-    origin = []
-    for axis, reversed_ in order:
-        direction = affine[:3, axis] / np.linalg.norm(affine[:3, axis])
-        origin.append(float(position @ direction) * (-1 if reversed_ else 1))
-    return tuple(origin)
+    affine = canonical_affine(grid)
+    directions = affine[:, :3] / np.linalg.norm(affine[:, :3], axis=0)
+    return tuple((affine[:, 3] @ directions).tolist())

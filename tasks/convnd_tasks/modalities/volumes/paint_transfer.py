@@ -147,7 +147,7 @@ class NetworkPaintTransfer(PaintTransfer):
             measured = MeasuredScan.measure(scan, unit, min(axes.spacing))
             changed = torch.where(scan.valid, after, scan.values)
             noise = measured.noise_of_result(changed)
-            figures = anatomy_figures(measured, changed, noise, [], unit)
+            figures = anatomy_figures(measured, changed, noise, [])
             prefix, suffix = (f"frame {frame + 1}: ", f"_{frame + 1}") if frames > 1 else ("", "")
             broken = describe_broken(figures)
             text = describe_figures(figures)

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from convnd_tasks.modalities.volumes.noise_change import LARGEST_CHANGE, NoiseChange
 from convnd_tasks.modalities.volumes.safety_figure import SafetyFigure
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.sharpness import OVERSHOOT, local_range
 from convnd_tasks.modalities.volumes.smoothing import erode, gaussian, local_mean, sigmas
 from convnd_tasks.modalities.volumes.tissues import (
     EMPHYSEMA,
@@ -54,10 +53,9 @@ def measure_safety(
     scan: Scan,
     filtered: Tensor,
     result: Tensor,
-    scheme: TissueScheme,
     changes: Mapping[int, NoiseChange],
+    scheme: TissueScheme,
     resolution: float,
-    unit: str,
 ) -> list[SafetyFigure]:
     """Measure the safety figures of one frame.
 
@@ -65,24 +63,22 @@ def measure_safety(
         scan: the frame before the change.
         filtered: ``(D, H, W)``; the frame after the change of its sharpness only.
         result: ``(D, H, W)``; the frame after the whole change.
-        scheme: tissues of the scan.
         changes: changes of the noise by tissue.
+        scheme: tissues of the scan.
         resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
-        unit: "HU", or "" for other units.
 
     Returns:
-        The change of the mean of each tissue; the largest change of a voxel and the overshoot at
-        edges; the contrast of thin structures; in other units than HU, the added noise over the
-        contrast of tissues; the overlap of segmentations; in CT, the share of
-        dark lung.
+        The change of the mean of each tissue; the largest change of a voxel by noise; the contrast
+        of thin structures; in other units than HU, the added noise over the contrast of tissues;
+        the overlap of segmentations; in CT, the share of dark lung.
     """
     own = TissueMap(scan, scheme, resolution)
     # The noise follows the tissues of the filtered scan.
     tissues = TissueMap(scan.with_values(filtered), scheme, resolution)
     structures = _structures(scan, filtered, result)
     return [
-        *_means(scan, filtered, result, own, unit),
-        *_largest_changes(scan, filtered, result, tissues, changes, resolution),
+        *_means(scan, filtered, result, own),
+        _largest_change(scan, filtered, result, tissues, changes),
         structures,
         *_noise_of_contrast(scan, filtered, result, own),
         *_segmentation(scan, filtered, result, tissues, changes, always=structures.measured),
@@ -91,24 +87,12 @@ def measure_safety(
 
 
 def limit_means(
-    scan: Scan,
-    filtered: Tensor,
-    result: Tensor,
-    scheme: TissueScheme,
-    resolution: float,
-    unit: str,
+    scan: Scan, filtered: Tensor, result: Tensor, scheme: TissueScheme, resolution: float
 ) -> Tensor:
     """Compute the smooth change that brings the means of tissues back within their limits.
 
     A filter moves the mean of a thin tissue, such as a ventricle, even far from its border.
-
-    Args:
-        scan: the frame before the change.
-        filtered: ``(D, H, W)``; the frame after the change of its sharpness only.
-        result: ``(D, H, W)``; the frame after the whole change.
-        scheme: tissues of the scan.
-        resolution: mm, see `measure_safety`.
-        unit: "HU", or "" for other units.
+    The arguments are those of `measure_safety`.
 
     Returns:
         ``(D, H, W)``, to subtract from the result; 0 if all means are within their limits.
@@ -116,7 +100,7 @@ def limit_means(
     excess = torch.zeros_like(result)
     tissues = TissueMap(scan, scheme, resolution)
     widths = sigmas(scan.spacing, _MEAN_DEPTH / 2 * resolution, min(scan.spacing))
-    for _, mask, change, limit in _mean_changes(scan, filtered, result, tissues, unit):
+    for mask, change, limit in _mean_changes(scan, filtered, result, tissues).values():
         if abs(change) > limit:
             weight = local_mean(mask.float(), scan.valid.float(), widths)
             beyond = change - math.copysign(_MARGIN * limit, change)
@@ -124,72 +108,58 @@ def limit_means(
     return excess
 
 
-def _means(
-    scan: Scan, filtered: Tensor, result: Tensor, tissues: TissueMap, unit: str
-) -> list[SafetyFigure]:
+def _means(scan: Scan, filtered: Tensor, result: Tensor, tissues: TissueMap) -> list[SafetyFigure]:
     """The change of the mean of each tissue."""
-    changes = _mean_changes(scan, filtered, result, tissues, unit)
-    measured = {
-        name: SafetyFigure(f"mean change of {name}", abs(change), 0.0, limit, unit)
-        for name, _, change, limit in changes
-    }
+    changes, scheme = _mean_changes(scan, filtered, result, tissues), tissues.scheme
     reason = "too few voxels away from other tissues"
-    return [
-        measured.get(name, SafetyFigure(f"mean change of {name}", math.nan, 0.0, 0.0, unit, reason))
-        for name in tissues.scheme.names
-    ]
+    figures = []
+    for tissue in scheme.names:
+        name = f"mean change of {tissue}"
+        if tissue in changes:
+            _, change, limit = changes[tissue]
+            figures.append(SafetyFigure(name, abs(change), 0.0, limit, scheme.unit))
+        else:
+            figures.append(SafetyFigure(name, math.nan, 0.0, 0.0, reason=reason))
+    return figures
 
 
 def _mean_changes(
-    scan: Scan, filtered: Tensor, result: Tensor, tissues: TissueMap, unit: str
-) -> list[tuple[str, Tensor, float, float]]:
-    """The name of each tissue, its voxels far from other tissues, their change and its limit.
+    scan: Scan, filtered: Tensor, result: Tensor, tissues: TissueMap
+) -> dict[str, tuple[Tensor, float, float]]:
+    """The voxels of each tissue that are far from others, the change of their mean, its limit.
 
     The mean of noise over few voxels is not 0, so in small tissues the filter alone counts.
     """
     names = tissues.scheme.names
-    cores = {name: tissues.core(n, _MEAN_DEPTH) for n, name in enumerate(names)}
+    cores = {name: tissues.core(number, _MEAN_DEPTH) for number, name in enumerate(names)}
     masks = {name: core for name, core in cores.items() if int(core.sum()) > _FEWEST_FILTERED}
     before = {name: float(scan.values[mask].mean()) for name, mask in masks.items()}
     highest = max((abs(mean) for mean in before.values()), default=0.0)
-    changes = []
+    changes = {}
     for name, mask in masks.items():
         # A share of a mean near 0, as that of air, would be no meaningful limit.
         share = _MEAN_SHARE * max(abs(before[name]), highest / 2)
-        limit = _MEAN_HU if unit == "HU" else share
         after = result if int(mask.sum()) > _FEWEST else filtered
-        changes.append((name, mask, float((after[mask] - scan.values[mask]).mean()), limit))
+        change = float((after[mask] - scan.values[mask]).mean())
+        changes[name] = (mask, change, _MEAN_HU if tissues.scheme.unit else share)
     return changes
 
 
-def _largest_changes(
+def _largest_change(
     scan: Scan,
     filtered: Tensor,
     result: Tensor,
     tissues: TissueMap,
     changes: Mapping[int, NoiseChange],
-    resolution: float,
-) -> list[SafetyFigure]:
-    """The largest change of a voxel by noise, and the largest overshoot beyond its neighbours."""
+) -> SafetyFigure:
+    """The largest change of a voxel by noise, in deviations of the noise of its tissue."""
     deviation = torch.zeros_like(result)
     for number, change in changes.items():
         deviation[tissues.mask(number)] = max(change.scan, change.style)
     noisy = scan.valid & (deviation > 0)
     largest = torch.where(noisy, (result - filtered).abs() / deviation.clamp(min=1e-30), 0.0)
-    low, high = local_range(scan, resolution, range(3))
-    beyond = torch.maximum(result - high, low - result) - LARGEST_CHANGE * deviation
-    least = 1e-4 * float((high - low)[scan.valid].max()) if bool(scan.valid.any()) else 0.0
-    overshoot = torch.where(scan.valid, beyond / (high - low).clamp(min=least + 1e-30), 0.0)
-    unit = "deviations of the noise"
-    value = max(0.0, float(overshoot.max()))
-    return [
-        SafetyFigure(
-            "largest change", float(largest.max()), 0.0, LARGEST_CHANGE, unit, decisive=False
-        ),
-        SafetyFigure(
-            "overshoot at edges", value, 0.0, OVERSHOOT, "of their contrast", decisive=False
-        ),
-    ]
+    unit, value = "deviations of the noise", float(largest.max())
+    return SafetyFigure("largest change", value, 0.0, LARGEST_CHANGE, unit, decisive=False)
 
 
 def _structures(scan: Scan, filtered: Tensor, result: Tensor) -> SafetyFigure:

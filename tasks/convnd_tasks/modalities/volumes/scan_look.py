@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,6 @@ from convnd import io
 from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd_tasks.modalities.augmentation import StyleAugmentation
-from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
 from convnd_tasks.modalities.volumes.look import (
     measure_scan_noise,
     tissue_scheme,
@@ -22,16 +22,14 @@ from convnd_tasks.modalities.volumes.look import (
 )
 from convnd_tasks.modalities.volumes.noise_change import (
     NoiseChange,
-    filter_spectrum,
+    change_noise,
     noise_changes,
-    padded_size,
 )
 from convnd_tasks.modalities.volumes.noise_power import NoisePower, measure_noise
 from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.smoothing import local_mean, sigmas
 from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
-from convnd_tasks.modalities.volumes.units import scan_unit
+from convnd_tasks.modalities.volumes.units import level_ratio, scan_unit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,39 +133,30 @@ class ScanLook(StyleAugmentation[Scan]):
 
     def _added(self, scan: Scan, style: int, strength: float) -> Tensor:
         """The noise ``(D, H, W)`` to add to a frame."""
-        added = torch.zeros_like(scan.values)
+        none = torch.zeros_like(scan.values)
         if strength == 0 or not bool(scan.valid.any()):
-            return added
+            return none
         resolution = self._resolution(style, scan.spacing)
-        unit = self._unit_of(scan)
-        scheme = tissue_scheme(scan, unit)
+        scheme = tissue_scheme(scan, self._unit_of(scan))
         tissues = TissueMap(scan, scheme, resolution)
         own = measure_noise(scan, tissues, resolution, bands=False)
-        factor = 1.0 if unit == HU else _level(scan, self._styles[style])
-        changes = self._filters(style, scan, resolution, scheme)
-        if not changes:
-            return added
-        generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        size = padded_size(scan.values.shape, [change.added for change in changes.values()])
-        spectrum = torch.fft.rfftn(torch.randn(size, generator=generator))
-        widths = sigmas(scan.spacing, 2 * resolution, min(scan.spacing))
-        mean = local_mean(scan.values, scan.valid.float(), widths)
-        floor = _floor(scan, unit)
-        room = (mean - floor).clamp(min=0)
-        for source, members in _groups(changes):
+        factor = 1.0 if scheme.unit else level_ratio(scan, self._styles[style])
+        changes: dict[int, NoiseChange] = {}
+        for sources in _same_filters(self._filters(style, scan, resolution, scheme)):
+            source = next(iter(sources.values()))
             deviation = factor * source.style
-            before = [own[tissue].deviation for tissue in members if tissue in own]
-            lacking = 1 - (min(before) / deviation) ** 2 if before and deviation > 0 else 1.0
-            if lacking <= 0 or deviation <= 0:
-                continue
-            share = sum((tissues.share(tissue) for tissue in members), torch.zeros_like(added))
-            noise = filter_spectrum(spectrum, source.added, size, added.shape)
-            noise *= factor * math.sqrt(lacking) * strength
-            noise = noise * share * (room / (2 * deviation)).clamp(0, 1)
-            weight = float(share.sum())
-            added += noise - share * (float(noise.sum()) / weight if weight else 0.0)
-        added = torch.maximum(added, floor - scan.values)
-        return torch.where(scan.valid, added, 0.0)
+            before = min((own[tissue].deviation for tissue in sources if tissue in own), default=0)
+            if deviation > before:
+                weight = factor * strength * math.sqrt(1 - (before / deviation) ** 2)
+                lacking = dataclasses.replace(
+                    source, added=source.added * weight, scan=before, style=deviation
+                )
+                changes |= dict.fromkeys(sources, lacking)
+        if not changes:
+            return none
+        seed = int(torch.randint(2**62, ()))
+        change = change_noise(scan, tissues, changes, resolution, seed)
+        return torch.where(scan.valid, change, 0.0)
 
     def _filters(
         self, style: int, scan: Scan, resolution: float, scheme: TissueScheme
@@ -255,30 +244,9 @@ def _checked_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
     return steps
 
 
-def _floor(scan: Scan, unit: str) -> float:
-    """The lowest value that a scan can have: -1024 in HU, 0 in magnitude images."""
-    lowest = float(scan.values[scan.valid].min())
-    if unit == HU:
-        return min(-1024.0, lowest)
-    return 0.0 if lowest >= 0 else -math.inf
-
-
-def _level(scan: Scan, style: Scan) -> float:
-    """The ratio of two scans' levels: of their medians, or of their quartile ranges around 0."""
-    parts = [part.values[part.valid] for part in (scan, style)]
-    parts = [values[:: max(1, values.numel() // 100_000)] for values in parts]
-    shares = parts[0].new_tensor([0.25, 0.5, 0.75])
-    first, second = (torch.quantile(values, shares).tolist() for values in parts)
-    if min(float(values.min()) for values in parts) < 0:
-        spreads = (first[2] - first[0], second[2] - second[0])
-        return spreads[0] / spreads[1] if min(spreads) > 0 else 1.0
-    return first[1] / second[1] if min(first[1], second[1]) > 0 else 1.0
-
-
-def _groups(changes: Mapping[int, NoiseChange]) -> list[tuple[NoiseChange, list[int]]]:
-    """Group the tissues that get the same noise, so that it is drawn once."""
-    groups: dict[tuple[float, int], tuple[NoiseChange, list[int]]] = {}
+def _same_filters(changes: Mapping[int, NoiseChange]) -> list[dict[int, NoiseChange]]:
+    """Group the tissues that get the same noise."""
+    groups: dict[int, dict[int, NoiseChange]] = {}
     for tissue, change in changes.items():
-        key = (change.style, change.added.data_ptr())
-        groups.setdefault(key, (change, []))[1].append(tissue)
+        groups.setdefault(change.added.data_ptr(), {})[tissue] = change
     return list(groups.values())

@@ -13,34 +13,32 @@ Gaussian (normalised convolution; Knutsson & Westin, 1993).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.smoothing import constant_background, erode, local_mean, sigmas
+from convnd_tasks.modalities.volumes.smoothing import (
+    constant_background,
+    erode,
+    local_mean,
+    sigmas,
+    window_maximum,
+)
 
 __all__ = [
     "EDGE_SIGMAS",
-    "OVERSHOOT",
     "Edges",
     "apply_filters",
     "find_filters",
-    "limit_overshoot",
-    "local_range",
     "measure_edges",
 ]
 
 EDGE_SIGMAS = 0.7, 2.0
 """Standard deviations of the narrow and the wide Gaussian, in resolutions."""
 
-OVERSHOOT = 0.1
-"""Share of the local contrast by which a filter may leave the range of a voxel's neighbours."""
-
-_NEIGHBOURS = 2.0  # resolutions; distance of neighbours
 _EDGE_SHARE = 0.02  # of the voxels, those with the largest slopes, are edges
 _SLOPE_GROUPS = 4  # of crests, from weak to strong ones
 _FEWEST = 30  # voxels of edges
@@ -105,7 +103,8 @@ def measure_edges(scan: Scan, resolution: float, *, pooled: bool = True) -> Edge
     for number, axis in enumerate(axes):
         ridge = slopes[1][number].abs()
         # Beside a crest, slopes hardly change with sharpness.
-        crest = strong & (ridge == steepest) & _maxima(ridge, axis)
+        reach = [int(other == axis) for other in range(3)]
+        crest = strong & (ridge == steepest) & (ridge == window_maximum(ridge, reach))
         pair = torch.stack([field[number][crest].double() for field in slopes])
         # The sign of the wide slope: the noise of narrow ones then averages out.
         crests.setdefault(groups[axis], []).append(pair * pair[1].sign())
@@ -155,8 +154,10 @@ def find_filters(scan: Scan, style: Edges, resolution: float) -> dict[int, float
     before = attempt(dict.fromkeys(axes, 0.0))
     if before < _LEAST_CHANGE:
         return {}
-    start = min(_STARTS, key=lambda amount: attempt(dict.fromkeys(axes, amount)))
-    attempt(dict.fromkeys(axes, 0.7 * start))
+    for amount in _STARTS:
+        attempt(dict.fromkeys(axes, amount))
+    start = min(tried[1:], key=lambda part: part[0], default=tried[0])[1]
+    attempt({axis: 0.7 * amount for axis, amount in start.items()})
     # The first two are those at 0.7 of the start, and at the start or a better 0.
     (_, former, errors), (_, amounts, rest) = sorted(tried, key=lambda part: part[0])[1::-1]
     for _ in range(_STEPS):
@@ -215,59 +216,6 @@ def apply_filters(scan: Scan, amounts: Mapping[int, float], resolution: float) -
         return scan.with_values(values)
     # In the file of a style, voxels that were clipped beside the background are background, too.
     return Scan(values, scan.spacing, scan.valid & ~constant_background(values))
-
-
-def limit_overshoot(scan: Scan, filtered: Tensor, resolution: float, axes: Iterable[int]) -> Tensor:
-    """Limit a filtered scan to the range of each voxel's neighbours and a tenth of it beyond.
-
-    So a filter draws no rims, however strong it is.
-
-    Args:
-        scan: the scan before the filter.
-        filtered: ``(D, H, W)``.
-        resolution: mm, see `local_range`.
-        axes: axes along which the scan was filtered.
-    """
-    low, high = local_range(scan, resolution, axes)
-    margin = OVERSHOOT * (high - low)
-    limited = torch.minimum(torch.maximum(filtered, low - margin), high + margin)
-    return torch.where(scan.valid, limited, scan.values)
-
-
-def local_range(scan: Scan, resolution: float, axes: Iterable[int]) -> tuple[Tensor, Tensor]:
-    """The lowest and the highest value among each voxel's valid neighbours.
-
-    Args:
-        scan: the scan.
-        resolution: mm; neighbours are up to two resolutions away, and at least one voxel.
-        axes: axes along which there are neighbours; axes of coarse voxels have none.
-
-    Returns:
-        Two tensors ``(D, H, W)``; infinite where no neighbour is valid.
-    """
-    widths = sigmas(scan.spacing, _NEIGHBOURS * resolution, min(scan.spacing))
-    ends = []
-    for sign in (-1.0, 1.0):
-        field = torch.where(scan.valid, sign * scan.values, -math.inf)[None, None]
-        for axis in axes:
-            if widths[axis] > 0:
-                reach = min(math.ceil(widths[axis]), scan.values.shape[axis] - 1)
-                window, pad = [1, 1, 1], [0, 0, 0]
-                window[axis], pad[axis] = 2 * reach + 1, reach
-                field = F.max_pool3d(field, window, 1, pad)
-        ends.append(sign * field[0, 0])
-    return ends[0], ends[1]
-
-
-def _maxima(values: Tensor, axis: int) -> Tensor:
-    """The voxels that are at least as high as their two neighbours along an axis."""
-    size = values.shape[axis]
-    rises = values.narrow(axis, 1, size - 1) >= values.narrow(axis, 0, size - 1)
-    falls = values.narrow(axis, 1, size - 1) <= values.narrow(axis, 0, size - 1)
-    maxima = torch.ones_like(values, dtype=torch.bool)
-    maxima.narrow(axis, 1, size - 1).logical_and_(rises)
-    maxima.narrow(axis, 0, size - 1).logical_and_(falls)
-    return maxima
 
 
 def _alike(first: float, second: float) -> bool:

@@ -17,6 +17,7 @@ __all__ = [
     "gaussian",
     "local_mean",
     "sigmas",
+    "window_maximum",
 ]
 
 _SMALLEST_CONSTANT = 1e-3
@@ -86,6 +87,22 @@ def local_mean(values: Tensor, weight: Tensor, sigma: Sequence[float]) -> Tensor
     return torch.where(share > 1e-4, gaussian(values * weight, sigma) / share.clamp(min=1e-4), 0.0)
 
 
+def window_maximum(values: Tensor, reach: Sequence[int]) -> Tensor:
+    """The highest value of the box around each voxel, as far as it is in the volume.
+
+    Args:
+        values: ``(D, H, W)``.
+        reach: half the side of the box, in voxels along each axis.
+    """
+    for axis, count in enumerate(reach):
+        window, pad = [1, 1, 1], [0, 0, 0]
+        pad[axis] = min(count, values.shape[axis] - 1)
+        window[axis] = 2 * pad[axis] + 1
+        if count:
+            values = F.max_pool3d(values[None, None], window, 1, pad)[0, 0]
+    return values
+
+
 def erode(mask: Tensor, reach: Sequence[int]) -> Tensor:
     """Erode a mask by a box; voxels beyond the ends of the volume count as inside.
 
@@ -93,14 +110,7 @@ def erode(mask: Tensor, reach: Sequence[int]) -> Tensor:
         mask: ``(D, H, W)``, bool.
         reach: half the side of the box, in voxels along each axis.
     """
-    for axis, count in enumerate(reach):
-        for _ in range(min(count, mask.shape[axis] - 1)):
-            inner = mask.clone()
-            size = mask.shape[axis]
-            inner.narrow(axis, 1, size - 1).logical_and_(mask.narrow(axis, 0, size - 1))
-            inner.narrow(axis, 0, size - 1).logical_and_(mask.narrow(axis, 1, size - 1))
-            mask = inner
-    return mask
+    return window_maximum((~mask).float(), reach) == 0
 
 
 def constant_background(values: Tensor) -> Tensor:
@@ -121,12 +131,8 @@ def constant_background(values: Tensor) -> Tensor:
     >>> int(constant_background(torch.cat([scan, torch.zeros(4, 4, 4)])).sum())
     64
     """
-    window = [min(3, extent) for extent in values.shape]
-    window = [extent - 1 + extent % 2 for extent in window]
-    pad = [extent // 2 for extent in window]
-    field = values[None, None]
-    highest = F.max_pool3d(field, window, 1, pad)[0, 0]
-    cubes = highest == -F.max_pool3d(-field, window, 1, pad)[0, 0]
+    reach = [min(1, (extent - 1) // 2) for extent in values.shape]
+    cubes = window_maximum(values, reach) == -window_maximum(-values, reach)
     constant, counts = torch.unique(values[cubes], return_counts=True)
     constant = constant[counts >= max(1.0, _SMALLEST_CONSTANT * values.numel())]
     background = torch.zeros_like(values, dtype=torch.bool)

@@ -37,6 +37,7 @@ class TissueScheme:
         structured: numbers of tissues whose fine structures cannot be separated from noise. Their
             noise is measured for comparison, but a transfer gives them the change of a neighbouring
             tissue.
+        unit: unit of the values, "HU", or "" for others.
     """
 
     names: tuple[str, ...]
@@ -44,6 +45,7 @@ class TissueScheme:
     measured: tuple[bool, ...]
     uniform: bool = False
     structured: tuple[int, ...] = ()
+    unit: str = ""
 
 
 HOUNSFIELD = TissueScheme(
@@ -52,6 +54,7 @@ HOUNSFIELD = TissueScheme(
     # "border" holds partial volumes of lung and soft tissue; trabeculae of bone look like noise.
     (True, True, False, True, False),
     structured=(1,),  # vessels of the lung
+    unit="HU",
 )
 """The tissues of CT, by HU."""
 

@@ -10,7 +10,6 @@ from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD, value_unit
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.smoothing import constant_background
 from convnd_tasks.modalities.volumes.tissues import otsu_scheme, tissue_values
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["StyleUnits", "check_voxel_sizes", "scan_unit"]
+__all__ = ["StyleUnits", "check_voxel_sizes", "level_ratio", "scan_unit"]
 
 # Two scans without a unit are not rescaled if the ratio of levels is smaller: levels of the halves
 # of one scan differ as much.
@@ -107,7 +106,8 @@ class StyleUnits:
                 continue
             self._check(scan, style, options.modality)
             calibrated = self.unit or _stated_unit(scan) == _stated_unit(style) != ""
-            factor = 1.0 if calibrated else _level_ratio(scan, style)
+            factor = 1.0 if calibrated else level_ratio(*map(_first_frame, (scan, style)))
+            factor = 1.0 if 1 / _SAME_UNIT < factor < _SAME_UNIT else factor
             self._maps.append((factor, 0.0))
             if factor != 1:
                 messages.append(
@@ -162,22 +162,25 @@ def _stated_unit(scan: Grid) -> str:
     return str(scan.header.get("value_unit") or "")
 
 
+def _first_frame(grid: Grid) -> Scan:
+    axes = Orientation(grid)
+    return Scan.from_values(axes.canonical_frame(grid.values), axes.spacing)
+
+
 def _may_be_hounsfield(scan: Grid) -> bool:
     """Whether values without air may be HU: fat is below 0, soft tissue above."""
     low, high = float(scan.values.nan_to_num().min()), float(scan.values.nan_to_num().max())
     return -1024 <= low < -20 and 0 < high < 4000
 
 
-def _level_ratio(scan: Grid, style: Grid) -> float:
-    """The ratio of the median tissue values of scan and style; 1 if they are nearly equal."""
+def level_ratio(scan: Scan, style: Scan) -> float:
+    """The ratio of the median tissue values of scan and style; 1 if they have none."""
     parts = []
-    for grid in (scan, style):
-        axes = Orientation(grid)
-        values = axes.canonical_frame(grid.values).nan_to_num()
-        smooth = tissue_values(Scan(values, axes.spacing, ~constant_background(values)))
-        if not smooth.numel():
-            return 1.0
+    for part in (scan, style):
+        smooth = tissue_values(part)
         parts.append(smooth[:: max(1, smooth.numel() // 100_000)])
+    if not all(part.numel() for part in parts):
+        return 1.0
     if min(float(part.quantile(0.01)) for part in parts) < 0:
         # Values around 0 have a meaningless median, so their quartile ranges are compared.
         shares = parts[0].new_tensor([0.25, 0.75])
@@ -186,7 +189,4 @@ def _level_ratio(scan: Grid, style: Grid) -> float:
         tissues = [part[part > otsu_scheme([part]).limits[0]] for part in parts]
         pairs = zip(tissues, parts, strict=True)
         levels = [float((tissue if tissue.numel() else part).median()) for tissue, part in pairs]
-    if levels[0] * levels[1] <= 0:
-        return 1.0
-    ratio = levels[0] / levels[1]
-    return 1.0 if 1 / _SAME_UNIT < ratio < _SAME_UNIT else ratio
+    return levels[0] / levels[1] if levels[0] * levels[1] > 0 else 1.0
