@@ -368,7 +368,7 @@ def test_safety_finds_harm() -> None:
     changes = {tissue: NoiseChange(kernel, kernel, 0.0, 5.0, 5.0) for tissue in range(5)}
 
     def broken(result: torch.Tensor) -> str:
-        figures = measure_safety(scan, values, result, HOUNSFIELD, changes, 1.0, "HU")
+        figures = measure_safety(scan, values, result, changes, HOUNSFIELD, 1.0)
         return describe_broken(figures)
 
     noise = 5 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
@@ -388,13 +388,13 @@ def test_means_beyond_their_limit_are_brought_back() -> None:
     tissue = TissueMap(scan, HOUNSFIELD, 1.0).core(3, 4)
     assert int(tissue.sum()) > 500
     moved = values + 5.0 * (values > -100) - 1.0 * (values < -500)
-    excess = limit_means(scan, moved, moved, HOUNSFIELD, 1.0, "HU")
+    excess = limit_means(scan, moved, moved, HOUNSFIELD, 1.0)
     assert 1.5 < float((moved - excess - values)[tissue].mean()) < 2.0
     assert float(excess.min()) >= 0
     assert float(excess.max()) < 5.0
     lung = TissueMap(scan, HOUNSFIELD, 1.0).core(1, 8)
     assert not bool(excess[lung].any())  # its mean is within the limit
-    assert not bool(limit_means(scan, values, values + 1.0, HOUNSFIELD, 1.0, "HU").any())
+    assert not bool(limit_means(scan, values, values + 1.0, HOUNSFIELD, 1.0).any())
 
 
 def test_safety_judges_thin_structures_without_deep_voxels() -> None:
@@ -409,7 +409,7 @@ def test_safety_judges_thin_structures_without_deep_voxels() -> None:
     assert not bool(scan.valid[values == 0].any())
     scheme = otsu_scheme([values[scan.valid]])
     weak = torch.where(values > 450, values - 150, values)  # a fifth of the wires' contrast
-    figures = measure_safety(scan, values, weak, scheme, {}, 1.0, "")
+    figures = measure_safety(scan, values, weak, {}, scheme, 1.0)
     assert "thin structures" in describe_broken(figures)
 
 
@@ -421,65 +421,59 @@ def test_the_power_of_known_noise_is_measured_in_any_tissue(kernel: float) -> No
     z, y, x = (np.arange(extent) % 24 - 12 for extent in white.shape)
     inside = torch.from_numpy(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2 < 10**2)
     values = torch.from_numpy(10 * field / field.std()).float()
-    power = measure_power(torch.where(inside, values, 500.0), inside, SPACING, 1.0)
-    power_spectrum = spectrum(power.powers.mean(1), [33] * 3, SPACING, 1.0)
+    powers = measure_power(torch.where(inside, values, 500.0), inside, SPACING, 1.0)
+    power_spectrum = spectrum(powers[0].mean(1), [33] * 3, SPACING, 1.0)
     # Lines between bands lie above the Gaussian of this kernel by a tenth.
     assert float(power_spectrum.mean()) == pytest.approx(100.0, rel=0.15)
-    assert bool((power.errors[3:] < 0.2 * power.powers[:4].amax()).all())
+    # The shares of the bands are those of the spectrum.
+    assert NoisePower(powers, 3).variance == pytest.approx(100.0, rel=0.15)
+    scatter = powers[1:].std(0)
+    assert bool((scatter[3:] < 0.1 * powers[0, :4].amax()).all())
 
 
-def power_of(levels: list[float], error: float) -> dict[int, NoisePower]:
-    powers = torch.tensor(levels, dtype=torch.float64)[:, None].expand(-1, 3).clone()
-    return {0: NoisePower(powers, torch.full_like(powers, error))}
+def power_of(levels: list[list[float]], error: float) -> NoisePower:
+    """Powers by band and quantile whose jackknife has a given standard error."""
+    powers = torch.tensor(levels, dtype=torch.float64).expand(9, -1, -1).clone()
+    powers[1:] += error / math.sqrt(7) * torch.tensor([1.0, -1] * 4)[:, None, None]
+    return NoisePower(powers, 3)
 
 
 def test_only_a_certain_difference_of_noise_counts() -> None:
-    scan = power_of([90.0, 50, 20, 10, 10, 10, 10], 1.0)
-    other = power_of([92.0, 80, 22, 12, 12, 12, 12], 1.0)  # beyond errors in one band
-    lacking, excess = differences(scan, other, alike=True)
-    assert lacking.tolist() == [
-        pytest.approx(4.83, abs=0.01),
-        30.0,
-        0,
-        0,
-        0,
-        0,
-        0,
-    ]  # below that band as much as the errors allow
-    assert not bool(excess.any())
-    # Of another anatomy, coarse noise counts as far as the finest noise.
-    lacking, _ = differences(scan, other, alike=False)
-    assert not bool(lacking.any())
-    white, twenty = power_of([110.0, 70, 40, 30, 30, 30, 30], 1.0), torch.full((7,), 20.0).double()
+    quantiles = [1.0, 1.5, 2.0]  # the anatomy of the scan
+    scan = power_of([[level * q for q in quantiles] for level in (90, 50, 20, 8, 8, 8, 8)], 1.0)
+    noisy = NoisePower(scan.powers + 20.0, 3)
     for alike in (True, False):
-        torch.testing.assert_close(differences(scan, white, alike=alike)[0], twenty)
-        torch.testing.assert_close(differences(white, scan, alike=alike)[1], twenty)
+        lacking, excess = differences(scan, noisy, alike=alike)
+        torch.testing.assert_close(lacking, torch.full((7,), 20.0).double())
+        assert not bool(excess.any())
+    torch.testing.assert_close(differences(noisy, scan, alike=True)[1], lacking)
+    weak = NoisePower(scan.powers + 2.0, 3)  # within two errors of 1.41
+    assert not bool(differences(scan, weak, alike=True)[0].any())
+    coarse = scan.powers.clone()
+    coarse[:, 1] += 30.0
+    lacking, _ = differences(scan, NoisePower(coarse, 3), alike=True)
+    # Below a certain band as much as the errors allow: two errors of 1.41.
+    assert lacking.tolist() == pytest.approx([2.83, 30, 0, 0, 0, 0, 0], abs=0.01)
+    # Of another anatomy, coarse noise counts as far as the finest noise.
+    assert not bool(differences(scan, NoisePower(coarse, 3), alike=False)[0].any())
 
 
-def test_differences_of_several_tissues_are_averaged() -> None:
-    scan = power_of([10.0] * 7, 1.0)[0]
-    first, second = (power_of([10.0 + extra] * 7, 1.0)[0] for extra in (2.6, 1.6))
-    # One tissue alone is not certain: 2.6 is within two errors of 1.41. Both together are.
-    assert not bool(differences({1: scan}, {1: first}, alike=True)[0].any())
-    lacking, _ = differences({1: scan, 2: scan}, {1: first, 2: second}, alike=True)
-    torch.testing.assert_close(lacking, torch.full((7,), 2.1).double())
-    # Tissues that contradict each other show nothing.
-    opposite = power_of([5.0] * 7, 1.0)[0]
-    larger = power_of([17.5] * 7, 1.0)[0]
-    lacking, _ = differences({1: scan, 2: scan}, {1: larger, 2: opposite}, alike=True)
-    assert not bool(lacking.any())
+def test_stronger_anatomy_is_no_noise() -> None:
+    """It multiplies all quantiles; noise adds the same to all."""
+    scan = power_of([[10.0, 15.0, 20.0]] * 7, 0.1)
+    sharper = NoisePower(4 * scan.powers, 3)
+    assert not bool(differences(scan, sharper, alike=False)[0].any())
+    both = NoisePower(4 * scan.powers + 12, 3)
+    lacking, _ = differences(scan, both, alike=False)
+    torch.testing.assert_close(lacking, torch.full((7,), 12.0).double())
 
 
-def test_anatomy_is_no_white_noise() -> None:
-    """Its power falls over the last three bands, at least as a Gaussian."""
-    nothing = power_of([0.0] * 7, 0.1)
-    squares = torch.tensor([0.12, 0.167, 0.323], dtype=torch.float64)
-    anatomy = [9e3, 8e3, 7e3, 6e3, *(5e3 * torch.exp(-14 * squares)).tolist()]
-    lacking, _ = differences(nothing, power_of(anatomy, 0.1), alike=False)
-    assert float(lacking.max()) < 0.05 * anatomy[-1]
-    noisy = power_of([level + 300 for level in anatomy], 0.1)
-    lacking, _ = differences(nothing, noisy, alike=False)
-    torch.testing.assert_close(lacking, torch.full_like(lacking, 300.0), rtol=0.1, atol=0)
+def test_tissues_that_were_not_measured_do_not_count() -> None:
+    scan = power_of([[10.0] * 3 + [20.0] * 3 + [math.nan] * 3] * 7, 0.1)
+    style = power_of([[math.nan] * 3 + [25.0] * 3 + [90.0] * 3] * 7, 0.1)
+    lacking, _ = differences(scan, style, alike=True)
+    torch.testing.assert_close(lacking, torch.full((7,), 5.0).double())
+    assert scan.deviation == pytest.approx(math.sqrt(10))
 
 
 def test_gaussian_and_erosion_equal_those_of_scipy(rng: np.random.Generator) -> None:
@@ -620,9 +614,8 @@ def test_dice_allows_what_the_noise_of_the_style_explains() -> None:
 
     def dice(added: torch.Tensor, result: torch.Tensor) -> list[SafetyFigure]:
         change = NoiseChange(added, none, 0.0, 1.0, 30.0)
-        figures = measure_safety(
-            scan, scan.values, result, scheme, dict.fromkeys(range(3), change), 1.0, ""
-        )
+        changes = dict.fromkeys(range(3), change)
+        figures = measure_safety(scan, scan.values, result, changes, scheme, 1.0)
         return [figure for figure in figures if figure.name.startswith("Dice")]
 
     result = scan.values + noise
@@ -635,7 +628,7 @@ def test_dice_allows_what_the_noise_of_the_style_explains() -> None:
     assert dice(kernel, result + 60 * (scan.values.abs() < 100))[1].broken
     removing = NoiseChange(none, kernel, 30.0, 30.0, 1.0)  # what is removed may be anatomy
     changes = dict.fromkeys(range(3), removing)
-    figures = measure_safety(scan, scan.values, result, scheme, changes, 1.0, "")
+    figures = measure_safety(scan, scan.values, result, changes, scheme, 1.0)
     assert "Dice of three classes" in describe_broken(figures)
 
 

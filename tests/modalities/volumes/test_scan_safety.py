@@ -21,7 +21,7 @@ from convnd_tasks.modalities.volumes.safety_figure import (
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import find_filters, measure_edges
 from convnd_tasks.modalities.volumes.smoothing import gaussian
-from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD, otsu_scheme, tissue_values
+from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD
 from convnd_tasks.modalities.volumes.units import check_voxel_sizes
 from error_fields import raises
 from numpy.typing import NDArray
@@ -77,21 +77,20 @@ def transfer(content: Array, style: Array, unit: str = "HU") -> tuple[Array, lis
 
 def figures_of(scan: Scan, filtered: torch.Tensor, result: torch.Tensor) -> list[SafetyFigure]:
     changes = {tissue: NoiseChange(NONE, NONE, 0.0, 3.0, 3.0) for tissue in range(5)}
-    return measure_safety(scan, filtered, result, HOUNSFIELD, changes, 1.0, "HU")
+    return measure_safety(scan, filtered, result, changes, HOUNSFIELD, 1.0)
 
 
-def test_a_strong_sharpening_draws_no_rims() -> None:
+def test_a_strong_sharpening_overshoots_as_its_style_does() -> None:
     content = body()
     style = content + 2.0 * (content - ndimage.gaussian_filter(content, (0, 1.2, 1.2)))
+    style = style.clip(content.min(), content.max())
     result, messages, _ = transfer(content, style[:, :, ::-1].copy())
     assert any("sharpened" in line for line in messages)
     window = (5, 5, 5)
     low, high = ndimage.minimum_filter(content, window), ndimage.maximum_filter(content, window)
-    beyond = np.maximum(result - high, low - result)
-    # A tenth of the contrast, six deviations of noise (the style's is three times the scan's), and
-    # what brings means back, 2 HU.
-    assert (beyond - 0.1 * (high - low)).max() < 6 * 3 * 3.0 + 2
-    assert (style - high).max() > 0.2 * (high - low).max()
+    beyond = [np.maximum(values - high, low - values).max() for values in (style, result)]
+    assert beyond[0] > 0.1 * (high - low).max()
+    assert beyond[1] < 1.1 * beyond[0]
 
 
 def test_what_a_filter_does_counts_as_harm() -> None:
@@ -103,44 +102,14 @@ def test_what_a_filter_does_counts_as_harm() -> None:
     assert describe_broken(figures_of(scan, mild, mild)) == ""
 
 
-def test_rims_of_a_filter_count_as_harm() -> None:
-    scan = scan_of(body())
-    rims = scan.values + 3.0 * (scan.values - gaussian(scan.values, (0.0, 1.2, 1.2)))
-    assert "overshoot at edges" in describe_broken(figures_of(scan, rims, rims))
-
-
-@pytest.mark.parametrize(("noise", "harm"), [(8.0, False), (30.0, True)])
-def test_noise_that_hides_tissues_counts_as_harm(noise: float, harm: bool) -> None:
-    """Three tissues of 100, 200 and 300 units: a fifth of their contrast is 20 units."""
-    values = np.repeat(np.arange(100.0, 301.0, 100.0), SHAPE[2] // 3 + 1)[: SHAPE[2]]
-    scan = scan_of(np.broadcast_to(values, SHAPE) + np.random.default_rng(1).normal(size=SHAPE))
-    added = noise * torch.randn(SHAPE, generator=torch.Generator().manual_seed(2))
-    scheme = otsu_scheme([tissue_values(scan)])
-    figures = measure_safety(scan, scan.values, scan.values + added, scheme, {}, 1.0, "")
-    assert ("noise over the contrast" in describe_broken(figures)) == harm
-
-
 def test_noise_lowers_the_limit_of_dice_as_far_as_it_explains() -> None:
     scan = scan_of(body())
     kernel = torch.zeros(9, 9, 9)
     kernel[4, 4, 4] = 1.0
     kernel = 900 * gaussian(kernel, (1.5, 1.5, 1.5))
     changes = dict.fromkeys(range(5), NoiseChange(kernel, NONE, 0.0, 3.0, 90.0))
-    figures = measure_safety(scan, scan.values, scan.values, HOUNSFIELD, changes, 1.0, "HU")
+    figures = measure_safety(scan, scan.values, scan.values, changes, HOUNSFIELD, 1.0)
     assert min(figure.low for figure in figures if figure.name.startswith("Dice")) < 0.98
-
-
-def test_a_blur_of_thin_structures_needs_the_same_anatomy() -> None:
-    scan = scan_of(body())
-    blurred = gaussian(scan.values, (0.7, 0.7, 0.7))
-    broken = [
-        describe_broken(
-            measure_safety(scan, blurred, blurred, HOUNSFIELD, {}, 1.0, "HU", same=same)
-        )
-        for same in (True, False)
-    ]
-    assert "thin structures" not in broken[0]
-    assert "thin structures" in broken[1]
 
 
 def test_figures_that_cannot_be_measured_are_not_safe() -> None:
@@ -150,7 +119,7 @@ def test_figures_that_cannot_be_measured_are_not_safe() -> None:
     content = np.where(grains > 2.8 * grains.std(), 300 + 400 * grains, 100.0).round()
     style = np.where(content != 100, 300 + rng.normal(size=SHAPE), 100.0)
     result, messages, record = transfer(content, style, unit="")
-    assert any(line.startswith("anatomy: none of its figures") for line in messages)
+    assert any(line.startswith("noise: none is removed, since no figure") for line in messages)
     assert "not measured: " in record
     assert "Dice of two classes" in record
     # Noise is added only: nothing is removed that may be anatomy.
@@ -201,15 +170,12 @@ def test_likeness_of_anatomies() -> None:
         return measure_likeness(scan, look, HOUNSFIELD, 1.0)
 
     mirrored = scan_of(body(20.0, seed=1)[:, :, ::-1])
-    assert compare(mirrored) == Likeness("", same=True, noise=True)
-    coarse = compare(Scan(scan.values, (1.5, 1.5, 1.5), scan.valid))
-    assert "voxels have 1.5 mm" in coarse.reason
-    assert not coarse.noise
+    assert compare(mirrored) == Likeness("", {})
     head = compare(scan_of(np.where(body() < -400, 40.0, body())))  # no lung
-    assert "other anatomy" in head.reason
-    assert (head.same, head.noise) == (False, False)
-    phantom = compare(mirrored, phantom=True)  # its noise counts, its edges do not
-    assert (bool(phantom.reason), phantom.same, phantom.noise) == (True, False, True)
+    assert head.reason
+    assert not head.filters
+    phantom = compare(mirrored, phantom=True)
+    assert phantom.reason
 
 
 def test_the_sharpness_of_another_body_is_left() -> None:

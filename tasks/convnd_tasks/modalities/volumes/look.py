@@ -6,6 +6,8 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +21,6 @@ from convnd_tasks.modalities.volumes.sharpness import (
     find_filters,
     measure_edges,
 )
-from convnd_tasks.modalities.volumes.smoothing import local_mean, sigmas
 from convnd_tasks.modalities.volumes.tissues import (
     HOUNSFIELD,
     TissueMap,
@@ -41,7 +42,6 @@ __all__ = [
 ]
 
 _QUIET_HU = 10.0  # noise at a standard dose; a built-in style adds no more
-_VOXEL_RATIO = 1.25  # of the finest voxel sides of scans whose sharpness is compared
 # Half the sum of the magnitudes of the differences between shares of tissues. The anatomy of a scan
 # with other noise and the scan's sharpness has 0.05 at most.
 _SAME_DISTANCE = 0.05
@@ -55,13 +55,11 @@ class Look:
         noise: power of the noise by tissue, for tissues whose noise could be measured.
         edges: its edges, None for a phantom, whose edges are ideal and whose flat tissues show
             nothing but noise.
-        spacing: mm of the finest voxel side.
         values: values of the scan after a small blur, as many as show the shares of its tissues.
     """
 
     noise: Mapping[int, NoisePower]
     edges: Edges | None
-    spacing: float
     values: Tensor
 
     @classmethod
@@ -78,7 +76,7 @@ class Look:
         """
         noise = measure_scan_noise(scan, scheme, resolution)
         edges = None if phantom else measure_edges(scan.slabs(), resolution)
-        return cls(noise, edges, min(scan.spacing), _tissue_sample(scan, resolution))
+        return cls(noise, edges, tissue_values(scan, resolution))
 
     def distance(self, scan: Scan, scheme: TissueScheme, resolution: float) -> Tensor:
         """By how much the share of each tissue exceeds that of a scan.
@@ -89,25 +87,18 @@ class Look:
             resolution: mm, see `Look.measure`.
         """
         shares = []
-        for values in (_tissue_sample(scan, resolution), self.values):
+        for values in (tissue_values(scan, resolution), self.values):
             labels = torch.bucketize(values, values.new_tensor(scheme.limits))
             counts = torch.bincount(labels, minlength=len(scheme.names)).double()
             shares.append(counts / counts.sum().clamp(min=1))
         return shares[1] - shares[0]
 
 
-def _tissue_sample(scan: Scan, resolution: float) -> Tensor:
-    """Up to about 200,000 values of a scan after a blur of one resolution."""
-    widths = sigmas(scan.spacing, resolution, min(scan.spacing))
-    values = local_mean(scan.values, scan.valid.float(), widths)[scan.valid]
-    return values[:: max(1, len(values) // 200_000)].contiguous()
-
-
 def tissue_scheme(scan: Scan, unit: str) -> TissueScheme:
     """The tissues of a scan: by Hounsfield units for "HU", three Otsu classes for other units."""
     if unit == HU:
         return HOUNSFIELD
-    return otsu_scheme([tissue_values(scan)])
+    return otsu_scheme([tissue_values(scan, min(scan.spacing))])
 
 
 def measure_scan_noise(
@@ -134,28 +125,18 @@ def transferable_noise(
     return {tissue: part for tissue, part in noise.items() if tissue not in scheme.structured}
 
 
-@dataclass(frozen=True)
-class Likeness:
-    """How far a style shows the anatomy of a scan.
-
-    Args:
-        reason: why its edges tell nothing about the sharpness of the scan, "" if they may.
-        noise: its coarse noise can be told from anatomy.
-        filters: amounts of the filters that give the scan its sharpness, by axis.
-    """
+class Likeness(NamedTuple):
+    """Why a style does not show the anatomy of a scan, "" if it does; filters for its sharpness."""
 
     reason: str = ""
-    noise: bool = False
-    filters: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    filters: Mapping[int, float] = MappingProxyType({})
 
 
 def measure_likeness(scan: Scan, look: Look, scheme: TissueScheme, resolution: float) -> Likeness:
     """Compare the anatomy and the sharpness of a style with those of a scan.
 
     A style shows the anatomy of a scan if a filter explains how their edges differ, and the scan
-    has the style's shares of tissues behind that filter. Only then its sharpness counts. Its coarse
-    noise counts only then, too, but in CT large parts of soft tissue are flat, so there it always
-    counts.
+    has the style's shares of tissues behind that filter. Only then its sharpness counts.
 
     Args:
         scan: the scan.
@@ -164,25 +145,19 @@ def measure_likeness(scan: Scan, look: Look, scheme: TissueScheme, resolution: f
         resolution: mm, see `Look.measure`.
     """
     if look.edges is None:
-        return Likeness("it is a phantom", noise=True)
-    finest = min(scan.spacing)
-    if not 1 / _VOXEL_RATIO <= look.spacing / finest <= _VOXEL_RATIO:
-        return Likeness(
-            f"its voxels have {look.spacing:.3g} mm and those of the scan {finest:.3g} mm"
-        )
-    noise = not scheme.uniform
+        return Likeness("it is a phantom")
     filters = find_filters(scan.slabs(), look.edges, resolution)
     if filters is None:
-        return Likeness("no filter explains how its edges differ", noise)
+        return Likeness("no filter explains how its edges differ")
     excess = look.distance(apply_filters(scan, filters, resolution), scheme, resolution)
     if float(excess.abs().sum()) / 2 <= _SAME_DISTANCE:
-        return Likeness("", noise=True, filters=filters)
+        return Likeness("", filters)
     tissue = int(excess.abs().argmax())
     share = (
         f"{100 * abs(float(excess[tissue])):.0f} % {'more' if excess[tissue] > 0 else 'less'} of it"
         f" are {scheme.names[tissue]}"
     )
-    return Likeness(f"it shows other anatomy: {share}", noise)
+    return Likeness(f"it shows other anatomy: {share}")
 
 
 def blend_filters(likeness: Sequence[Likeness], weights: Sequence[float]) -> dict[int, float]:
@@ -224,28 +199,19 @@ def blend_noise(
 
 
 def moderate_noise(
-    scan: Mapping[int, NoisePower], targets: Mapping[int, NoisePower], scheme: TissueScheme
+    targets: Mapping[int, NoisePower], scheme: TissueScheme
 ) -> dict[int, NoisePower]:
     """Limit the noise that a built-in style adds to a scan.
 
-    In HU, noise is added up to 10 HU, that of a standard dose. A louder tissue keeps its own noise.
-    In other units there is no upper limit, since the built-in style has a noise of 3 % of the
-    signal.
+    In HU, noise is added up to 10 HU, that of a standard dose. In other units there is no upper
+    limit, since the built-in style has a noise of 3 % of the signal.
 
     Args:
-        scan: noise of the scan by tissue.
         targets: noise of the styles by tissue, see `blend_noise`.
         scheme: tissues of the scan.
     """
-    moderate = {}
-    for tissue, target in targets.items():
-        own, variance = scan[tissue], target.variance
-        highest = _QUIET_HU**2 if scheme.unit else math.inf
-        if own.variance >= highest:
-            moderate[tissue] = own
-        elif variance > 0:
-            aim = min(max(variance, own.variance / 2), highest)
-            moderate[tissue] = target.scaled(aim / variance)
-        else:
-            moderate[tissue] = target
-    return moderate
+    highest = _QUIET_HU**2 if scheme.unit else math.inf
+    return {
+        tissue: target.scaled(min(1.0, highest / max(target.variance, 1e-30)))
+        for tissue, target in targets.items()
+    }

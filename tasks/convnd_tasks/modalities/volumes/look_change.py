@@ -107,24 +107,6 @@ class LookChange:
         distances = [noise[tissue].distance(target) for tissue, target in self.targets.items()]
         return sum(distances) / len(distances) if distances else 0.0
 
-    def noise_table(self, noise: Mapping[int, NoisePower]) -> list[tuple[str, float, float, float]]:
-        """The name of each tissue, and standard deviations of its noise.
-
-        Args:
-            noise: noise of the result, by tissue.
-
-        Returns:
-            Rows of name and deviations before, after and of the style, in units of the scan.
-        """
-        rows = []
-        for tissue, name in enumerate(self.scheme.names):
-            if tissue in self.before:
-                style = self.changes[tissue].style if tissue in self.changes else math.nan
-                rows.append((name, self.before[tissue].deviation, noise[tissue].deviation, style))
-        if self.scheme.uniform:
-            rows = [("all tissues", *row[1:]) for row in rows[:1]]
-        return rows
-
     def describe_sharpness(self) -> str:
         """The change of the sharpness in words, "" if no filter changes it."""
         axes: dict[str, list[str]] = {}
@@ -162,20 +144,12 @@ def plan_change(
     before = transferable_noise(measure_scan_noise(sharp, scheme, resolution), scheme)
     targets = blend_noise(before, [look.noise for look in looks], weights)
     if moderate:
-        targets = moderate_noise(before, targets, scheme)
-    alike = all(part.noise for part in likeness)
+        targets = moderate_noise(targets, scheme)
     # What a scan has in addition to the noise of other anatomy may be anatomy.
-    removes = alike and all(look.edges is not None for look in looks)
-    changes = noise_changes(
-        before,
-        targets,
-        scheme,
-        scan.values.shape,
-        scan.spacing,
-        resolution,
-        alike=alike,
-        removes=removes,
-    )
+    removes = not any(part.reason for part in likeness)
+    # In CT large parts of soft tissue are flat, and a phantom has no weak anatomy.
+    alike = removes or not scheme.uniform or all(look.edges is None for look in looks)
+    changes = noise_changes(before, targets, scheme, scan, resolution, alike=alike, removes=removes)
     none = torch.zeros_like(scan.values)
     return LookChange(
         scan, sharp.values, filters, none, changes, scheme, before, targets, alike, removes

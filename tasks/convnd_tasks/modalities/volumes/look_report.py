@@ -41,8 +41,7 @@ def describe_frame(
     Returns:
         Lines for users, and the entries of the record.
     """
-    rows = change.noise_table(after)
-    lines, record = _describe_noise(rows, unit, moderate=moderate)
+    lines, record = _describe_noise(change, after, unit, moderate=moderate)
     if not change.targets:
         where = "of the style " if change.before else ""
         lines.append(f"noise: left as it is, since no tissue {where}is large enough to measure it")
@@ -52,10 +51,13 @@ def describe_frame(
             "other anatomy, which looks like coarse noise; none is removed"
         )
         record["coarse_noise"] = "as far as fine noise goes"
-    elif not change.removes and any(style < before for _, before, _, style in rows):
+    elif not change.removes and any(
+        target.deviation < change.before[tissue].deviation
+        for tissue, target in change.targets.items()
+    ):
         lines.append(
-            "noise: none is removed, since what a scan has more than a built-in style may be "
-            "anatomy; for less noise, give a quieter scan of the same anatomy as style"
+            "noise: none is removed, since what a scan has more than a style of other anatomy may "
+            "be anatomy; for less noise, give a quieter scan of the same anatomy as style"
         )
     sharpness = change.describe_sharpness() or "unchanged"
     anatomy = describe_figures(figures)
@@ -69,11 +71,16 @@ def describe_frame(
 
 
 def _describe_noise(
-    rows: Sequence[tuple[str, float, float, float]], unit: str, *, moderate: bool
+    change: LookChange, after: Mapping[int, NoisePower], unit: str, *, moderate: bool
 ) -> tuple[list[str], dict[str, str]]:
     """Describe the noise of each tissue before, after and in the style."""
     lines, record = [], {}
-    for name, before, now, style in rows:
+    names = {0: "all tissues"} if change.scheme.uniform else dict(enumerate(change.scheme.names))
+    for tissue, name in names.items():
+        if tissue not in change.before:
+            continue
+        before, now = change.before[tissue].deviation, after[tissue].deviation
+        style = change.changes[tissue].style if tissue in change.changes else math.nan
         deviations = f"from {before:.3g} to {now:.3g}{unit and ' ' + unit}"
         if f"{before:.3g}" == f"{now:.3g}":
             deviations = f"{before:.3g}{unit and ' ' + unit}, unchanged"

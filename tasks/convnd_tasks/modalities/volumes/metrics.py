@@ -105,7 +105,7 @@ def _measure_frame(
             remedy="give a scan and a result with values",
         )
     padding = ~scan.valid & torch.isfinite(after)
-    changed = float((after != scan.values)[padding].float().mean()) if padding.any() else None
+    changed = (after != scan.values)[padding].double()
     result = torch.where(compared, after, scan.values)
     before = look_metrics.MeasuredScan.measure(scan, unit, resolution)
     noise = before.noise_of_result(result)
@@ -114,7 +114,7 @@ def _measure_frame(
     body = (labels.labels > 0).numpy()
     return [
         *_differences(scan, result, compared, unit, span),
-        *_padding(changed),
+        *([_changed_background(100 * float(changed.mean()))] if len(changed) else []),
         *look_metrics.compare_tissues(before, labels, result, noise, unit),
         *look_metrics.compare_noise(before, noise, styles, unit),
         *look_metrics.compare_edges(before, result, styles),
@@ -192,14 +192,9 @@ def _differences(
     ]
 
 
-def _padding(changed: float | None) -> list[Measure]:
-    """The measure of a share of changed background voxels; None is a scan without background."""
-    if changed is None:
-        return []
+def _changed_background(share: float) -> Measure:
     meaning = "share of the constant background whose values changed"
-    return [
-        Measure("changed_background", 100 * changed, unit="%", against="content", meaning=meaning)
-    ]
+    return Measure("changed_background", share, unit="%", against="content", meaning=meaning)
 
 
 def _emphysema(scan: Scan, result: Tensor) -> list[Measure]:

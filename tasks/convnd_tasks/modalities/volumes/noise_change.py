@@ -69,8 +69,7 @@ def noise_changes(
     scan: Mapping[int, NoisePower],
     targets: Mapping[int, NoisePower],
     scheme: TissueScheme,
-    shape: Sequence[int],
-    spacing: Sequence[float],
+    frame: Scan,
     resolution: float,
     *,
     alike: bool,
@@ -84,8 +83,7 @@ def noise_changes(
         scan: noise of the scan by tissue.
         targets: noise that the result should have, by tissue.
         scheme: tissues of the scan.
-        shape: voxels of the scan along each axis.
-        spacing: mm along each axis.
+        frame: the scan; its size and spacing count.
         resolution: mm, as for the measurement of the noise.
         alike: coarse noise can be told from anatomy, see `differences`.
         removes: noise is removed, too.
@@ -96,10 +94,24 @@ def noise_changes(
     if not targets:
         return {}
 
+    sides = zip(frame.values.shape, frame.spacing, strict=True)
+    size = [
+        4 * min(extent - 1, max(1, round(_LARGEST_LAG * resolution / step))) + 1
+        for extent, step in sides
+    ]
+
     def change(tissue: int) -> NoiseChange:
-        return _noise_change(
-            scan[tissue], targets[tissue], shape, spacing, resolution, alike=alike, removes=removes
+        own, style = scan[tissue], targets[tissue]
+        lacking, excess = differences(own, style, alike=alike)
+        power, lacking, excess = (
+            spectrum(bands, size, frame.spacing, resolution)
+            for bands in (own.bands, lacking, excess * removes)
         )
+        # What remains has the style's power: |1 - H|² = 1 - excess / own.
+        transfer = 1 - (1 - (excess / power.clamp(min=1e-30)).clamp(0, 1)).sqrt()
+        deviation = float((power.sqrt() * transfer).square().mean().sqrt())
+        added, removed = _kernel(lacking.sqrt()), _kernel(transfer)
+        return NoiseChange(added, removed, deviation, own.deviation, style.deviation)
 
     tissues = range(len(scheme.names))
     if scheme.uniform:
@@ -188,34 +200,6 @@ def _filter_spectrum(
     transfer = torch.fft.rfftn(kernel.new_zeros(size).index_put_(voxels, kernel, accumulate=True))
     result: Tensor = torch.fft.irfftn(transfer.mul_(spectrum), size)
     return result[tuple(slice(0, extent) for extent in shape)]
-
-
-def _noise_change(
-    scan: NoisePower,
-    style: NoisePower,
-    shape: Sequence[int],
-    spacing: Sequence[float],
-    resolution: float,
-    *,
-    alike: bool,
-    removes: bool,
-) -> NoiseChange:
-    """The change of one tissue's noise, see `noise_changes`."""
-    size = [
-        4 * min(extent - 1, max(1, round(_LARGEST_LAG * resolution / step))) + 1
-        for extent, step in zip(shape, spacing, strict=True)
-    ]
-    lacking, excess = differences(scan, style, alike=alike)
-    added = _kernel(spectrum(lacking, size, spacing, resolution).sqrt())
-    if not removes or not bool(excess.any()):
-        none = torch.zeros(size)
-        return NoiseChange(added, none, 0.0, scan.deviation, style.deviation)
-    # What remains has the style's power: |1 - H|² = 1 - excess / own.
-    power = spectrum(scan.bands, size, spacing, resolution)
-    share = spectrum(excess, size, spacing, resolution) / power.clamp(min=1e-30)
-    transfer = 1 - (1 - share.clamp(0, 1)).sqrt()
-    deviation = float((power.sqrt() * transfer).square().mean().sqrt())
-    return NoiseChange(added, _kernel(transfer), deviation, scan.deviation, style.deviation)
 
 
 def _subtract_means(change: Tensor, scan: Scan, tissues: TissueMap, resolution: float) -> Tensor:

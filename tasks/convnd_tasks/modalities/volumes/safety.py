@@ -37,7 +37,6 @@ _CONTRAST = 0.1  # limit of the relative change of thin structures, besides that
 _FILTERED_CONTRAST = 0.5, 2.0  # limits of their contrast behind a filter
 # In medians of the magnitude. 98 % of normal noise are within 3.5; structures are stronger.
 _STRUCTURE = 4.5
-_NOISE = 0.2  # limit of noise over contrast: of 5 times the noise, it is seen (Rose, 1948)
 _DICE = 0.98  # limit of the overlap of segmentations
 _LEAST_DICE = 0.95  # noise may lower that limit to this
 _DICE_SCATTER = 0.005  # of the overlap that noise explains
@@ -69,8 +68,7 @@ def measure_safety(
 
     Returns:
         The change of the mean of each tissue; the largest change of a voxel by noise; the contrast
-        of thin structures; in other units than HU, the added noise over the contrast of tissues;
-        the overlap of segmentations; in CT, the share of dark lung.
+        of thin structures; the overlap of segmentations; in CT, the share of dark lung.
     """
     own = TissueMap(scan, scheme, resolution)
     # The noise follows the tissues of the filtered scan.
@@ -80,7 +78,6 @@ def measure_safety(
         *_means(scan, filtered, result, own),
         _largest_change(scan, filtered, result, tissues, changes),
         structures,
-        *_noise_of_contrast(scan, filtered, result, own),
         *_segmentation(scan, filtered, result, tissues, changes, always=structures.measured),
         *(_dark_lung(scan, filtered, result, own, changes) if scheme == HOUNSFIELD else []),
     ]
@@ -195,28 +192,6 @@ def _structures(scan: Scan, filtered: Tensor, result: Tensor) -> SafetyFigure:
     explained = min(max(contrast(filtered), least), most)
     low, high = min(1.0, explained) - _CONTRAST, max(1.0, explained) + _CONTRAST
     return SafetyFigure("contrast of thin structures", contrast(result), low, high)
-
-
-def _noise_of_contrast(
-    scan: Scan, filtered: Tensor, result: Tensor, tissues: TissueMap
-) -> list[SafetyFigure]:
-    """The deviation of a change by noise over the smallest contrast of neighbouring tissues.
-
-    In HU, tissues are fixed classes, and no measure of what noise hides. Elsewhere they are those
-    of the scan; they count if they are separate, and not classes of its noise.
-    """
-    masks = [tissues.core(number) for number in range(len(tissues.scheme.names))]
-    masks = [mask for mask in masks if int(mask.sum()) > _FEWEST]
-    if not tissues.scheme.uniform or len(masks) < 2:
-        return []
-    if _separation(scan.values[scan.valid]) <= _SEPARATION:
-        return []
-    means = [float(scan.values[mask].mean()) for mask in masks]
-    contrast = min(abs(high - low) for low, high in itertools.pairwise(means))
-    change = (result - filtered)[torch.stack(masks).any(0)]
-    name = "noise over the contrast of tissues"
-    value = float(change.std()) / max(contrast, 1e-30)
-    return [SafetyFigure(name, value, 0.0, _NOISE, decisive=False)]
 
 
 def _segmentation(

@@ -166,9 +166,7 @@ class ScanLook(StyleAugmentation[Scan]):
         if key not in self._changes:
             targets = self._noise(style, resolution)
             none = {tissue: noise.scaled(0.0) for tissue, noise in targets.items()}
-            self._changes[key] = noise_changes(
-                none, targets, scheme, scan.values.shape, scan.spacing, resolution, alike=True
-            )
+            self._changes[key] = noise_changes(none, targets, scheme, scan, resolution, alike=True)
         return self._changes[key]
 
     def _noise(self, style: int, resolution: float) -> dict[int, NoisePower]:

@@ -140,26 +140,29 @@ def find_filters(scan: Scan, style: Edges, resolution: float) -> dict[int, float
         return {}
     tried: list[tuple[float, dict[int, float], dict[int, float]]] = []
 
-    def attempt(amounts: dict[int, float]) -> float:
-        """Measure the mean difference of slopes, and what narrow slopes are too steep by axis."""
-        edges = measure_edges(apply_filters(scan, amounts, resolution), resolution)
-        if not all(axis in edges.slopes for axis in axes):
-            return math.inf
-        ratios = {axis: edges.log_ratio(style, axis) for axis in axes}
-        difference = float(torch.stack([ratio.abs() for ratio in ratios.values()]).mean())
-        excess = {axis: float(ratio[0].mean()) for axis, ratio in ratios.items()}
-        tried.append((difference, amounts, excess))
-        return difference
+    def judge(amounts: dict[int, float], edges: Edges) -> None:
+        """Note the mean difference of slopes, and by how much narrow slopes are too steep."""
+        if all(axis in edges.slopes for axis in axes):
+            ratios = {axis: edges.log_ratio(style, axis) for axis in axes}
+            difference = float(torch.stack([ratio.abs() for ratio in ratios.values()]).mean())
+            excess = {axis: float(ratio[0].mean()) for axis, ratio in ratios.items()}
+            tried.append((difference, amounts, excess))
 
-    before = attempt(dict.fromkeys(axes, 0.0))
+    def attempt(amounts: dict[int, float]) -> None:
+        judge(amounts, measure_edges(apply_filters(scan, amounts, resolution), resolution))
+
+    judge(dict.fromkeys(axes, 0.0), edges)
+    before = tried[0][0]
     if before < _LEAST_CHANGE:
         return {}
     for amount in _STARTS:
         attempt(dict.fromkeys(axes, amount))
-    start = min(tried[1:], key=lambda part: part[0], default=tried[0])[1]
+    if len(tried) < 2:
+        return None
+    start = min(tried[1:], key=lambda part: part[0])[1]
     attempt({axis: 0.7 * amount for axis, amount in start.items()})
-    # The first two are those at 0.7 of the start, and at the start or a better 0.
-    (_, former, errors), (_, amounts, rest) = sorted(tried, key=lambda part: part[0])[1::-1]
+    # The secant begins with the two best filters.
+    (_, amounts, rest), (_, former, errors) = sorted(tried, key=lambda part: part[0])[:2]
     for _ in range(_STEPS):
         if max(map(abs, rest.values())) < _PRECISION:
             break
@@ -172,7 +175,8 @@ def find_filters(scan: Scan, style: Edges, resolution: float) -> dict[int, float
         amounts = {
             axis: min(max(amounts[axis] - steps.get(axis, 0.0), -_MOST), _MOST) for axis in axes
         }
-        if attempt(amounts) == math.inf:
+        attempt(amounts)
+        if tried[-1][1] is not amounts:  # too few edges
             break
         rest = tried[-1][2]
     least, best, _ = min(tried, key=lambda part: part[0])

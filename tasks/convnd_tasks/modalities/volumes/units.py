@@ -175,10 +175,7 @@ def _may_be_hounsfield(scan: Grid) -> bool:
 
 def level_ratio(scan: Scan, style: Scan) -> float:
     """The ratio of the median tissue values of scan and style; 1 if they have none."""
-    parts = []
-    for part in (scan, style):
-        smooth = tissue_values(part)
-        parts.append(smooth[:: max(1, smooth.numel() // 100_000)])
+    parts = [tissue_values(part, min(part.spacing)) for part in (scan, style)]
     if not all(part.numel() for part in parts):
         return 1.0
     if min(float(part.quantile(0.01)) for part in parts) < 0:
