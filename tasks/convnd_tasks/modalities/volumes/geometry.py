@@ -46,14 +46,7 @@ def check_same_voxels(first: Grid, second: Grid) -> None:
             got=f"{shapes[0]} and {shapes[1]} voxels",
             remedy="give a scan and its result",
         )
-    difference = placement_difference(first, second)
-    if difference:
-        raise InputFileError(
-            "evaluate",
-            expected="two volumes with the same voxel positions",
-            got=difference,
-            remedy="resample one of them onto the other",
-        )
+    _check_positions(first, second, "evaluate", "two volumes with the same voxel positions")
     units = [grid.header.get("value_unit") for grid in (first, second)]
     if all(units) and units[0] != units[1]:
         raise InputFileError(
@@ -157,11 +150,11 @@ def check_placement(scan: Grid, grid: Grid, option: str) -> None:
             got=" x ".join(map(str, grid.shape)),
             remedy="resample it onto the scan",
         )
-    difference = placement_difference(scan, grid)
+    _check_positions(scan, grid, option, "voxels at the positions of the scan's")
+
+
+def _check_positions(first: Grid, second: Grid, operation: str, expected: str) -> None:
+    difference = placement_difference(first, second)
     if difference:
-        raise InputFileError(
-            option,
-            expected="voxels at the positions of the scan's",
-            got=difference,
-            remedy="resample it onto the scan",
-        )
+        remedy = "resample one of them onto the other"
+        raise InputFileError(operation, expected=expected, got=difference, remedy=remedy)

@@ -78,21 +78,6 @@ class Look:
         edges = None if phantom else measure_edges(scan.slabs(), resolution)
         return cls(noise, edges, tissue_values(scan, resolution))
 
-    def distance(self, scan: Scan, scheme: TissueScheme, resolution: float) -> Tensor:
-        """By how much the share of each tissue exceeds that of a scan.
-
-        Args:
-            scan: the scan.
-            scheme: tissues of the scan.
-            resolution: mm, see `Look.measure`.
-        """
-        shares = []
-        for values in (tissue_values(scan, resolution), self.values):
-            labels = torch.bucketize(values, values.new_tensor(scheme.limits))
-            counts = torch.bincount(labels, minlength=len(scheme.names)).double()
-            shares.append(counts / counts.sum().clamp(min=1))
-        return shares[1] - shares[0]
-
 
 def tissue_scheme(scan: Scan, unit: str) -> TissueScheme:
     """The tissues of a scan: by Hounsfield units for "HU", three Otsu classes for other units."""
@@ -149,7 +134,13 @@ def measure_likeness(scan: Scan, look: Look, scheme: TissueScheme, resolution: f
     filters = find_filters(scan.slabs(), look.edges, resolution)
     if filters is None:
         return Likeness("no filter explains how its edges differ")
-    excess = look.distance(apply_filters(scan, filters, resolution), scheme, resolution)
+    filtered = tissue_values(apply_filters(scan, filters, resolution), resolution)
+    own, style = (
+        torch.bincount(torch.bucketize(values, values.new_tensor(scheme.limits)), minlength=5)
+        / max(1, len(values))
+        for values in (filtered, look.values)
+    )
+    excess = style - own
     if float(excess.abs().sum()) / 2 <= _SAME_DISTANCE:
         return Likeness("", filters)
     tissue = int(excess.abs().argmax())

@@ -111,7 +111,7 @@ def compare_tissues(
                     second,
                     before=first,
                     unit=unit,
-                    meaning=f"mean of {_tissue(name)}, without its border",
+                    meaning=f"mean of {name} tissue, without its border",
                 )
             )
     pairs = [number for number in means if number in before.noise]
@@ -155,7 +155,7 @@ def compare_noise(
     for number in list(before.noise)[:1] if uniform else before.noise:
         first, last, target = before.noise[number], after[number], targets.get(number)
         suffix = "" if uniform else "_" + _slug(before.scheme.names[number])
-        location = "" if uniform else f" in {_tissue(before.scheme.names[number])}"
+        location = "" if uniform else f" in {before.scheme.names[number]} tissue"
         measures.append(
             Measure(
                 f"noise{suffix}",
@@ -176,16 +176,15 @@ def compare_noise(
                 meaning=f"mean frequency of the noise{location}",
             )
         )
-        compared, against = (first, "content") if target is None else (target, "style")
+        compared, against = (first, "scan") if target is None else (target, "style")
         measures.append(
             Measure(
                 f"noise_distance{suffix}",
                 last.distance(compared),
                 before=None if target is None else first.distance(compared),
                 better="lower" if target is not None else "",
-                against=against,
-                meaning=f"relative distance of the noise spectrum{location} from the "
-                f"{_role(against)}'s",
+                against="content" if target is None else "style",
+                meaning=f"relative distance of the noise spectrum{location} from the {against}'s",
             )
         )
     return measures
@@ -295,13 +294,5 @@ def compare_anatomy(
     ]
 
 
-def _role(against: str) -> str:
-    return "scan" if against == "content" else against
-
-
 def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-
-
-def _tissue(name: str) -> str:
-    return name if name.startswith("the ") else f"{name} tissue"

@@ -69,10 +69,9 @@ class NoisePower:
 
     @property
     def bands(self) -> Tensor:
-        """The power ``(7,)`` of each band in the quietest tissue."""
-        tissues = self.powers[0].unflatten(-1, (-1, len(_QUANTILES))).mean(-1)
-        quietest: Tensor = tissues.nan_to_num(math.inf).amin(-1)
-        return quietest
+        """The lowest power ``(7,)`` of each band, over quantiles and tissues."""
+        lowest: Tensor = self.powers[0].nan_to_num(math.inf).amin(-1)
+        return lowest
 
     @property
     def variance(self) -> float:

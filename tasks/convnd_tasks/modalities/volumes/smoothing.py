@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -154,25 +153,14 @@ def _grow(seeds: Tensor, mask: Tensor) -> Tensor:
         seeds: ``(D, H, W)``, bool.
         mask: ``(D, H, W)``, bool.
     """
-    import cv2
-
-    labels, count = np.zeros(mask.shape, np.int32), 0
-    for layer, plane in zip(labels, mask.numpy(), strict=True):
-        number, parts = cv2.connectedComponents(plane.astype(np.uint8), connectivity=4)
-        layer[plane] = parts[plane] + count
-        count += number
-    lower, upper = (
-        part[mask[:-1].numpy() & mask[1:].numpy()] for part in (labels[:-1], labels[1:])
-    )
-    links = np.unique(lower.astype(np.int64) * (count + 1) + upper)
-    lower, upper = np.divmod(links, count + 1)
-    chosen = np.zeros(count + 1, dtype=bool)
-    chosen[labels[seeds.numpy()]] = True
-    total = -1
-    while total != (total := int(chosen.sum())):
-        chosen[upper[chosen[lower]]] = True
-        chosen[lower[chosen[upper]]] = True
-    return torch.from_numpy(chosen[labels])
+    region, count = seeds, -1
+    while count != (count := int(region.sum())):
+        around = region.float()
+        around = torch.stack(
+            [window_maximum(around, [int(n == axis) for n in range(3)]) for axis in range(3)]
+        ).amax(0)
+        region = mask & (around > 0)
+    return region
 
 
 @lru_cache(maxsize=32)
