@@ -145,7 +145,7 @@ def test_arrays_with_a_spacing_are_scans() -> None:
     assert result.result.spacing == pytest.approx(spacing)
     measures = convnd.evaluate(content, result.values, style, spacing=spacing)
     noise = measures["noise"]
-    assert noise.before == pytest.approx(5, rel=0.05)
+    assert noise.before == pytest.approx(5, rel=0.1)  # low quantiles, the quietest of three tissues
     assert noise.value > 2 * noise.before
     assert convnd.evaluate(content, result.values, dim=3).keys() != measures.keys()  # an array
     with raises(UsageError, operation="--spacing", expected="three numbers above 0"):

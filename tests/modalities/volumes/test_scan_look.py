@@ -66,7 +66,8 @@ def test_the_noise_of_the_style_arrives(look: ScanLook, quiet: Tensor, strength:
     first, second = neighbours[:, :-1].flatten(), neighbours[:, 1:].flatten()
     # Voxels behind a Gaussian of sigma 1 correlate by exp(-1 / 4 sigma^2).
     correlation = float(torch.corrcoef(torch.stack([first, second]))[0, 1])
-    assert correlation == pytest.approx(math.exp(-0.25), abs=0.06)
+    # Local means within the tissue are subtracted, and with them the coarsest noise.
+    assert correlation == pytest.approx(math.exp(-0.25), abs=0.08)
 
 
 def test_a_volume_as_noisy_as_the_style_does_not_change(look: ScanLook) -> None:
@@ -103,7 +104,7 @@ def test_no_value_falls_below_that_of_air(look: ScanLook) -> None:
     floor = min(-1024.0, float(values.min()))
     air = result[20:36, 14:36]
     assert float(air.min()) >= floor
-    assert float(air.std()) < 12  # of noise of 20 HU, half the room above the floor is added: 8 HU
+    assert float(air.std()) < 13  # noise of 20 HU is limited to the room of 9 HU above the floor
 
 
 def test_shapes_types_and_dictionaries(quiet: Tensor) -> None:

@@ -66,7 +66,7 @@ class NoiseChange:
 
 
 def noise_changes(
-    scan: Mapping[int, NoisePower],
+    scan: Mapping[int, NoisePower] | None,
     targets: Mapping[int, NoisePower],
     scheme: TissueScheme,
     frame: Scan,
@@ -80,7 +80,7 @@ def noise_changes(
     A tissue without a target gets the change of the nearest tissue with one.
 
     Args:
-        scan: noise of the scan by tissue.
+        scan: noise of the scan by tissue; None for all of the target's noise, which is added.
         targets: noise that the result should have, by tissue.
         scheme: tissues of the scan.
         frame: the scan; its size and spacing count.
@@ -101,8 +101,11 @@ def noise_changes(
     ]
 
     def change(tissue: int) -> NoiseChange:
-        own, style = scan[tissue], targets[tissue]
-        lacking, excess = differences(own, style, alike=alike)
+        style = targets[tissue]
+        own = style.scaled(0.0) if scan is None else scan[tissue]
+        lacking, excess = style.bands, own.bands
+        if scan is not None:
+            lacking, excess = differences(own, style, alike=alike)
         power, lacking, excess = (
             spectrum(bands, size, frame.spacing, resolution)
             for bands in (own.bands, lacking, excess * removes)
@@ -132,7 +135,12 @@ def noise_changes(
 
 
 def change_noise(
-    scan: Scan, tissues: TissueMap, changes: Mapping[int, NoiseChange], resolution: float, seed: int
+    scan: Scan,
+    tissues: TissueMap,
+    changes: Mapping[int, NoiseChange],
+    resolution: float,
+    seed: int,
+    ends: tuple[float, float] | None = None,
 ) -> Tensor:
     """Compute the change of a scan's values that changes the noise of its tissues.
 
@@ -142,6 +150,7 @@ def change_noise(
         changes: changes of the noise by tissue.
         resolution: mm, as for the measurement of the noise.
         seed: seed of the added noise.
+        ends: lowest and highest possible value; None for those of the scan.
 
     Returns:
         ``(D, H, W)``, to add to the scan.
@@ -172,7 +181,7 @@ def change_noise(
                 drawn[key] = _filter_spectrum(spectrum, change.added, size, shape)
             added += share * drawn[key]
     del spectrum, share, drawn
-    low, high = scan.values[scan.valid].aminmax()
+    low, high = ends or (float(end) for end in scan.values[scan.valid].aminmax())
     quiet = (scan.values + _subtract_means(removed, scan, tissues, resolution)).clamp(low, high)
     # Both limits have the same distance, so clipping does not move the mean of air: in CT its
     # values end at -1024 HU, in magnitude images at 0.

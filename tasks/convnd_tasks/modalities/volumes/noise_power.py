@@ -69,9 +69,10 @@ class NoisePower:
 
     @property
     def bands(self) -> Tensor:
-        """The lowest power ``(7,)`` of each band, over quantiles and tissues."""
-        lowest: Tensor = self.powers[0].nan_to_num(math.inf).amin(-1)
-        return lowest
+        """The power ``(7,)`` of each band in the quietest tissue."""
+        tissues = self.powers[0].unflatten(-1, (-1, len(_QUANTILES))).mean(-1)
+        totals = _band_shares(self.axes)[0][-len(tissues) :] @ tissues.nan_to_num(math.inf).double()
+        return tissues[:, int(totals.argmin())].double()
 
     @property
     def variance(self) -> float:
@@ -226,17 +227,17 @@ def _offset(own: Tensor, other: Tensor, *, alike: bool) -> Tensor:
 
 
 def _excess(change: Tensor, errors: Tensor, *, alike: bool) -> Tensor:
-    """The power in each band: its own if it is certain, and else that of the next higher band.
+    """The power that is certain in each band; elsewhere that of the next higher band, if it may.
 
     White noise is certain in fine bands, and hidden by anatomy in coarse ones.
     """
     certain = torch.where(change > errors, change, 0.0)
+    highest = (change + errors).clamp(min=0)
     excess = torch.zeros_like(certain)
     level = certain[-1]
     for band in reversed(range(len(certain))):
-        if (change[band] - level).abs() > errors[band]:
-            lower = torch.minimum(level, (change[band] + errors[band]).clamp(min=0))
-            level = torch.where(certain[band] > 0, certain[band], lower) if alike else lower
+        level = torch.minimum(level, highest[band])
+        level = torch.maximum(level, certain[band]) if alike else level
         excess[band] = level
     return excess
 

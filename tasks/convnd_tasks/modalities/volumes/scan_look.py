@@ -155,7 +155,10 @@ class ScanLook(StyleAugmentation[Scan]):
         if not changes:
             return none
         seed = int(torch.randint(2**62, ()))
-        change = change_noise(scan, tissues, changes, resolution, seed)
+        # The lowest value that a scan can have: -1024 in HU, 0 in magnitude images.
+        low = float(scan.values[scan.valid].min())
+        low = min(-1024.0, low) if scheme.unit else 0.0 if low >= 0 else -math.inf
+        change = change_noise(scan, tissues, changes, resolution, seed, (low, math.inf))
         return torch.where(scan.valid, change, 0.0)
 
     def _filters(
@@ -165,8 +168,7 @@ class ScanLook(StyleAugmentation[Scan]):
         key = (style, scan.spacing, scan.values.shape, resolution, len(scheme.names))
         if key not in self._changes:
             targets = self._noise(style, resolution)
-            none = {tissue: noise.scaled(0.0) for tissue, noise in targets.items()}
-            self._changes[key] = noise_changes(none, targets, scheme, scan, resolution, alike=True)
+            self._changes[key] = noise_changes(None, targets, scheme, scan, resolution, alike=True)
         return self._changes[key]
 
     def _noise(self, style: int, resolution: float) -> dict[int, NoisePower]:
