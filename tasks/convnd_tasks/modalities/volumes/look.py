@@ -190,19 +190,23 @@ def blend_noise(
 
 
 def moderate_noise(
-    targets: Mapping[int, NoisePower], scheme: TissueScheme
+    scan: Mapping[int, NoisePower], targets: Mapping[int, NoisePower], scheme: TissueScheme
 ) -> dict[int, NoisePower]:
     """Limit the noise that a built-in style adds to a scan.
 
-    In HU, noise is added up to 10 HU, that of a standard dose. In other units there is no upper
-    limit, since the built-in style has a noise of 3 % of the signal.
+    In HU, noise is added up to 10 HU, that of a standard dose. A louder tissue keeps its own noise.
+    In other units there is no upper limit, since the built-in style has a noise of 3 % of the
+    signal.
 
     Args:
+        scan: noise of the scan by tissue.
         targets: noise of the styles by tissue, see `blend_noise`.
         scheme: tissues of the scan.
     """
     highest = _QUIET_HU**2 if scheme.unit else math.inf
     return {
-        tissue: target.scaled(min(1.0, highest / max(target.variance, 1e-30)))
+        tissue: scan[tissue]
+        if scan[tissue].variance >= highest
+        else target.scaled(min(1.0, highest / max(target.variance, 1e-30)))
         for tissue, target in targets.items()
     }

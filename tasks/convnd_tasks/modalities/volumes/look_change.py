@@ -144,7 +144,7 @@ def plan_change(
     before = transferable_noise(measure_scan_noise(sharp, scheme, resolution), scheme)
     targets = blend_noise(before, [look.noise for look in looks], weights)
     if moderate:
-        targets = moderate_noise(targets, scheme)
+        targets = moderate_noise(before, targets, scheme)
     # What a scan has in addition to the noise of other anatomy may be anatomy.
     same = not any(part.reason for part in likeness)
     removes = same and not moderate
