@@ -20,8 +20,8 @@ from convnd_tasks.modalities.volumes.noise_power import (
     NoisePower,
     differences,
     measure_power,
-    spectrum,
 )
+from convnd_tasks.modalities.volumes.noise_spectrum import spectrum
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.safety import limit_means, measure_safety
 from convnd_tasks.modalities.volumes.safety_figure import SafetyFigure, describe_broken

@@ -166,7 +166,7 @@ def test_likeness_of_anatomies() -> None:
     scan = scan_of(body())
 
     def compare(style: Scan, *, phantom: bool = False) -> Likeness:
-        look = Look.measure(style, HOUNSFIELD, 1.0, phantom=phantom)
+        look = Look.measure(style, "HU", 1.0, phantom=phantom)
         return measure_likeness(scan, look, HOUNSFIELD, 1.0)
 
     mirrored = scan_of(body(20.0, seed=1)[:, :, ::-1])

@@ -63,18 +63,16 @@ class Look:
     values: Tensor
 
     @classmethod
-    def measure(
-        cls, scan: Scan, scheme: TissueScheme, resolution: float, *, phantom: bool = False
-    ) -> Look:
+    def measure(cls, scan: Scan, unit: str, resolution: float, *, phantom: bool = False) -> Look:
         """Measure the look of a scan.
 
         Args:
             scan: the scan.
-            scheme: its tissues.
+            unit: "HU", or "" for other units.
             resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
             phantom: the scan is a phantom.
         """
-        noise = measure_scan_noise(scan, scheme, resolution)
+        noise = measure_scan_noise(scan, tissue_scheme(scan, unit), resolution)
         edges = None if phantom else measure_edges(scan.slabs(), resolution)
         return cls(noise, edges, tissue_values(scan, resolution))
 

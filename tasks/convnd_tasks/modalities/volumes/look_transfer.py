@@ -134,7 +134,15 @@ class LookTransfer(Transfer):
         self._results = []
         self._strengths = []
         self._change = None
-        self._measure_looks()
+        self._looks = [
+            Look.measure(
+                style,
+                self._units.unit,
+                self._resolution,
+                phantom=bool(grid.header.get(PHANTOM)),
+            )
+            for style, grid in zip(self._units.scans(), self._units.styles, strict=True)
+        ]
         message = (lambda _: None) if on_message is None else on_message
         for frame in range(self._scan.values.shape[1]):
             yield from self._run_frame(frame, message)
@@ -144,21 +152,6 @@ class LookTransfer(Transfer):
                 f"strength: {weakest:g} to {strongest:g} in different frames, so their noise "
                 f"differs; --strength {weakest:g} gives all frames the same"
             )
-
-    def _measure_looks(self) -> None:
-        """Measure the look of every style."""
-        styles = [
-            Scan.from_values(values, spacing) for values, spacing in self._units.canonical_styles()
-        ]
-        self._looks = [
-            Look.measure(
-                style,
-                tissue_scheme(style, self._units.unit),
-                self._resolution,
-                phantom=bool(grid.header.get(PHANTOM)),
-            )
-            for style, grid in zip(styles, self._units.styles, strict=True)
-        ]
 
     def _run_frame(self, frame: int, message: Callable[[str], None]) -> Iterator[Progress]:
         """Change one frame, and check that its anatomy is unchanged."""

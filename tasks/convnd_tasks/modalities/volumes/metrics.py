@@ -62,7 +62,7 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
     volumes = [style for style in styles if style.ndim == 3][:1]
     units = StyleUnits(content, volumes, VolumeOptions())
     unit = value_unit(content) or units.unit
-    scans = [Scan.from_values(values, spacing) for values, spacing in units.canonical_styles()]
+    scans = units.scans()
     axes = Orientation(content)
     resolution = max(min(spacing) for spacing in (axes.spacing, *(s.spacing for s in scans)))
     looks = [MeasuredScan.measure(scan, unit, resolution) for scan in scans]

@@ -16,9 +16,9 @@ from convnd_tasks.modalities.volumes.noise_power import (
     LOCAL_SIGMA,
     NoisePower,
     differences,
-    spectrum,
     tissue_residual,
 )
+from convnd_tasks.modalities.volumes.noise_spectrum import spectrum
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import gaussian, sigmas
 from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme

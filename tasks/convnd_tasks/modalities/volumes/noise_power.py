@@ -13,7 +13,6 @@ groups of voxels; Efron and Stein, 1981).
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -23,6 +22,14 @@ import torch
 from torch import Tensor
 
 from convnd.nn.fft_conv import fft_length
+from convnd_tasks.modalities.volumes.noise_spectrum import (
+    BAND_WIDTH,
+    BANDS,
+    band_shares,
+    frequencies,
+    passed_frequencies,
+    voxel_volume,
+)
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import gaussian, local_mean, sigmas
 from convnd_tasks.modalities.volumes.tissues import TissueMap
@@ -34,7 +41,6 @@ __all__ = [
     "differences",
     "measure_noise",
     "measure_power",
-    "spectrum",
     "tissue_residual",
 ]
 
@@ -45,8 +51,6 @@ LOCAL_SIGMA = 3.0
 """Resolutions; standard deviation of the Gaussian window of a local power."""
 
 _FEWEST = 400  # voxels of a tissue whose noise is measured
-_WIDTH = 1 / 16  # frequency per resolution; the width of bands, and the lowest measured frequency
-_BANDS = 7  # the last one contains all higher frequencies
 _QUANTILES = (0.2, 0.35, 0.5)  # of local powers
 _GROUPS = 8  # of voxels, for standard errors
 _ERRORS = 2.0  # standard errors beyond which scans differ
@@ -71,13 +75,14 @@ class NoisePower:
     def bands(self) -> Tensor:
         """The power ``(7,)`` of each band in the quietest tissue."""
         tissues = self.powers[0].unflatten(-1, (-1, len(_QUANTILES))).mean(-1)
-        totals = _band_shares(self.axes)[0][-len(tissues) :] @ tissues.nan_to_num(math.inf).double()
-        return tissues[:, int(totals.argmin())].double()
+        totals = band_shares(self.axes)[0][-len(tissues) :] @ tissues.nan_to_num(math.inf).double()
+        quietest: Tensor = tissues[:, int(totals.argmin())].double()
+        return quietest
 
     @property
     def variance(self) -> float:
         """The variance of the noise, in squared units of the scan."""
-        return float(self.bands @ _band_shares(self.axes)[0][-len(self.bands) :])
+        return float(self.bands @ band_shares(self.axes)[0][-len(self.bands) :])
 
     @property
     def deviation(self) -> float:
@@ -87,7 +92,7 @@ class NoisePower:
     @property
     def mean_frequency(self) -> float:
         """The mean frequency of the power, per resolution; NaN without noise."""
-        shares, middles = _band_shares(self.axes)
+        shares, middles = band_shares(self.axes)
         return float((self.bands * shares) @ middles) / self.variance if self.variance else math.nan
 
     def distance(self, other: NoisePower) -> float:
@@ -98,7 +103,7 @@ class NoisePower:
         Returns:
             Infinity if only the second noise is 0 everywhere.
         """
-        shares = _band_shares(other.axes)[0]
+        shares = band_shares(other.axes)[0]
         difference = float((self.bands - other.bands).abs() @ shares)
         if other.variance > 0:
             return difference / other.variance
@@ -107,15 +112,6 @@ class NoisePower:
     def scaled(self, factor: float) -> NoisePower:
         """The power of noise whose variance is this many times as large."""
         return dataclasses.replace(self, powers=self.powers * factor)
-
-
-@functools.cache
-def _band_shares(axes: int) -> tuple[Tensor, Tensor]:
-    """The share of the frequencies in each band, and their mean; the lowest ones in the first."""
-    frequency = frequencies([48] * axes, [1.0] * axes, 1.0).flatten()
-    band = (frequency / _WIDTH - 1).clamp(0, _BANDS - 1).int()
-    counts, sums = (torch.bincount(band, weights, _BANDS).double() for weights in (None, frequency))
-    return counts / counts.sum(), sums / counts.clamp(min=1)
 
 
 def measure_noise(
@@ -178,7 +174,7 @@ def measure_power(
     groups = local.tensor_split(_GROUPS, 1)
     parts = [torch.cat([*groups[:n], *groups[n + 1 :]], 1) for n in range(_GROUPS)]
     powers = torch.stack([_quantiles(part) for part in (local, *parts)])
-    return powers / (_quantiles(white).clamp(min=1e-30) / _volume(spacing, resolution))
+    return powers / (_quantiles(white).clamp(min=1e-30) / voxel_volume(spacing, resolution))
 
 
 def differences(scan: NoisePower, style: NoisePower, *, alike: bool) -> tuple[Tensor, Tensor]:
@@ -242,61 +238,6 @@ def _excess(change: Tensor, errors: Tensor, *, alike: bool) -> Tensor:
     return excess
 
 
-def frequencies(shape: Sequence[int], spacing: Sequence[float], resolution: float) -> Tensor:
-    """Radial frequencies, per resolution, over the axes that are filtered.
-
-    Args:
-        shape: number of frequencies along each axis.
-        spacing: mm along each axis.
-        resolution: mm.
-
-    Returns:
-        Float64 of this shape, in the order of `torch.fft.fftn`.
-    """
-    widths = sigmas(spacing, resolution, min(spacing))
-    total = torch.zeros(tuple(shape), dtype=torch.float64)
-    for axis, (extent, width) in enumerate(zip(shape, widths, strict=True)):
-        frequency = torch.fft.fftfreq(extent, dtype=torch.float64) * width
-        total += frequency.square().view(
-            [-1 if other == axis else 1 for other in range(len(shape))]
-        )
-    return total.sqrt()
-
-
-def spectrum(
-    power: Tensor, shape: Sequence[int], spacing: Sequence[float], resolution: float
-) -> Tensor:
-    """The power spectrum of noise, interpolated between bands.
-
-    Kernels blur noise, so its power falls about as a Gaussian: between the middles of two bands,
-    its logarithm is linear in the squared frequency. Below the lowest band it rises on like that,
-    to twice the power of the band at most.
-
-    Args:
-        power: ``(7,)``, by band of frequency.
-        shape: number of frequencies along each axis.
-        spacing: mm along each axis.
-        resolution: mm, as for the measurement.
-
-    Returns:
-        Float64 of this shape, in the order of `torch.fft.fftn`; its mean is the variance. It is 0
-        beyond the frequencies of voxels whose sides are one resolution.
-    """
-    highest = float(power.max())
-    if highest <= 0:
-        return torch.zeros(tuple(shape), dtype=torch.float64)
-    logs = power.double().clamp(min=1e-9 * highest).log()
-    middles = ((torch.arange(_BANDS, dtype=torch.float64) + 1.5) * _WIDTH).square()
-    squares = frequencies(shape, spacing, resolution).square()
-    low = (torch.bucketize(squares, middles) - 1).clamp(0, _BANDS - 2)
-    share = (squares - middles[low]) / (middles[low + 1] - middles[low])
-    between = logs[low] + share.clamp(max=1.0) * (logs[low + 1] - logs[low])
-    rising = between.clamp(float(logs[0]), float(logs[0]) + math.log(2))
-    between = torch.where(squares < middles[0], rising, between)
-    passed = _passed(shape, spacing, resolution)
-    return torch.where(passed, between.exp() * _volume(spacing, resolution), 0.0)
-
-
 def tissue_residual(
     values: Tensor, inner: Tensor, spacing: Sequence[float], resolution: float
 ) -> Tensor:
@@ -337,9 +278,11 @@ def _local_powers(
     transform = torch.fft.rfftn(residual, size)
     half = slice(0, size[-1] // 2 + 1)
     frequency = frequencies(size, spacing, resolution)[..., half]
-    frequency = torch.where(_passed(size, spacing, resolution)[..., half], frequency, -1.0)
+    frequency = torch.where(
+        passed_frequencies(size, spacing, resolution)[..., half], frequency, -1.0
+    )
     crop = tuple(slice(0, extent) for extent in residual.shape)
-    ends = [*(torch.arange(1, _BANDS + 1) * _WIDTH).tolist(), math.inf]
+    ends = [*(torch.arange(1, BANDS + 1) * BAND_WIDTH).tolist(), math.inf]
     return torch.stack(
         [
             local(
@@ -352,17 +295,3 @@ def _local_powers(
 
 def _quantiles(local: Tensor) -> Tensor:
     return torch.quantile(local.double(), local.new_tensor(_QUANTILES, dtype=torch.float64), 1).T
-
-
-def _passed(shape: Sequence[int], spacing: Sequence[float], resolution: float) -> Tensor:
-    """The frequencies that voxels whose sides are one resolution can show."""
-    passed = torch.ones(tuple(shape), dtype=torch.bool)
-    for axis, width in enumerate(sigmas(spacing, resolution, min(spacing))):
-        frequency = torch.fft.fftfreq(shape[axis], dtype=torch.float64).abs() * width
-        passed &= (frequency <= 0.5 + 1e-9).view([-1 if n == axis else 1 for n in range(3)])
-    return passed
-
-
-def _volume(spacing: Sequence[float], resolution: float) -> float:
-    """The volume of voxels whose sides are one resolution, in voxels; coarse axes do not count."""
-    return math.prod(width for width in sigmas(spacing, resolution, min(spacing)) if width > 0)

@@ -13,8 +13,6 @@ from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.tissues import otsu_scheme, tissue_values
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from convnd.grid import Grid
 
 __all__ = ["StyleUnits", "check_voxel_sizes", "level_ratio", "scan_unit"]
@@ -125,15 +123,13 @@ class StyleUnits:
         """The factors by which the values of the styles are multiplied."""
         return [factor for factor, _ in self._maps]
 
-    def canonical_styles(self) -> list[tuple[Tensor, tuple[float, ...]]]:
-        """The first frame ``(D, H, W)`` of each style in the scan's unit, and its spacing in mm."""
+    def scans(self) -> list[Scan]:
+        """The first frame of each style in the scan's unit."""
         result = []
         for style, (factor, offset) in zip(self.styles, self._maps, strict=True):
-            axes = Orientation(style)
-            values = axes.canonical_frame(style.values)
-            if (factor, offset) != (1.0, 0.0):
-                values = values * factor + offset
-            result.append((values, axes.spacing))
+            scan = _first_frame(style)
+            unchanged = (factor, offset) == (1.0, 0.0)
+            result.append(scan if unchanged else scan.with_values(scan.values * factor + offset))
         return result
 
     def _check(self, scan: Grid, style: Grid, modality: str) -> None:
