@@ -475,6 +475,9 @@ def test_tissues_that_were_not_measured_do_not_count() -> None:
     lacking, _ = differences(scan, style, alike=True)
     torch.testing.assert_close(lacking, torch.full((7,), 5.0).double())
     assert scan.deviation == pytest.approx(math.sqrt(10))
+    none = power_of([[math.nan] * 6 + [9.0] * 3] * 7, 0.1)
+    scan = power_of([[10.0] * 3 + [math.nan] * 6] * 7, 0.1)
+    assert not any(bool(part.any()) for part in differences(scan, none, alike=True))
 
 
 def test_gaussian_and_erosion_equal_those_of_scipy(rng: np.random.Generator) -> None:

@@ -194,6 +194,8 @@ def differences(scan: NoisePower, style: NoisePower, *, alike: bool) -> tuple[Te
         Two tensors ``(7,)``, not below 0, by band of frequency.
     """
     both = scan.powers[0, 0].isfinite() & style.powers[0, 0].isfinite()
+    if not bool(both.any()):  # no tissue was measured in both
+        return torch.zeros(BANDS), torch.zeros(BANDS)
     own, other = (part.powers[..., both].double() for part in (scan, style))
     # The jackknife: without groups of the scan, then of the style.
     own = torch.cat([own, own[:1].expand(_GROUPS, -1, -1)])
