@@ -148,8 +148,7 @@ def plan_change(
     # What a scan has in addition to the noise of other anatomy may be anatomy.
     same = not any(part.reason for part in likeness)
     removes = same and not moderate
-    # In CT large parts of soft tissue are flat, and a phantom has no weak anatomy.
-    alike = same or not scheme.uniform or all(look.edges is None for look in looks)
+    alike = same or all(look.edges is None for look in looks)  # a phantom has no weak anatomy
     changes = noise_changes(before, targets, scheme, scan, resolution, alike=alike, removes=removes)
     none = torch.zeros_like(scan.values)
     return LookChange(

@@ -181,7 +181,7 @@ def differences(scan: NoisePower, style: NoisePower, *, alike: bool) -> tuple[Te
     """The power by which a style's noise exceeds that of a scan, and the reverse.
 
     Noise adds the same power to all quantiles, so the smallest difference counts. Stronger anatomy
-    multiplies the powers. So of another anatomy the difference is at most what a line through the
+    multiplies the powers. So of another anatomy the difference in MR is at most what a line through the
     quantiles has where the power of the scan is 0. Coarse noise and anatomy have the same
     frequencies, so there coarse noise counts only as far as the finest goes, as if it were white.
 
@@ -200,14 +200,16 @@ def differences(scan: NoisePower, style: NoisePower, *, alike: bool) -> tuple[Te
     # The jackknife: without groups of the scan, then of the style.
     own = torch.cat([own, own[:1].expand(_GROUPS, -1, -1)])
     other = torch.cat([other[:1].expand(_GROUPS + 1, -1, -1), other[1:]])
-    change = _offset(own, other, alike=alike)
+    # In CT each tissue has powers of its own, and a line through three of them shows nothing.
+    several = scan.powers.shape[-1] > len(_QUANTILES)
+    change = _offset(own, other, line=several and not alike)
     parts = change[1:].unflatten(0, (2, _GROUPS))
     errors = _ERRORS * ((_GROUPS - 1) * parts.var(1, correction=0).sum(0)).sqrt()
     lacking, surplus = (_excess(sign * change[0], errors, alike=alike) for sign in (1, -1))
     return lacking, surplus
 
 
-def _offset(own: Tensor, other: Tensor, *, alike: bool) -> Tensor:
+def _offset(own: Tensor, other: Tensor, *, line: bool) -> Tensor:
     """What the powers ``(..., n)`` of a style have in addition to those of a scan, ``(...)``."""
     weight = other.clamp(min=1e-30).pow(-2)  # powers scatter in proportion to themselves
     tissues = (-1, len(_QUANTILES))
@@ -216,7 +218,7 @@ def _offset(own: Tensor, other: Tensor, *, alike: bool) -> Tensor:
     )
     change = parts / weights
     smallest = torch.where(change.mean(-1) > 0, change.amin(-1), change.amax(-1))
-    if alike:
+    if not line:
         return smallest
     weight = weight / weight.sum(-1, keepdim=True)
     x, y = ((part * weight).sum(-1, keepdim=True) for part in (own, other))
