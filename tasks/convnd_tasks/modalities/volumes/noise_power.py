@@ -181,9 +181,10 @@ def differences(scan: NoisePower, style: NoisePower, *, alike: bool) -> tuple[Te
     """The power by which a style's noise exceeds that of a scan, and the reverse.
 
     Noise adds the same power to all quantiles, so the smallest difference counts. Stronger anatomy
-    multiplies the powers. So of another anatomy the difference in MR is at most what a line through the
-    quantiles has where the power of the scan is 0. Coarse noise and anatomy have the same
-    frequencies, so there coarse noise counts only as far as the finest goes, as if it were white.
+    multiplies the powers. So in magnitude images of another anatomy the difference is at most what
+    a line through quantiles and tissues has where the power of the scan is 0. Coarse noise and
+    anatomy have the same frequencies, so of another anatomy coarse noise counts only as far as the
+    finest goes, as if it were white.
 
     Args:
         scan: power of the scan's noise.
