@@ -461,7 +461,7 @@ def test_only_a_certain_difference_of_noise_counts() -> None:
 
 def test_stronger_anatomy_is_no_noise() -> None:
     """It multiplies all quantiles; noise adds the same to all."""
-    scan = power_of([[10.0, 15.0, 20.0]] * 7, 0.1)
+    scan = power_of([[10.0, 15.0, 20.0] * 3] * 7, 0.1)  # three tissues of a magnitude image
     sharper = NoisePower(4 * scan.powers, 3)
     assert not bool(differences(scan, sharper, alike=False)[0].any())
     both = NoisePower(4 * scan.powers + 12, 3)
