@@ -118,7 +118,7 @@ class MultiPlanar(Backbone):
         self.check(x, layers)
         features: dict[str, Tensor] = {}
         for orientation, (names, axes, other_axes) in self._group_layers(layers).items():
-            raw_names = {_base_name(name) for name in raw if name.endswith(f"@{orientation}")}
+            raw_names = {self.slice_layer(name) for name in raw if name.endswith(f"@{orientation}")}
             order = [2 + axis for axis in other_axes]
             planes = x.permute(0, *order, 1, *(2 + axis for axis in axes))
             lead = planes.shape[: 1 + len(other_axes)]
@@ -164,7 +164,7 @@ class MultiPlanar(Backbone):
 
     def projection(self, layer: str) -> Tensor | None:
         """Return the projection of the network's layer, see `Backbone.projection`."""
-        return self.net.projection(_base_name(layer))
+        return self.net.projection(self.slice_layer(layer))
 
     def independent_groups(self, layers: Sequence[str]) -> list[tuple[str, ...]]:
         """Divide layers into one group per orientation, see `Backbone.independent_groups`.
@@ -200,22 +200,26 @@ class MultiPlanar(Backbone):
             for names, axes, other_axes in self._group_layers(layers).values()
         )
 
+    @staticmethod
+    def slice_layer(layer: str) -> str:
+        """Return the name that a layer has in ``net``, without its orientation.
+
+        >>> MultiPlanar.slice_layer("relu1_1@02")
+        'relu1_1'
+        """
+        return layer.rpartition("@")[0] or layer
+
     def _group_layers(
         self, layers: Sequence[str]
     ) -> dict[str, tuple[list[str], tuple[int, ...], list[int]]]:
         """Group layers by orientation: layers of ``net``, axes of the slices, and other axes."""
         groups = {}
         for orientation, axes in self.orientations.items():
-            names = [_base_name(name) for name in layers if name.endswith(f"@{orientation}")]
+            names = [self.slice_layer(name) for name in layers if name.endswith(f"@{orientation}")]
             if names:
                 other_axes = [axis for axis in range(self.spatial_dims) if axis not in axes]
                 groups[orientation] = names, axes, other_axes
         return groups
-
-
-def _base_name(name: str) -> str:
-    """Name of a layer in the network, without the orientation."""
-    return name.rpartition("@")[0]
 
 
 def _embed(field: ReceptiveField, axes: Sequence[int], ndim: int) -> ReceptiveField:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convnd.backbones import MultiPlanar
 from convnd.losses import Objective
 from convnd.optimize import (
     Evaluator,
@@ -104,7 +105,7 @@ class PhaseRunner:
         check_budgets([self._budgets[network] for network in finest], problem.size, styles)
         for region in self._regions_at(self._phases[-1]):
             layers = networks[-1].narrow_layers(region)
-            names = dict.fromkeys(name.partition("@")[0] for name in layers)  # of all planes
+            names = dict.fromkeys(map(MultiPlanar.slice_layer, layers))  # once for all planes
             if names:
                 on_message(
                     f"{region.name} is smaller than what {', '.join(names)} see: its surroundings "

@@ -228,11 +228,9 @@ class StyleTermMaker:
         sources = {name: name for name in statistics}
         if isinstance(self.backbone, MultiPlanar) and not self.fixed_axes:
             visible = self.backbone.plane_layers(self.style_layers, style.shape[2:])
-            first = {name.partition("@")[0]: name for name in reversed(visible)}
-            sources = {
-                name: name if name in visible else first[name.partition("@")[0]]
-                for name in statistics
-            }
+            base = self.backbone.slice_layer
+            first = {base(name): name for name in reversed(visible)}
+            sources = {name: name if name in visible else first[base(name)] for name in statistics}
         of_sources = {source: statistics[name] for name, source in sources.items()}
         if share is not None:
             share = fit_share(share.to(style.device), style.shape[2:])
