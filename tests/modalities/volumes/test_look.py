@@ -31,7 +31,12 @@ from convnd_tasks.modalities.volumes.sharpness import (
     find_filters,
     measure_edges,
 )
-from convnd_tasks.modalities.volumes.smoothing import constant_background, erode, gaussian
+from convnd_tasks.modalities.volumes.smoothing import (
+    constant_background,
+    erode,
+    gaussian,
+    window_maximum,
+)
 from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD, TissueMap, otsu_scheme
 from convnd_tasks.samples import MATCHING_STYLE
 from error_fields import raises
@@ -491,6 +496,21 @@ def test_gaussian_and_erosion_equal_those_of_scipy(rng: np.random.Generator) -> 
     expected_mask = ndimage.binary_erosion(cross, np.ones((1, 1, 5)), border_value=1)
     np.testing.assert_array_equal(erode(mask, (0, 1, 2)), expected_mask)
     np.testing.assert_array_equal(shrunk, expected_mask)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_long_axes_and_wide_windows_equal_those_of_scipy(
+    rng: np.random.Generator, axis: int
+) -> None:
+    values = np.moveaxis(rng.normal(size=(150, 5, 6)), 0, axis)
+    sigma = [4.2 * (number == axis) for number in range(3)]
+    expected = ndimage.gaussian_filter(values, sigma, mode="nearest", truncate=4)
+    actual = gaussian(torch.from_numpy(values), sigma)
+    np.testing.assert_allclose(actual, expected, atol=1e-12)
+    for count in (1, 4, 7):
+        reach = [count * (number == axis) for number in range(3)]
+        highest = ndimage.maximum_filter(values, [2 * one + 1 for one in reach], mode="nearest")
+        np.testing.assert_array_equal(window_maximum(torch.from_numpy(values), reach), highest)
 
 
 def test_constant_tissue_of_a_phantom_is_not_background() -> None:

@@ -134,15 +134,7 @@ class LookTransfer(Transfer):
         self._results = []
         self._strengths = []
         self._change = None
-        self._looks = [
-            Look.measure(
-                style,
-                self._units.unit,
-                self._resolution,
-                phantom=bool(grid.header.get(PHANTOM)),
-            )
-            for style, grid in zip(self._units.scans(), self._units.styles, strict=True)
-        ]
+        self._looks = self._measure_styles()
         message = (lambda _: None) if on_message is None else on_message
         for frame in range(self._scan.values.shape[1]):
             yield from self._run_frame(frame, message)
@@ -152,6 +144,18 @@ class LookTransfer(Transfer):
                 f"strength: {weakest:g} to {strongest:g} in different frames, so their noise "
                 f"differs; --strength {weakest:g} gives all frames the same"
             )
+
+    def _measure_styles(self) -> list[Look]:
+        """Measure the look of each style."""
+        return [
+            Look.measure(
+                style,
+                self._units.unit,
+                self._resolution,
+                phantom=bool(grid.header.get(PHANTOM)),
+            )
+            for style, grid in zip(self._units.scans(), self._units.styles, strict=True)
+        ]
 
     def _run_frame(self, frame: int, message: Callable[[str], None]) -> Iterator[Progress]:
         """Change one frame, and check that its anatomy is unchanged."""
@@ -163,21 +167,9 @@ class LookTransfer(Transfer):
         values = self._axes.canonical_frame(self._scan.values, frame)
         scan = Scan.from_values(values, self._axes.spacing)
         yield stage_progress(frame, frames, 0, scan.values, math.nan)
-        likeness = self._compare(scan, note)
-        yield stage_progress(frame, frames, 1, scan.values, math.nan)
-        self._change = change = plan_change(
-            scan,
-            self._looks,
-            likeness,
-            self._weights,
-            self._resolution,
-            self._units.unit,
-            moderate=self._moderate,
-        )
-        distance = change.spectrum_distance(change.before)
-        yield stage_progress(frame, frames, 2, scan.values, distance)
-        self._change = change = change.with_noise(self._resolution, self._options.seed + frame)
-        yield stage_progress(frame, frames, 3, scan.values, distance)
+        yield from self._plan(scan, frame, note)
+        change = self._change
+        assert change is not None
         result, strength, figures = self._find_safe_result(change, frame)
         broken = describe_broken(figures)
         if not is_judged(figures) or (change.filters and broken):
@@ -212,6 +204,25 @@ class LookTransfer(Transfer):
                 got=f"{broken}, at a strength of {self._strengths[-1]:g}",
                 remedy="use another style, --mask or a smaller --strength",
             )
+
+    def _plan(self, scan: Scan, frame: int, note: Callable[[str], None]) -> Iterator[Progress]:
+        """Plan the change of one frame, and keep it."""
+        frames = self._scan.values.shape[1]
+        likeness = self._compare(scan, note)
+        yield stage_progress(frame, frames, 1, scan.values, math.nan)
+        self._change = change = plan_change(
+            scan,
+            self._looks,
+            likeness,
+            self._weights,
+            self._resolution,
+            self._units.unit,
+            moderate=self._moderate,
+        )
+        distance = change.spectrum_distance(change.before)
+        yield stage_progress(frame, frames, 2, scan.values, distance)
+        self._change = change.with_noise(self._resolution, self._options.seed + frame)
+        yield stage_progress(frame, frames, 3, scan.values, distance)
 
     def preview(self, progress: Progress) -> Grid | None:
         """The scan after a stage, see `Transfer.preview`; None before a stage that changes it.

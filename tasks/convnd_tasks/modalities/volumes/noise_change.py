@@ -28,6 +28,7 @@ __all__ = [
     "NoiseChange",
     "change_noise",
     "noise_changes",
+    "white_noise",
 ]
 
 LARGEST_CHANGE = 6.0
@@ -155,15 +156,9 @@ def change_noise(
     Returns:
         ``(D, H, W)``, to add to the scan.
     """
-    generator = torch.Generator().manual_seed(seed)
-    shape = scan.values.shape
-    kernels = [kernel for change in changes.values() for kernel in (change.added, change.removed)]
-    reach = [max(kernel.shape[axis] for kernel in kernels) // 2 for axis in range(3)]
-    # Padded, so that filters do not wrap around.
-    size = [fft_length(extent + count) for extent, count in zip(shape, reach, strict=True)]
+    shape, size = scan.values.shape, _padded_size(scan.values.shape, changes)
     adds = any(bool(change.added.any()) for change in changes.values())
-    # Noise is drawn beyond the ends, too, so the filtered noise is as strong there as elsewhere.
-    spectrum = torch.fft.rfftn(torch.randn(size, generator=generator)) if adds else None
+    spectrum = torch.fft.rfftn(white_noise(shape, changes, seed)) if adds else None
     added, removed = torch.zeros_like(scan.values), torch.zeros_like(scan.values)
     drawn: dict[int, Tensor] = {}  # by filter: several tissues have the same
     for tissue, change in changes.items():
@@ -191,6 +186,27 @@ def change_noise(
     for tissue, change in changes.items():  # noise of a neighbouring tissue may be much stronger
         limit[tissues.mask(tissue)] = LARGEST_CHANGE * max(change.scan, change.style)
     return total.clamp(-limit, limit)
+
+
+def white_noise(shape: Sequence[int], changes: Mapping[int, NoiseChange], seed: int) -> Tensor:
+    """Draw the white noise that `change_noise` filters.
+
+    It goes on beyond the ends, so the filtered noise is as strong there as elsewhere.
+
+    Args:
+        shape: voxels of the scan along each axis; the noise of voxel i is at i.
+        changes: changes of the noise by tissue.
+        seed: seed of the noise.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(_padded_size(shape, changes), generator=generator)
+
+
+def _padded_size(shape: Sequence[int], changes: Mapping[int, NoiseChange]) -> list[int]:
+    """Extents of a scan with padding, so that the filters of changes do not wrap around."""
+    kernels = [kernel for change in changes.values() for kernel in (change.added, change.removed)]
+    reach = [max(kernel.shape[axis] for kernel in kernels) // 2 for axis in range(3)]
+    return [fft_length(extent + count) for extent, count in zip(shape, reach, strict=True)]
 
 
 def _filter_spectrum(

@@ -37,7 +37,7 @@ class Scan:
         """
         finite = torch.isfinite(values)
         low = values[finite].min() if bool(finite.any()) else values.new_zeros(())
-        values = torch.where(finite, values, low)
+        values = torch.where(finite, values, low).contiguous()  # filters are faster then
         return cls(values, tuple(spacing), finite & ~constant_background(values))
 
     def with_values(self, values: Tensor) -> Scan:
