@@ -1,8 +1,8 @@
 """Cut the boxes of `scan_boxes` from public scans.
 
-Boxes D are those of development. Boxes H, N, P and Q were held out from earlier series of changes,
-and have been seen since. Boxes R were named, with their places, before any method saw them; their
-results are read once, at the end of a series of changes.
+Boxes D are those of development. Boxes H, N, P, Q and R were held out from earlier series of
+changes, and have been seen since. Boxes S were named, with their places, before the method saw
+them; their results are read once, at the end of a series of changes.
 
 `FILES` names the scans and where they are from: packages of PyPI and Debian, and repositories of
 GitHub with their commits. The script reads their files from one folder; an archive is unpacked
@@ -88,6 +88,10 @@ FILES = {
     "t1average": ("avg152T1_RL_nifti.nii.gz", _DEMO_PAGES),
     "t1average2mm": ("MNI152_T1_2mm.nii.gz", f"{_DEMO}, register"),
     "functional3.6mm": ("fmri_pitch.nii.gz", _DEMO),
+    "functional3.3mm": (
+        "complex.nii.gz",
+        "github.com/niivue/niivue@9255c43c, packages/niivue/demos/images",
+    ),
     "spm152": ("spm152.nii.gz", _NIIVUE),
     "pd25": ("PD25-fusion-template-1mm.nii.gz", f"{_DEMO}, PD25"),
     "colin27fine": ("ch2better.nii.gz", "mricron-data (Debian)"),
@@ -205,6 +209,19 @@ PLACES = {
     "R14-T1": Place("t1head", "60:140,90:170,110:142", "R12-gadolinium"),
     "R15-heart": Place("aorta", "15:105,20:110,56:84", "R16-abdomen"),
     "R16-abdomen": Place("abdomen", "10:110,5:95,20:52", "R15-heart"),
+    "S01-chest": Place("lung1", "180:276,300:396,8:32", "S02-chest"),
+    "S02-chest": Place("lung2", "300:396,200:296,30:54", "S01-chest"),
+    "S03-head": Place("cranium", "40:136,120:216,64:92", "S01-chest"),
+    "S04-abdomen": Place("abdomen", "20:116,3:99,30:60", "R15-heart"),
+    "S05-functional": Place("functional3.3mm", "", "R03-functional"),
+    "S06-FLAIR": Place("flair1mm", "20:100,70:150,70:102", "S07-T2"),
+    "S07-T2": Place("t2brain", "40:120,40:120,60:92", "S06-FLAIR"),
+    "S08-T1": Place("t1head", "80:160,60:140,70:102", "S09-diffusion"),
+    "S09-diffusion": Place("diffusion", "10:74,20:100,4:36", "S10-echo-planar"),
+    "S10-echo-planar": Place("functional", "20:80,10:70,10:40", "S09-diffusion"),
+    "S11-T2": Place("t2", "60:188,60:188,4:24", "S12-T1"),
+    "S12-T1": Place("t1c", "60:188,60:188,4:24", "S11-T2"),
+    "S13-stent": Place("stent", "40:104,20:84,120:180", "D14-array"),
     "style-PET": Place("noisy PET"),
     "style-array": Place("noisy porous"),
 }
