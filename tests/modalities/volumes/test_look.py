@@ -18,18 +18,18 @@ from convnd_tasks.modalities.volumes.memory import estimate_memory
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange
 from convnd_tasks.modalities.volumes.noise_power import (
     NoisePower,
-    differences,
+    lacking_power,
     measure_power,
 )
 from convnd_tasks.modalities.volumes.noise_spectrum import spectrum
 from convnd_tasks.modalities.volumes.options import VolumeOptions
+from convnd_tasks.modalities.volumes.paired import find_pair
 from convnd_tasks.modalities.volumes.safety import limit_means, measure_safety
 from convnd_tasks.modalities.volumes.safety_figure import SafetyFigure, describe_broken
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import (
     apply_filters,
-    find_filters,
-    measure_edges,
+    edge_sharpness,
 )
 from convnd_tasks.modalities.volumes.smoothing import (
     constant_background,
@@ -212,8 +212,8 @@ def test_a_known_sharpening_gives_the_slope_of_edges() -> None:
 
 
 def test_noise_does_not_change_the_measured_sharpness() -> None:
-    quiet = measure_edges(scan_of(chest(5, 1)), 1.0).sharpness
-    noisy = measure_edges(scan_of(chest(40, 3)), 1.0).sharpness
+    quiet = edge_sharpness(scan_of(chest(5, 1)), 1.0)
+    noisy = edge_sharpness(scan_of(chest(40, 3)), 1.0)
     assert quiet
     for axis, sharpness in quiet.items():
         assert noisy[axis] == pytest.approx(sharpness, rel=0.03)
@@ -448,41 +448,51 @@ def test_only_a_certain_difference_of_noise_counts() -> None:
     quantiles = [1.0, 1.5, 2.0]  # the anatomy of the scan
     scan = power_of([[level * q for q in quantiles] for level in (90, 50, 20, 8, 8, 8, 8)], 1.0)
     noisy = NoisePower(scan.powers + 20.0, 3)
-    for alike in (True, False):
-        lacking, excess = differences(scan, noisy, alike=alike)
+    for phantom in (True, False):
+        lacking = lacking_power(scan, noisy, phantom=phantom)
         torch.testing.assert_close(lacking, torch.full((7,), 20.0).double())
-        assert not bool(excess.any())
-    torch.testing.assert_close(differences(noisy, scan, alike=True)[1], lacking)
+    assert not bool(lacking_power(noisy, scan).any())
     weak = NoisePower(scan.powers + 2.0, 3)  # within two errors of 1.41
-    assert not bool(differences(scan, weak, alike=True)[0].any())
+    assert not bool(lacking_power(scan, weak, phantom=True).any())
     coarse = scan.powers.clone()
     coarse[:, 1] += 30.0
-    lacking, _ = differences(scan, NoisePower(coarse, 3), alike=True)
+    lacking = lacking_power(scan, NoisePower(coarse, 3), phantom=True)
     # Below a certain band as much as the errors allow: two errors of 1.41.
     assert lacking.tolist() == pytest.approx([2.83, 30, 0, 0, 0, 0, 0], abs=0.01)
     # Of another anatomy, coarse noise counts as far as the finest noise.
-    assert not bool(differences(scan, NoisePower(coarse, 3), alike=False)[0].any())
+    assert not bool(lacking_power(scan, NoisePower(coarse, 3)).any())
 
 
 def test_stronger_anatomy_is_no_noise() -> None:
     """It multiplies all quantiles; noise adds the same to all."""
     scan = power_of([[10.0, 15.0, 20.0] * 3] * 7, 0.1)  # three tissues of a magnitude image
     sharper = NoisePower(4 * scan.powers, 3)
-    assert not bool(differences(scan, sharper, alike=False)[0].any())
+    assert not bool(lacking_power(scan, sharper).any())
     both = NoisePower(4 * scan.powers + 12, 3)
-    lacking, _ = differences(scan, both, alike=False)
+    lacking = lacking_power(scan, both)
     torch.testing.assert_close(lacking, torch.full((7,), 12.0).double())
 
 
 def test_tissues_that_were_not_measured_do_not_count() -> None:
     scan = power_of([[10.0] * 3 + [20.0] * 3 + [math.nan] * 3] * 7, 0.1)
     style = power_of([[math.nan] * 3 + [25.0] * 3 + [90.0] * 3] * 7, 0.1)
-    lacking, _ = differences(scan, style, alike=True)
+    lacking = lacking_power(scan, style, phantom=True)
     torch.testing.assert_close(lacking, torch.full((7,), 5.0).double())
     assert scan.deviation == pytest.approx(math.sqrt(10))
     none = power_of([[math.nan] * 6 + [9.0] * 3] * 7, 0.1)
     scan = power_of([[10.0] * 3 + [math.nan] * 6] * 7, 0.1)
-    assert not any(bool(part.any()) for part in differences(scan, none, alike=True))
+    assert not bool(lacking_power(scan, none, phantom=True).any())
+
+
+@pytest.mark.parametrize("sides", [(1, 2, 2), (2, 1, 1), (2, 2, 2)])
+def test_noise_has_one_power_at_every_voxel_size(sides: tuple[int, int, int]) -> None:
+    """The power is that of voxels of one resolution, whose noise averages that of finer ones."""
+    generator = torch.Generator().manual_seed(3)
+    fine = torch.randn(48, 96, 96, generator=generator)
+    values = torch.nn.functional.avg_pool3d(fine[None, None], sides)[0, 0]
+    inner = torch.ones(values.shape, dtype=torch.bool)
+    power = measure_power(values, inner, [float(side) for side in sides], 2.0)[0].mean(-1)
+    torch.testing.assert_close(power, torch.full((7,), 1 / 8).double(), rtol=0.15, atol=0.0)
 
 
 def test_gaussian_and_erosion_equal_those_of_scipy(rng: np.random.Generator) -> None:
@@ -544,17 +554,9 @@ def test_a_sharpening_is_found_in_a_masked_scan() -> None:
     style = (2 * content - ndimage.gaussian_filter(content, (0, 1.2, 1.2))).clip(0)
     scan, other = (Scan.from_values(torch.from_numpy(v).float(), SPACING) for v in (content, style))
     assert int(other.valid.sum()) < 0.98 * int(scan.valid.sum())
-    amounts = find_filters(scan, measure_edges(other, 1.0), 1.0)
-    assert amounts is not None
-    assert amounts[2] == pytest.approx(1.2, abs=0.2)
-
-
-@pytest.mark.parametrize("amount", [-1.7, -0.3, 0.7, 2.0])
-def test_filters_are_found(amount: float) -> None:
-    scan = scan_of(chest(0, 1))
-    style = measure_edges(apply_filters(scan, dict.fromkeys(range(3), amount), 1.0), 1.0)
-    found = find_filters(scan, style, 1.0)
-    assert found == pytest.approx(dict.fromkeys(range(3), amount), rel=0.03)
+    pair = find_pair(scan, other, 1.0)
+    assert pair is not None
+    assert pair.filters[2] == pytest.approx(1.2, abs=0.2)
 
 
 def test_axes_of_one_amount_are_sharpened_together(rng: np.random.Generator) -> None:
@@ -573,11 +575,11 @@ def test_voxels_beside_edges_are_not_edges() -> None:
     for centre in (22, 50):
         balls += np.sqrt((z - 12) ** 2 + (y - 36) ** 2 + (x - centre) ** 2) < 7
     for width in (0.7, 1.2):
-        edges = measure_edges(scan_of(ndimage.gaussian_filter(balls, width)), 1.0)
+        sharpness = edge_sharpness(scan_of(ndimage.gaussian_filter(balls, width)), 1.0)
         # The slopes of a blurred step; a voxel adds the variance 1 / 12, and balls are no planes.
         variance = width**2 + 1 / 12
         expected = math.sqrt((2.0**2 + variance) / (0.7**2 + variance))
-        assert edges.sharpness[2] == pytest.approx(expected, rel=0.1)
+        assert sharpness[2] == pytest.approx(expected, rel=0.1)
 
 
 def test_the_benchmark_judges_structures_rather_than_noise() -> None:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.volumes import look_transfer
-from convnd_tasks.modalities.volumes.look import Likeness
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.options import VolumeOptions
+from convnd_tasks.modalities.volumes.paired import Pair
 from convnd_tasks.modalities.volumes.safety import limit_means, measure_safety
 from convnd_tasks.modalities.volumes.safety_figure import SafetyFigure, describe_broken
 from convnd_tasks.modalities.volumes.scan import Scan
@@ -59,8 +59,8 @@ def test_a_filter_that_harms_at_every_strength_leaves_sharpness_and_noise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What a style has more at high frequencies is its sharpness or its noise."""
-    likeness = Likeness("", {1: 0.5, 2: 0.5})
-    monkeypatch.setattr(look_transfer, "measure_likeness", lambda *_: likeness)
+    pair = Pair(scan_of(body(25, 2)), {1: 0.5, 2: 0.5})
+    monkeypatch.setattr(look_transfer, "find_pair", lambda *_: pair)
     broken, safe = (SafetyFigure("mean change of soft", n, 0.0, 2.0, "HU") for n in (9.0, 1.0))
     calls = iter([*[[broken]] * 5, [safe]])
     monkeypatch.setattr(look_transfer, "measure_safety", lambda *_, **__: next(calls))
@@ -71,19 +71,19 @@ def test_a_filter_that_harms_at_every_strength_leaves_sharpness_and_noise(
     np.testing.assert_array_equal(result, content.astype(np.float32))
 
 
-@pytest.mark.parametrize("alike", [True, False])
+@pytest.mark.parametrize("paired", [True, False])
 def test_noise_is_removed_only_if_it_can_be_told_from_anatomy(
-    alike: bool, monkeypatch: pytest.MonkeyPatch
+    paired: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    likeness = Likeness("" if alike else "it shows other anatomy")
-    monkeypatch.setattr(look_transfer, "measure_likeness", lambda *_: likeness)
+    if not paired:
+        monkeypatch.setattr(look_transfer, "find_pair", lambda *_: None)
     content = body(30, 1)
     result, messages, _ = transfer(content, body(5, 2))
     flat = ndimage.gaussian_filter(content, 1.0) > -100
     flat &= ndimage.gaussian_filter(content, 1.0) < 180
     quieter = bool(result[flat].std() < 0.9 * content[flat].std())
-    assert quieter == alike
-    assert any("none is removed" in line for line in messages) != alike
+    assert quieter == paired
+    assert any("none is removed" in line for line in messages) != paired
 
 
 def test_a_filter_keeps_the_means_of_small_tissues() -> None:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.volumes.inputs import built_in_scan
-from convnd_tasks.modalities.volumes.look import Likeness, Look, measure_likeness
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange
 from convnd_tasks.modalities.volumes.options import VolumeOptions
+from convnd_tasks.modalities.volumes.paired import find_pair
 from convnd_tasks.modalities.volumes.safety import measure_safety
 from convnd_tasks.modalities.volumes.safety_figure import (
     SafetyFigure,
@@ -19,7 +19,6 @@ from convnd_tasks.modalities.volumes.safety_figure import (
     is_judged,
 )
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.sharpness import find_filters, measure_edges
 from convnd_tasks.modalities.volumes.smoothing import gaussian
 from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD
 from convnd_tasks.modalities.volumes.units import check_voxel_sizes
@@ -141,41 +140,37 @@ def test_missing_figures_are_told_apart() -> None:
 
 
 def test_noise_alone_is_no_sharpness() -> None:
-    scan, noisy = scan_of(body(1.0)), scan_of(body(40.0, seed=3)[:, :, ::-1])
-    assert find_filters(scan, measure_edges(noisy, 1.0), 1.0) == {}
+    for quiet, loud in ((1.0, 40.0), (40.0, 1.0)):
+        scan, style = scan_of(body(quiet)), scan_of(body(loud, seed=3)[:, :, ::-1])
+        pair = find_pair(scan, style, 1.0)
+        assert pair is not None
+        assert pair.filters == {}
 
 
 def test_a_sharpening_of_ideal_edges_is_found() -> None:
-    """At steps between voxels the ratio Q of slopes is near its largest value, not the slopes."""
     sharp = body(1.0, blur=0.1)
     style = 2 * sharp - ndimage.gaussian_filter(sharp, (0, 1.0, 1.0))
     style = style.clip(sharp.min(), sharp.max())
-    found = find_filters(scan_of(sharp), measure_edges(scan_of(style[:, :, ::-1]), 1.0), 1.0)
-    assert found is not None
-    assert set(found) >= {1, 2}
-    assert abs(found[2] - 1.0) < 0.15
+    pair = find_pair(scan_of(sharp), scan_of(style[:, :, ::-1]), 1.0)
+    assert pair is not None
+    assert pair.filters[2] == pytest.approx(1.0, abs=0.1)
 
 
-def test_stronger_edges_of_another_anatomy_are_no_sharpness() -> None:
-    content, style = body(), body(seed=2)
-    style = np.where(style > -390, -390 + 0.6 * (style + 390), style)
-    assert find_filters(scan_of(content), measure_edges(scan_of(style), 1.0), 1.0) is None
+def test_a_style_that_shows_something_else_is_no_pair() -> None:
+    scan, other = body(), body(seed=2)
+    assert find_pair(scan_of(scan), scan_of(other[:, :, ::-1]), 1.0) is not None
+    without_lung = np.where(scan < -400, 40.0, scan)
+    assert find_pair(scan_of(scan), scan_of(without_lung), 1.0) is None
+    coarse = Scan.from_values(scan_of(scan).values, (2.0, 2.0, 2.0))
+    assert find_pair(scan_of(scan), coarse, 2.0) is None
 
 
-def test_likeness_of_anatomies() -> None:
-    scan = scan_of(body())
-
-    def compare(style: Scan, *, phantom: bool = False) -> Likeness:
-        look = Look.measure(style, "HU", 1.0, phantom=phantom)
-        return measure_likeness(scan, look, HOUNSFIELD, 1.0)
-
-    mirrored = scan_of(body(20.0, seed=1)[:, :, ::-1])
-    assert compare(mirrored) == Likeness("", {})
-    head = compare(scan_of(np.where(body() < -400, 40.0, body())))  # no lung
-    assert head.reason
-    assert not head.filters
-    phantom = compare(mirrored, phantom=True)
-    assert phantom.reason
+@pytest.mark.parametrize("contrast", [0.3, 0.5, 0.6, 0.8, 1.2])
+def test_another_contrast_of_tissues_is_no_sharpness(contrast: float) -> None:
+    other = body(seed=2)
+    other = np.where(other > -390, -390 + contrast * (other + 390), other)
+    pair = find_pair(scan_of(body()), scan_of(other), 1.0)
+    assert pair is None or pair.filters == {}
 
 
 def test_the_sharpness_of_another_body_is_left() -> None:

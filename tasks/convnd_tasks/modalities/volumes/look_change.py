@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from convnd_tasks.modalities.volumes.look import (
-    Likeness,
     Look,
     blend_filters,
     blend_noise,
@@ -21,7 +20,8 @@ from convnd_tasks.modalities.volumes.look import (
     transferable_noise,
 )
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange, change_noise, noise_changes
-from convnd_tasks.modalities.volumes.noise_power import NoisePower
+from convnd_tasks.modalities.volumes.noise_power import NoisePower, lacking_power
+from convnd_tasks.modalities.volumes.paired import Pair, added_noise
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import apply_filters
 from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
@@ -42,8 +42,8 @@ class LookChange:
         scheme: tissues of the scan.
         before: measured noise of ``expected``, by tissue.
         targets: noise that the result should have, by tissue.
-        alike: coarse noise of the styles could be told from anatomy.
-        removes: noise may be removed, too.
+        coarse: coarse noise of the styles could be told from anatomy.
+        paired: all styles are other images of the scan, so noise may be removed, too.
     """
 
     scan: Scan
@@ -54,8 +54,8 @@ class LookChange:
     scheme: TissueScheme
     before: Mapping[int, NoisePower]
     targets: Mapping[int, NoisePower]
-    alike: bool
-    removes: bool
+    coarse: bool
+    paired: bool
 
     def with_noise(self, resolution: float, seed: int) -> LookChange:
         """The plan with the change of its noise.
@@ -120,7 +120,7 @@ class LookChange:
 def plan_change(
     scan: Scan,
     looks: Sequence[Look],
-    likeness: Sequence[Likeness],
+    pairs: Sequence[Pair | None],
     weights: Sequence[float],
     resolution: float,
     unit: str,
@@ -132,25 +132,36 @@ def plan_change(
     Args:
         scan: the frame.
         looks: look of each style.
-        likeness: of each style to the frame.
+        pairs: each style on the frame's voxels; None for those that show something else.
         weights: weight of each style.
         resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
         unit: "HU", or "" for other units.
         moderate: the noise changes moderately, see `moderate_noise`.
     """
-    filters = blend_filters(likeness, weights)
+    filters = blend_filters(pairs, weights)
     sharp = scan.with_values(apply_filters(scan, filters, resolution).values)
     scheme = tissue_scheme(scan, unit)
     before = transferable_noise(measure_scan_noise(sharp, scheme, resolution), scheme)
-    targets = blend_noise(before, [look.noise for look in looks], weights)
-    if moderate:
-        targets = moderate_noise(before, targets, scheme)
-    # What a scan has in addition to the noise of other anatomy may be anatomy.
-    same = not any(part.reason for part in likeness)
-    removes = same and not moderate
-    alike = same or all(look.edges is None for look in looks)  # a phantom has no weak anatomy
-    changes = noise_changes(before, targets, scheme, scan, resolution, alike=alike, removes=removes)
+    added: dict[int, Tensor] = {}
+    noises: list[Mapping[int, NoisePower]] = []
+    for look, pair, weight in zip(looks, pairs, weights, strict=True):
+        if pair is None:
+            noise = moderate_noise(before, look.noise, scheme) if moderate else look.noise
+            common = [tissue for tissue in before if tissue in noise]
+            power = {n: lacking_power(before[n], noise[n], phantom=look.phantom) for n in common}
+        else:
+            own = sharp if len(looks) == 1 else apply_filters(scan, pair.filters, resolution)
+            power = added_noise(pair.style.slabs(), own.slabs(), scheme, resolution)
+            noise = {n: before[n].plus(part) for n, part in power.items() if n in before}
+        noises.append(noise)
+        for tissue in noise.keys() & before.keys():
+            part = power[tissue] * (weight / sum(weights))
+            added[tissue] = added.get(tissue, 0.0) + part
+    targets = blend_noise(before, noises, weights)
+    changes = noise_changes(before, added, targets, scheme, scan, resolution)
     none = torch.zeros_like(scan.values)
+    paired = all(pairs)
+    coarse = all(pair or look.phantom for look, pair in zip(looks, pairs, strict=True))
     return LookChange(
-        scan, sharp.values, filters, none, changes, scheme, before, targets, alike, removes
+        scan, sharp.values, filters, none, changes, scheme, before, targets, coarse, paired
     )

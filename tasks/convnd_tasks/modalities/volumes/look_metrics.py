@@ -18,7 +18,7 @@ from convnd_tasks.modalities.volumes.noise_power import NoisePower, measure_nois
 from convnd_tasks.modalities.volumes.safety import measure_safety
 from convnd_tasks.modalities.volumes.safety_figure import SafetyFigure
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.sharpness import EDGE_SIGMAS, measure_edges
+from convnd_tasks.modalities.volumes.sharpness import EDGE_SIGMAS, edge_sharpness
 from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
 
 __all__ = [
@@ -237,10 +237,9 @@ def edge_widths(scan: Scan, resolution: float) -> dict[int, float]:
         Standard deviation s in mm by axis, without axes that have too few edges.
     """
     narrow, wide = (sigma * resolution for sigma in EDGE_SIGMAS)
-    edges = measure_edges(scan.slabs(), resolution, pooled=False)
     variances = {
         axis: (wide**2 - ratio**2 * narrow**2) / (ratio**2 - 1) - scan.spacing[axis] ** 2 / 3
-        for axis, ratio in edges.sharpness.items()
+        for axis, ratio in edge_sharpness(scan.slabs(), resolution).items()
         if ratio > 1
     }
     return {axis: math.sqrt(max(0.0, variance)) for axis, variance in variances.items()}

@@ -45,19 +45,19 @@ def describe_frame(
     if not change.targets:
         where = "of the style " if change.before else ""
         lines.append(f"noise: left as it is, since no tissue {where}is large enough to measure it")
-    elif not change.alike:
+    elif not change.coarse:
         lines.append(
             "noise: coarse noise counts only as far as fine noise goes, since the style shows "
             "other anatomy, which looks like coarse noise; none is removed"
         )
         record["coarse_noise"] = "as far as fine noise goes"
-    elif not change.removes and any(
+    elif not change.paired and any(
         target.deviation < change.before[tissue].deviation
         for tissue, target in change.targets.items()
     ):
         lines.append(
             "noise: none is removed, since what a scan has more than a style of other anatomy may "
-            "be anatomy; for less noise, give a quieter scan of the same anatomy as style"
+            "be anatomy; for less noise, give a quieter image of this scan as style"
         )
     sharpness = change.describe_sharpness() or "unchanged"
     anatomy = describe_figures(figures)

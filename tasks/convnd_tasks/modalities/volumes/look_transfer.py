@@ -22,12 +22,7 @@ from convnd_tasks.modalities.volumes.inputs import (
     inside_window,
     mask_weights,
 )
-from convnd_tasks.modalities.volumes.look import (
-    Likeness,
-    Look,
-    measure_likeness,
-    tissue_scheme,
-)
+from convnd_tasks.modalities.volumes.look import Look, measure_scan_noise, tissue_scheme
 from convnd_tasks.modalities.volumes.look_change import LookChange, plan_change
 from convnd_tasks.modalities.volumes.look_report import describe_frame
 from convnd_tasks.modalities.volumes.look_stages import STAGES, stage_progress
@@ -35,6 +30,7 @@ from convnd_tasks.modalities.volumes.memory import check_memory
 from convnd_tasks.modalities.volumes.noise_power import NoisePower, measure_noise
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.orientation import Orientation
+from convnd_tasks.modalities.volumes.paired import Pair, find_pair
 from convnd_tasks.modalities.volumes.safety import limit_means, measure_safety
 from convnd_tasks.modalities.volumes.safety_figure import SafetyFigure, describe_broken, is_judged
 from convnd_tasks.modalities.volumes.scan import Scan
@@ -60,9 +56,10 @@ _STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25)
 class LookTransfer(Transfer):
     """The transfer of the look of volumes to a volume.
 
-    The sharpness of edges and the covariance of each tissue's noise are measured in every scan.
-    From them the change of the content is computed: a filter along each axis, and noise with the
-    missing covariance for each tissue. Nothing else of the style reaches the scan. Safety figures
+    The power of each tissue's noise is measured in every scan. A style that is another image of the
+    content, such as its reconstruction by another kernel, is compared voxel by voxel, and shows
+    sharpness, too. The change is a filter along each axis, and noise with the missing power for
+    each tissue. Nothing else of the style reaches the scan. Safety figures
     are measured afterwards, and the strength of the change is lowered until they are within their
     limits. With a mask, they are those of its voxels, since a change of a small part hardly changes
     the figures of a whole scan.
@@ -147,11 +144,11 @@ class LookTransfer(Transfer):
 
     def _measure_styles(self) -> list[Look]:
         """Measure the look of each style."""
+        unit = self._units.unit
         return [
-            Look.measure(
+            Look(
                 style,
-                self._units.unit,
-                self._resolution,
+                measure_scan_noise(style, tissue_scheme(style, unit), self._resolution),
                 phantom=bool(grid.header.get(PHANTOM)),
             )
             for style, grid in zip(self._units.scans(), self._units.styles, strict=True)
@@ -208,12 +205,12 @@ class LookTransfer(Transfer):
     def _plan(self, scan: Scan, frame: int, note: Callable[[str], None]) -> Iterator[Progress]:
         """Plan the change of one frame, and keep it."""
         frames = self._scan.values.shape[1]
-        likeness = self._compare(scan, note)
+        pairs = self._find_pairs(scan, note)
         yield stage_progress(frame, frames, 1, scan.values, math.nan)
         self._change = change = plan_change(
             scan,
             self._looks,
-            likeness,
+            pairs,
             self._weights,
             self._resolution,
             self._units.unit,
@@ -268,14 +265,20 @@ class LookTransfer(Transfer):
             messages.append(f"transfer: look, which ignores {names}; --transfer paint uses them")
         return messages
 
-    def _compare(self, scan: Scan, note: Callable[[str], None]) -> list[Likeness]:
-        """Compare the anatomy of each style; a message says whose sharpness does not count."""
-        scheme = tissue_scheme(scan, self._units.unit)
-        likeness = [measure_likeness(scan, look, scheme, self._resolution) for look in self._looks]
-        for look, part in zip(self._looks, likeness, strict=True):
-            if part.reason and look.edges is not None:
-                note(f"style: its sharpness is not transferred, since {part.reason}")
-        return likeness
+    def _find_pairs(self, scan: Scan, note: Callable[[str], None]) -> list[Pair | None]:
+        """Find the styles that are other images of the scan; messages say so."""
+        if self._moderate:
+            return [None] * len(self._looks)
+        pairs = [find_pair(scan, look.scan, self._resolution) for look in self._looks]
+        for look, pair in zip(self._looks, pairs, strict=True):
+            if pair is not None:
+                note(
+                    "style: another image of this scan, so noise and sharpness are compared voxel "
+                    "by voxel"
+                )
+            elif not look.phantom:
+                note("style: its sharpness is not transferred, since it is no image of this scan")
+        return pairs
 
     def _find_safe_result(
         self, change: LookChange, frame: int

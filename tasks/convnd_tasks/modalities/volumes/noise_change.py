@@ -15,7 +15,6 @@ from convnd.nn.fft_conv import fft_length
 from convnd_tasks.modalities.volumes.noise_power import (
     LOCAL_SIGMA,
     NoisePower,
-    differences,
     tissue_residual,
 )
 from convnd_tasks.modalities.volumes.noise_spectrum import spectrum
@@ -67,27 +66,24 @@ class NoiseChange:
 
 
 def noise_changes(
-    scan: Mapping[int, NoisePower] | None,
+    before: Mapping[int, NoisePower],
+    added: Mapping[int, Tensor],
     targets: Mapping[int, NoisePower],
     scheme: TissueScheme,
     frame: Scan,
     resolution: float,
-    *,
-    alike: bool,
-    removes: bool = True,
 ) -> dict[int, NoiseChange]:
-    """Compute the filters that give every tissue the noise of its target.
+    """Compute the filters that change the noise of every tissue.
 
     A tissue without a target gets the change of the nearest tissue with one.
 
     Args:
-        scan: noise of the scan by tissue; None for all of the target's noise, which is added.
+        before: noise of the scan by tissue.
+        added: power ``(7,)`` to add by tissue and band of frequency; below 0 to remove it.
         targets: noise that the result should have, by tissue.
         scheme: tissues of the scan.
         frame: the scan; its size and spacing count.
         resolution: mm, as for the measurement of the noise.
-        alike: coarse noise can be told from anatomy, see `differences`.
-        removes: noise is removed, too.
 
     Returns:
         The change by tissue; empty without targets.
@@ -102,20 +98,16 @@ def noise_changes(
     ]
 
     def change(tissue: int) -> NoiseChange:
-        style = targets[tissue]
-        own = style.scaled(0.0) if scan is None else scan[tissue]
-        lacking, excess = style.bands, own.bands
-        if scan is not None:
-            lacking, excess = differences(own, style, alike=alike)
+        own, style = before[tissue], targets[tissue]
         power, lacking, excess = (
             spectrum(bands, size, frame.spacing, resolution)
-            for bands in (own.bands, lacking, excess * removes)
+            for bands in (own.bands, added[tissue].clamp(min=0), (-added[tissue]).clamp(min=0))
         )
         # What remains has the style's power: |1 - H|² = 1 - excess / own.
         transfer = 1 - (1 - (excess / power.clamp(min=1e-30)).clamp(0, 1)).sqrt()
         deviation = float((power.sqrt() * transfer).square().mean().sqrt())
-        added, removed = _kernel(lacking.sqrt()), _kernel(transfer)
-        return NoiseChange(added, removed, deviation, own.deviation, style.deviation)
+        kernels = _kernel(lacking.sqrt()), _kernel(transfer)
+        return NoiseChange(*kernels, deviation, own.deviation, style.deviation)
 
     tissues = range(len(scheme.names))
     if scheme.uniform:

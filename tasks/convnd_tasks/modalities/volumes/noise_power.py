@@ -38,9 +38,10 @@ __all__ = [
     "HIGH_PASS",
     "LOCAL_SIGMA",
     "NoisePower",
-    "differences",
+    "lacking_power",
     "measure_noise",
     "measure_power",
+    "measured_cores",
     "tissue_residual",
 ]
 
@@ -109,6 +110,10 @@ class NoisePower:
             return difference / other.variance
         return math.inf if difference > 0 else 0.0
 
+    def plus(self, bands: Tensor) -> NoisePower:
+        """The power with that of other noise in addition, ``(7,)``; where it is below 0, less."""
+        return dataclasses.replace(self, powers=(self.powers + bands[:, None]).clamp(min=0))
+
     def scaled(self, factor: float) -> NoisePower:
         """The power of noise whose variance is this many times as large."""
         return dataclasses.replace(self, powers=self.powers * factor)
@@ -132,16 +137,21 @@ def measure_noise(
     """
     measured = {}
     axes = sum(width > 0 for width in sigmas(scan.spacing, resolution, min(scan.spacing)))
-    for tissue, known in enumerate(tissues.scheme.measured):
-        inner = tissues.core(tissue) if known else None
-        if inner is not None and int(inner.sum()) >= _FEWEST:
-            powers = measure_power(scan.values, inner, scan.spacing, resolution, bands=bands)
-            measured[tissue] = NoisePower(powers, axes)
+    for tissue, inner in measured_cores(tissues).items():
+        powers = measure_power(scan.values, inner, scan.spacing, resolution, bands=bands)
+        measured[tissue] = NoisePower(powers, axes)
     if not tissues.scheme.uniform or not measured:
         return measured
     none = torch.full_like(powers, math.nan)
     columns = [measured[n].powers if n in measured else none for n in range(3)]
     return dict.fromkeys(range(3), NoisePower(torch.cat(columns, -1), axes))
+
+
+def measured_cores(tissues: TissueMap) -> dict[int, Tensor]:
+    """The voxels ``(D, H, W)`` of each tissue in which noise is measured, away from others."""
+    known = [tissue for tissue, known in enumerate(tissues.scheme.measured) if known]
+    cores = {tissue: tissues.core(tissue) for tissue in known}
+    return {tissue: core for tissue, core in cores.items() if int(core.sum()) >= _FEWEST}
 
 
 def measure_power(
@@ -174,40 +184,47 @@ def measure_power(
     groups = local.tensor_split(_GROUPS, 1)
     parts = [torch.cat([*groups[:n], *groups[n + 1 :]], 1) for n in range(_GROUPS)]
     powers = torch.stack([_quantiles(part) for part in (local, *parts)])
-    return powers / (_quantiles(white).clamp(min=1e-30) / voxel_volume(spacing, resolution))
+    return powers / (_quantiles(white).clamp(min=1e-30) * voxel_volume(spacing, resolution))
 
 
-def differences(scan: NoisePower, style: NoisePower, *, alike: bool) -> tuple[Tensor, Tensor]:
-    """The power by which a style's noise exceeds that of a scan, and the reverse.
+def lacking_power(scan: NoisePower, style: NoisePower, *, phantom: bool = False) -> Tensor:
+    """The power of noise that a style has, and a scan of another anatomy lacks.
 
     Noise adds the same power to all quantiles, so the smallest difference counts. Stronger anatomy
-    multiplies the powers. So in magnitude images of another anatomy the difference is at most what
-    a line through quantiles and tissues has where the power of the scan is 0. Coarse noise and
-    anatomy have the same frequencies, so of another anatomy coarse noise counts only as far as the
-    finest goes, as if it were white.
+    multiplies the powers. So in magnitude images the difference is at most what a line through
+    quantiles and tissues has where the power of the scan is 0. Coarse noise and anatomy have the
+    same frequencies, so coarse noise counts only as far as the finest goes, as if it were white.
 
     Args:
         scan: power of the scan's noise.
         style: power of the style's noise.
-        alike: both show the same anatomy.
+        phantom: the style has no anatomy that could look like noise.
 
     Returns:
-        Two tensors ``(7,)``, not below 0, by band of frequency.
+        ``(7,)``, not below 0, by band of frequency.
     """
     both = scan.powers[0, 0].isfinite() & style.powers[0, 0].isfinite()
     if not bool(both.any()):  # no tissue was measured in both
-        return torch.zeros(BANDS), torch.zeros(BANDS)
+        return torch.zeros(BANDS)
     own, other = (part.powers[..., both].double() for part in (scan, style))
     # The jackknife: without groups of the scan, then of the style.
     own = torch.cat([own, own[:1].expand(_GROUPS, -1, -1)])
     other = torch.cat([other[:1].expand(_GROUPS + 1, -1, -1), other[1:]])
     # In CT each tissue has powers of its own, and a line through three of them shows nothing.
     several = scan.powers.shape[-1] > len(_QUANTILES)
-    change = _offset(own, other, line=several and not alike)
+    change = _offset(own, other, line=several and not phantom)
     parts = change[1:].unflatten(0, (2, _GROUPS))
     errors = _ERRORS * ((_GROUPS - 1) * parts.var(1, correction=0).sum(0)).sqrt()
-    lacking, surplus = (_excess(sign * change[0], errors, alike=alike) for sign in (1, -1))
-    return lacking, surplus
+    certain = torch.where(change[0] > errors, change[0], 0.0)
+    highest = (change[0] + errors).clamp(min=0)
+    # Where a band is not certain, the next higher one goes on, as far as the errors allow: white
+    # noise is certain in fine bands, and hidden by anatomy in coarse ones.
+    lacking, level = torch.zeros_like(certain), certain[-1]
+    for band in reversed(range(len(certain))):
+        level = torch.minimum(level, highest[band])
+        level = torch.maximum(level, certain[band]) if phantom else level
+        lacking[band] = level
+    return lacking
 
 
 def _offset(own: Tensor, other: Tensor, *, line: bool) -> Tensor:
@@ -217,30 +234,13 @@ def _offset(own: Tensor, other: Tensor, *, line: bool) -> Tensor:
     parts, weights = (
         part.unflatten(-1, tissues).sum(-2) for part in ((other - own) * weight, weight)
     )
-    change = parts / weights
-    smallest = torch.where(change.mean(-1) > 0, change.amin(-1), change.amax(-1))
+    smallest: Tensor = (parts / weights).amin(-1)
     if not line:
         return smallest
     weight = weight / weight.sum(-1, keepdim=True)
     x, y = ((part * weight).sum(-1, keepdim=True) for part in (own, other))
     slope = ((own - x) * (other - y) * weight).sum(-1) / ((own - x).square() * weight).sum(-1)
     return torch.minimum(smallest, y[..., 0] - slope.nan_to_num() * x[..., 0])
-
-
-def _excess(change: Tensor, errors: Tensor, *, alike: bool) -> Tensor:
-    """The power that is certain in each band; elsewhere that of the next higher band, if it may.
-
-    White noise is certain in fine bands, and hidden by anatomy in coarse ones.
-    """
-    certain = torch.where(change > errors, change, 0.0)
-    highest = (change + errors).clamp(min=0)
-    excess = torch.zeros_like(certain)
-    level = certain[-1]
-    for band in reversed(range(len(certain))):
-        level = torch.minimum(level, highest[band])
-        level = torch.maximum(level, certain[band]) if alike else level
-        excess[band] = level
-    return excess
 
 
 def tissue_residual(

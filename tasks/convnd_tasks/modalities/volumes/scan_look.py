@@ -168,7 +168,9 @@ class ScanLook(StyleAugmentation[Scan]):
         key = (style, scan.spacing, scan.values.shape, resolution, len(scheme.names))
         if key not in self._changes:
             targets = self._noise(style, resolution)
-            self._changes[key] = noise_changes(None, targets, scheme, scan, resolution, alike=True)
+            none = {tissue: power.scaled(0.0) for tissue, power in targets.items()}
+            added = {tissue: power.bands for tissue, power in targets.items()}
+            self._changes[key] = noise_changes(none, added, targets, scheme, scan, resolution)
         return self._changes[key]
 
     def _noise(self, style: int, resolution: float) -> dict[int, NoisePower]:

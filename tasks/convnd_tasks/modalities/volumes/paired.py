@@ -1,0 +1,336 @@
+r"""A style that is another image of the scan itself, such as its reconstruction by another kernel.
+
+Voxels of both correspond, so anatomy cancels in their difference: with a filter F,
+
+.. math:: s = F c + n
+
+for scan c, style s and noise n. The style may be mirrored, and shifted by whole voxels. F is found
+at the strongest edges e, such that what it leaves does not correlate with smoothed details z of
+both: :math:`\sum_e z(e) \, (s - F c)(e) = 0`. Least squares would take the noise of the scan for
+detail that the style lacks (instrumental variables; Wright, 1928).
+
+The residual has the noise of both. The share of its power that is the scan's follows from the
+correlation of the residual with the scan; in it, places with little anatomy have more weight.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from convnd.nn.fft_conv import fft_length
+from convnd_tasks.modalities.volumes.noise_power import (
+    LOCAL_SIGMA,
+    measure_power,
+    measured_cores,
+    tissue_residual,
+)
+from convnd_tasks.modalities.volumes.noise_spectrum import spectrum
+from convnd_tasks.modalities.volumes.scan import Scan
+from convnd_tasks.modalities.volumes.sharpness import apply_filters, quantile
+from convnd_tasks.modalities.volumes.smoothing import gaussian, local_mean, sigmas
+from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
+
+__all__ = ["Pair", "added_noise", "find_pair"]
+
+_SAME_SPACING = 0.02  # relative difference of the voxels of a pair
+_SAME_SIDE = 0.1  # the same of the sides of a voxel whose axes have one filter
+_SEARCH_EXTENT = 64  # voxels along each axis of the averaged scans in which a shift is searched
+_DETAIL_SIGMA = 2.0  # resolutions, or voxels of averaged scans; details are what it removes
+_LEAST_CORRELATION = 0.5  # of the details of a pair
+_EDGE_SHARE = 0.05  # of the voxels, at which a filter is found
+_FEWEST = 100  # voxels among which edges are looked for
+_UNEXPLAINED = 0.3  # of the power of details at edges that differs in a pair
+_LEAST_GAIN = 0.01  # of that power which a filter must explain, or it is none
+_LEFT = 0.2  # of what differs at edges, without noise, that a filter may leave
+_LARGEST = 4.0  # limit of the amount of a filter: a blur of two resolutions, or five-fold contrast
+_CLIPPED = 0.01  # share of clipped voxels of a tissue whose noise is known
+_CORRECTIONS = 3  # of a spectrum
+_LEAST_SHARE = 0.1  # of the scan in a residual; less counts as none
+_GROUPS, _ERRORS = 8, 2.0  # of voxels, for standard errors; errors that count as none
+_STEPS, _DIFFERENCE, _PRECISION = 6, 0.1, 0.01  # of Newton's method for the amounts of filters
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A style on the voxels of a scan.
+
+    Args:
+        style: the style, mirrored and shifted; voxels without a counterpart are not valid.
+        filters: amounts of the filters by axis that give the scan the style's sharpness, see
+            `apply_filters`; empty if the sharpness is the same.
+    """
+
+    style: Scan
+    filters: Mapping[int, float]
+
+
+def find_pair(scan: Scan, style: Scan, resolution: float) -> Pair | None:
+    """Find out whether a style is another image of the scan.
+
+    Args:
+        scan: the scan.
+        style: the style, in the scan's unit.
+        resolution: mm; the coarsest, over both, of their finest voxel sides.
+
+    Returns:
+        The pair; None if no shift and filter explain most of the style's details.
+    """
+    if not all(
+        math.isclose(own, other, rel_tol=_SAME_SPACING)
+        for own, other in zip(scan.spacing, style.spacing, strict=True)
+    ):
+        return None
+    aligned = _align(scan, style)
+    if aligned is None:
+        return None
+    filters = _find_filters(scan.slabs(), aligned.slabs(), resolution)
+    return None if filters is None else Pair(aligned, filters)
+
+
+def added_noise(
+    style: Scan, filtered: Scan, scheme: TissueScheme, resolution: float
+) -> dict[int, Tensor]:
+    """Measure the power that the style's noise has more than the scan's.
+
+    Args:
+        style: the style of a `Pair`, or its slabs.
+        filtered: the scan with the style's sharpness, or its slabs.
+        scheme: tissues of the scan.
+        resolution: mm, see `find_pair`.
+
+    Returns:
+        ``(7,)`` by tissue, the power by band of frequency; below 0 where the scan is louder.
+    """
+    inside = style.valid & filtered.valid
+    own = Scan(filtered.values, filtered.spacing, inside)
+    rest = own.with_values(torch.where(inside, style.values - own.values, 0.0))
+    cores = measured_cores(TissueMap(own, scheme, resolution))
+    if scheme.uniform and cores:
+        # The noise is that of all tissues, but the range of values clips that of some.
+        low, high = filtered.values[filtered.valid].aminmax()
+        clipped = (style.values <= low) | (style.values >= high)
+        sizes = {
+            tissue: (float(clipped[inner].float().mean()) < _CLIPPED, int(inner.sum()))
+            for tissue, inner in cores.items()
+        }
+        largest = max(sizes, key=sizes.__getitem__)
+        known = _measure_spectrum(rest, cores[largest], resolution)
+        powers = dict.fromkeys(range(len(scheme.names)), known)
+    else:
+        powers = {n: _measure_spectrum(rest, inner, resolution) for n, inner in cores.items()}
+    parts = [_covariances(own, rest, inner, resolution) for inner in cores.values()]
+    share = _scan_share(torch.stack(parts).sum(0)) if parts else 0.5
+    return {tissue: power * (1 - 2 * share) for tissue, power in powers.items()}
+
+
+def _measure_spectrum(rest: Scan, inner: Tensor, resolution: float) -> Tensor:
+    """The power ``(7,)`` of a residual without anatomy in one tissue, by band of frequency.
+
+    The borders of a tissue mix frequencies, so noise of the measured spectrum is drawn and measured
+    in the same way, and the spectrum is corrected by what differs.
+    """
+    box, _ = rest.part(inner)
+    inner, values = inner[box], rest.values[box]
+    common = (inner, rest.spacing, resolution)
+    measured = power = measure_power(values, *common)[0].mean(-1)
+    shape = [fft_length(extent) for extent in inner.shape]
+    white = torch.fft.fftn(torch.randn(shape, generator=torch.Generator().manual_seed(1)))
+    crop = tuple(slice(0, extent) for extent in inner.shape)
+    for _ in range(_CORRECTIONS):
+        transfer = spectrum(power, shape, rest.spacing, resolution).sqrt()
+        drawn = torch.fft.ifftn(white * transfer).real.float()[crop].contiguous()
+        again = measure_power(drawn, *common)[0].mean(-1)
+        power = power * (measured / again.clamp(min=1e-30)).clamp(0.25, 4.0)
+    return power
+
+
+def _covariances(own: Scan, rest: Scan, inner: Tensor, resolution: float) -> Tensor:
+    """Sums ``(2, 8)`` over groups of voxels of one tissue.
+
+    They are the products of scan and residual, with the opposite sign, and the squared residual.
+    Each place is divided by its local power, so anatomy has little weight.
+    """
+    widths = sigmas(own.spacing, LOCAL_SIGMA * resolution, min(own.spacing))
+    part, anatomy = (
+        tissue_residual(scan.values, inner, own.spacing, resolution) for scan in (rest, own)
+    )
+    weight = 1 / gaussian((anatomy + part / 2).square(), widths).clamp(min=1e-30)
+    fields = torch.stack([-part * anatomy, part.square()])[:, inner] * weight[inner]
+    return torch.stack([group.sum(1) for group in fields.double().tensor_split(_GROUPS, 1)], 1)
+
+
+def _scan_share(sums: Tensor) -> float:
+    """The share of the power of a residual that is noise of the scan.
+
+    The noise of the scan enters the residual with the opposite sign. Anatomy that no filter
+    explained gives any share, and then none of the residual is noise: 1/2, as if both had as much.
+
+    Args:
+        sums: ``(2, 8)``, see `_covariances`.
+    """
+    if not bool(sums[1].all()):
+        return 0.5
+    total = sums.sum(1)
+    share = float(total[0] / total[1])
+    parts = (total[:, None] - sums)[0] / (total[:, None] - sums)[1]  # the jackknife
+    error = _ERRORS * math.sqrt((_GROUPS - 1) * float(parts.var(correction=0)))
+    error = max(error, _LEAST_SHARE)
+    if min(abs(share), abs(share - 1)) < error:
+        return float(round(share))
+    return share if 0 < share < 1 else 0.5
+
+
+def _find_filters(scan: Scan, style: Scan, resolution: float) -> dict[int, float] | None:
+    """Find the filters that give a scan the sharpness of a style on its voxels.
+
+    Returns:
+        Amounts of the filters by axis, empty if they explain nothing; None if what they leave is
+        too much for a pair.
+    """
+    spacing, extents = scan.spacing, scan.values.shape
+    widths = sigmas(spacing, _DETAIL_SIGMA * resolution, min(spacing))
+    axes = [axis for axis in range(3) if widths[axis] > 0 and extents[axis] > 2]
+    low, high = scan.values[scan.valid].aminmax()
+    # A filter does not explain what the range clips.
+    inside = style.valid & (style.values > low) & (style.values < high)
+    if not axes or int(inside.sum()) < _FEWEST:
+        return None
+    weight = inside.float()
+    mean = local_mean((scan.values + style.values) / 2, weight, [w / 2 for w in widths])
+    slopes = [torch.gradient(mean, dim=axis)[0] / spacing[axis] for axis in axes]
+    steepness = torch.stack(slopes).square().sum(0)
+    places = inside & (steepness >= quantile(steepness[inside], 1 - _EDGE_SHARE))
+    flat = inside & (steepness <= quantile(steepness[inside], 0.5))
+
+    def power(values: Tensor, places: Tensor) -> float:
+        detail = values - local_mean(values, weight, widths)
+        return max(float(detail[places].double().square().mean()), 1e-30)
+
+    # Axes with the same spacing have one filter.
+    sides = {axis: round(math.log(spacing[axis] / min(spacing)) / _SAME_SIDE) for axis in axes}
+    groups = [
+        [axis for axis in axes if sides[axis] == side] for side in sorted(set(sides.values()))
+    ]
+
+    def rest(amounts: Sequence[float]) -> Tensor:
+        by_axis = {axis: a for group, a in zip(groups, amounts, strict=True) for axis in group}
+        return style.values - apply_filters(scan, by_axis, resolution).values
+
+    instruments = torch.stack(
+        [
+            (mean - local_mean(mean, weight, [w / 2 * (n in group) for n, w in enumerate(widths)]))[
+                places
+            ].double()
+            for group in groups
+        ]
+    )
+    amounts = [0.0] * len(groups)
+    left = rest(amounts)
+    edges = power(style.values, places)
+    before = power(left, places)
+    for _ in range(_STEPS):
+        changed = [
+            [a + _DIFFERENCE * (n == m) for n, a in enumerate(amounts)] for m in range(len(groups))
+        ]
+        slope = torch.stack([(rest(part) - left)[places].double() for part in changed], 1)
+        step = torch.linalg.lstsq(
+            instruments @ slope / _DIFFERENCE, -instruments @ left[places].double()
+        ).solution.tolist()
+        amounts = [
+            min(max(a + change, -_LARGEST), _LARGEST)
+            for a, change in zip(amounts, step, strict=True)
+        ]
+        left = rest(amounts)
+        if max(map(abs, step)) < _PRECISION:
+            break
+    after = power(left, places)
+    if min(before, after) > _UNEXPLAINED * edges:
+        return None
+    noise = power(left, flat)
+    if before - after < _LEAST_GAIN * edges or after - noise > _LEFT * (before - noise):
+        return {}
+    return {axis: a for group, a in zip(groups, amounts, strict=True) for axis in group}
+
+
+def _align(scan: Scan, style: Scan) -> Scan | None:
+    """Place a style on the voxels of a scan; None if their details do not correlate anywhere."""
+    coarse = [math.ceil(extent / _SEARCH_EXTENT) for extent in scan.values.shape]
+    one, other = _details(scan, coarse), _details(style, coarse)
+    mirrors = [axes for count in range(4) for axes in itertools.combinations(range(3), count)]
+    _, shift, mirror = max((*_best_shift(one, other.flip(axes)), axes) for axes in mirrors)
+    shift = [places * step for places, step in zip(shift, coarse, strict=True)]
+    style = Scan(style.values.flip(mirror), style.spacing, style.valid.flip(mirror))
+    placed = _place(style, scan, shift)
+    if max(coarse) > 1 and bool(placed.valid.any()):
+        block = tuple(
+            slice(max(0, middle - _SEARCH_EXTENT // 2), middle + _SEARCH_EXTENT // 2)
+            for middle in placed.valid.nonzero().float().mean(0).int().tolist()
+        )
+        one, other = (
+            _details(Scan(part.values[block], part.spacing, part.valid[block]), [1] * 3)
+            for part in (scan, placed)
+        )
+        _, rest = _best_shift(one, other, coarse)
+        placed = _place(style, scan, [a + b for a, b in zip(shift, rest, strict=True)])
+    one, other = _details(scan, coarse), _details(placed, coarse)
+    one = one * (other != 0)
+    norm = math.sqrt(float(one.square().sum()) * float(other.square().sum()))
+    return placed if float((one * other).sum()) > _LEAST_CORRELATION * norm else None
+
+
+def _details(scan: Scan, factors: list[int]) -> Tensor:
+    """The details of a scan whose voxels were averaged in boxes, 0 where it is not valid."""
+    valid, total = (
+        F.avg_pool3d(part[None, None], factors, ceil_mode=True)[0, 0]
+        for part in (scan.valid.float(), scan.values * scan.valid)
+    )
+    values, weight = total / valid.clamp(min=1e-30), (valid > 0).float()
+    steps = [step * factor for step, factor in zip(scan.spacing, factors, strict=True)]
+    widths = [_DETAIL_SIGMA if step <= 2.5 * min(steps) else 0.0 for step in steps]
+    return (values - local_mean(values, weight, widths)) * weight
+
+
+def _best_shift(
+    one: Tensor, other: Tensor, reach: Sequence[int] | None = None
+) -> tuple[float, list[int]]:
+    """The largest correlation of two volumes, and by how many voxels the second is shifted then.
+
+    Args:
+        one: ``(D, H, W)``.
+        other: the same, of any extents.
+        reach: largest shift along each axis; None for any.
+    """
+    extents = list(zip(one.shape, other.shape, strict=True))
+    size = [fft_length(first + second) for first, second in extents]
+    transforms = [torch.fft.rfftn(part, size) for part in (one, other)]
+    correlation = torch.fft.irfftn(transforms[0] * transforms[1].conj(), size)
+    if reach is not None:
+        for axis, (count, most) in enumerate(zip(size, reach, strict=True)):
+            correlation.narrow(axis, most + 1, count - 2 * most - 1).fill_(-math.inf)
+    best = int(correlation.argmax())
+    index = [int(part) for part in torch.unravel_index(torch.tensor(best), size)]
+    shift = [
+        place if place < first else place - count
+        for place, (first, _), count in zip(index, extents, size, strict=True)
+    ]
+    return float(correlation.flatten()[best]), shift
+
+
+def _place(style: Scan, scan: Scan, shift: Sequence[int]) -> Scan:
+    """The shifted style on the voxels of a scan; the scan's own values where it has none."""
+    values, valid = scan.values.clone(), torch.zeros_like(scan.valid)
+    ends = list(zip(shift, scan.values.shape, style.values.shape, strict=True))
+    target = tuple(slice(max(0, s), max(0, min(own, s + other))) for s, own, other in ends)
+    source = tuple(
+        slice(part.start - s, max(part.start, part.stop) - s)
+        for part, s in zip(target, shift, strict=True)
+    )
+    values[target], valid[target] = style.values[source], style.valid[source]
+    return Scan(values, scan.spacing, valid & scan.valid)
