@@ -24,7 +24,7 @@ from convnd_tasks.inspect.options import PatchOptions
 from convnd_tasks.pipeline.job import Job
 from convnd_tasks.pipeline.job_options import make_options
 from convnd_tasks.pipeline.job_spec import JobSpec
-from convnd_tasks.pipeline.training import open_job
+from convnd_tasks.pipeline.training_job import open_job
 from convnd_tasks.pipeline.training_options import TrainingOptions
 from convnd_tasks.runtime.settings import JobSettings
 from torch import Tensor

@@ -135,7 +135,7 @@ def run(box: Box, name: str, keep: Path | None = None) -> dict[str, Any]:
     target, target_spacing = (
         (truth, spacing) if truth is not None else plane_last(*canonical_array(style))
     )
-    row |= _judge(name, content, spacing, result, unit, truth, expected, target, target_spacing)
+    row |= judge(name, content, spacing, result, unit, truth, expected, target, target_spacing)
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
         middle = (content[len(content) // 2], target[len(target) // 2], result[len(content) // 2])
@@ -163,7 +163,7 @@ def _transfer(content: Grid, style: Grid, label: str) -> tuple[Any, LookTransfer
     return canonical_array(result)[0], transfer, outcome
 
 
-def _judge(
+def judge(
     name: str,
     content: Any,
     spacing: tuple[float, ...],
@@ -174,6 +174,19 @@ def _judge(
     target: Any,
     target_spacing: tuple[float, ...],
 ) -> dict[str, Any]:
+    """The figures of a result ``(D, H, W)``.
+
+    Args:
+        name: name of the known change of the look.
+        content: the scan.
+        spacing: mm along each axis.
+        result: the result.
+        unit: "HU", or "" for others.
+        truth: the correct result; None if there is none.
+        expected: the correct result without noise that is to be added; None is the scan.
+        target: the scan whose noise the result should have.
+        target_spacing: mm along each of its axes.
+    """
     background = padding(content)
     row: dict[str, Any] = {}
     if truth is not None and name not in NOISES:

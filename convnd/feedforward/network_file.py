@@ -22,15 +22,16 @@ from torch import Tensor
 
 from convnd.backbones.weights.integrity import tensors_sha256
 from convnd.errors import ConvndError, InputFileError
+from convnd.feedforward.look_net import LookNet, LookShape
 from convnd.feedforward.network_shape import NetworkShape
 from convnd.feedforward.transform_net import TransformNet
 from convnd.grid import Grid
 from convnd.io.atomic import atomic_path, error_text
 from convnd.io.reading import check_file
 
-__all__ = ["StyleNetwork", "network_rank", "read_network", "write_network"]
+__all__ = ["StyleNetwork", "is_look_network", "network_rank", "read_network", "write_network"]
 
-_FORMAT = "convnd style network 1"
+_FORMAT, _LOOK_FORMAT = "convnd style network 1", "convnd look network 1"
 _LARGEST = 64 << 20
 _MOST_STYLES = 16
 _LONGEST_TEXT = 2**16
@@ -47,7 +48,7 @@ class StyleNetwork:
         record: options, inputs and losses of its training as text, by name.
     """
 
-    network: TransformNet
+    network: TransformNet | LookNet
     kind: str
     styles: Sequence[Grid]
     record: Mapping[str, str] = field(default_factory=dict)
@@ -82,7 +83,7 @@ def write_network(path: str | os.PathLike[str], trained: StyleNetwork, *, overwr
             }
         )
     metadata = {
-        "format": _FORMAT,
+        "format": _LOOK_FORMAT if isinstance(trained.network, LookNet) else _FORMAT,
         "kind": trained.kind,
         "shape": json.dumps(trained.network.shape.record()),
         "styles": json.dumps(descriptions),
@@ -113,7 +114,7 @@ def read_network(path: str | os.PathLike[str]) -> StyleNetwork:
             if tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):
                 raise ValueError(f"{name[:60]} without finite float32 values")
         with torch.device("meta"):
-            network = TransformNet(shape)
+            network = LookNet(shape) if isinstance(shape, LookShape) else TransformNet(shape)
         state = {
             name.removeprefix("network."): tensor
             for name, tensor in tensors.items()
@@ -147,6 +148,16 @@ def network_rank(path: str | os.PathLike[str]) -> int:
         return _read_header(path)[1].spatial_dims
 
 
+def is_look_network(path: str | os.PathLike[str]) -> bool:
+    """Read from the header of a network's file whether it is a `LookNet`.
+
+    Raises:
+        InputFileError: see `network_rank`.
+    """
+    with _read_errors(path):
+        return isinstance(_read_header(path)[1], LookShape)
+
+
 @contextlib.contextmanager
 def _read_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn any error that a damaged or foreign file may raise into one about the file."""
@@ -166,7 +177,9 @@ def _read_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         ) from error
 
 
-def _read_header(path: str | os.PathLike[str]) -> tuple[Mapping[str, str], NetworkShape]:
+def _read_header(
+    path: str | os.PathLike[str],
+) -> tuple[Mapping[str, str], NetworkShape | LookShape]:
     """Read the metadata of a file and the shape of its network, without its tensors."""
     check_file(path)
     size = Path(path).stat().st_size
@@ -174,14 +187,15 @@ def _read_header(path: str | os.PathLike[str]) -> tuple[Mapping[str, str], Netwo
         raise ValueError(f"{size >> 20} MiB, more than {_LARGEST >> 20}")
     with safetensors.safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
-    if metadata.get("format") != _FORMAT:
+    if metadata.get("format") not in (_FORMAT, _LOOK_FORMAT):
         raise ValueError("another kind of safetensors")
     if any(len(metadata[key]) > _LONGEST_TEXT * 16 for key in ("shape", "styles", "record")):
         raise ValueError("a header of unusual length")
     numbers = json.loads(metadata["shape"])
     if not isinstance(numbers, dict) or not all(type(value) is int for value in numbers.values()):
         raise ValueError("a shape that is no set of whole numbers")
-    return metadata, NetworkShape(**numbers)
+    kind = LookShape if metadata["format"] == _LOOK_FORMAT else NetworkShape
+    return metadata, kind(**numbers)
 
 
 def _names(file: Any, path: str | os.PathLike[str]) -> list[str]:

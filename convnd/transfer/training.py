@@ -1,4 +1,4 @@
-"""Training of a `TransformNet` with the objective of style transfer, as a generator of steps."""
+"""Training of networks, such as a `TransformNet` with the objective of style transfer, in steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from convnd.errors import NumericalError
@@ -21,10 +21,14 @@ from convnd.transfer.objective import TransferObjective
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
 
-__all__ = ["Contents", "TrainingPlan", "train_network"]
+__all__ = ["Contents", "CropBackward", "TrainingPlan", "minimize_crop_losses", "train_network"]
 
 Contents = Callable[[torch.Generator], TransferProblem]
 """Draws a content at random, and returns it with its styles."""
+
+CropBackward = Callable[[torch.Generator, float], tuple[Tensor, Mapping[str, float]]]
+"""Draws a crop, adds the gradient of its loss, multiplied by a weight, to that of a network's
+weights, and returns the network's output and the terms of the loss by name."""
 
 _WARM_UP = 20
 """Steps over which the learning rate rises from 0."""
@@ -114,7 +118,37 @@ def train_network(
         InputFileError: the state to resume from is not that of such a training.
         NumericalError: a loss is not finite.
     """
-    trainer = _Trainer(network, contents, objective, plan)
+    crops = CropLoss(network, objective, plan.crop, plan.motion_weight)
+
+    def backward(generator: torch.Generator, weight: float) -> tuple[Tensor, Mapping[str, float]]:
+        return crops.backward(contents(generator), generator, weight)
+
+    yield from minimize_crop_losses(network, backward, plan, resume=resume)
+
+
+def minimize_crop_losses(
+    network: nn.Module,
+    backward: CropBackward,
+    plan: TrainingPlan,
+    *,
+    resume: Mapping[str, Any] | None = None,
+) -> Iterator[Progress]:
+    """Train a network on a loss of crops, with the steps of `train_network`.
+
+    Args:
+        network: the network, whose weights are the starting point and change.
+        backward: adds the gradient of one crop's loss.
+        plan: steps and learning rate.
+        resume: as for `train_network`.
+
+    Yields:
+        `Progress` after each step, as `train_network` does.
+
+    Raises:
+        InputFileError: the state to resume from is not that of such a training.
+        NumericalError: a loss is not finite.
+    """
+    trainer = _Trainer(network, backward, plan)
     if resume is not None:
         trainer.resume(resume)
     while trainer.step < plan.steps and not trainer.has_settled():
@@ -126,16 +160,14 @@ class _Trainer:
 
     def __init__(
         self,
-        network: TransformNet,
-        contents: Contents,
-        objective: TransferObjective,
+        network: nn.Module,
+        backward: CropBackward,
         plan: TrainingPlan,
     ) -> None:
         self.network, self.plan = network, plan
         self.step = 0
         self.losses: list[float] = []
-        self._contents = contents
-        self._crops = CropLoss(network, objective, plan.crop, plan.motion_weight)
+        self._backward = backward
         self._parameters = [*network.parameters()]
         self._weights = parameters_to_vector(self._parameters).detach().clone()
         self._average = self._weights.clone()
@@ -150,8 +182,7 @@ class _Trainer:
         self.network.zero_grad()
         parts: dict[str, float] = {}
         for _ in range(plan.batch):
-            problem = self._contents(generator)
-            output, terms = self._crops.backward(problem, generator, 1 / plan.batch)
+            output, terms = self._backward(generator, 1 / plan.batch)
             for name, value in terms.items():
                 parts[name] = parts.get(name, 0.0) + value / plan.batch
         loss = sum(parts.values())
@@ -216,7 +247,7 @@ class _Trainer:
             vector_to_parameters(self._average.clone(), self._parameters)
 
 
-def _hidden_matrices(network: TransformNet) -> list[tuple[int, tuple[int, int]]]:
+def _hidden_matrices(network: nn.Module) -> list[tuple[int, tuple[int, int]]]:
     """List start and shape of the convolutions between the first and the last one.
 
     The start is the place in the vector of all weights; the rows of a matrix are output channels.

@@ -12,7 +12,7 @@ import pytest
 import torch
 from command_line import Run
 from convnd_tasks.pipeline.train_api import train
-from convnd_tasks.pipeline.training import open_job
+from convnd_tasks.pipeline.training_job import open_job
 from convnd_tasks.pipeline.training_options import TrainingOptions
 from error_fields import check_error
 from PIL import Image

@@ -38,9 +38,10 @@ def export(
 
     convnd export painting.safetensors painting.onnx
     """
-    from convnd.errors import OutputFileError
+    from convnd.errors import InputFileError, OutputFileError
     from convnd.feedforward.network_file import read_network
     from convnd.feedforward.onnx_file import write_onnx
+    from convnd.feedforward.transform_net import TransformNet
 
     target = network.with_suffix(_SUFFIX) if output is None else output
     if target.suffix.lower() != _SUFFIX:
@@ -51,6 +52,13 @@ def export(
             remedy="rename it",
         )
     trained = read_network(network)
+    if not isinstance(trained.network, TransformNet):
+        raise InputFileError(
+            str(network),
+            expected="a network for patterns of a style",
+            got="one for the look of scans, whose limits and safety figures are not in it",
+            remedy="use it with convnd stylize-volume",
+        )
     write_onnx(target, trained.network, overwrite=overwrite)
     axes, channels = trained.network.shape.spatial_dims, trained.network.shape.channels
     command_output.add(path=str(target), spatial_dims=axes, channels=channels)

@@ -67,7 +67,7 @@ def train(
     convnd stylize photo.jpg style.safetensors
     """
     from convnd_tasks.pipeline.progress import ProgressDisplay, ensure_weights
-    from convnd_tasks.pipeline.training import open_job
+    from convnd_tasks.pipeline.training_job import open_job
 
     options = TrainingOptions(**typed_options)
     job = open_job(styles, dim, data, options, output)

@@ -16,6 +16,7 @@ from convnd_tasks.modalities.opening import open_grid
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from convnd.feedforward.network_file import StyleNetwork
     from convnd.grid import Grid
     from convnd.optimize import ProcessGroup
     from convnd.transfer.network_transfer import NetworkTransfer
@@ -178,11 +179,22 @@ class Modality(ABC):
         """
         if role != "style" or not style_network.is_network(name):
             return self.read(name, role, content)
+        trained = style_network.open_network(name, self.name, self.spatial_dims)
+        self.use_network(trained)
+        return trained.styles[0]
+
+    def use_network(self, trained: StyleNetwork) -> None:
+        """Let a trained network make the results.
+
+        Raises:
+            InputFileError: the network is for another kind of transfer.
+        """
+        from convnd.feedforward.transform_net import TransformNet
         from convnd.transfer.network_transfer import NetworkTransfer
 
-        trained = style_network.open_network(name, self.name, self.spatial_dims)
+        if not isinstance(trained.network, TransformNet):
+            raise style_network.no_style_network_error()
         self.trained = NetworkTransfer(trained.network, self.options)
-        return trained.styles[0]
 
     def read(self, name: str, role: str, content: Grid | None = None) -> Any:
         """Open one input that is no trained network, see `open`."""

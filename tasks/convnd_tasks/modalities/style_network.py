@@ -17,6 +17,7 @@ __all__ = [
     "UNUSED_OPTIONS",
     "is_network",
     "no_instant_network_error",
+    "no_style_network_error",
     "open_network",
     "restore_style",
     "stored_style",
@@ -61,6 +62,16 @@ def no_instant_network_error(kind: str) -> UsageError:
         expected="pictures or videos, which its network was trained for",
         got=kind,
         remedy="give another --init, or train a network for your style (convnd train)",
+    )
+
+
+def no_style_network_error() -> InputFileError:
+    """Make the error of a network that was trained for the look of scans."""
+    return InputFileError(
+        "network",
+        expected="one for patterns of a style",
+        got="one for the look of scans",
+        remedy="use it with convnd stylize-volume",
     )
 
 

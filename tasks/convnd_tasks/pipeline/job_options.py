@@ -44,7 +44,7 @@ def make_options(
     kind = spec.modality
     unsupported = modality_class(kind).unsupported
     if spec.network is not None:
-        _check_network_options([*typed_options])
+        _check_network_options([*typed_options], spec.network)
     for name in (*typed_options, *typed_settings):
         holders = applicable_modalities(name)
         if not holders:
@@ -61,10 +61,13 @@ def make_options(
     return options_class(kind).for_dim(spec.dim, **{**spec.defaults, **typed_options})
 
 
-def _check_network_options(names: Sequence[str]) -> None:
+def _check_network_options(names: Sequence[str], network: str) -> None:
     """Refuse options of the optimisation, since a trained network makes the result."""
+    from convnd.feedforward.network_file import is_look_network
+
     for name in names:
-        if name in UNUSED_OPTIONS:
+        draws = name == "seed" and is_look_network(network)
+        if name in UNUSED_OPTIONS and not draws:
             raise UsageError(
                 _typed(name),
                 expected="no option of the optimisation with a trained network",

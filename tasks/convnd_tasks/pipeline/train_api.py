@@ -13,6 +13,7 @@ from convnd_tasks.pipeline.in_memory import as_input, is_name, kind_of_grid
 from convnd_tasks.pipeline.training_options import TrainingOptions
 
 if TYPE_CHECKING:
+    from convnd.feedforward.look_net import LookNet
     from convnd.feedforward.transform_net import TransformNet
     from convnd.transfer.progress import Progress
     from convnd_tasks.pipeline.api import Data
@@ -31,7 +32,7 @@ def train(
     on_progress: Callable[[Progress], None] | None = None,
     on_message: Callable[[str], None] | None = None,
     **options: Any,
-) -> TransformNet:
+) -> TransformNet | LookNet:
     """Train a network that gives contents one style in a single pass, over any number of axes.
 
     The network minimises the objective of style transfer over many contents (Johnson et al., 2016),
@@ -81,8 +82,8 @@ def _open_job(
     styles: Sequence[Any], data: Any, dim: int | None, options: TrainingOptions, output: Path | None
 ) -> TrainingJob:
     """Open the styles and the contents of a training, which are files or in memory."""
-    from convnd_tasks.pipeline.training import TrainingJob, make_modality, open_job
     from convnd_tasks.pipeline.training_contents import list_data
+    from convnd_tasks.pipeline.training_job import job_class, make_modality, open_job
 
     folder = os.fspath(data) if is_name(data) else None
     contents = [] if data is None or folder is not None else list(data)
@@ -95,4 +96,5 @@ def _open_job(
         contents = [as_input(content, rank, "content", None) for content in contents]
     else:
         contents = list_data(folder, kind, rank)
-    return TrainingJob(make_modality(kind, rank, options), grids, names, contents, options)
+    make_job = job_class(kind, grids, options)
+    return make_job(make_modality(kind, rank, options), grids, names, contents, options)

@@ -17,6 +17,7 @@ from convnd.options import (
     check_device_name,
     check_ranges,
 )
+from convnd.registry import check_name
 
 __all__ = ["TrainingOptions"]
 
@@ -29,6 +30,8 @@ class TrainingOptions:
     """How a network is trained; None takes the default of the number of axes.
 
     Args:
+        transfer: what a network for scans learns: "look" (noise and sharpness of a scan), "paint"
+            (patterns), or "auto": the look of scans, and the patterns of pictures.
         style_weight: weight of the style loss; None is 6 for pictures, and that of
             ``convnd stylize`` for other data.
         content_weight: weight of the content loss.
@@ -61,6 +64,15 @@ class TrainingOptions:
     0.0
     """
 
+    transfer: Annotated[
+        str,
+        Flag(
+            "What a network for scans learns: auto, look (noise and sharpness of a scan) or paint "
+            "(patterns).",
+            LOOK,
+            choices=("auto", "look", "paint"),
+        ),
+    ] = "auto"
     style_weight: Annotated[
         float | None,
         Flag("Weight of the style loss; auto: 6 for pictures, else as in stylize.", LOOK),
@@ -134,6 +146,7 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        check_name("transfer", self.transfer, ("auto", "look", "paint"))
         check_device_name(self.device)
 
     def record(self) -> dict[str, str]:

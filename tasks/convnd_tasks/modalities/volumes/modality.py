@@ -28,6 +28,7 @@ from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.samples import MATCHING_STYLE
 
 if TYPE_CHECKING:
+    from convnd.feedforward.network_file import StyleNetwork
     from convnd.grid import Grid
     from convnd.transfer.one_pass import OnePassTransfer
     from convnd.transfer.options import TransferOptions
@@ -54,6 +55,7 @@ class Volumes(Modality):
     def __init__(self, options: TransferOptions, settings: JobSettings, spatial_dims: int) -> None:
         super().__init__(options, settings, spatial_dims)
         self._engines: dict[tuple[tuple[int, int], ...], StyleTransfer] = {}
+        self._look: StyleNetwork | None = None
 
     @property
     def _options(self) -> VolumeOptions:
@@ -114,12 +116,14 @@ class Volumes(Modality):
         options.check_style_weights(len(inputs.styles))
         integers = self.settings.dtype == "input"
         pictures = any(style.ndim == 2 for style in inputs.styles)
+        if self._look is not None:
+            return self._network_look(self._look, inputs, integers=integers)
         if self.trained is not None and options.transfer == "look":
             raise UsageError(
                 "--transfer",
-                expected="paint, since a trained network transfers patterns",
+                expected="paint, since this network was trained for patterns",
                 got="look",
-                remedy="leave it out, or give a scan as style",
+                remedy="leave it out, or train with --transfer look",
             )
         paints = options.transfer == "paint" or (options.transfer == "auto" and pictures)
         if paints or self.trained is not None:
@@ -144,6 +148,30 @@ class Volumes(Modality):
         from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 
         return LookTransfer(inputs, options, integers=integers)
+
+    def use_network(self, trained: StyleNetwork) -> None:
+        """See `Modality.use_network`; a network for the look of scans is used, too."""
+        from convnd.feedforward.look_net import LookNet
+
+        if isinstance(trained.network, LookNet):
+            self._look = trained
+        else:
+            super().use_network(trained)
+
+    def _network_look(
+        self, trained: StyleNetwork, inputs: TransferInputs, *, integers: bool
+    ) -> Transfer:
+        """The transfer by a network for the look of scans."""
+        from convnd_tasks.modalities.volumes.network_look import NetworkLookTransfer
+
+        if self._options.transfer == "paint":
+            raise UsageError(
+                "--transfer",
+                expected="look, since this network was trained for a look",
+                got="paint",
+                remedy="leave it out, or train with --transfer paint",
+            )
+        return NetworkLookTransfer(inputs, self._options, trained, integers=integers)
 
     def _engine(self, planes: Sequence[tuple[int, int]]) -> StyleTransfer | OnePassTransfer:
         """The network for slices along pairs of axes, prepared once for all transfers."""
