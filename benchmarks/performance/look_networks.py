@@ -1,13 +1,12 @@
 """Networks for the look of scans: known answers on boxes that were not in the training.
 
 A network is trained on one box of CT and one of MR, mirrored and with a known change of its look,
-as `scan_boxes` makes it: noise of a kernel, a blur, and a sharpening. Then it changes boxes of other
-people, whose correct result is the same known change. Beside it stands the transfer of the style
-itself. Every row has the figures of `scan_boxes`, by code that changes no scan, and what the run
-says of its own safety figures.
+as `scan_boxes` makes it: noise of a kernel, a blur, and a sharpening. Then it changes boxes of
+other people, whose correct result is the same known change. Beside it stands the transfer of the
+style itself. Every row has the figures of `scan_boxes`, by code that changes no scan.
 
     python -m benchmarks.performance.scan_box_files scans boxes
-    python -m benchmarks.performance.look_networks boxes --json benchmarks/results/look_networks.json
+    python -m benchmarks.performance.look_networks boxes --json look_networks.json
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class LookTrainingJob(TrainingJob):
         self._look: TrainedLook | None = None
 
     def _defaults(self) -> Mapping[str, int]:
-        return {"steps": 300, "crop": 40, "batch": 2}
+        return {"steps": 250, "crop": 40, "batch": 1}
 
     def _prepare(self) -> tuple[TransformNet | LookNet, Sequence[Tensor], Train]:
         style = middle_box(self.styles[0])

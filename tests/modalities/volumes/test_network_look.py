@@ -63,16 +63,14 @@ def files(tmp_path: Path) -> Path:
 def network(gain: float = 0.0, removed: float = 0.0, noise: float = 30.0) -> StyleNetwork:
     """A network that adds white noise, and takes a share of fine structures away."""
     net = LookNet(LookShape(spatial_dims=3, width=2, noises=1, taps=3))
-    with torch.no_grad():
-        net.noises.weight.zero_()[..., 1, 1, 1] = 1.0
-        net.first.weight.zero_()
-        for channel, sign in enumerate((1.0, -1.0)):  # two signs, since ReLU takes one away
-            net.first.weight[channel, 0] = sign / 27
-            net.first.weight[channel, 0, 1, 1, 1] -= sign
-            net.last.weight[0, channel] = removed * sign
-        for layer in net.context:
-            layer.weight.zero_()
-        net.last.bias[1] = gain
+    weights = {name: torch.zeros_like(weight) for name, weight in net.state_dict().items()}
+    weights["noises.weight"][..., 1, 1, 1] = 1.0
+    for channel, sign in enumerate((1.0, -1.0)):  # two signs, since ReLU takes one away
+        weights["first.weight"][channel, 0] = sign / 27
+        weights["first.weight"][channel, 0, 1, 1, 1] -= sign
+        weights["last.weight"][0, channel] = removed * sign
+    weights["last.bias"][1] = gain
+    net.load_state_dict(weights)
     look = TrainedLook(
         unit="HU", scale=400.0, spacing=((1.0, 1.0),) * 3, noise={3: noise}, sharpness=False
     )
@@ -150,8 +148,8 @@ def test_train_then_stylize(run: Run, files: Path) -> None:
     assert (first[padding] == -1100).all()
     assert (first != scan)[~padding].mean() > 0.9
     assert (first.min(), first.max() <= scan.max()) == (-1100, True)
-    for name, words in {"same": (), "drawn": ("--seed", "4"), "none": ("--strength", "0")}.items():
-        assert run(*command, "-o", f"{name}.nii.gz", "-q", *words)[0] == 0
+    for name, more in {"same": (), "drawn": ("--seed", "4"), "none": ("--strength", "0")}.items():
+        assert run(*command, "-o", f"{name}.nii.gz", "-q", *more)[0] == 0
     assert (values("same.nii.gz") == first).all()
     assert (values("drawn.nii.gz") == first).mean() < 0.5
     assert (values("none.nii.gz") == scan).all()
@@ -179,7 +177,7 @@ def test_a_harmful_network_ends_with_exit_code_5(run: Run, files: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spacing", "code"), [(1.05, 0), (1.5, 0), (3.0, 3)], ids=["equal", "told", "refused"]
+    ("spacing", "code"), [(1.05, 0), (1.5, 0), (2.2, 3)], ids=["equal", "told", "refused"]
 )
 def test_other_voxels_are_told_or_refused(run: Run, files: Path, spacing: float, code: int) -> None:
     write(files / "n.safetensors", network(gain=0.02))
@@ -188,6 +186,7 @@ def test_other_voxels_are_told_or_refused(run: Run, files: Path, spacing: float,
     actual, _, err = run("stylize-volume", *words)
     assert actual == code, err
     assert ("trained on voxels of 1 mm" in err) == (spacing == 1.5)
+    assert ("network was trained on" in err) == (spacing == 2.2)
     assert Path("out.nii.gz").exists() == (code == 0)
 
 
@@ -222,6 +221,13 @@ def test_faults_of_the_caller(run: Run, files: Path) -> None:
     trained = StyleNetwork(network=bare.network, kind="volumes", styles=bare.styles, record={})
     with raises(InputFileError, remedy="train it again"):
         convnd.stylize(chest(8, 3), write(files / "bare.safetensors", trained), dim=3)
+
+
+def test_units_that_windows_relate_are_those_of_the_training() -> None:
+    look = TrainedLook.of(network().record)
+    look.check_unit("HU")
+    with raises(InputFileError, got="without a unit"):
+        look.check_unit("")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"unit": "K"}', "[" * 9000])

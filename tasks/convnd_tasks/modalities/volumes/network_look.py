@@ -21,7 +21,11 @@ from convnd_tasks.modalities.volumes.look import measure_scan_noise, tissue_sche
 from convnd_tasks.modalities.volumes.look_change import LookChange
 from convnd_tasks.modalities.volumes.look_stages import stage_progress
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
-from convnd_tasks.modalities.volumes.noise_change import LARGEST_CHANGE, NoiseChange
+from convnd_tasks.modalities.volumes.noise_change import (
+    LARGEST_CHANGE,
+    NoiseChange,
+    subtract_means,
+)
 from convnd_tasks.modalities.volumes.noise_power import NoisePower
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.scan import Scan
@@ -160,7 +164,8 @@ class NetworkLookTransfer(LookTransfer):
         limits = [LARGEST_CHANGE * max(part.scan, part.style) for part in changes.values()]
         limit = made.new_tensor([*limits, 0.0])[numbers]
         room = torch.minimum(torch.minimum(expected - low, high - expected).clamp(min=0), limit)
-        added = (made[2] * made.new_tensor([*shares, 0.0])[numbers]).clamp(-room, room)
+        drawn = made[2] * made.new_tensor([*shares, 0.0])[numbers]
+        added = subtract_means(drawn, sharp, tissues, self._resolution).clamp(-room, room)
         removed = (unit * made[1]).clamp(-limit, limit)
         targets = {
             n: before[n].scaled((style[n] / before[n].deviation) ** 2)

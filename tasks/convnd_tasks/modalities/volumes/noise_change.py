@@ -27,6 +27,7 @@ __all__ = [
     "NoiseChange",
     "change_noise",
     "noise_changes",
+    "subtract_means",
     "white_noise",
 ]
 
@@ -169,11 +170,11 @@ def change_noise(
             added += share * drawn[key]
     del spectrum, share, drawn
     low, high = ends or (float(end) for end in scan.values[scan.valid].aminmax())
-    quiet = (scan.values + _subtract_means(removed, scan, tissues, resolution)).clamp(low, high)
+    quiet = (scan.values + subtract_means(removed, scan, tissues, resolution)).clamp(low, high)
     # Both limits have the same distance, so clipping does not move the mean of air: in CT its
     # values end at -1024 HU, in magnitude images at 0.
     room = torch.minimum(quiet - low, high - quiet).clamp(min=0)
-    noise = _subtract_means(added, scan, tissues, resolution).clamp(-room, room)
+    noise = subtract_means(added, scan, tissues, resolution).clamp(-room, room)
     total, limit = quiet + noise - scan.values, torch.zeros_like(room)
     for tissue, change in changes.items():  # noise of a neighbouring tissue may be much stronger
         limit[tissues.mask(tissue)] = LARGEST_CHANGE * max(change.scan, change.style)
@@ -219,7 +220,7 @@ def _filter_spectrum(
     return result[tuple(slice(0, extent) for extent in shape)]
 
 
-def _subtract_means(change: Tensor, scan: Scan, tissues: TissueMap, resolution: float) -> Tensor:
+def subtract_means(change: Tensor, scan: Scan, tissues: TissueMap, resolution: float) -> Tensor:
     """Subtract the local mean of a change in each tissue, so that the tissue's mean is unchanged.
 
     Only the voxels that are not at the border of a tissue count and change, if there are any.
