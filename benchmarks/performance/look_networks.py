@@ -53,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("boxes", type=Path, help="folder of the boxes")
     parser.add_argument("--kinds", default=",".join(KINDS), help="some of " + ", ".join(KINDS))
+    parser.add_argument("--steps", type=int, default=250, help="steps of each training")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="write networks and results")
     parser.add_argument("--conditions", default="", help="conditions of the measurement, as text")
     add_json_option(parser)
@@ -66,7 +67,7 @@ def main() -> None:
         for learnt, held_out in TRAININGS.items():
             for kind in arguments.kinds.split(","):
                 network = keep / f"{learnt}-{kind}.safetensors"
-                trainings.append(_train(arguments.boxes, learnt, kind, network))
+                trainings.append(_train(arguments, learnt, kind, network))
                 print(json.dumps(trainings[-1]), flush=True)
                 for box in held_out:
                     for way in ("network", "style itself"):
@@ -105,8 +106,9 @@ def _style(folder: Path, name: str, kind: str) -> Any:
     return volume_grid(known_truth(content, spacing, kind, unit)[..., ::-1], spacing, unit)
 
 
-def _train(folder: Path, name: str, kind: str, network: Path) -> dict[str, Any]:
+def _train(arguments: argparse.Namespace, name: str, kind: str, network: Path) -> dict[str, Any]:
     """Train a network, and describe the training."""
+    folder: Path = arguments.boxes
     losses: list[float] = []
     start = time.process_time()
     train(
@@ -114,6 +116,7 @@ def _train(folder: Path, name: str, kind: str, network: Path) -> dict[str, Any]:
         data=[volume_grid(*_load(folder, name))],
         out=network,
         overwrite=True,
+        steps=arguments.steps,
         preview_every=0,
         on_progress=lambda progress: losses.append(progress.loss),
     )

@@ -53,7 +53,7 @@ class LookTrainingJob(TrainingJob):
     """Trains a network for the look of one scan.
 
     The transfer of the look changes the middle of every scan of the data once, and the network
-    learns these changes. If the style shows the anatomy of some scans, only these are used: there
+    learns these changes. If the style is another image of some scans, only these are used: there
     alone sharpness and coarse noise can be compared, and the network brings them to other anatomy.
 
     Args:
@@ -168,11 +168,11 @@ class LookTrainingJob(TrainingJob):
                 got=f"none of {len(contents)}",
                 remedy="give other --data",
             )
-        alike = [example for example in examples if example.alike]
-        if 0 < len(alike) < len(examples):
-            count = count_text(len(examples) - len(alike), "scans")
-            self.pool.on_message(f"look: {count} of other anatomy than the style's not used")
-        return teachers, alike or examples
+        paired = [example for example in examples if example.paired]
+        if 0 < len(paired) < len(examples):
+            count = count_text(len(examples) - len(paired), "scans")
+            self.pool.on_message(f"look: {count} not used, since the style is no image of them")
+        return teachers, paired or examples
 
     def _phantoms(self) -> Sequence[Grid]:
         """Built-in scans of the style's modality, with its voxels."""

@@ -13,11 +13,12 @@ from torch import Tensor
 from convnd.feedforward.look_net import LookNet
 from convnd.grid import Grid
 from convnd_tasks.modalities.inputs import TransferInputs
-from convnd_tasks.modalities.volumes.look import Likeness, Look
+from convnd_tasks.modalities.volumes.look import Look
 from convnd_tasks.modalities.volumes.look_change import LookChange
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.noise_change import change_noise, white_noise
 from convnd_tasks.modalities.volumes.options import VolumeOptions
+from convnd_tasks.modalities.volumes.paired import Pair
 from convnd_tasks.modalities.volumes.safety_figure import SafetyFigure
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.tissues import TissueMap
@@ -42,7 +43,7 @@ class LookExample:
         noise: white noise that the added noise was made of.
         parts: the change of the sharpness, the removed and the added noise, by name of the field in
             `convnd.feedforward.look_net.LookChannels`.
-        alike: whether the style shows the anatomy of the scan.
+        paired: whether the style is another image of the scan.
         spacing: mm along each axis.
         style: standard deviation of the style's noise by tissue, in the style's unit.
     """
@@ -51,7 +52,7 @@ class LookExample:
     valid: Tensor
     noise: Tensor
     parts: Mapping[str, Tensor]
-    alike: bool
+    paired: bool
     spacing: tuple[float, ...]
     style: Mapping[int, float]
 
@@ -70,7 +71,7 @@ class LookTeacher(LookTransfer):
         super().__init__(inputs, options)
         self.unit = self._units.unit
         self._made: tuple[LookChange, float] | None = None
-        self._likeness: list[Likeness] = []
+        self._pairs: list[Pair | None] = []
 
     def example(self, scale: float, looks: dict[float, list[Look]]) -> LookExample:
         """Change the scan's first frame, and describe the change.
@@ -105,7 +106,7 @@ class LookTeacher(LookTransfer):
                 "removed": removed / unit,
                 "added": (strength * change.noise - removed) / unit,
             },
-            alike=not any(part.reason for part in self._likeness),
+            paired=None not in self._pairs,
             spacing=change.scan.spacing,
             style={n: target.deviation / factor for n, target in change.targets.items()},
         )
@@ -118,9 +119,9 @@ class LookTeacher(LookTransfer):
             self._known_looks[self._resolution] = looks
         return self._known_looks[self._resolution]
 
-    def _compare(self, scan: Scan, note: Callable[[str], None]) -> list[Likeness]:
-        self._likeness = super()._compare(scan, note)
-        return self._likeness
+    def _find_pairs(self, scan: Scan, note: Callable[[str], None]) -> list[Pair | None]:
+        self._pairs = super()._find_pairs(scan, note)
+        return self._pairs
 
     def _find_safe_result(
         self, change: LookChange, frame: int

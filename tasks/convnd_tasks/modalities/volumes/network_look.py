@@ -29,7 +29,7 @@ from convnd_tasks.modalities.volumes.noise_change import (
 from convnd_tasks.modalities.volumes.noise_power import NoisePower
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.sharpness import measure_edges
+from convnd_tasks.modalities.volumes.sharpness import edge_sharpness
 from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
 from convnd_tasks.modalities.volumes.trained_look import DIRECTIONS, TrainedLook
 
@@ -182,8 +182,8 @@ class NetworkLookTransfer(LookTransfer):
             scheme=scheme,
             before=before,
             targets=targets,
-            alike=True,
-            removes=True,
+            coarse=True,
+            paired=True,
             added=added,
             sharpness=sharpness,
         )
@@ -236,9 +236,7 @@ class NetworkLookTransfer(LookTransfer):
         """The relative change of the sharpness of edges by axis, and in words."""
         if not self._trained.sharpness:
             return {}, ""
-        first, last = (
-            measure_edges(part.slabs(), self._resolution).sharpness for part in (scan, sharp)
-        )
+        first, last = (edge_sharpness(part.slabs(), self._resolution) for part in (scan, sharp))
         changes = {axis: last[axis] / first[axis] - 1 for axis in first if axis in last}
         words = [
             f"{abs(change):.0%} {'sharper' if change > 0 else 'softer'} towards {DIRECTIONS[axis]}"
