@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -34,6 +35,11 @@ def freeze_convolutions(network: TransformNet) -> TransformNet:
         if isinstance(layer, ConvNd) and _has_kernel(layer):
             parent, _, child = name.rpartition(".")
             setattr(frozen.get_submodule(parent), child, _FrozenConv(layer))
+    for block in frozen.blocks:
+        assert isinstance(block, nn.Sequential)
+        if isinstance(block[0], _FrozenConv):
+            block[0].options = replace(block[0].options, relu=True)
+            block[1] = nn.Identity()
     return frozen
 
 
@@ -48,17 +54,20 @@ class _FrozenConv(nn.Module):
 
     Args:
         layer: the convolution whose weights it has.
+
+    Attributes:
+        options: options of `frozen_conv`, whether a ReLU follows for example.
     """
 
     def __init__(self, layer: ConvNd) -> None:
         super().__init__()
         axes = tuple(range(layer.spatial_dims))
-        self._options = ConvOptions(winograd=True, padded_axes=axes)
+        self.options = ConvOptions(winograd=True, padded_axes=axes)
         self.convolution = Convolution((0, *layer.weight.shape[1:]), None, bias=False)
         self.convolution.weight, self.convolution.bias = layer.weight, layer.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to ``(B, O, H, W)``."""
         y: Tensor
-        y, _ = self.convolution(x, (), x.dtype, self._options)
+        y, _ = self.convolution(x, (), x.dtype, self.options)
         return y

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from convnd.options import Range, check_range
 from convnd.shapes import Layer, ReceptiveField
@@ -85,8 +87,8 @@ class NetworkShape:
         """
         return self.receptive_fields[OUTPUT]
 
-    @property
-    def receptive_fields(self) -> dict[str, ReceptiveField]:
+    @cached_property
+    def receptive_fields(self) -> Mapping[str, ReceptiveField]:
         """The receptive field of what each normalisation reads, and of the output, in their order.
 
         Statistics of the field do not count.

@@ -236,9 +236,9 @@ class TransformNet(nn.Module):
         """Compute the features at each resolution, from full to lowest."""
         step, size = self.shape.stride, values.shape[2:]
         padded = pad_nd(values, [(0, (-extent) % step) for extent in size], mode="replicate")
-        features = [torch.relu(self.first(channels_last(padded)))]
+        features = [self.first(channels_last(padded)).relu_()]
         for down in self.down:
-            features.append(torch.relu(down(features[-1])))
+            features.append(down(features[-1]).relu_())
         start = [position // step for position in origin] or [0] * len(size)
         x = features[-1] + self.pattern(plane_waves(features[-1], self.waves, start))
         for block in self.blocks:
@@ -258,7 +258,7 @@ class TransformNet(nn.Module):
             x = up(interpolate_nd(x, scale_factor=2)) + skips.pop()
             if name == last:
                 break
-            x = torch.relu(norm(x, statistics.get(name)))
+            x = norm(x, statistics.get(name)).relu_()
         return x
 
 
@@ -278,7 +278,8 @@ def channel_basis(channels: int) -> Tensor:
     """
     if channels != 3:
         return torch.eye(channels)
-    rows = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]])
+    # On the device "meta" of a network that is loaded, torch would import its compiler for this.
+    rows = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0], [1.0, 1.0, -2.0]], device="cpu")
     basis: Tensor = rows / rows.norm(dim=1, keepdim=True)
     return basis
 

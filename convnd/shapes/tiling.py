@@ -161,14 +161,15 @@ class Tiling:
         (4, (33, 33))
         """
         steps = _steps(size, fields, align)
+        # Nothing has less halo than one tile, and the search takes 30 ms.
+        fits_whole = pieces is None and fits(tuple(size))
         options: list[list[tuple[int, int, AxisTiling]]] = []
         for axis, (extent, step) in enumerate(zip(size, steps, strict=True)):
             units = divide_up(extent, step)
             times = 1 if pieces is None else pieces[axis]
             # The shortest length for each number of pieces; it makes the last piece the longest.
-            lengths = sorted(
-                {divide_up(units, times * count) for count in _counts(divide_up(units, times))}
-            )
+            counts = [1] if fits_whole else _counts(divide_up(units, times))
+            lengths = sorted({divide_up(units, times * count) for count in counts})
             candidates = [
                 tile_axis(
                     axis, extent, length * step, step, fields, overlaps, min_crop, periodic=periodic

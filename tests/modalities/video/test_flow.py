@@ -73,23 +73,28 @@ def test_consistency_by_hand() -> None:
     flow[1] = 2.0
     back = -flow.clone()
     back[1, 1, 5] = 1.0  # what pixel 3 finds: |2 + 1|² = 9 ≥ 0.01 · (4 + 1) + 0.5
-    mask = flows.consistency_mask(flow, back)[0, 0]
+    mask = flows.FlowPair(flow, back).valid_forward[0, 0]
     expected = torch.ones(3, 8)
     expected[:, 6:] = 0  # they leave the frame
     expected[1, 3] = 0
     assert torch.equal(mask, expected)
     # Just within: |w + ŵ|² = 0.5 < 0.01 · (4 + 1.671…) + 0.5
     back[1, 1, 5] = -2.0 + math.sqrt(0.5)
-    assert flows.consistency_mask(flow, back)[0, 0, 1, 3] == 1
+    assert flows.FlowPair(flow, back).valid_forward[0, 0, 1, 3] == 1
     back[1, 1, 5] = -2.0 + math.sqrt(0.57)  # and just beyond: 0.5 + 0.01 · (4 + 1.55…) = 0.556
-    assert flows.consistency_mask(flow, back)[0, 0, 1, 3] == 0
+    assert flows.FlowPair(flow, back).valid_forward[0, 0, 1, 3] == 0
     # A motion boundary: half of the field moves differently.
     flow[1, :, :4], back[1, :, :4] = 0.0, 0.0
     back[1, :, 4:6] = 0.0
-    mask = flows.consistency_mask(flow, back)[0, 0]
+    pair = flows.FlowPair(flow, back)
+    mask = pair.valid_forward[0, 0]
     assert mask[:, :3].all()
     assert not mask[:, 3:5].any()  # |∇u|² = 1 at both sides
     assert not mask[:, 6:].any()
+    visible = pair.visible_forward[0, 0]
+    assert visible[:, :6].all()  # with the boundary
+    assert not visible[:, 6:].any()
+    assert torch.equal(flows.FlowPair(back, flow).visible_backward[0, 0], visible)
 
 
 def test_error_of_a_translation_and_of_noise() -> None:
@@ -107,6 +112,11 @@ def test_error_of_a_translation_and_of_noise() -> None:
     assert flows.warping_error(a, b, exact) == pytest.approx(0.5, rel=0.03)
     shifted = frames[1] + 0.1
     assert flows.warping_error(frames[0], shifted, exact) == pytest.approx(0.03, rel=1e-4)
+    both = flows.warping_errors([frames[0], a], [shifted, b], exact)
+    assert both == [
+        flows.warping_error(frames[0], shifted, exact),
+        flows.warping_error(a, b, exact),
+    ]
     away = torch.full((2, 48, 80), 500.0)
     assert math.isnan(flows.warping_error(a, b, flows.FlowPair(away, -away)))
 

@@ -50,7 +50,10 @@ def test_the_values_are_those_of_the_network(
     replaced = sum(isinstance(layer, ConvNd) for layer in network.modules()) - sum(
         isinstance(layer, ConvNd) for layer in frozen.modules()
     )
-    assert replaced == (6 if rank == 2 and native.is_available() else 0)
+    has_kernels = rank == 2 and native.is_available()
+    assert replaced == (6 if has_kernels else 0)
+    activations = sum(isinstance(layer, torch.nn.ReLU) for layer in frozen.modules())
+    assert activations == (0 if has_kernels else network.shape.blocks)
 
 
 def test_later_training_leaves_a_transfer_as_it_is(generator: torch.Generator) -> None:

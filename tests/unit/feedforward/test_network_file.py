@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,16 @@ def test_a_network_comes_back(tmp_path: Path, rank: int, channels: int) -> None:
     difference = (again.styles[0].values - trained.styles[0].values).abs().max()
     assert float(difference) <= step + 1e-6
     assert network_rank(path) == rank
+
+
+def test_reading_leaves_torchs_compiler_alone(written: Path) -> None:
+    code = (
+        "import sys\n"
+        "from convnd.feedforward.network_file import read_network\n"
+        f"read_network({str(written)!r})\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_existing_file_stays(written: Path) -> None:

@@ -436,6 +436,22 @@ def test_chosen_tiles_waste_least_halo(size: tuple[int, ...]) -> None:
             assert tiling.overhead <= other.overhead * (1 + 1e-9)
 
 
+@pytest.mark.parametrize(("pieces", "count"), [(None, 1), ((2, 1), 2)])
+def test_what_fits_is_one_tile_unless_pieces_are_asked_for(
+    pieces: tuple[int, int] | None, count: int
+) -> None:
+    field = ReceptiveField((156, 156), (16, 16), (-70, -70))
+    tiling = Tiling.choose(
+        (250, 77), {"deep": field}, lambda _: True, align=(32, 32), pieces=pieces
+    )
+    assert len(tiling) == count
+    windows = [tile.windows["deep"] for tile in tiling]
+    assert windows[0][0].start == 0
+    assert windows[-1][0].stop is None
+    if count == 1:
+        assert (tiling[0].crop, tiling.overhead) == ((slice(0, 250), slice(0, 77)), 1)
+
+
 @pytest.mark.parametrize("extent", [1, 2, 15, 16, 17, 31, 33, 100])
 @pytest.mark.parametrize("tile", [1, 16, 32, 50, 1000])
 def test_every_position_belongs_to_one_tile(extent: int, tile: int) -> None:

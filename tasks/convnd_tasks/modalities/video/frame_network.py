@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from convnd.transfer.problem import TransferProblem
-from convnd_tasks.modalities.video.flow import consistency_mask, warp_bicubic
+from convnd_tasks.modalities.video.flow import warp_bicubic
 from convnd_tasks.modalities.video.frame_cache import quantize
 from convnd_tasks.modalities.video.frame_regions import references_in_region
 from convnd_tasks.modalities.video.progress import StepCallback, TransferOutcome, run_transfer
@@ -137,8 +137,9 @@ class FrameNetwork:
             return outcome
         flow, last = context.flows[1], earlier[-1]
         warped = warp_bicubic(last.values, flow.backward)
-        mask = consistency_mask(flow.backward, flow.forward, keep_boundaries=True)
-        mask = mask * references_in_region(context.regions, last.regions, flow.backward)
+        mask = flow.visible_backward * references_in_region(
+            context.regions, last.regions, flow.backward
+        )
         kept_values = keep_detail(outcome.values, warped, mask)
         return dataclasses.replace(outcome, values=quantize(kept_values))
 

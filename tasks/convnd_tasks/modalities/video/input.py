@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd_tasks.modalities.base import MIN_EXTENT
-from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, is_cut, warping_error
+from convnd_tasks.modalities.video.flow import FlowPair, estimate_flow, is_cut, warping_errors
 from convnd_tasks.modalities.video.frame_cache import FIRST_PASS, quantize
 from convnd_tasks.modalities.video.frame_regions import FrameRegions, RegionStream
 
@@ -158,8 +158,10 @@ class FrameContext:
             "flow": self.seconds["flow"],
         }
         if frame_before is not None:
-            record["e_warp"] = warping_error(frame_before[1], values, self.flows[1])
-            record["input_e_warp"] = warping_error(frame_before[0], self.content, self.flows[1])
+            after = self.content, values
+            record["input_e_warp"], record["e_warp"] = warping_errors(
+                frame_before, after, self.flows[1]
+            )
         return record
 
 

@@ -17,7 +17,7 @@ import torch
 
 from convnd.errors import InputFileError, UsageError
 from convnd.transfer.regions import StyleRegion
-from convnd_tasks.modalities.video.flow import consistency_mask, warp
+from convnd_tasks.modalities.video.flow import warp
 from convnd_tasks.modalities.video.frame_cache import quantize
 from convnd_tasks.modalities.video.input import FrameContext, KeyframeGuide, resize_frame
 
@@ -134,8 +134,7 @@ class Keyframes:
             pair = following.flows[1]
             displacement = pair.forward + warp(displacement[None], pair.forward)[0]
             # Boundaries count as valid: over many frames their masks would cover whole areas.
-            consistent = consistency_mask(pair.forward, pair.backward, keep_boundaries=True)
-            valid = consistent * (warp(valid, pair.forward) > 0.5)
+            valid = pair.visible_forward * (warp(valid, pair.forward) > 0.5)
             known = valid
             if share is not None and context.regions is not None:
                 in_both = torch.minimum(context.regions.keyframe_share, warp(share, displacement))

@@ -17,7 +17,7 @@ from torch import Tensor
 from convnd.errors import InputFileError
 from convnd.transfer.style_transfer import StyleTransfer
 from convnd_tasks.modalities.metrics import Measure, finite_mean
-from convnd_tasks.modalities.video.flow import estimate_flow, is_cut, warping_error
+from convnd_tasks.modalities.video.flow import estimate_flow, is_cut, warping_errors
 from convnd_tasks.modalities.video.input import FrameRange, resize_frame
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.runtime.prefetch import prefetch
@@ -62,8 +62,9 @@ def measure_video(
         if earlier is not None:
             flows = estimate_flow(earlier[0], content_frame)
             if not is_cut(earlier[0], content_frame, flows.valid_backward):
-                parts["e_warp"][name] = warping_error(earlier[1], result_frame, flows)
-                parts["input_e_warp"][name] = warping_error(earlier[0], content_frame, flows)
+                parts["input_e_warp"][name], parts["e_warp"][name] = warping_errors(
+                    earlier, (content_frame, result_frame), flows
+                )
         input_style, style, content_energy = energies(content_frame, result_frame)
         parts["input_style"][name], parts["style"][name] = input_style, style
         parts["content"][name] = content_energy

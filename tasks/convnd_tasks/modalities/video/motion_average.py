@@ -20,7 +20,7 @@ from convnd.losses import Objective
 from convnd.nn import resize_nd
 from convnd.optimize import Evaluation, Evaluator, Step
 from convnd.transfer.style_transfer import StyleTransfer
-from convnd_tasks.modalities.video.flow import FlowPair, consistency_mask, warp
+from convnd_tasks.modalities.video.flow import FlowPair, warp
 
 __all__ = ["BlockStyleTransfer", "MotionCompensatedMean"]
 
@@ -70,8 +70,8 @@ class MotionCompensatedMean:
         return cls(
             ([pair.backward for pair in flows], [pair.forward for pair in flows]),
             (
-                [consistency_mask(x.backward, x.forward, keep_boundaries=True) for x in flows],
-                [consistency_mask(x.forward, x.backward, keep_boundaries=True) for x in flows],
+                [x.visible_backward for x in flows],
+                [x.visible_forward for x in flows],
             ),
             decay,
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from convnd_tasks.modalities.video.flow import FlowPair, consistency_mask, warp
+from convnd_tasks.modalities.video.flow import FlowPair, warp
 from convnd_tasks.modalities.video.frame_regions import FrameRegions, references_in_region
 from convnd_tasks.modalities.video.input import EarlierFrame, KeyframeGuide
 
@@ -42,9 +42,7 @@ def warped_references(
     mask = torch.zeros_like(target[:, :1])
     for distance, pair in sorted(flows.items()):
         frame = earlier[-distance]
-        valid = pair.valid_backward
-        if keep_boundaries:
-            valid = consistency_mask(pair.backward, pair.forward, keep_boundaries=True)
+        valid = pair.visible_backward if keep_boundaries else pair.valid_backward
         new_pixels = valid * (1 - mask)
         new_pixels = new_pixels * references_in_region(regions, frame.regions, pair.backward)
         target = torch.where(new_pixels > 0, warp(frame.values, pair.backward), target)
