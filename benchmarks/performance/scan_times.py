@@ -1,8 +1,8 @@
 """Time and memory for scans: the transfer of a look, its figures, and the augmentation.
 
-Each scan takes the look of another in a process of its own, so that peaks of memory are separate.
-Seconds are processor time. Memory is the peak of the process without its inputs; next to it stands
-the estimate that the transfer checks before it starts.
+Each scan takes the look of another, or of a trained network, in a process of its own, so that peaks
+of memory are separate. Memory is the peak of the process without its inputs; next to it stands the
+estimate that the transfer checks before it starts.
 
     python -m benchmarks.performance.scan_times chest.nii.gz=other.nii.gz head.nii.gz=head2.nii.gz
 """
@@ -17,15 +17,18 @@ from typing import Any
 
 import psutil
 from convnd_tasks.modalities.inputs import TransferInputs
+from convnd_tasks.modalities.style_network import is_network
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.memory import estimate_memory
 from convnd_tasks.modalities.volumes.metrics import measure_all
+from convnd_tasks.modalities.volumes.network_look import NetworkLookTransfer
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.scan_look import ScanLook
 
 from benchmarks.common import peak_mib
 from benchmarks.measurement import add_json_option, machine, write_results
 from convnd import io
+from convnd.feedforward.network_file import read_network
 from convnd.malloc import tune_malloc
 
 
@@ -59,28 +62,34 @@ def main() -> None:
 def _measure(content: str, style: str, transfer_only: bool) -> list[dict[str, Any]]:
     """The rows of one scan and one style."""
     tune_malloc()
-    scan, other = io.read(content), io.read(style)
+    trained = read_network(style) if is_network(style) else None
+    scan, other = io.read(content), io.read(style) if trained is None else trained.styles[0]
     size = " x ".join(map(str, scan.shape))
     before = psutil.Process().memory_info().rss / 2**20
-    start = time.process_time()
-    transfer = LookTransfer(
-        TransferInputs(content=scan, styles=[other], names=["scan", "style"]), VolumeOptions()
+    start, began = time.process_time(), time.perf_counter()
+    inputs = TransferInputs(content=scan, styles=[other], names=["scan", "style"])
+    options = VolumeOptions()
+    transfer = (
+        LookTransfer(inputs, options)
+        if trained is None
+        else NetworkLookTransfer(inputs, options, trained)
     )
     for progress in transfer.run(state=None, group=None, on_message=None):
         last = progress
     result = transfer.result(last)
     assert result is not None
-    seconds = time.process_time() - start
+    seconds, wall = time.process_time() - start, time.perf_counter() - began
     rows: list[dict[str, Any]] = [
         {
-            "what": "transfer of the look",
+            "what": "transfer of the look" + ("" if trained is None else " by a network"),
             "volume": size,
             "processor s": round(seconds, 1),
+            "wall s": round(wall, 1),
             "peak MiB": round(peak_mib() - before),
             "estimate MiB": round(estimate_memory(scan, [other]).total / 2**20),
         }
     ]
-    if transfer_only:
+    if transfer_only or trained is not None:
         return rows
     start = time.process_time()
     measure_all(scan, result, [other])
