@@ -9,7 +9,7 @@ from convnd.errors import ConvndError, InputFileError, UsageError
 from convnd.feedforward.look_net import LookNet, LookShape
 from convnd.options import flag_name
 from convnd.transfer.training import minimize_crop_losses
-from convnd_tasks.modalities.volumes.inputs import built_in_scan, default_style
+from convnd_tasks.modalities.volumes.inputs import built_in_scan
 from convnd_tasks.modalities.volumes.look_teacher import (
     LookExample,
     LookLoss,
@@ -19,6 +19,7 @@ from convnd_tasks.modalities.volumes.look_teacher import (
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.smoothing import sigmas
 from convnd_tasks.modalities.volumes.trained_look import RECORD, TrainedLook
+from convnd_tasks.modalities.volumes.units import scan_unit
 from convnd_tasks.pipeline.training import TrainingJob
 from convnd_tasks.pipeline.training_options import TrainingOptions
 from convnd_tasks.runtime.wording import count_text
@@ -177,7 +178,7 @@ class LookTrainingJob(TrainingJob):
     def _phantoms(self) -> Sequence[Grid]:
         """Built-in scans of the style's modality, with its voxels."""
         style = self.styles[0]
-        name = default_style(style, "auto")
+        name = "soft" if scan_unit(style, "auto") else "mr"  # quiet ones, which take noise
         return [built_in_scan(name, seed + 1, style) for seed in range(_PHANTOMS)]
 
     def _pictures(self, network: TransformNet | LookNet, progress: Progress) -> Mapping[str, bytes]:
