@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -194,69 +194,73 @@ def _find_filters(scan: Scan, style: Scan, resolution: float) -> dict[int, float
         Amounts of the filters by axis, empty if they explain nothing; None if what they leave is
         too much for a pair.
     """
-    spacing, extents = scan.spacing, scan.values.shape
-    widths = sigmas(spacing, _DETAIL_SIGMA * resolution, min(spacing))
-    axes = [axis for axis in range(3) if widths[axis] > 0 and extents[axis] > 2]
+    widths = sigmas(scan.spacing, _DETAIL_SIGMA * resolution, min(scan.spacing))
+    axes = [axis for axis in range(3) if widths[axis] > 0 and scan.values.shape[axis] > 2]
     low, high = scan.values[scan.valid].aminmax()
     # A filter does not explain what the range clips.
     inside = style.valid & (style.values > low) & (style.values < high)
     if not axes or int(inside.sum()) < _FEWEST:
         return None
-    weight = inside.float()
-    mean = local_mean((scan.values + style.values) / 2, weight, [w / 2 for w in widths])
-    slopes = [torch.gradient(mean, dim=axis)[0] / spacing[axis] for axis in axes]
+    weight, half = inside.float(), [width / 2 for width in widths]
+    mean = local_mean((scan.values + style.values) / 2, weight, half)
+    slopes = [torch.gradient(mean, dim=axis)[0] / scan.spacing[axis] for axis in axes]
     steepness = torch.stack(slopes).square().sum(0)
-    places = inside & (steepness >= quantile(steepness[inside], 1 - _EDGE_SHARE))
+    edges = inside & (steepness >= quantile(steepness[inside], 1 - _EDGE_SHARE))
     flat = inside & (steepness <= quantile(steepness[inside], 0.5))
+    # Axes with the same spacing have one filter.
+    groups: dict[int, list[int]] = {}
+    for axis in axes:
+        side = round(math.log(scan.spacing[axis] / min(scan.spacing)) / _SAME_SIDE)
+        groups.setdefault(side, []).append(axis)
+    blurred = [
+        local_mean(mean, weight, [width * (axis in group) for axis, width in enumerate(half)])
+        for group in groups.values()
+    ]
+    instruments = torch.stack([(mean - part)[edges] for part in blurred]).double()
+
+    def by_axis(amounts: Sequence[float]) -> dict[int, float]:
+        pairs = zip(groups.values(), amounts, strict=True)
+        return {axis: amount for group, amount in pairs for axis in group}
+
+    def rest(amounts: Sequence[float]) -> Tensor:
+        return style.values - apply_filters(scan, by_axis(amounts), resolution).values
 
     def power(values: Tensor, places: Tensor) -> float:
         detail = values - local_mean(values, weight, widths)
         return max(float(detail[places].double().square().mean()), 1e-30)
 
-    # Axes with the same spacing have one filter.
-    sides = {axis: round(math.log(spacing[axis] / min(spacing)) / _SAME_SIDE) for axis in axes}
-    groups = [
-        [axis for axis in axes if sides[axis] == side] for side in sorted(set(sides.values()))
-    ]
-
-    def rest(amounts: Sequence[float]) -> Tensor:
-        by_axis = {axis: a for group, a in zip(groups, amounts, strict=True) for axis in group}
-        return style.values - apply_filters(scan, by_axis, resolution).values
-
-    instruments = torch.stack(
-        [
-            (mean - local_mean(mean, weight, [w / 2 * (n in group) for n, w in enumerate(widths)]))[
-                places
-            ].double()
-            for group in groups
-        ]
-    )
-    amounts = [0.0] * len(groups)
+    amounts = _solve(lambda amounts: rest(amounts)[edges].double(), instruments)
     left = rest(amounts)
-    edges = power(style.values, places)
-    before = power(left, places)
+    before, after = power(style.values - scan.values, edges), power(left, edges)
+    details, noise = power(style.values, edges), power(left, flat)
+    if min(before, after) > _UNEXPLAINED * details:
+        return None
+    explains = after - noise <= _LEFT * (before - noise)
+    return by_axis(amounts) if before - after >= _LEAST_GAIN * details and explains else {}
+
+
+def _solve(rest: Callable[[Sequence[float]], Tensor], instruments: Tensor) -> list[float]:
+    """Find the amounts whose residuals do not correlate with instruments, by Newton's method.
+
+    Args:
+        rest: the residual ``(n,)`` of some amounts.
+        instruments: ``(k, n)`` for k amounts.
+    """
+    amounts = [0.0] * len(instruments)
     for _ in range(_STEPS):
+        left = rest(amounts)
         changed = [
-            [a + _DIFFERENCE * (n == m) for n, a in enumerate(amounts)] for m in range(len(groups))
+            [a + _DIFFERENCE * (n == m) for n, a in enumerate(amounts)] for m in range(len(amounts))
         ]
-        slope = torch.stack([(rest(part) - left)[places].double() for part in changed], 1)
-        step = torch.linalg.lstsq(
-            instruments @ slope / _DIFFERENCE, -instruments @ left[places].double()
-        ).solution.tolist()
+        slope = torch.stack([rest(part) - left for part in changed], 1) / _DIFFERENCE
+        step = torch.linalg.lstsq(instruments @ slope, -instruments @ left).solution.tolist()
         amounts = [
             min(max(a + change, -_LARGEST), _LARGEST)
             for a, change in zip(amounts, step, strict=True)
         ]
-        left = rest(amounts)
         if max(map(abs, step)) < _PRECISION:
             break
-    after = power(left, places)
-    if min(before, after) > _UNEXPLAINED * edges:
-        return None
-    noise = power(left, flat)
-    if before - after < _LEAST_GAIN * edges or after - noise > _LEFT * (before - noise):
-        return {}
-    return {axis: a for group, a in zip(groups, amounts, strict=True) for axis in group}
+    return amounts
 
 
 def _align(scan: Scan, style: Scan) -> Scan | None:
