@@ -62,7 +62,7 @@ def test_a_filter_that_harms_at_every_strength_leaves_sharpness_and_noise(
     pair = Pair(scan_of(body(25, 2)), {1: 0.5, 2: 0.5})
     monkeypatch.setattr(look_transfer, "find_pair", lambda *_: pair)
     broken, safe = (SafetyFigure("mean change of soft", n, 0.0, 2.0, "HU") for n in (9.0, 1.0))
-    calls = iter([*[[broken]] * 5, [safe]])
+    calls = iter([*[[broken]] * 6, [safe]])
     monkeypatch.setattr(look_transfer, "measure_safety", lambda *_, **__: next(calls))
     content = body(5, 1)
     result, messages, record = transfer(content, body(25, 2))

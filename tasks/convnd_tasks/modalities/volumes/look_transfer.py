@@ -49,7 +49,7 @@ __all__ = ["LookTransfer"]
 
 _LOG = logging.getLogger(__name__)
 
-_STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25)
+_STRENGTHS = (1.0, 0.85, 0.7, 0.5, 0.35, 0.25)
 """Strengths that are tried in this order, until every safety figure is within its limits."""
 
 

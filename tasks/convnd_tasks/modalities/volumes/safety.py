@@ -39,6 +39,7 @@ _FILTERED_CONTRAST = 0.5, 2.0  # limits of their contrast behind a filter
 _STRUCTURE = 4.5
 _DICE = 0.98  # limit of the overlap of segmentations
 _LEAST_DICE = 0.95  # noise may lower that limit to this
+_FILTERED_DICE = 0.9  # a filter, with which two images of one scan agree, may lower it to this
 _DICE_SCATTER = 0.005  # of the overlap that noise explains
 _SEPARATION = 0.65  # share of the variance between two classes; that of normal noise is 2 / pi
 _CHUNK = 1_000_000  # voxels that are processed at once
@@ -207,7 +208,7 @@ def _segmentation(
 
     A filter moves borders, and added noise moves voxels across a threshold that lies within a
     tissue. If the overlap that is expected from both is below 0.98, it becomes the limit, but never
-    less than 0.95. Removed noise lowers no limit, since it may be anatomy.
+    less than 0.95, or 0.9 with a filter. Removed noise lowers no limit, since it may be anatomy.
     """
     finest, weight = min(scan.spacing), scan.valid.float()
     widths = sigmas(scan.spacing, _SEGMENT_SIGMA * finest, finest)
@@ -218,6 +219,7 @@ def _segmentation(
     if not first.numel() or not (always or _separation(first) > _SEPARATION):
         reason = "classes differ by noise only"
         return [SafetyFigure(name, math.nan, 0.0, 0.0, "", reason) for name in names.values()]
+    least = _LEAST_DICE if torch.equal(filtered, scan.values) else _FILTERED_DICE
     noise = first.new_full((len(tissues.scheme.names),), 1e-30)
     for number, change in changes.items():
         noise[number] += change.deviation_after(widths)
@@ -244,7 +246,7 @@ def _segmentation(
                 sums[:, index] += torch.stack([v.sum(dtype=torch.float64) for v in volumes])
         dice = 2 * sums[3:] / (sums[0] + sums[1:3]).clamp(min=1.0)
         overlap, explained = dice.mean(1).tolist()
-        limit = min(_DICE, max(_LEAST_DICE, explained - _DICE_SCATTER))
+        limit = min(_DICE, max(least, explained - _DICE_SCATTER))
         figures.append(SafetyFigure(name, overlap, limit, math.inf))
     return figures
 
