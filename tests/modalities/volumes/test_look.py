@@ -355,7 +355,7 @@ def test_harm_lowers_the_strength_and_then_fails(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(look_transfer, "measure_safety", unsafe)
     content, style = chest(5, 1), chest(30, 2)
-    safe_from = 3
+    safe_from = 4  # at the fourth strength, 0.5
     change = stylise(content, style) - content
     calls.clear()
     safe_from = 0
@@ -679,7 +679,9 @@ def test_a_frame_without_flat_tissue_changes_nothing_for_the_next() -> None:
 @pytest.mark.slow
 def test_frames_of_different_strengths_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     broken, safe = ([SafetyFigure("mean change of soft", n, 0.0, 2.0, "HU")] for n in (9.0, 1.0))
-    answers = iter([safe, broken, broken, safe])  # the second frame is safe at half the strength
+    answers = iter(
+        [safe, broken, broken, broken, safe]
+    )  # the second frame is safe at half the strength
     monkeypatch.setattr(look_transfer, "measure_safety", lambda *_, **__: next(answers))
     values = chest(5, 1)
     series = grid_of(values).with_values(torch.cat([grid_of(values).values] * 2, 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -58,3 +60,24 @@ def test_a_part_contains_the_mask_and_counts_nothing_else() -> None:
     np.testing.assert_array_equal(part.values, values[1:3, 2:4, 2:4])
     # Voxel 50 is (1, 3, 2): inside, but missing.
     np.testing.assert_array_equal(part.valid, [[[False, True], [False, False]], [[1, 0], [0, 0]]])
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.0, 1.8])
+def test_another_image_of_a_scan_is_found_behind_a_wrong_factor(
+    factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zeros around one of both change the medians that the unit of a style is guessed by."""
+    monkeypatch.setattr("convnd_tasks.modalities.volumes.units.level_ratio", lambda *_: factor)
+    content, style = (
+        grid.with_values(grid.values + 1000) for grid in (tissue(5, 1), tissue(15, 2))
+    )
+    content, style = (dataclasses.replace(grid, header={}) for grid in (content, style))
+    inputs = TransferInputs(content=content, styles=[style], names=["scan", "style"])
+    transfer, lines = LookTransfer(inputs, VolumeOptions(modality="mr")), list[str]()
+    *_, last = transfer.run(state=None, group=None, on_message=lines.append)
+    words = "" if factor == 1 else " without that factor"
+    assert any(line.startswith(f"style: another image of this scan{words}, so") for line in lines)
+    result = transfer.result(last)
+    assert result is not None
+    change = (result.values - content.values)[content.values > 900]
+    assert float(change.std()) == pytest.approx((15**2 - 5**2) ** 0.5, rel=0.15)

@@ -269,15 +269,23 @@ class LookTransfer(Transfer):
         """Find the styles that are other images of the scan; messages say so."""
         if self._moderate:
             return [None] * len(self._looks)
-        pairs = [find_pair(scan, look.scan, self._resolution) for look in self._looks]
-        for look, pair in zip(self._looks, pairs, strict=True):
+        pairs = []
+        for look, factor in zip(self._looks, self._units.factors, strict=True):
+            images = [look.scan]
+            if factor != 1 and self._options.style_window == "auto":
+                # Padding that only one of both has changes the medians that the factor is from.
+                images.append(look.scan.with_values(look.scan.values / factor))
+            found = [find_pair(scan, image, self._resolution) for image in images]
+            pair = min(filter(None, found), key=lambda pair: pair.left, default=None)
+            words = " without that factor" if pair and pair is not found[0] else ""
             if pair is not None:
                 note(
-                    "style: another image of this scan, so noise and sharpness are compared voxel "
-                    "by voxel"
+                    f"style: another image of this scan{words}, so noise and sharpness are "
+                    "compared voxel by voxel"
                 )
             elif not look.phantom:
                 note("style: its sharpness is not transferred, since it is no image of this scan")
+            pairs.append(pair)
         return pairs
 
     def _find_safe_result(

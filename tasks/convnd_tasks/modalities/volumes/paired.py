@@ -65,10 +65,12 @@ class Pair:
         style: the style, mirrored and shifted; voxels without a counterpart are not valid.
         filters: amounts of the filters by axis that give the scan the style's sharpness, see
             `apply_filters`; empty if the sharpness is the same.
+        left: power of the details at edges that scan and filters leave, over that of the style's.
     """
 
     style: Scan
     filters: Mapping[int, float]
+    left: float = 0.0
 
 
 def find_pair(scan: Scan, style: Scan, resolution: float) -> Pair | None:
@@ -90,8 +92,8 @@ def find_pair(scan: Scan, style: Scan, resolution: float) -> Pair | None:
     aligned = _align(scan, style)
     if aligned is None:
         return None
-    filters = _find_filters(scan.slabs(), aligned.slabs(), resolution)
-    return None if filters is None else Pair(aligned, filters)
+    filters, left = _find_filters(scan.slabs(), aligned.slabs(), resolution)
+    return Pair(aligned, filters, left) if left <= _UNEXPLAINED else None
 
 
 def added_noise(
@@ -187,12 +189,12 @@ def _scan_share(sums: Tensor) -> float:
     return share if 0 < share < 1 else 0.5
 
 
-def _find_filters(scan: Scan, style: Scan, resolution: float) -> dict[int, float] | None:
+def _find_filters(scan: Scan, style: Scan, resolution: float) -> tuple[dict[int, float], float]:
     """Find the filters that give a scan the sharpness of a style on its voxels.
 
     Returns:
-        Amounts of the filters by axis, empty if they explain nothing; None if what they leave is
-        too much for a pair.
+        Amounts of the filters by axis, empty if they explain nothing; the share of the power of
+        details at edges that they leave.
     """
     widths = sigmas(scan.spacing, _DETAIL_SIGMA * resolution, min(scan.spacing))
     axes = [axis for axis in range(3) if widths[axis] > 0 and scan.values.shape[axis] > 2]
@@ -200,7 +202,7 @@ def _find_filters(scan: Scan, style: Scan, resolution: float) -> dict[int, float
     # A filter does not explain what the range clips.
     inside = style.valid & (style.values > low) & (style.values < high)
     if not axes or int(inside.sum()) < _FEWEST:
-        return None
+        return {}, math.inf
     weight, half = inside.float(), [width / 2 for width in widths]
     mean = local_mean((scan.values + style.values) / 2, weight, half)
     slopes = [torch.gradient(mean, dim=axis)[0] / scan.spacing[axis] for axis in axes]
@@ -233,10 +235,10 @@ def _find_filters(scan: Scan, style: Scan, resolution: float) -> dict[int, float
     left = rest(amounts)
     before, after = power(style.values - scan.values, edges), power(left, edges)
     details, noise = power(style.values, edges), power(left, flat)
-    if min(before, after) > _UNEXPLAINED * details:
-        return None
     explains = after - noise <= _LEFT * (before - noise)
-    return by_axis(amounts) if before - after >= _LEAST_GAIN * details and explains else {}
+    if before - after >= _LEAST_GAIN * details and explains:
+        return by_axis(amounts), after / details
+    return {}, min(before, after) / details
 
 
 def _solve(rest: Callable[[Sequence[float]], Tensor], instruments: Tensor) -> list[float]:
