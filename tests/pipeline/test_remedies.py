@@ -38,6 +38,7 @@ READERS = {
     "tasks/convnd_tasks/commands/train.py": ["train"],
     "tasks/convnd_tasks/commands/weights.py": ["weights get"],
     "tasks/convnd_tasks/commands/view.py": ["view"],
+    "tasks/convnd_tasks/pipeline/look_training.py": ["train"],
     "tasks/convnd_tasks/pipeline/train": ["train"],
     "tasks/convnd_tasks/inspect": ["patches"],
     "tasks/convnd_tasks/view/units.py": ["patches"],
