@@ -269,10 +269,11 @@ class LookTransfer(Transfer):
         """Find the styles that are other images of the scan; messages say so."""
         if self._moderate:
             return [None] * len(self._looks)
-        pairs = []
+        pairs: list[Pair | None] = []
         for look, factor in zip(self._looks, self._units.factors, strict=True):
-            images = [look.scan]
-            if factor != 1 and self._options.style_window == "auto":
+            # A built-in scan may be of a built-in phantom, too, but is no image of a patient.
+            images = [] if look.phantom else [look.scan]
+            if images and factor != 1 and self._options.style_window == "auto":
                 # Padding that only one of both has changes the medians that the factor is from.
                 images.append(look.scan.with_values(look.scan.values / factor))
             found = [find_pair(scan, image, self._resolution) for image in images]
