@@ -54,7 +54,7 @@ PHASES: dict[str, tuple[list[str], str, set[str]]] = {
     "volume, targets": (VOLUME, "convnd.losses.style:StyleLoss.__init__", set()),
     "volume, its look": (
         ["stylize-volume", "a.nii", "--style", "a.nii", "-q"],
-        "convnd_tasks.modalities.volumes.look_transfer:measure_scan_noise",
+        "convnd_tasks.modalities.volumes.look_transfer:LookTransfer._open_styles",
         set(),
     ),
     "volume, drawing": (

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -28,24 +29,32 @@ __all__ = [
     "measure_scan_noise",
     "moderate_noise",
     "tissue_scheme",
-    "transferable_noise",
 ]
 
 _QUIET_HU = 10.0  # noise at a standard dose; a built-in style adds no more
 
 
-class Look(NamedTuple):
+@dataclass(frozen=True)
+class Look:
     """A style and its noise.
 
     Args:
         scan: the style, in the scan's unit.
-        noise: power of the noise by tissue, for tissues whose noise could be measured.
+        unit: "HU", or "" for other units.
+        resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
         phantom: the style is a phantom, whose flat tissues show nothing but noise.
     """
 
     scan: Scan
-    noise: Mapping[int, NoisePower]
+    unit: str
+    resolution: float
     phantom: bool = False
+
+    @cached_property
+    def noise(self) -> Mapping[int, NoisePower]:
+        """Power of the noise by tissue, for tissues that are measured and are not structured."""
+        scheme = tissue_scheme(self.scan, self.unit).without_structured()
+        return measure_scan_noise(self.scan, scheme, self.resolution)
 
 
 def tissue_scheme(scan: Scan, unit: str) -> TissueScheme:
@@ -70,13 +79,6 @@ def measure_scan_noise(
     scan = scan.slabs()
     tissues = TissueMap(scan, scheme, resolution)
     return measure_noise(scan, tissues, resolution)
-
-
-def transferable_noise(
-    noise: Mapping[int, NoisePower], scheme: TissueScheme
-) -> dict[int, NoisePower]:
-    """The noise of the tissues whose fine structures cannot be mistaken for noise."""
-    return {tissue: part for tissue, part in noise.items() if tissue not in scheme.structured}
 
 
 def blend_filters(pairs: Sequence[Pair | None], weights: Sequence[float]) -> dict[int, float]:

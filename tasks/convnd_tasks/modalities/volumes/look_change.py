@@ -17,10 +17,10 @@ from convnd_tasks.modalities.volumes.look import (
     measure_scan_noise,
     moderate_noise,
     tissue_scheme,
-    transferable_noise,
 )
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange, change_noise, noise_changes
 from convnd_tasks.modalities.volumes.noise_power import NoisePower, lacking_power
+from convnd_tasks.modalities.volumes.orientation import DIRECTIONS
 from convnd_tasks.modalities.volumes.paired import Pair, added_noise
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import apply_filters
@@ -113,7 +113,7 @@ class LookChange:
         for axis, amount in sorted(self.filters.items()):
             blur = f"blurred by {math.sqrt(max(0.0, -amount)):.2g}"
             words = blur if amount < 0 else f"sharpened by {amount:.2g}"
-            axes.setdefault(words, []).append(("head", "front", "right")[axis])
+            axes.setdefault(words, []).append(DIRECTIONS[axis])
         return ", ".join(f"{words} towards {' and '.join(names)}" for words, names in axes.items())
 
 
@@ -141,7 +141,7 @@ def plan_change(
     filters = blend_filters(pairs, weights)
     sharp = scan.with_values(apply_filters(scan, filters, resolution).values)
     scheme = tissue_scheme(scan, unit)
-    before = transferable_noise(measure_scan_noise(sharp, scheme, resolution), scheme)
+    before = measure_scan_noise(sharp, scheme.without_structured(), resolution)
     added: dict[int, Tensor] = {}
     noises: list[Mapping[int, NoisePower]] = []
     for look, pair, weight in zip(looks, pairs, weights, strict=True):

@@ -15,6 +15,7 @@ from convnd_tasks.modalities.metrics import Measure
 from convnd_tasks.modalities.volumes.look import blend_noise, measure_scan_noise, tissue_scheme
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange
 from convnd_tasks.modalities.volumes.noise_power import NoisePower, measure_noise
+from convnd_tasks.modalities.volumes.orientation import DIRECTIONS
 from convnd_tasks.modalities.volumes.safety import measure_safety
 from convnd_tasks.modalities.volumes.safety_figure import SafetyFigure
 from convnd_tasks.modalities.volumes.scan import Scan
@@ -32,7 +33,6 @@ __all__ = [
 ]
 
 _FEWEST = 500  # voxels of a tissue whose mean is measured
-_AXES = ("head", "front", "right")
 
 
 @dataclass(frozen=True)
@@ -207,12 +207,12 @@ def compare_edges(
     third = edge_widths(styles[0].scan, before.resolution) if styles else {}
     return [
         Measure(
-            f"edge_width_{_AXES[axis]}",
+            f"edge_width_{DIRECTIONS[axis]}",
             second.get(axis, math.nan),
             before=width,
             style=third.get(axis),
             unit="mm",
-            meaning=f"width of the strongest edges towards {_AXES[axis]}: sigma of a Gaussian",
+            meaning=f"width of the strongest edges towards {DIRECTIONS[axis]}: sigma of a Gaussian",
         )
         for axis, width in first.items()
     ]

@@ -111,9 +111,9 @@ class LookTeacher(LookTransfer):
             style={n: target.deviation / factor for n, target in change.targets.items()},
         )
 
-    def _measure_styles(self) -> list[Look]:
+    def _open_styles(self) -> list[Look]:
         if self._resolution not in self._known_looks or self._units.factors != [1.0]:
-            looks = super()._measure_styles()
+            looks = super()._open_styles()
             if self._units.factors != [1.0]:
                 return looks
             self._known_looks[self._resolution] = looks

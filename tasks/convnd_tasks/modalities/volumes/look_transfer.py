@@ -22,7 +22,7 @@ from convnd_tasks.modalities.volumes.inputs import (
     inside_window,
     mask_weights,
 )
-from convnd_tasks.modalities.volumes.look import Look, measure_scan_noise, tissue_scheme
+from convnd_tasks.modalities.volumes.look import Look
 from convnd_tasks.modalities.volumes.look_change import LookChange, plan_change
 from convnd_tasks.modalities.volumes.look_report import describe_frame
 from convnd_tasks.modalities.volumes.look_stages import STAGES, stage_progress
@@ -131,7 +131,7 @@ class LookTransfer(Transfer):
         self._results = []
         self._strengths = []
         self._change = None
-        self._looks = self._measure_styles()
+        self._looks = self._open_styles()
         message = (lambda _: None) if on_message is None else on_message
         for frame in range(self._scan.values.shape[1]):
             yield from self._run_frame(frame, message)
@@ -142,15 +142,10 @@ class LookTransfer(Transfer):
                 f"differs; --strength {weakest:g} gives all frames the same"
             )
 
-    def _measure_styles(self) -> list[Look]:
-        """Measure the look of each style."""
-        unit = self._units.unit
+    def _open_styles(self) -> list[Look]:
+        """The look of each style; its noise is measured when it is needed."""
         return [
-            Look(
-                style,
-                measure_scan_noise(style, tissue_scheme(style, unit), self._resolution),
-                phantom=bool(grid.header.get(PHANTOM)),
-            )
+            Look(style, self._units.unit, self._resolution, bool(grid.header.get(PHANTOM)))
             for style, grid in zip(self._units.scans(), self._units.styles, strict=True)
         ]
 
@@ -336,5 +331,5 @@ class LookTransfer(Transfer):
             Scan(values, change.scan.spacing, inside).slabs()
             for values in (change.expected, result)
         )
-        tissues = TissueMap(before, change.scheme, self._resolution)
+        tissues = TissueMap(before, change.scheme.without_structured(), self._resolution)
         return {**change.before, **measure_noise(after, tissues, self._resolution)}

@@ -28,10 +28,11 @@ from convnd_tasks.modalities.volumes.noise_change import (
 )
 from convnd_tasks.modalities.volumes.noise_power import NoisePower
 from convnd_tasks.modalities.volumes.options import VolumeOptions
+from convnd_tasks.modalities.volumes.orientation import DIRECTIONS
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import edge_sharpness
-from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
-from convnd_tasks.modalities.volumes.trained_look import DIRECTIONS, TrainedLook
+from convnd_tasks.modalities.volumes.tissues import TissueMap
+from convnd_tasks.modalities.volumes.trained_look import TrainedLook
 
 if TYPE_CHECKING:
     from convnd.feedforward.network_file import StyleNetwork
@@ -115,14 +116,9 @@ class NetworkLookTransfer(LookTransfer):
         """See `Transfer.fingerprint`."""
         return [*super().fingerprint(), *self._network.state_dict().values()]
 
-    def _measure_styles(self) -> list[Look]:
+    def _open_styles(self) -> list[Look]:
         """No style is measured, since the network has learnt its look."""
         return []
-
-    def _noise_after(self, change: LookChange, result: Tensor) -> dict[int, NoisePower]:
-        """Measure the noise of a result, in the tissues whose noise changes."""
-        alone = dataclasses.replace(change, scheme=_changing_tissues(change.scheme))
-        return super()._noise_after(alone, result)
 
     def _plan(self, scan: Scan, frame: int, note: Callable[[str], None]) -> Iterator[Progress]:
         """Compute the change of one frame by the network, and keep it."""
@@ -155,7 +151,7 @@ class NetworkLookTransfer(LookTransfer):
             expected = torch.where(scan.valid, filtered, scan.values)
         sharp = scan.with_values(expected)
         tissues = TissueMap(sharp, scheme, self._resolution)
-        before = measure_scan_noise(sharp, _changing_tissues(scheme), self._resolution)
+        before = measure_scan_noise(sharp, scheme.without_structured(), self._resolution)
         factor = self._units.factors[0]
         style = {n: factor * self._trained.noise[n] for n in before if n in self._trained.noise}
         changes, shares = self._noise_changes(tissues, before, style, unit, made[3:])
@@ -243,12 +239,6 @@ class NetworkLookTransfer(LookTransfer):
             for axis, change in changes.items()
         ]
         return changes or {0: 0.0}, "edges " + ", ".join(words) if words else "by the network"
-
-
-def _changing_tissues(scheme: TissueScheme) -> TissueScheme:
-    """The tissues of a scan, of which only those are measured whose noise is told from anatomy."""
-    measured = (known and n not in scheme.structured for n, known in enumerate(scheme.measured))
-    return dataclasses.replace(scheme, measured=tuple(measured))
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +35,8 @@ from convnd_tasks.modalities.volumes.smoothing import gaussian, local_mean, sigm
 from convnd_tasks.modalities.volumes.tissues import TissueMap
 
 __all__ = [
+    "ERRORS",
+    "GROUPS",
     "HIGH_PASS",
     "LOCAL_SIGMA",
     "NoisePower",
@@ -42,6 +44,7 @@ __all__ = [
     "measure_noise",
     "measure_power",
     "measured_cores",
+    "power_meter",
     "tissue_residual",
 ]
 
@@ -51,10 +54,11 @@ HIGH_PASS = 4.0
 LOCAL_SIGMA = 3.0
 """Resolutions; standard deviation of the Gaussian window of a local power."""
 
+GROUPS, ERRORS = 8, 2.0
+"""Groups of voxels, for standard errors by the jackknife, and errors beyond which values differ."""
+
 _FEWEST = 400  # voxels of a tissue whose noise is measured
 _QUANTILES = (0.2, 0.35, 0.5)  # of local powers
-_GROUPS = 8  # of voxels, for standard errors
-_ERRORS = 2.0  # standard errors beyond which scans differ
 _SAMPLES = 10_000  # voxels at which local powers are sampled
 
 
@@ -175,16 +179,34 @@ def measure_power(
         ``(9, 7, 3)``, see `NoisePower`; ``(9, 1, 3)`` without bands.
     """
     box, part = Scan(values, tuple(spacing), inner).part(inner)
-    inner = inner[box]
+    return power_meter(inner[box], spacing, resolution, bands=bands)(part.values)
+
+
+def power_meter(
+    inner: Tensor, spacing: Sequence[float], resolution: float, *, bands: bool = True
+) -> Callable[[Tensor], Tensor]:
+    """Measure white noise in a tissue, and return a function that measures other values by it.
+
+    Args:
+        inner: ``(D, H, W)``, bool; the voxels of the tissue in a box around it.
+        spacing: mm along each axis.
+        resolution: mm, see `measure_noise`.
+        bands: see `measure_noise`.
+
+    Returns:
+        A function of the values ``(D, H, W)`` of the box, which returns what `measure_power` does.
+    """
     noise = torch.randn(inner.shape, generator=torch.Generator().manual_seed(0))
-    local, white = (
-        _local_powers(field, inner, spacing, resolution, bands=bands)
-        for field in (part.values, noise)
-    )
-    groups = local.tensor_split(_GROUPS, 1)
-    parts = [torch.cat([*groups[:n], *groups[n + 1 :]], 1) for n in range(_GROUPS)]
-    powers = torch.stack([_quantiles(part) for part in (local, *parts)])
-    return powers / (_quantiles(white).clamp(min=1e-30) * voxel_volume(spacing, resolution))
+    white = _quantiles(_local_powers(noise, inner, spacing, resolution, bands=bands))
+    unit = white.clamp(min=1e-30) * voxel_volume(spacing, resolution)
+
+    def measure(values: Tensor) -> Tensor:
+        local = _local_powers(values, inner, spacing, resolution, bands=bands)
+        groups = local.tensor_split(GROUPS, 1)
+        parts = [torch.cat([*groups[:n], *groups[n + 1 :]], 1) for n in range(GROUPS)]
+        return torch.stack([_quantiles(part) for part in (local, *parts)]) / unit
+
+    return measure
 
 
 def lacking_power(scan: NoisePower, style: NoisePower, *, phantom: bool = False) -> Tensor:
@@ -208,13 +230,13 @@ def lacking_power(scan: NoisePower, style: NoisePower, *, phantom: bool = False)
         return torch.zeros(BANDS)
     own, other = (part.powers[..., both].double() for part in (scan, style))
     # The jackknife: without groups of the scan, then of the style.
-    own = torch.cat([own, own[:1].expand(_GROUPS, -1, -1)])
-    other = torch.cat([other[:1].expand(_GROUPS + 1, -1, -1), other[1:]])
+    own = torch.cat([own, own[:1].expand(GROUPS, -1, -1)])
+    other = torch.cat([other[:1].expand(GROUPS + 1, -1, -1), other[1:]])
     # In CT each tissue has powers of its own, and a line through three of them shows nothing.
     several = scan.powers.shape[-1] > len(_QUANTILES)
     change = _offset(own, other, line=several and not phantom)
-    parts = change[1:].unflatten(0, (2, _GROUPS))
-    errors = _ERRORS * ((_GROUPS - 1) * parts.var(1, correction=0).sum(0)).sqrt()
+    parts = change[1:].unflatten(0, (2, GROUPS))
+    errors = ERRORS * ((GROUPS - 1) * parts.var(1, correction=0).sum(0)).sqrt()
     certain = torch.where(change[0] > errors, change[0], 0.0)
     highest = (change[0] + errors).clamp(min=0)
     # Where a band is not certain, the next higher one goes on, as far as the errors allow: white

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
 
-__all__ = ["Orientation", "canonical_affine", "canonical_array", "canonical_origin"]
+__all__ = ["DIRECTIONS", "Orientation", "canonical_affine", "canonical_array", "canonical_origin"]
+
+DIRECTIONS = ("head", "front", "right")
+"""Where canonical axes point to."""
 
 
 class Orientation:

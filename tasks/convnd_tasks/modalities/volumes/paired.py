@@ -15,20 +15,21 @@ correlation of the residual with the scan; in it, places with little anatomy hav
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from convnd.nn.fft_conv import fft_length
+from convnd_tasks.modalities.volumes.alignment import align
 from convnd_tasks.modalities.volumes.noise_power import (
+    ERRORS,
+    GROUPS,
     LOCAL_SIGMA,
-    measure_power,
     measured_cores,
+    power_meter,
     tissue_residual,
 )
 from convnd_tasks.modalities.volumes.noise_spectrum import spectrum
@@ -41,9 +42,7 @@ __all__ = ["Pair", "added_noise", "find_pair"]
 
 _SAME_SPACING = 0.02  # relative difference of the voxels of a pair
 _SAME_SIDE = 0.1  # the same of the sides of a voxel whose axes have one filter
-_SEARCH_EXTENT = 64  # voxels along each axis of the averaged scans in which a shift is searched
-_DETAIL_SIGMA = 2.0  # resolutions, or voxels of averaged scans; details are what it removes
-_LEAST_CORRELATION = 0.5  # of the details of a pair
+_DETAIL_SIGMA = 2.0  # resolutions; details are what a Gaussian of this width removes
 _EDGE_SHARE = 0.05  # of the voxels, at which a filter is found
 _FEWEST = 100  # voxels among which edges are looked for
 _UNEXPLAINED = 0.3  # of the power of details at edges that differs in a pair
@@ -53,7 +52,6 @@ _LARGEST = 4.0  # limit of the amount of a filter: a blur of two resolutions, or
 _CLIPPED = 0.01  # share of clipped voxels of a tissue whose noise is known
 _CORRECTIONS = 3  # of a spectrum
 _LEAST_SHARE = 0.1  # of the scan in a residual; less counts as none
-_GROUPS, _ERRORS = 8, 2.0  # of voxels, for standard errors; errors that count as none
 _STEPS, _DIFFERENCE, _PRECISION = 6, 0.1, 0.01  # of Newton's method for the amounts of filters
 
 
@@ -89,7 +87,7 @@ def find_pair(scan: Scan, style: Scan, resolution: float) -> Pair | None:
         for own, other in zip(scan.spacing, style.spacing, strict=True)
     ):
         return None
-    aligned = _align(scan, style)
+    aligned = align(scan, style)
     if aligned is None:
         return None
     filters, left = _find_filters(scan.slabs(), aligned.slabs(), resolution)
@@ -108,7 +106,8 @@ def added_noise(
         resolution: mm, see `find_pair`.
 
     Returns:
-        ``(7,)`` by tissue, the power by band of frequency; below 0 where the scan is louder.
+        ``(7,)`` by tissue that is not structured, the power by band of frequency; below 0 where the
+        scan is louder.
     """
     inside = style.valid & filtered.valid
     own = Scan(filtered.values, filtered.spacing, inside)
@@ -126,7 +125,11 @@ def added_noise(
         known = _measure_spectrum(rest, cores[largest], resolution)
         powers = dict.fromkeys(range(len(scheme.names)), known)
     else:
-        powers = {n: _measure_spectrum(rest, inner, resolution) for n, inner in cores.items()}
+        powers = {
+            tissue: _measure_spectrum(rest, inner, resolution)
+            for tissue, inner in cores.items()
+            if tissue not in scheme.structured
+        }
     parts = [_covariances(own, rest, inner, resolution) for inner in cores.values()]
     share = _scan_share(torch.stack(parts).sum(0)) if parts else 0.5
     return {tissue: power * (1 - 2 * share) for tissue, power in powers.items()}
@@ -139,16 +142,16 @@ def _measure_spectrum(rest: Scan, inner: Tensor, resolution: float) -> Tensor:
     in the same way, and the spectrum is corrected by what differs.
     """
     box, _ = rest.part(inner)
-    inner, values = inner[box], rest.values[box]
-    common = (inner, rest.spacing, resolution)
-    measured = power = measure_power(values, *common)[0].mean(-1)
+    inner = inner[box]
+    measure = power_meter(inner, rest.spacing, resolution)
+    measured = power = measure(rest.values[box])[0].mean(-1)
     shape = [fft_length(extent) for extent in inner.shape]
     white = torch.fft.fftn(torch.randn(shape, generator=torch.Generator().manual_seed(1)))
     crop = tuple(slice(0, extent) for extent in inner.shape)
     for _ in range(_CORRECTIONS):
         transfer = spectrum(power, shape, rest.spacing, resolution).sqrt()
         drawn = torch.fft.ifftn(white * transfer).real.float()[crop].contiguous()
-        again = measure_power(drawn, *common)[0].mean(-1)
+        again = measure(drawn)[0].mean(-1)
         power = power * (measured / again.clamp(min=1e-30)).clamp(0.25, 4.0)
     return power
 
@@ -165,7 +168,7 @@ def _covariances(own: Scan, rest: Scan, inner: Tensor, resolution: float) -> Ten
     )
     weight = 1 / gaussian((anatomy + part / 2).square(), widths).clamp(min=1e-30)
     fields = torch.stack([-part * anatomy, part.square()])[:, inner] * weight[inner]
-    return torch.stack([group.sum(1) for group in fields.double().tensor_split(_GROUPS, 1)], 1)
+    return torch.stack([group.sum(1) for group in fields.double().tensor_split(GROUPS, 1)], 1)
 
 
 def _scan_share(sums: Tensor) -> float:
@@ -182,7 +185,7 @@ def _scan_share(sums: Tensor) -> float:
     total = sums.sum(1)
     share = float(total[0] / total[1])
     parts = (total[:, None] - sums)[0] / (total[:, None] - sums)[1]  # the jackknife
-    error = _ERRORS * math.sqrt((_GROUPS - 1) * float(parts.var(correction=0)))
+    error = ERRORS * math.sqrt((GROUPS - 1) * float(parts.var(correction=0)))
     error = max(error, _LEAST_SHARE)
     if min(abs(share), abs(share - 1)) < error:
         return float(round(share))
@@ -263,80 +266,3 @@ def _solve(rest: Callable[[Sequence[float]], Tensor], instruments: Tensor) -> li
         if max(map(abs, step)) < _PRECISION:
             break
     return amounts
-
-
-def _align(scan: Scan, style: Scan) -> Scan | None:
-    """Place a style on the voxels of a scan; None if their details do not correlate anywhere."""
-    coarse = [math.ceil(extent / _SEARCH_EXTENT) for extent in scan.values.shape]
-    one, other = _details(scan, coarse), _details(style, coarse)
-    mirrors = [axes for count in range(4) for axes in itertools.combinations(range(3), count)]
-    _, shift, mirror = max((*_best_shift(one, other.flip(axes)), axes) for axes in mirrors)
-    shift = [places * step for places, step in zip(shift, coarse, strict=True)]
-    style = Scan(style.values.flip(mirror), style.spacing, style.valid.flip(mirror))
-    placed = _place(style, scan, shift)
-    if max(coarse) > 1 and bool(placed.valid.any()):
-        block = tuple(
-            slice(max(0, middle - _SEARCH_EXTENT // 2), middle + _SEARCH_EXTENT // 2)
-            for middle in placed.valid.nonzero().float().mean(0).int().tolist()
-        )
-        one, other = (
-            _details(Scan(part.values[block], part.spacing, part.valid[block]), [1] * 3)
-            for part in (scan, placed)
-        )
-        _, rest = _best_shift(one, other, coarse)
-        placed = _place(style, scan, [a + b for a, b in zip(shift, rest, strict=True)])
-    one, other = _details(scan, coarse), _details(placed, coarse)
-    one = one * (other != 0)
-    norm = math.sqrt(float(one.square().sum()) * float(other.square().sum()))
-    return placed if float((one * other).sum()) > _LEAST_CORRELATION * norm else None
-
-
-def _details(scan: Scan, factors: list[int]) -> Tensor:
-    """The details of a scan whose voxels were averaged in boxes, 0 where it is not valid."""
-    valid, total = (
-        F.avg_pool3d(part[None, None], factors, ceil_mode=True)[0, 0]
-        for part in (scan.valid.float(), scan.values * scan.valid)
-    )
-    values, weight = total / valid.clamp(min=1e-30), (valid > 0).float()
-    steps = [step * factor for step, factor in zip(scan.spacing, factors, strict=True)]
-    widths = [_DETAIL_SIGMA if step <= 2.5 * min(steps) else 0.0 for step in steps]
-    return (values - local_mean(values, weight, widths)) * weight
-
-
-def _best_shift(
-    one: Tensor, other: Tensor, reach: Sequence[int] | None = None
-) -> tuple[float, list[int]]:
-    """The largest correlation of two volumes, and by how many voxels the second is shifted then.
-
-    Args:
-        one: ``(D, H, W)``.
-        other: the same, of any extents.
-        reach: largest shift along each axis; None for any.
-    """
-    extents = list(zip(one.shape, other.shape, strict=True))
-    size = [fft_length(first + second) for first, second in extents]
-    transforms = [torch.fft.rfftn(part, size) for part in (one, other)]
-    correlation = torch.fft.irfftn(transforms[0] * transforms[1].conj(), size)
-    if reach is not None:
-        for axis, (count, most) in enumerate(zip(size, reach, strict=True)):
-            correlation.narrow(axis, most + 1, count - 2 * most - 1).fill_(-math.inf)
-    best = int(correlation.argmax())
-    index = [int(part) for part in torch.unravel_index(torch.tensor(best), size)]
-    shift = [
-        place if place < first else place - count
-        for place, (first, _), count in zip(index, extents, size, strict=True)
-    ]
-    return float(correlation.flatten()[best]), shift
-
-
-def _place(style: Scan, scan: Scan, shift: Sequence[int]) -> Scan:
-    """The shifted style on the voxels of a scan; the scan's own values where it has none."""
-    values, valid = scan.values.clone(), torch.zeros_like(scan.valid)
-    ends = list(zip(shift, scan.values.shape, style.values.shape, strict=True))
-    target = tuple(slice(max(0, s), max(0, min(own, s + other))) for s, own, other in ends)
-    source = tuple(
-        slice(part.start - s, max(part.start, part.stop) - s)
-        for part, s in zip(target, shift, strict=True)
-    )
-    values[target], valid[target] = style.values[source], style.valid[source]
-    return Scan(values, scan.spacing, valid & scan.valid)

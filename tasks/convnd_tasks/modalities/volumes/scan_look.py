@@ -15,11 +15,7 @@ from convnd import io
 from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd_tasks.modalities.augmentation import StyleAugmentation
-from convnd_tasks.modalities.volumes.look import (
-    measure_scan_noise,
-    tissue_scheme,
-    transferable_noise,
-)
+from convnd_tasks.modalities.volumes.look import Look, tissue_scheme
 from convnd_tasks.modalities.volumes.noise_change import (
     NoiseChange,
     change_noise,
@@ -94,7 +90,7 @@ class ScanLook(StyleAugmentation[Scan]):
         self.spacing = None if spacing is None else _checked_spacing(spacing)
         self.modality = modality
         super().__init__(styles, strength=strength, probability=probability, keys=keys)
-        self._noises: dict[tuple[int, float], dict[int, NoisePower]] = {}
+        self._noises: dict[tuple[int, float], Mapping[int, NoisePower]] = {}
         self._changes: dict[tuple[object, ...], dict[int, NoiseChange]] = {}
         if self.spacing is not None:
             for number in range(len(self._styles)):
@@ -173,14 +169,12 @@ class ScanLook(StyleAugmentation[Scan]):
             self._changes[key] = noise_changes(none, added, targets, scheme, scan, resolution)
         return self._changes[key]
 
-    def _noise(self, style: int, resolution: float) -> dict[int, NoisePower]:
+    def _noise(self, style: int, resolution: float) -> Mapping[int, NoisePower]:
         """The noise of a style by tissue, measured once for each resolution in mm."""
         key = (style, resolution)
         if key not in self._noises:
             scan = self._styles[style]
-            scheme = tissue_scheme(scan, self._unit_of(scan))
-            noise = measure_scan_noise(scan, scheme, resolution)
-            self._noises[key] = transferable_noise(noise, scheme)
+            self._noises[key] = Look(scan, self._unit_of(scan), resolution).noise
             if not self._noises[key]:
                 raise InputFileError(
                     "ScanLook",

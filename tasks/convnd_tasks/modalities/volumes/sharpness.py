@@ -98,7 +98,7 @@ def apply_filters(scan: Scan, amounts: Mapping[int, float], resolution: float) -
     if not amounts:
         return scan
     values, weight = scan.values, scan.valid.float()
-    for amount in sorted(set(amounts.values())):
+    for amount in sorted(set(amounts.values()) - {0.0}):
         # Axes with one amount are filtered together; one by one, corners were sharpened twice.
         width = math.sqrt(-amount) if amount < 0 else 1.0
         blurred = local_mean(

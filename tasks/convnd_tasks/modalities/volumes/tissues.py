@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,11 @@ class TissueScheme:
     uniform: bool = False
     structured: tuple[int, ...] = ()
     unit: str = ""
+
+    def without_structured(self) -> TissueScheme:
+        """The same tissues, of which the structured ones are not measured."""
+        measured = (known and n not in self.structured for n, known in enumerate(self.measured))
+        return dataclasses.replace(self, measured=tuple(measured))
 
 
 HOUNSFIELD = TissueScheme(

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from convnd.errors import InputFileError
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD
+from convnd_tasks.modalities.volumes.orientation import DIRECTIONS
 
-__all__ = ["DIRECTIONS", "RECORD", "TrainedLook"]
+__all__ = ["RECORD", "TrainedLook"]
 
 RECORD = "convnd:look"
 """Entry of a network's record that holds a `TrainedLook`."""
@@ -19,9 +20,6 @@ RECORD = "convnd:look"
 _TOLD, _REFUSED = 1.1, 2.0
 """Ratio of voxel sides to those of the training from which a message says so, and from which a scan
 is refused."""
-
-DIRECTIONS = ("head", "front", "right")
-"""Names of the axes of a scan."""
 
 
 @dataclass(frozen=True, kw_only=True)
