@@ -12,6 +12,7 @@ import torch
 
 from convnd import io
 from convnd_tasks.modalities.metrics import finite_mean
+from convnd_tasks.runtime.prefetch import prefetch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -154,7 +155,7 @@ class VideoResult:
 
     def _preview_frames(self) -> Iterator[VideoFrame]:
         """Yield the frames, and collect their previews."""
-        for number, frame in enumerate(self.frames()):
+        for number, frame in enumerate(prefetch(self.frames)):
             self.previews.add_result(number, frame.values)
             yield frame
 

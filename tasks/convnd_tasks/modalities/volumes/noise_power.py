@@ -57,6 +57,10 @@ LOCAL_SIGMA = 3.0
 GROUPS, ERRORS = 8, 2.0
 """Groups of voxels, for standard errors by the jackknife, and errors beyond which values differ."""
 
+# Mean of a tissue above the lowest value, in deviations of the noise; nearer to it, magnitude images
+# show less noise, and not normally distributed (Gudbjartsson and Patz, 1995).
+_CLEAR = 3.0
+_OTHER_ANATOMY = 0.3  # share of its power by which that of other anatomy may differ
 _FEWEST = 400  # voxels of a tissue whose noise is measured
 _QUANTILES = (0.2, 0.35, 0.5)  # of local powers
 _SAMPLES = 10_000  # voxels at which local powers are sampled
@@ -139,14 +143,25 @@ def measure_noise(
     Returns:
         The power by tissue; the same for all tissues of a magnitude image.
     """
-    measured = {}
     axes = sum(width > 0 for width in sigmas(scan.spacing, resolution, min(scan.spacing)))
-    for tissue, inner in measured_cores(tissues).items():
-        powers = measure_power(scan.values, inner, scan.spacing, resolution, bands=bands)
-        measured[tissue] = NoisePower(powers, axes)
+    cores = measured_cores(tissues)
+    measured = {
+        tissue: NoisePower(
+            measure_power(scan.values, inner, scan.spacing, resolution, bands=bands), axes
+        )
+        for tissue, inner in cores.items()
+    }
     if not tissues.scheme.uniform or not measured:
         return measured
-    none = torch.full_like(powers, math.nan)
+    volume, lowest = voxel_volume(scan.spacing, resolution), scan.values[scan.valid].min()
+    levels = {tissue: float((scan.values[cores[tissue]] - lowest).mean()) for tissue in measured}
+    clear = {
+        tissue: power
+        for tissue, power in measured.items()
+        if levels[tissue] ** 2 > _CLEAR**2 * volume * float(power.powers[0, -1].mean())
+    }
+    measured = clear or measured
+    none = torch.full_like(next(iter(measured.values())).powers, math.nan)
     columns = [measured[n].powers if n in measured else none for n in range(3)]
     return dict.fromkeys(range(3), NoisePower(torch.cat(columns, -1), axes))
 
@@ -233,14 +248,15 @@ def lacking_power(scan: NoisePower, style: NoisePower, *, phantom: bool = False)
     own = torch.cat([own, own[:1].expand(GROUPS, -1, -1)])
     other = torch.cat([other[:1].expand(GROUPS + 1, -1, -1), other[1:]])
     # In CT each tissue has powers of its own, and a line through three of them shows nothing.
-    several = scan.powers.shape[-1] > len(_QUANTILES)
-    change = _offset(own, other, line=several and not phantom)
+    anatomical = scan.powers.shape[-1] > len(_QUANTILES) and not phantom
+    change = _offset(own, other, line=anatomical)
     parts = change[1:].unflatten(0, (2, GROUPS))
     errors = ERRORS * ((GROUPS - 1) * parts.var(1, correction=0).sum(0)).sqrt()
     certain = torch.where(change[0] > errors, change[0], 0.0)
-    highest = (change[0] + errors).clamp(min=0)
-    # Where a band is not certain, the next higher one goes on, as far as the errors allow: white
-    # noise is certain in fine bands, and hidden by anatomy in coarse ones.
+    differs = _OTHER_ANATOMY * own[0].amin(-1) if anatomical else 0.0
+    highest = (change[0] + errors + differs).clamp(min=0)
+    # Where a band is not certain, the next higher one goes on, as far as the errors and other anatomy
+    # allow: white noise is certain in fine bands, and hidden by anatomy in coarse ones.
     lacking, level = torch.zeros_like(certain), certain[-1]
     for band in reversed(range(len(certain))):
         level = torch.minimum(level, highest[band])
@@ -251,7 +267,8 @@ def lacking_power(scan: NoisePower, style: NoisePower, *, phantom: bool = False)
 
 def _offset(own: Tensor, other: Tensor, *, line: bool) -> Tensor:
     """What the powers ``(..., n)`` of a style have in addition to those of a scan, ``(...)``."""
-    weight = other.clamp(min=1e-30).pow(-2)  # powers scatter in proportion to themselves
+    # Powers scatter in proportion to themselves, and so do those of other anatomy.
+    weight = (own.square() + other.square()).clamp(min=1e-30).reciprocal()
     tissues = (-1, len(_QUANTILES))
     parts, weights = (
         part.unflatten(-1, tissues).sum(-2) for part in ((other - own) * weight, weight)

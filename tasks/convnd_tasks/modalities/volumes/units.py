@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,15 @@ from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.tissues import otsu_scheme, tissue_values
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from convnd.grid import Grid
 
 __all__ = ["StyleUnits", "check_voxel_sizes", "level_ratio", "scan_unit"]
 
-# Two scans without a unit are not rescaled if the ratio of levels is smaller: levels of the halves
-# of one scan differ as much.
-_SAME_UNIT = 1.4
+# Two scans without a unit are not rescaled if one ratio of levels is smaller, and none is larger than
+# the second number: levels of the halves of one scan differ as much.
+_SAME_UNIT, _FARTHEST = 1.4, 1.8
 
 _LARGEST_RATIO = 2.5  # of voxel sides; what is noise at one is anatomy at much finer ones
 
@@ -105,7 +108,6 @@ class StyleUnits:
             self._check(scan, style, options.modality)
             calibrated = self.unit or _stated_unit(scan) == _stated_unit(style) != ""
             factor = 1.0 if calibrated else level_ratio(*map(_first_frame, (scan, style)))
-            factor = 1.0 if 1 / _SAME_UNIT < factor < _SAME_UNIT else factor
             self._maps.append((factor, 0.0))
             if factor != 1:
                 messages.append(
@@ -170,7 +172,11 @@ def _may_be_hounsfield(scan: Grid) -> bool:
 
 
 def level_ratio(scan: Scan, style: Scan) -> float:
-    """The ratio of the median tissue values of scan and style; 1 if they have none."""
+    """The ratio of the median tissue values of scan and style; 1 if they may have one unit.
+
+    Tissue is above a threshold of each scan. Two parts of one scan can have medians that differ
+    much, because they have other tissues; but above a threshold that they share, medians are close.
+    """
     parts = [tissue_values(part, min(part.spacing)) for part in (scan, style)]
     if not all(part.numel() for part in parts):
         return 1.0
@@ -178,8 +184,23 @@ def level_ratio(scan: Scan, style: Scan) -> float:
         # Values around 0 have a meaningless median, so their quartile ranges are compared.
         shares = parts[0].new_tensor([0.25, 0.75])
         levels = [float(part.quantile(shares).diff()) for part in parts]
+        own = shared = levels[0] / levels[1] if levels[0] * levels[1] > 0 else 1.0
     else:
-        tissues = [part[part > otsu_scheme([part]).limits[0]] for part in parts]
-        pairs = zip(tissues, parts, strict=True)
-        levels = [float((tissue if tissue.numel() else part).median()) for tissue, part in pairs]
+        own, shared = (
+            _median_ratio(parts, limits)
+            for limits in (
+                [otsu_scheme([part]).limits[0] for part in parts],
+                [otsu_scheme(parts).limits[0]] * 2,
+            )
+        )
+    distances = abs(math.log(own)), abs(math.log(shared))
+    is_same = distances[0] < math.log(_FARTHEST) and min(distances) < math.log(_SAME_UNIT)
+    return 1.0 if is_same else own
+
+
+def _median_ratio(parts: Sequence[Tensor], limits: Sequence[float]) -> float:
+    """The ratio of the medians of values above limits; 1 without a positive one."""
+    above = [part[part > limit] for part, limit in zip(parts, limits, strict=True)]
+    pairs = zip(above, parts, strict=True)
+    levels = [float((some if some.numel() else part).median()) for some, part in pairs]
     return levels[0] / levels[1] if levels[0] * levels[1] > 0 else 1.0
