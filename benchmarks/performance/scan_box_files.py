@@ -1,7 +1,7 @@
 """Cut the boxes of `scan_boxes` from public scans.
 
-Boxes D are those of development. Boxes H, N, P, Q and R were held out from earlier series of
-changes, and have been seen since. Boxes S were named, with their places, before the method saw
+Boxes D are those of development. Boxes H, N, P, Q, R and S were held out from earlier series of
+changes, and have been seen since. Boxes T were named, with their places, before the method saw
 them; their results are read once, at the end of a series of changes.
 
 `FILES` names the scans and where they are from: packages of PyPI and Debian, and repositories of
@@ -218,6 +218,22 @@ PLACES = {
     "S11-T2": Place("t2", "60:188,60:188,4:24", "S12-T1"),
     "S12-T1": Place("t1c", "60:188,60:188,4:24", "S11-T2"),
     "S13-stent": Place("stent", "40:104,20:84,120:180", "D14-array"),
+    "T01-chest": Place("lung1", "100:196,200:296,4:28", "T02-chest"),
+    "T02-chest": Place("lung2", "100:196,300:396,8:32", "T01-chest"),
+    "T03-head": Place("cranium", "120:216,40:136,30:58", "T01-chest"),
+    "T04-T1": Place("brain1", "60:156,40:136,3:25", "T05-T1"),
+    "T05-T1": Place("brain2", "60:156,60:156,1:23", "T04-T1"),
+    "T06-PD": Place("pdhead", "60:140,60:140,4:28", "T09-T1"),
+    "T07-FLAIR": Place("flair1mm", "30:110,40:120,100:132", "T08-T2"),
+    "T08-T2": Place("t2brain", "30:110,50:130,76:108", "T07-FLAIR"),
+    "T09-T1": Place("t1head", "40:120,60:140,30:62", "T10-T1"),
+    "T10-T1": Place("nerve", "160:288,128:256,88:118", "T09-T1"),
+    "T11-T2": Place("t2", "40:168,60:188,2:22", "T12-T1"),
+    "T12-T1": Place("t1", "60:188,60:188,4:24", "T11-T2"),
+    "T13-gadolinium": Place("gadolinium", "60:140,60:140,60:92", "T14-T1"),
+    "T14-T1": Place("colin27", "60:140,80:160,100:132", "T13-gadolinium"),
+    "T15-diffusion": Place("diffusion", "10:74,20:100,26:58", "T16-echo-planar"),
+    "T16-echo-planar": Place("functional", "20:80,20:80,24:56", "T15-diffusion"),
     "style-PET": Place("noisy PET"),
     "style-array": Place("noisy porous"),
 }

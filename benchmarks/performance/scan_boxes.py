@@ -107,7 +107,6 @@ def run(box: Box, name: str, keep: Path | None = None) -> dict[str, Any]:
         if len(content) < 2 * _FEWEST_SLICES:
             return {}
         noisy, upper = known_truth(content, spacing, "white", unit), len(content) // 2
-        differ = _halves_differ(content, noisy, upper, spacing, unit)
         style = volume_grid(noisy[:upper], spacing, unit)
         content, truth = content[upper:].copy(), noisy[upper:]
         grid, expected = volume_grid(content, spacing, unit), content
@@ -123,8 +122,6 @@ def run(box: Box, name: str, keep: Path | None = None) -> dict[str, Any]:
         return {}
     label = MATCHING_STYLE if name == "built-in" else "style"
     row: dict[str, Any] = {"box": box.name, "style": name}
-    if name == "slices":
-        row["halves differ"] = round(100 * differ, 1)
     start = time.process_time()
     result, transfer, row["outcome"] = _transfer(grid, style, label)
     row["seconds"] = round(time.process_time() - start, 1)
@@ -147,25 +144,6 @@ def run(box: Box, name: str, keep: Path | None = None) -> dict[str, Any]:
             **dict(zip(("content", "style", "result"), middle, strict=True)),
         )
     return row
-
-
-def _halves_differ(
-    content: Any, noisy: Any, upper: int, spacing: tuple[float, ...], unit: str
-) -> float:
-    """The mean difference of the own fine power of two halves, as a share of the added noise."""
-    background = padding(content)
-    halves = slice(None, upper), slice(upper, None)
-    labels = [
-        figures.tissue_labels(content[half], spacing, background[half], unit) for half in halves
-    ]
-    lower, higher = (
-        figures.tissue_noise(content[half], part, spacing)
-        for half, part in zip(halves, labels, strict=True)
-    )
-    added = figures.tissue_noise((noisy - content)[halves[1]], labels[1], spacing)
-    both = lower.keys() & higher.keys()
-    shares = [abs(lower[n] ** 2 - higher[n] ** 2) / added[n] ** 2 for n in both if added[n] > 0]
-    return float(np.mean(shares)) if shares else math.nan
 
 
 def _transfer(content: Grid, style: Grid, label: str) -> tuple[Any, LookTransfer | None, str]:
