@@ -160,13 +160,15 @@ def _covariances(own: Scan, rest: Scan, inner: Tensor, resolution: float) -> Ten
     """Sums ``(2, 8)`` over groups of voxels of one tissue.
 
     They are the products of scan and residual, with the opposite sign, and the squared residual.
-    Each place is divided by its local power, so anatomy has little weight.
+    Each place is divided by its local power, so anatomy has little weight. That power has no product
+    of scan and residual: where such a product is negative by chance, it would raise the weight.
     """
-    widths = sigmas(own.spacing, LOCAL_SIGMA * resolution, min(own.spacing))
+    widths = sigmas(own.spacing, 2 * LOCAL_SIGMA * resolution, min(own.spacing))
     part, anatomy = (
         tissue_residual(scan.values, inner, own.spacing, resolution) for scan in (rest, own)
     )
-    weight = 1 / gaussian((anatomy + part / 2).square(), widths).clamp(min=1e-30)
+    power = anatomy.square() + part.square() / 4
+    weight = 1 / gaussian(power, widths).clamp(min=1e-30)
     fields = torch.stack([-part * anatomy, part.square()])[:, inner] * weight[inner]
     return torch.stack([group.sum(1) for group in fields.double().tensor_split(GROUPS, 1)], 1)
 
