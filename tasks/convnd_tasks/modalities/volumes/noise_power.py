@@ -57,8 +57,8 @@ LOCAL_SIGMA = 3.0
 GROUPS, ERRORS = 8, 2.0
 """Groups of voxels, for standard errors by the jackknife, and errors beyond which values differ."""
 
-# Mean of a tissue above the lowest value, in deviations of the noise; nearer to it, magnitude images
-# show less noise, and not normally distributed (Gudbjartsson and Patz, 1995).
+# Mean of a tissue above the lowest value, in deviations of the noise; nearer to it, magnitude
+# images show less noise, and not normally distributed (Gudbjartsson and Patz, 1995).
 _CLEAR = 3.0
 _OTHER_ANATOMY = 0.3  # share of its power by which that of other anatomy may differ
 _FEWEST = 400  # voxels of a tissue whose noise is measured
@@ -132,7 +132,8 @@ def measure_noise(
 ) -> dict[int, NoisePower]:
     """Measure the noise of each tissue that has enough voxels away from others.
 
-    In magnitude images the noise of all tissues is that of the receiver.
+    In magnitude images the noise of all tissues is that of the receiver. Tissues near the lowest
+    value show it weaker, and count only if there is no other.
 
     Args:
         scan: the scan.
@@ -154,11 +155,11 @@ def measure_noise(
     if not tissues.scheme.uniform or not measured:
         return measured
     volume, lowest = voxel_volume(scan.spacing, resolution), scan.values[scan.valid].min()
-    levels = {tissue: float((scan.values[cores[tissue]] - lowest).mean()) for tissue in measured}
     clear = {
         tissue: power
         for tissue, power in measured.items()
-        if levels[tissue] ** 2 > _CLEAR**2 * volume * float(power.powers[0, -1].mean())
+        if float((scan.values[cores[tissue]] - lowest).mean())
+        > _CLEAR * math.sqrt(volume * float(power.powers[0, -1].mean()))
     }
     measured = clear or measured
     none = torch.full_like(next(iter(measured.values())).powers, math.nan)
@@ -227,10 +228,11 @@ def power_meter(
 def lacking_power(scan: NoisePower, style: NoisePower, *, phantom: bool = False) -> Tensor:
     """The power of noise that a style has, and a scan of another anatomy lacks.
 
-    Noise adds the same power to all quantiles, so the smallest difference counts. Stronger anatomy
-    multiplies the powers. So in magnitude images the difference is at most what a line through
-    quantiles and tissues has where the power of the scan is 0. Coarse noise and anatomy have the
-    same frequencies, so coarse noise counts only as far as the finest goes, as if it were white.
+    Noise adds the same power to all quantiles, so the smallest difference counts; tissues count by
+    how weak their anatomy is in both. Stronger anatomy multiplies the powers. So in magnitude
+    images the difference is at most what a line through quantiles and tissues has where the power
+    of the scan is 0. Coarse noise and anatomy have the same frequencies, so coarse noise counts
+    only as far as the finest goes, as if it were white.
 
     Args:
         scan: power of the scan's noise.
@@ -255,7 +257,7 @@ def lacking_power(scan: NoisePower, style: NoisePower, *, phantom: bool = False)
     certain = torch.where(change[0] > errors, change[0], 0.0)
     differs = _OTHER_ANATOMY * own[0].amin(-1) if anatomical else 0.0
     highest = (change[0] + errors + differs).clamp(min=0)
-    # Where a band is not certain, the next higher one goes on, as far as the errors and other anatomy
+    # Where a band is not certain, the next higher one goes on, as far as errors and other anatomy
     # allow: white noise is certain in fine bands, and hidden by anatomy in coarse ones.
     lacking, level = torch.zeros_like(certain), certain[-1]
     for band in reversed(range(len(certain))):

@@ -160,8 +160,8 @@ def _covariances(own: Scan, rest: Scan, inner: Tensor, resolution: float) -> Ten
     """Sums ``(2, 8)`` over groups of voxels of one tissue.
 
     They are the products of scan and residual, with the opposite sign, and the squared residual.
-    Each place is divided by its local power, so anatomy has little weight. That power has no product
-    of scan and residual: where such a product is negative by chance, it would raise the weight.
+    Each place is divided by its local power, so anatomy has little weight. That power has no
+    product of scan and residual: where one is negative by chance, it would raise the weight.
     """
     widths = sigmas(own.spacing, 2 * LOCAL_SIGMA * resolution, min(own.spacing))
     part, anatomy = (

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["StyleUnits", "check_voxel_sizes", "level_ratio", "scan_unit"]
 
-# Two scans without a unit are not rescaled if one ratio of levels is smaller, and none is larger than
-# the second number: levels of the halves of one scan differ as much.
+# Two scans without a unit are not rescaled if one ratio of levels is below the first number, and
+# that of their own thresholds below the second: levels of the halves of one scan differ as much.
 _SAME_UNIT, _FARTHEST = 1.4, 1.8
 
 _LARGEST_RATIO = 2.5  # of voxel sides; what is noise at one is anatomy at much finer ones

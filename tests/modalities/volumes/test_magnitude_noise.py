@@ -1,0 +1,104 @@
+"""The noise of magnitude images: near zero, in weak anatomy, between the parts of one scan."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from convnd_tasks.modalities.volumes.noise_power import (
+    NoisePower,
+    lacking_power,
+    measure_noise,
+)
+from convnd_tasks.modalities.volumes.paired import added_noise
+from convnd_tasks.modalities.volumes.scan import Scan
+from convnd_tasks.modalities.volumes.tissues import TissueMap, otsu_scheme
+from convnd_tasks.modalities.volumes.units import level_ratio
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Array = NDArray[np.float64]
+SHAPE = (24, 80, 80)
+
+
+def scan_of(values: Array, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Scan:
+    return Scan.from_values(torch.from_numpy(values.copy()).float(), spacing)
+
+
+def head(inner: float = 240.0, outer: float = 120.0) -> Array:
+    """A cylinder of two tissues in air."""
+    _, y, x = np.meshgrid(*(np.arange(extent) for extent in SHAPE), indexing="ij")
+    radius = np.hypot(y - 40, x - 40)
+    return np.where(radius < 17, inner, np.where(radius < 34, outer, 0.0))
+
+
+def test_air_does_not_show_the_noise_of_a_magnitude_image() -> None:
+    """The magnitude of complex noise of deviation s has the deviation 0.655 s (Rayleigh)."""
+    rng = np.random.default_rng(0)
+    values = np.hypot(head() + 20 * rng.normal(size=SHAPE), 20 * rng.normal(size=SHAPE))
+    assert values[:, :8, :8].std() == pytest.approx(0.655 * 20, rel=0.05)
+    scan = scan_of(values)
+    tissues = TissueMap(scan, otsu_scheme([scan.values.flatten()]), 1.0)
+    assert measure_noise(scan, tissues, 1.0)[0].deviation == pytest.approx(20, rel=0.05)
+
+
+def test_scattered_noise_is_measured_near_the_lowest_value_if_nowhere_else() -> None:
+    """A scan of air has noise, too."""
+    rng = np.random.default_rng(1)
+    scan = scan_of(np.hypot(9 * rng.normal(size=SHAPE), 9 * rng.normal(size=SHAPE)))
+    tissues = TissueMap(scan, otsu_scheme([scan.values.flatten()]), 1.0)
+    noise = measure_noise(scan, tissues, 1.0)
+    assert noise[0].deviation == pytest.approx(0.655 * 9, rel=0.15)
+
+
+def magnitudes(levels: list[float]) -> NoisePower:
+    """Powers of three tissues, the same in each band, with a small standard error."""
+    powers = torch.tensor(levels).repeat_interleave(3).double() * torch.tensor([1, 1.2, 1.4] * 3)
+    powers = powers.expand(9, 7, 9).clone()
+    powers[1:] *= 1 + 0.01 * torch.tensor([1.0, -1] * 4)[:, None, None]
+    return NoisePower(powers, 3)
+
+
+def test_strong_anatomy_of_a_scan_hides_no_noise_of_a_style() -> None:
+    """The third tissue of the scan has strong anatomy, that of the style has little."""
+    scan, style = magnitudes([0.05, 0.4, 40.0]), magnitudes([0.05, 0.4, 4.0])
+    noisy = NoisePower(style.powers + 1.3, 3)
+    lacking = lacking_power(scan, noisy)
+    assert lacking.tolist() == pytest.approx([1.3] * 7, rel=0.15)
+    assert not bool(lacking_power(scan, style).any())
+
+
+def test_white_noise_goes_on_where_other_anatomy_hides_it() -> None:
+    """In coarse bands the scan has stronger anatomy, by a fifth."""
+    scan, style = magnitudes([1.0, 2.0, 3.0]), magnitudes([1.0, 2.0, 3.0])
+    factor = torch.tensor([20.0, 20, 20, 20, 1, 1, 1])[:, None]
+    own = NoisePower(scan.powers * (1.2 * factor).clamp(min=1), 3)
+    noisy = NoisePower(style.powers * factor + 1.5, 3)
+    lacking = lacking_power(own, noisy)
+    assert lacking.tolist() == pytest.approx([1.5] * 7, rel=0.35)
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.25, 3.0])
+def test_parts_of_one_scan_have_one_unit(factor: float) -> None:
+    """Air moves the threshold of tissue, and so its median, without another unit."""
+    whole = head(outer=150) + np.random.default_rng(2).uniform(1, 3, SHAPE)
+    part = scan_of(whole[:, 16:64, 16:64])  # without air, tissue is what is brighter than 195
+    other = scan_of(whole / factor)
+    expected = 1.0 if factor == 1 else factor * 240 / 150
+    assert level_ratio(part, other) == pytest.approx(expected, rel=0.02)
+
+
+def test_noise_beside_texture_is_not_noise_of_the_scan() -> None:
+    """Texture and noise of few frequencies have few independent values near a voxel."""
+    texture, grain = (
+        ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=SHAPE), (0, 2, 2))
+        for seed in (5, 6)
+    )
+    grain *= 20 / grain.std()
+
+    def added(anatomy: Array) -> float:
+        own, style = (scan_of(part, (6.0, 1.0, 1.0)) for part in (anatomy, anatomy + grain))
+        return float(added_noise(style, own, otsu_scheme([own.values.flatten()]), 1.0)[0].sum())
+
+    smooth = head() + 300
+    assert added(smooth + 20 * texture / texture.std()) == pytest.approx(added(smooth), rel=0.1)
