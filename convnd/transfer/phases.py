@@ -108,8 +108,8 @@ class PhaseRunner:
             names = dict.fromkeys(map(MultiPlanar.slice_layer, layers))  # once for all planes
             if names:
                 on_message(
-                    f"{region.name} is smaller than what {', '.join(names)} see: its surroundings "
-                    "count there, too"
+                    f"{region.name} is smaller than the receptive field of {', '.join(names)}: "
+                    "its surroundings count there, too"
                 )
 
     def run(self, resume: Mapping[str, Any] | None) -> Iterator[Progress]:

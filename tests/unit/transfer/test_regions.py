@@ -213,5 +213,5 @@ def test_a_region_smaller_than_a_receptive_field_is_reported(extent: tuple[int, 
     problem = TransferProblem(content, [style], regions=(small, large))
     list(transfer.run(problem, on_message=messages.append))
     (message,) = [text for text in messages if text.startswith("region")]
-    assert message.endswith("relu2_1 see: its surroundings count there, too")
+    assert message.endswith("relu2_1: its surroundings count there, too")
     assert "@" not in message
