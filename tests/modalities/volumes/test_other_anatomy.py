@@ -100,3 +100,14 @@ def test_a_filter_keeps_the_means_of_small_tissues() -> None:
     # Noise scatters in so few voxels.
     figures = measure_safety(scan, scan.values, moved, {}, HOUNSFIELD, 1.0)
     assert "mean change" not in describe_broken(figures)
+
+
+def test_lung_gets_its_own_noise_from_another_image() -> None:
+    """Vessels hide the noise of the lung, but not in the difference of two images."""
+    content = body(2.0, 1)
+    lung = body(0.0, 0) < -500
+    style = content + np.random.default_rng(2).normal(size=SHAPE) * np.where(lung, 30.0, 8.0)
+    result, _, _ = transfer(content, style)
+    for tissue, deviation in ((lung, 30.0), (~lung & (content < 200), 8.0)):
+        deep = ndimage.binary_erosion(tissue, iterations=5)
+        assert (result - content)[deep].std() == pytest.approx(deviation, rel=0.15)

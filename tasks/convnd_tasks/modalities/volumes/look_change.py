@@ -141,7 +141,9 @@ def plan_change(
     filters = blend_filters(pairs, weights)
     sharp = scan.with_values(apply_filters(scan, filters, resolution).values)
     scheme = tissue_scheme(scan, unit)
-    before = measure_scan_noise(sharp, scheme.without_structured(), resolution)
+    if not all(pairs):  # in a pair anatomy cancels, so noise beside fine structures is known, too
+        scheme = scheme.without_structured()
+    before = measure_scan_noise(sharp, scheme, resolution)
     added: dict[int, Tensor] = {}
     noises: list[Mapping[int, NoisePower]] = []
     for look, pair, weight in zip(looks, pairs, weights, strict=True):

@@ -331,5 +331,5 @@ class LookTransfer(Transfer):
             Scan(values, change.scan.spacing, inside).slabs()
             for values in (change.expected, result)
         )
-        tissues = TissueMap(before, change.scheme.without_structured(), self._resolution)
+        tissues = TissueMap(before, change.scheme, self._resolution)
         return {**change.before, **measure_noise(after, tissues, self._resolution)}

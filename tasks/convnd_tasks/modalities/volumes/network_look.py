@@ -143,7 +143,7 @@ class NetworkLookTransfer(LookTransfer):
             unit: value that is 1 for the network.
             made: ``(3 + K, D, H, W)``, the result of `apply_look_network`.
         """
-        scheme = tissue_scheme(scan, self._units.unit)
+        scheme = tissue_scheme(scan, self._units.unit).without_structured()
         low, high = scan.values[scan.valid].aminmax()
         expected = scan.values
         if self._trained.sharpness:
@@ -151,7 +151,7 @@ class NetworkLookTransfer(LookTransfer):
             expected = torch.where(scan.valid, filtered, scan.values)
         sharp = scan.with_values(expected)
         tissues = TissueMap(sharp, scheme, self._resolution)
-        before = measure_scan_noise(sharp, scheme.without_structured(), self._resolution)
+        before = measure_scan_noise(sharp, scheme, self._resolution)
         factor = self._units.factors[0]
         style = {n: factor * self._trained.noise[n] for n in before if n in self._trained.noise}
         changes, shares = self._noise_changes(tissues, before, style, unit, made[3:])

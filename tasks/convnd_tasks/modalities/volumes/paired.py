@@ -106,8 +106,8 @@ def added_noise(
         resolution: mm, see `find_pair`.
 
     Returns:
-        ``(7,)`` by tissue that is not structured, the power by band of frequency; below 0 where the
-        scan is louder.
+        ``(7,)`` by measured tissue, the power by band of frequency; below 0 where the scan is
+        louder.
     """
     inside = style.valid & filtered.valid
     own = Scan(filtered.values, filtered.spacing, inside)
@@ -126,9 +126,7 @@ def added_noise(
         powers = dict.fromkeys(range(len(scheme.names)), known)
     else:
         powers = {
-            tissue: _measure_spectrum(rest, inner, resolution)
-            for tissue, inner in cores.items()
-            if tissue not in scheme.structured
+            tissue: _measure_spectrum(rest, inner, resolution) for tissue, inner in cores.items()
         }
     parts = [_covariances(own, rest, inner, resolution) for inner in cores.values()]
     share = _scan_share(torch.stack(parts).sum(0)) if parts else 0.5
