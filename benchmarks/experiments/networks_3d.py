@@ -175,7 +175,7 @@ def _noise_share(pair: Pair, result: NDArray[Any]) -> float:
         )
         for values in (pair.content, pair.style)
     )
-    after = before.noise_of_result(torch.from_numpy(result).float())
+    after = before.changed(torch.from_numpy(result).float()).noise
     targets = blend_noise(before.noise, [style.noise], [1.0])
     shares = [
         after[tissue].distance(target) / before.noise[tissue].distance(target)

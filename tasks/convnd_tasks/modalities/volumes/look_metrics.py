@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,7 +22,10 @@ from convnd_tasks.modalities.volumes.safety import measure_safety
 from convnd_tasks.modalities.volumes.safety_figure import SafetyFigure
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import EDGE_SIGMAS, edge_sharpness
-from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
+from convnd_tasks.modalities.volumes.tissues import TissueMap
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = [
     "MeasuredScan",
@@ -41,15 +46,17 @@ class MeasuredScan:
 
     Args:
         scan: the scan.
-        scheme: its tissues.
+        tissues: its tissues; of a result, those of the scan before the change.
         noise: power of the noise by tissue, for tissues with enough voxels.
         resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
+        unit: unit of the values, "" for none.
     """
 
     scan: Scan
-    scheme: TissueScheme
+    tissues: TissueMap
     noise: Mapping[int, NoisePower]
     resolution: float
+    unit: str
 
     @classmethod
     def measure(cls, scan: Scan, unit: str, resolution: float) -> MeasuredScan:
@@ -57,33 +64,28 @@ class MeasuredScan:
 
         Args:
             scan: the scan.
-            unit: "HU", or "" for other units.
+            unit: unit of its values; "HU" has tissues of its own.
             resolution: mm, see `MeasuredScan`.
         """
         scheme = tissue_scheme(scan, unit)
-        return cls(scan, scheme, measure_scan_noise(scan, scheme, resolution), resolution)
+        tissues = TissueMap(scan, scheme, resolution)
+        noise = measure_scan_noise(scan, scheme, resolution)
+        return cls(scan, tissues, noise, resolution, unit)
 
-    def tissues(self, scan: Scan | None = None) -> TissueMap:
-        """The tissue of every voxel.
+    def changed(self, values: Tensor) -> MeasuredScan:
+        """Measure a result ``(D, H, W)`` of this scan in the same tissues."""
+        scan = self.scan.with_values(values)
+        tissues = TissueMap(self.scan.slabs(), self.tissues.scheme, self.resolution)
+        noise = measure_noise(scan.slabs(), tissues, self.resolution)
+        return dataclasses.replace(self, scan=scan, noise=noise)
 
-        Args:
-            scan: a part of the scan, None for the whole.
-        """
-        return TissueMap(self.scan if scan is None else scan, self.scheme, self.resolution)
-
-    def noise_of_result(self, result: Tensor) -> dict[int, NoisePower]:
-        """Measure the noise of a result ``(D, H, W)`` in the tissues of the scan."""
-        changed = self.scan.with_values(result).slabs()
-        return measure_noise(changed, self.tissues(self.scan.slabs()), self.resolution)
+    def body(self) -> NDArray[Any]:
+        """The voxels ``(D, H, W)`` of the patient, bool."""
+        body: NDArray[Any] = (self.tissues.labels > 0).numpy()
+        return body
 
 
-def compare_tissues(
-    before: MeasuredScan,
-    labels: TissueMap,
-    result: Tensor,
-    after: Mapping[int, NoisePower],
-    unit: str,
-) -> list[Measure]:
+def compare_tissues(before: MeasuredScan, after: MeasuredScan) -> list[Measure]:
     r"""Measure the mean of each tissue, and the contrast-to-noise ratio of neighbouring tissues.
 
     The ratio of two tissues with means :math:`m` and standard deviations :math:`s` of their noise
@@ -92,51 +94,36 @@ def compare_tissues(
 
     Args:
         before: the scan.
-        labels: tissues of the scan.
-        result: ``(D, H, W)``.
-        after: noise of the result by tissue.
-        unit: unit of the values.
+        after: the result.
     """
-    means: dict[int, tuple[float, float]] = {}
+    means: dict[int, tuple[float, ...]] = {}
     measures = []
-    names = before.scheme.names
+    names = before.tissues.scheme.names
     for number, name in enumerate(names):
-        mask = labels.core(number)
-        if int(mask.sum()) >= _FEWEST:
-            first, second = float(before.scan.values[mask].mean()), float(result[mask].mean())
-            means[number] = (first, second)
-            measures.append(
-                Measure(
-                    f"mean_{_slug(name)}",
-                    second,
-                    before=first,
-                    unit=unit,
-                    meaning=f"mean of {name} tissue, without its border",
-                )
-            )
+        mask = before.tissues.core(number)
+        if int(mask.sum()) < _FEWEST:
+            continue
+        means[number] = tuple(float(part.scan.values[mask].mean()) for part in (before, after))
+        first, last = means[number]
+        meaning = f"mean of {name} tissue, without its border"
+        measures.append(
+            Measure(f"mean_{_slug(name)}", last, before=first, unit=before.unit, meaning=meaning)
+        )
     pairs = [number for number in means if number in before.noise]
     for number, other in itertools.pairwise(pairs):
         ratios = []
-        for index, noise in enumerate((before.noise, after)):
+        for index, noise in enumerate((before.noise, after.noise)):
             deviation = math.sqrt((noise[number].variance + noise[other].variance) / 2)
             contrast = abs(means[number][index] - means[other][index])
             ratios.append(contrast / deviation if deviation > 0 else math.inf)
-        measures.append(
-            Measure(
-                f"cnr_{_slug(names[number])}_{_slug(names[other])}",
-                ratios[1],
-                before=ratios[0],
-                meaning=f"contrast-to-noise ratio between {names[number]} and {names[other]}",
-            )
-        )
+        name = f"cnr_{_slug(names[number])}_{_slug(names[other])}"
+        meaning = f"contrast-to-noise ratio between {names[number]} and {names[other]}"
+        measures.append(Measure(name, ratios[1], before=ratios[0], meaning=meaning))
     return measures
 
 
 def compare_noise(
-    before: MeasuredScan,
-    after: Mapping[int, NoisePower],
-    styles: Sequence[MeasuredScan],
-    unit: str,
+    before: MeasuredScan, after: MeasuredScan, style: MeasuredScan | None
 ) -> list[Measure]:
     """Measure strength, mean frequency and spectrum distance of the noise of each tissue.
 
@@ -145,72 +132,64 @@ def compare_noise(
 
     Args:
         before: the scan.
-        after: noise of the result by tissue.
-        styles: the styles; the mean of their noise is the reference.
-        unit: unit of the values.
+        after: the result.
+        style: the style, whose noise is the reference; None compares with the scan.
     """
-    targets = blend_noise(before.noise, [style.noise for style in styles], [1.0] * len(styles))
-    measures = []
-    uniform = before.scheme.uniform
-    for number in list(before.noise)[:1] if uniform else before.noise:
-        first, last, target = before.noise[number], after[number], targets.get(number)
-        suffix = "" if uniform else "_" + _slug(before.scheme.names[number])
-        location = "" if uniform else f" in {before.scheme.names[number]} tissue"
-        measures.append(
+    targets = blend_noise(before.noise, [style.noise], [1.0]) if style else {}
+    scheme, unit, measures = before.tissues.scheme, before.unit, []
+    for number in list(before.noise)[: 1 if scheme.uniform else None]:
+        first, last, target = before.noise[number], after.noise[number], targets.get(number)
+        suffix = "" if scheme.uniform else "_" + _slug(scheme.names[number])
+        location = "" if scheme.uniform else f" in {scheme.names[number]} tissue"
+        measures += [
             Measure(
                 f"noise{suffix}",
                 last.deviation,
                 before=first.deviation,
-                style=None if target is None else target.deviation,
+                style=target.deviation if target else None,
                 unit=unit,
                 meaning=f"standard deviation of the noise{location}",
-            )
-        )
-        measures.append(
+            ),
             Measure(
                 f"noise_frequency{suffix}",
                 last.mean_frequency / before.resolution,
                 before=first.mean_frequency / before.resolution,
-                style=None if target is None else target.mean_frequency / before.resolution,
+                style=target.mean_frequency / before.resolution if target else None,
                 unit="1/mm",
                 meaning=f"mean frequency of the noise{location}",
-            )
-        )
-        compared, against = (first, "scan") if target is None else (target, "style")
-        measures.append(
+            ),
             Measure(
                 f"noise_distance{suffix}",
-                last.distance(compared),
-                before=None if target is None else first.distance(compared),
-                better="lower" if target is not None else "",
-                against="content" if target is None else "style",
-                meaning=f"relative distance of the noise spectrum{location} from the {against}'s",
-            )
-        )
+                last.distance(target or first),
+                before=first.distance(target) if target else None,
+                better="lower" if target else "",
+                against="style" if target else "content",
+                meaning=f"relative distance of the noise spectrum{location} from the "
+                f"{'style' if target else 'scan'}'s",
+            ),
+        ]
     return measures
 
 
 def compare_edges(
-    before: MeasuredScan, result: Tensor, styles: Sequence[MeasuredScan]
+    before: MeasuredScan, after: MeasuredScan, style: MeasuredScan | None
 ) -> list[Measure]:
     """Measure the width of the strongest edges along each axis, see `edge_widths`.
 
     Args:
         before: the scan.
-        result: ``(D, H, W)``.
-        styles: the styles; the first is the reference.
+        after: the result.
+        style: the style, which is the reference, or None.
     """
-    first, second = (
-        edge_widths(scan, before.resolution)
-        for scan in (before.scan, before.scan.with_values(result))
+    first, last, reference = (
+        edge_widths(part.scan, before.resolution) if part else {} for part in (before, after, style)
     )
-    third = edge_widths(styles[0].scan, before.resolution) if styles else {}
     return [
         Measure(
             f"edge_width_{DIRECTIONS[axis]}",
-            second.get(axis, math.nan),
+            last.get(axis, math.nan),
             before=width,
-            style=third.get(axis),
+            style=reference.get(axis),
             unit="mm",
             meaning=f"width of the strongest edges towards {DIRECTIONS[axis]}: sigma of a Gaussian",
         )
@@ -246,38 +225,27 @@ def edge_widths(scan: Scan, resolution: float) -> dict[int, float]:
 
 
 def anatomy_figures(
-    before: MeasuredScan,
-    result: Tensor,
-    after: Mapping[int, NoisePower],
-    styles: Sequence[MeasuredScan],
+    before: MeasuredScan, after: MeasuredScan, style: MeasuredScan | None = None
 ) -> list[SafetyFigure]:
     """Measure the safety figures of a transfer, without any allowance for a change of sharpness.
 
     Args:
         before: the scan.
-        result: ``(D, H, W)``.
-        after: noise of the result by tissue.
-        styles: the styles; their noise explains a part of the changes.
+        after: the result.
+        style: the style; its noise explains a part of the changes.
     """
     zero = torch.zeros(1, 1, 1)
     changes = {}
     for number, noise in before.noise.items():
-        others = [
-            after[number],
-            *(style.noise[number] for style in styles if number in style.noise),
-        ]
-        largest = max(other.deviation for other in others)
+        noises = (after.noise, style.noise if style else {})
+        largest = max(part[number].deviation for part in noises if number in part)
         changes[number] = NoiseChange(zero, zero, 0.0, noise.deviation, largest)
-    return measure_safety(
-        before.scan, before.scan.values, result, changes, before.scheme, before.resolution
-    )
+    scan, scheme = before.scan, before.tissues.scheme
+    return measure_safety(scan, scan.values, after.scan.values, changes, scheme, before.resolution)
 
 
 def compare_anatomy(
-    before: MeasuredScan,
-    result: Tensor,
-    after: Mapping[int, NoisePower],
-    styles: Sequence[MeasuredScan],
+    before: MeasuredScan, after: MeasuredScan, style: MeasuredScan | None
 ) -> list[Measure]:
     """Return the `anatomy_figures` as measures; the arguments are the same."""
     return [
@@ -288,7 +256,7 @@ def compare_anatomy(
             against="content",
             meaning=f"{figure.name}, a safety figure of stylize",
         )
-        for figure in anatomy_figures(before, result, after, styles)
+        for figure in anatomy_figures(before, after, style)
         if not figure.name.startswith("mean change")  # `compare_tissues` measures the means
     ]
 

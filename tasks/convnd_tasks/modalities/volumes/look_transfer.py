@@ -156,8 +156,7 @@ class LookTransfer(Transfer):
         def note(line: str) -> None:
             message(f"frame {frame + 1}: {line}" if frames > 1 else line)
 
-        values = self._axes.canonical_frame(self._scan.values, frame)
-        scan = Scan.from_values(values, self._axes.spacing)
+        scan = Scan.from_grid(self._scan, frame)
         yield stage_progress(frame, frames, 0, scan.values, math.nan)
         yield from self._plan(scan, frame, note)
         change = self._change

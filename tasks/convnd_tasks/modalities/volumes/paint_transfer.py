@@ -140,14 +140,13 @@ class NetworkPaintTransfer(PaintTransfer):
         axes, unit = Orientation(content), scan_unit(content, self._modality)
         frames = content.values.shape[1]
         for frame in range(frames):
-            before, after = (axes.canonical_frame(grid.values, frame) for grid in (content, result))
-            scan = Scan.from_values(before, axes.spacing)
+            scan = Scan.from_grid(content, frame)
             if not bool(scan.valid.any()):
                 continue
-            measured = MeasuredScan.measure(scan, unit, min(axes.spacing))
-            changed = torch.where(scan.valid, after, scan.values)
-            noise = measured.noise_of_result(changed)
-            figures = anatomy_figures(measured, changed, noise, [])
+            after = axes.canonical_frame(result.values, frame)
+            before = MeasuredScan.measure(scan, unit, min(axes.spacing))
+            changed = before.changed(torch.where(scan.valid, after, scan.values))
+            figures = anatomy_figures(before, changed)
             prefix, suffix = (f"frame {frame + 1}: ", f"_{frame + 1}") if frames > 1 else ("", "")
             broken = describe_broken(figures)
             text = describe_figures(figures)

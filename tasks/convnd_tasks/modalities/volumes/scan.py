@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from convnd.grid import Grid
+from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.smoothing import constant_background
 
 __all__ = ["Scan"]
@@ -39,6 +41,12 @@ class Scan:
         low = values[finite].min() if bool(finite.any()) else values.new_zeros(())
         values = torch.where(finite, values, low).contiguous()  # filters are faster then
         return cls(values, tuple(spacing), finite & ~constant_background(values))
+
+    @classmethod
+    def from_grid(cls, grid: Grid, frame: int = 0) -> Scan:
+        """Take one frame of a volume with values ``(1, T, *S)``."""
+        axes = Orientation(grid)
+        return cls.from_values(axes.canonical_frame(grid.values, frame), axes.spacing)
 
     def with_values(self, values: Tensor) -> Scan:
         """A scan with the same spacing and valid voxels, and other values."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from convnd.errors import InputFileError, UsageError
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD, value_unit
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
-from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.tissues import otsu_scheme, tissue_values
 
@@ -107,7 +106,7 @@ class StyleUnits:
                 continue
             self._check(scan, style, options.modality)
             calibrated = self.unit or _stated_unit(scan) == _stated_unit(style) != ""
-            factor = 1.0 if calibrated else level_ratio(*map(_first_frame, (scan, style)))
+            factor = 1.0 if calibrated else level_ratio(*map(Scan.from_grid, (scan, style)))
             self._maps.append((factor, 0.0))
             if factor != 1:
                 messages.append(
@@ -129,7 +128,7 @@ class StyleUnits:
         """The first frame of each style in the scan's unit."""
         result = []
         for style, (factor, offset) in zip(self.styles, self._maps, strict=True):
-            scan = _first_frame(style)
+            scan = Scan.from_grid(style)
             unchanged = (factor, offset) == (1.0, 0.0)
             result.append(scan if unchanged else scan.with_values(scan.values * factor + offset))
         return result
@@ -158,11 +157,6 @@ class StyleUnits:
 def _stated_unit(scan: Grid) -> str:
     """The unit that a scan's file states, "" without one."""
     return str(scan.header.get("value_unit") or "")
-
-
-def _first_frame(grid: Grid) -> Scan:
-    axes = Orientation(grid)
-    return Scan.from_values(axes.canonical_frame(grid.values), axes.spacing)
 
 
 def _may_be_hounsfield(scan: Grid) -> bool:
