@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from convnd import io
 from convnd.errors import InputFileError, UsageError
+from convnd_tasks.modalities.base import Transfer
 from convnd_tasks.modalities.volumes.geometry import check_placement
 from convnd_tasks.modalities.volumes.options import parse_window
 
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 __all__ = [
     "PHANTOM",
     "SHORTEST_SIDE",
+    "ScanTransfer",
     "built_in_scan",
     "check_scan",
     "check_style",
-    "check_writable",
     "default_style",
     "inside_window",
     "is_array",
@@ -282,31 +283,33 @@ def inside_window(scan: Grid, window: str) -> Tensor:
     return inside
 
 
-def check_writable(path: Path, scan: Grid, *, integers: bool) -> None:
-    """Check that the result of a scan can be written in the format of a path.
+class ScanTransfer(Transfer):
+    """A transfer to a scan, whose result has the scan's grid.
 
-    Args:
-        path: file or folder of the result.
+    Attributes:
         scan: the content.
         integers: the result will be written in the scan's own integers.
-
-    Raises:
-        ConvndError: the format cannot store the scan.
     """
-    if integers:
-        io.quantize(scan)
-    io.dry_run_write(path, scan)
+
+    scan: Grid
+    integers = False
+
+    def check_writable(self, path: Path) -> None:
+        """See `Transfer.check_writable`."""
+        if self.integers:
+            io.quantize(self.scan)
+        io.dry_run_write(path, self.scan)
 
 
-def mask_weights(scan: Grid, mask: Grid | None) -> Tensor | float:
+def mask_weights(scan: Grid, mask: Grid | None) -> Tensor:
     """Convert a mask to the share of the change that applies to each voxel.
 
     Args:
         scan: the content.
-        mask: a volume on the scan's grid with weights in ``[0, 1]``; None is no mask.
+        mask: a volume on the scan's grid with weights in ``[0, 1]``; None is 1 everywhere.
 
     Returns:
-        ``(1, 1, *S)``, or 1 without a mask.
+        ``(1, 1, *S)``.
 
     Raises:
         InputFileError: the mask has another shape or position than the scan.
@@ -315,7 +318,7 @@ def mask_weights(scan: Grid, mask: Grid | None) -> Tensor | float:
     import torch
 
     if mask is None:
-        return 1.0
+        return torch.ones(1).expand(1, 1, *scan.shape)
     check_placement(scan, mask, "--mask")
     weights = torch.nan_to_num(mask.values[:, :1]).clamp(0, 1)
     if not bool((weights > 0).any()):

@@ -6,18 +6,17 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from convnd.errors import NumericalError
 from convnd.transfer.deterministic import make_deterministic
-from convnd_tasks.modalities.base import Transfer
+from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.volumes.inputs import (
     PHANTOM,
-    check_writable,
+    ScanTransfer,
     default_style,
     inside_window,
     mask_weights,
@@ -25,7 +24,6 @@ from convnd_tasks.modalities.volumes.inputs import (
 from convnd_tasks.modalities.volumes.look import Look
 from convnd_tasks.modalities.volumes.look_change import LookChange, plan_change
 from convnd_tasks.modalities.volumes.look_report import describe_frame
-from convnd_tasks.modalities.volumes.look_stages import STAGES, stage_progress
 from convnd_tasks.modalities.volumes.memory import check_memory
 from convnd_tasks.modalities.volumes.noise_power import NoisePower, measure_noise
 from convnd_tasks.modalities.volumes.options import VolumeOptions
@@ -43,17 +41,20 @@ if TYPE_CHECKING:
 
     from convnd.grid import Grid
     from convnd.optimize import ProcessGroup
-    from convnd.transfer.progress import Progress
 
 __all__ = ["LookTransfer"]
 
 _LOG = logging.getLogger(__name__)
 
+_TIME_SHARES = (0.0, 0.1, 0.3, 0.4)
+"""Share of a frame's time that has passed before each of its four stages: sharpness is measured,
+noise is measured, noise is drawn, result is checked. Measured with a scan of 96x96x64."""
+
 _STRENGTHS = (1.0, 0.85, 0.7, 0.5, 0.35, 0.25)
 """Strengths that are tried in this order, until every safety figure is within its limits."""
 
 
-class LookTransfer(Transfer):
+class LookTransfer(ScanTransfer):
     """The transfer of the look of volumes to a volume.
 
     The power of each tissue's noise is measured in every scan. A style that is another image of the
@@ -67,21 +68,19 @@ class LookTransfer(Transfer):
     Args:
         inputs: a content with values ``(1, T, *S)`` and spacing in mm; styles that are volumes.
         options: options of the transfer.
-        integers: the result will be written in the scan's own integers.
 
     Raises:
         UsageError: an option does not fit the inputs.
         InputFileError: a style has another unit or other voxels, or a mask lies elsewhere.
     """
 
-    def __init__(
-        self, inputs: TransferInputs, options: VolumeOptions, *, integers: bool = False
-    ) -> None:
+    def __init__(self, inputs: TransferInputs, options: VolumeOptions) -> None:
         assert inputs.content is not None
-        self._inputs, self._options, self._integers = inputs, options, integers
-        self._scan, self._axes = inputs.content, Orientation(inputs.content)
+        self._inputs, self._options = inputs, options
+        self.scan, self._axes = inputs.content, Orientation(inputs.content)
         self._moderate = MATCHING_STYLE in inputs.names
         self._mask = mask_weights(inputs.content, inputs.mask)
+        self._masked = self._axes.canonical_frame(self._mask) > 0
         weights = options.style_weights or (1.0,) * len(inputs.styles)
         pairs = [pair for pair in zip(inputs.styles, weights, strict=True) if pair[1] > 0]
         self._weights = [weight for _, weight in pairs]
@@ -100,12 +99,8 @@ class LookTransfer(Transfer):
     def fingerprint(self) -> Sequence[object]:
         """See `Transfer.fingerprint`."""
         inputs = self._inputs
-        grids = [self._scan, *inputs.styles, *([] if inputs.mask is None else [inputs.mask])]
+        grids = [self.scan, *inputs.styles, *([] if inputs.mask is None else [inputs.mask])]
         return ["look", *(grid.spacing for grid in grids), *(grid.values for grid in grids)]
-
-    def check_writable(self, path: Path) -> None:
-        """See `Transfer.check_writable`."""
-        check_writable(path, self._scan, integers=self._integers)
 
     def run(
         self,
@@ -121,7 +116,7 @@ class LookTransfer(Transfer):
         """
         del state  # a frame takes seconds, so checkpoints hold no state
         make_deterministic(self._options.deterministic)
-        check_memory(self._scan, self._units.styles, self._options.memory, group)
+        check_memory(self.scan, self._units.styles, self._options.memory, group)
         _LOG.info(
             "look: resolution %g mm",
             self._resolution,
@@ -133,7 +128,7 @@ class LookTransfer(Transfer):
         self._change = None
         self._looks = self._open_styles()
         message = (lambda _: None) if on_message is None else on_message
-        for frame in range(self._scan.values.shape[1]):
+        for frame in range(self.scan.values.shape[1]):
             yield from self._run_frame(frame, message)
         weakest, strongest = min(self._strengths), max(self._strengths)
         if weakest < strongest:
@@ -151,13 +146,13 @@ class LookTransfer(Transfer):
 
     def _run_frame(self, frame: int, message: Callable[[str], None]) -> Iterator[Progress]:
         """Change one frame, and check that its anatomy is unchanged."""
-        frames = self._scan.values.shape[1]
+        frames = self.scan.values.shape[1]
 
         def note(line: str) -> None:
             message(f"frame {frame + 1}: {line}" if frames > 1 else line)
 
-        scan = Scan.from_grid(self._scan, frame)
-        yield stage_progress(frame, frames, 0, scan.values, math.nan)
+        scan = Scan.from_grid(self.scan, frame)
+        yield self._progress(0, scan.values)
         yield from self._plan(scan, frame, note)
         change = self._change
         assert change is not None
@@ -171,9 +166,8 @@ class LookTransfer(Transfer):
                 change = change.unchanged()
             else:
                 note(f"noise: none is removed, since {reason}")
-                change = change.without_removal().with_noise(
-                    self._resolution, self._options.seed + frame
-                )
+                seed = self._options.seed + frame
+                change = change.without_removal().with_noise(self._resolution, seed)
             result, strength, figures = self._find_safe_result(change, frame)
         after = self._noise_after(change, result)
         self._change = None
@@ -186,7 +180,7 @@ class LookTransfer(Transfer):
             note(line)
         suffix = f"_{frame + 1}" if frames > 1 else ""
         self.record |= {f"{name}{suffix}": text for name, text in record.items()}
-        yield stage_progress(frame, frames, STAGES, result, change.spectrum_distance(after))
+        yield self._progress(0, result, change.spectrum_distance(after))
         broken = describe_broken(figures)
         if broken:
             raise NumericalError(
@@ -198,9 +192,8 @@ class LookTransfer(Transfer):
 
     def _plan(self, scan: Scan, frame: int, note: Callable[[str], None]) -> Iterator[Progress]:
         """Plan the change of one frame, and keep it."""
-        frames = self._scan.values.shape[1]
         pairs = self._find_pairs(scan, note)
-        yield stage_progress(frame, frames, 1, scan.values, math.nan)
+        yield self._progress(1, scan.values)
         self._change = change = plan_change(
             scan,
             self._looks,
@@ -211,9 +204,30 @@ class LookTransfer(Transfer):
             moderate=self._moderate,
         )
         distance = change.spectrum_distance(change.before)
-        yield stage_progress(frame, frames, 2, scan.values, distance)
+        yield self._progress(2, scan.values, distance)
         self._change = change.with_noise(self._resolution, self._options.seed + frame)
-        yield stage_progress(frame, frames, 3, scan.values, distance)
+        yield self._progress(3, scan.values, distance)
+
+    def _progress(self, stage: int, values: Tensor, loss: float = math.nan) -> Progress:
+        """The progress after a stage of the frame that comes next; an unknown loss counts as 1.
+
+        Args:
+            stage: 0 before the first stage.
+            values: ``(D, H, W)``; that frame, or the result of the one before it.
+            loss: distance of the noise from that of the styles; NaN where it is not known yet.
+        """
+        frame, frames = len(self._results), self.scan.values.shape[1]
+        loss = 1.0 if math.isnan(loss) else loss
+        return Progress(
+            step=frame * len(_TIME_SHARES) + stage,
+            steps=frames * len(_TIME_SHARES),
+            phase=1,
+            phases=1,
+            fraction_done=(frame + _TIME_SHARES[stage]) / frames,
+            loss=loss,
+            parts={"noise": loss},
+            values=values[None, None],
+        )
 
     def preview(self, progress: Progress) -> Grid | None:
         """The scan after a stage, see `Transfer.preview`; None before a stage that changes it.
@@ -237,19 +251,19 @@ class LookTransfer(Transfer):
 
         Unchanged voxels and missing values keep exactly the value of the file.
         """
-        scan = self._scan.values
+        scan = self.scan.values
         values = scan.clone()
         for frame, result in enumerate(results):
             values[:, frame] = self._axes.from_canonical(result[None, None])[0]
-        return self._scan.with_values(torch.where(torch.isfinite(scan), values, scan))
+        return self.scan.with_values(torch.where(torch.isfinite(scan), values, scan))
 
     def _style_messages(self) -> list[str]:
         messages = []
         if self._moderate:
-            name = default_style(self._scan, self._options.modality)
+            name = default_style(self.scan, self._options.modality)
             amount = (
                 "rises to 10 HU at most, as at a standard dose"
-                if scan_unit(self._scan, self._options.modality)
+                if scan_unit(self.scan, self._options.modality)
                 else "becomes that of a usual scan, about 3 % of the signal"
             )
             messages.append(f"style: built-in {name}, of the scan's modality; noise {amount}")
@@ -293,7 +307,7 @@ class LookTransfer(Transfer):
             is safe.
         """
         scan, common = change.scan, (change.scheme, self._resolution)
-        part, judged = scan.part(self._inside_mask(scan))
+        part, judged = scan.part(self._masked)
         share = self._share(frame)
         low, high = scan.values[scan.valid].aminmax()
         for strength in _STRENGTHS:
@@ -317,15 +331,9 @@ class LookTransfer(Transfer):
         inside = self._inside[:, frame : frame + 1].float()
         return self._axes.canonical_frame(inside * self._mask)
 
-    def _inside_mask(self, scan: Scan) -> Tensor:
-        """The voxels ``(D, H, W)`` of a frame that the mask lets change, bool."""
-        if isinstance(self._mask, float):
-            return torch.ones_like(scan.valid)
-        return self._axes.canonical_frame(self._mask) > 0
-
     def _noise_after(self, change: LookChange, result: Tensor) -> dict[int, NoisePower]:
         """Measure the noise of a result ``(D, H, W)`` by tissue; of a mask, its voxels."""
-        inside = change.scan.valid & self._inside_mask(change.scan)
+        inside = change.scan.valid & self._masked
         before, after = (
             Scan(values, change.scan.spacing, inside).slabs()
             for values in (change.expected, result)

@@ -11,11 +11,12 @@ from convnd import io
 from convnd.errors import UsageError
 from convnd_tasks.modalities.base import Modality, Transfer
 from convnd_tasks.modalities.inputs import TransferInputs
-from convnd_tasks.modalities.regions import divide
+from convnd_tasks.modalities.regions import Regions, divide
 from convnd_tasks.modalities.results import Figure, JobResult, Table
 from convnd_tasks.modalities.style_network import NO_INSTANT_NETWORK
 from convnd_tasks.modalities.volumes.geometry import check_placement
 from convnd_tasks.modalities.volumes.inputs import (
+    ScanTransfer,
     check_scan,
     check_style,
     default_style,
@@ -112,42 +113,48 @@ class Volumes(Modality):
         if inputs.regions is not None:
             check_placement(inputs.content, inputs.regions.grid, "--regions")
         inputs, regions = divide(inputs, self.region_shares)
-        options = self._options
-        options.check_style_weights(len(inputs.styles))
-        integers = self.settings.dtype == "input"
+        self._options.check_style_weights(len(inputs.styles))
+        transfer = self._transfer(inputs, regions)
+        transfer.integers = self.settings.dtype == "input"
+        return transfer
+
+    def _transfer(self, inputs: TransferInputs, regions: Regions | None) -> ScanTransfer:
+        """Make the transfer of checked inputs that fits the styles and the network."""
+        options, kind = self._options, self._options.transfer
         pictures = any(style.ndim == 2 for style in inputs.styles)
-        if self._look is not None:
-            return self._network_look(self._look, inputs, integers=integers)
-        if self.trained is not None and options.transfer == "look":
+        learnt = "look" if self._look else "paint" if self.trained else ""
+        if learnt and kind not in ("auto", learnt):
+            purpose = "a look" if self._look else "patterns"
             raise UsageError(
                 "--transfer",
-                expected="paint, since this network was trained for patterns",
-                got="look",
-                remedy="leave it out, or train with --transfer look",
+                expected=f"{learnt}, since this network was trained for {purpose}",
+                got=kind,
+                remedy=f"leave it out, or train with --transfer {kind}",
             )
-        paints = options.transfer == "paint" or (options.transfer == "auto" and pictures)
-        if paints or self.trained is not None:
+        if kind == "look" and pictures:
+            raise UsageError(
+                "--transfer", expected="paint for pictures", got=kind, remedy="leave it out"
+            )
+        if self._look:
+            from convnd_tasks.modalities.volumes.network_look import NetworkLookTransfer
+
+            return NetworkLookTransfer(inputs, options, self._look)
+        if "paint" in (learnt, kind) or pictures:
             from convnd_tasks.modalities.volumes.paint_transfer import (
                 NetworkPaintTransfer,
                 PaintTransfer,
             )
 
-            transfer = PaintTransfer if self.trained is None else NetworkPaintTransfer
-            return transfer(
-                inputs,
-                options,
-                self._engine,
-                integers=integers,
-                regions=regions,
-                change=self.settings.change,
-            )
+            paint = NetworkPaintTransfer if self.trained else PaintTransfer
+            change = self.settings.change
+            return paint(inputs, options, self._engine, regions=regions, change=change)
         if regions is not None:
             from convnd_tasks.modalities.volumes.region_looks import RegionLooks
 
-            return RegionLooks(inputs, options, regions, integers=integers)
+            return RegionLooks(inputs, options, regions)
         from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 
-        return LookTransfer(inputs, options, integers=integers)
+        return LookTransfer(inputs, options)
 
     def use_network(self, trained: StyleNetwork) -> None:
         """See `Modality.use_network`; a network for the look of scans is used, too."""
@@ -157,21 +164,6 @@ class Volumes(Modality):
             self._look = trained
         else:
             super().use_network(trained)
-
-    def _network_look(
-        self, trained: StyleNetwork, inputs: TransferInputs, *, integers: bool
-    ) -> Transfer:
-        """The transfer by a network for the look of scans."""
-        from convnd_tasks.modalities.volumes.network_look import NetworkLookTransfer
-
-        if self._options.transfer == "paint":
-            raise UsageError(
-                "--transfer",
-                expected="look, since this network was trained for a look",
-                got="paint",
-                remedy="leave it out, or train with --transfer paint",
-            )
-        return NetworkLookTransfer(inputs, self._options, trained, integers=integers)
 
     def _engine(self, planes: Sequence[tuple[int, int]]) -> StyleTransfer | OnePassTransfer:
         """The network for slices along pairs of axes, prepared once for all transfers."""

@@ -19,7 +19,6 @@ from convnd.shapes import Tiling
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.volumes.look import measure_scan_noise, tissue_scheme
 from convnd_tasks.modalities.volumes.look_change import LookChange
-from convnd_tasks.modalities.volumes.look_stages import stage_progress
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.noise_change import (
     LARGEST_CHANGE,
@@ -82,7 +81,6 @@ class NetworkLookTransfer(LookTransfer):
         inputs: as for `LookTransfer`; the style is the one that the network's file holds.
         options: as for `LookTransfer`.
         trained: the network, with its record.
-        integers: as for `LookTransfer`.
 
     Raises:
         InputFileError: the scan has another unit than those of the training, or voxels of very
@@ -91,12 +89,7 @@ class NetworkLookTransfer(LookTransfer):
     """
 
     def __init__(
-        self,
-        inputs: TransferInputs,
-        options: VolumeOptions,
-        trained: StyleNetwork,
-        *,
-        integers: bool = False,
+        self, inputs: TransferInputs, options: VolumeOptions, trained: StyleNetwork
     ) -> None:
         if inputs.regions is not None:
             raise UsageError(
@@ -107,7 +100,7 @@ class NetworkLookTransfer(LookTransfer):
             )
         assert isinstance(trained.network, LookNet)
         self._network, self._trained = trained.network, TrainedLook.of(trained.record)
-        super().__init__(inputs, options, integers=integers)
+        super().__init__(inputs, options)
         self._trained.check_unit(self._units.unit)
         message = self._trained.compare_spacing(self._axes.spacing)
         self.messages = (*self.messages, *([message] if message else []))
@@ -123,17 +116,16 @@ class NetworkLookTransfer(LookTransfer):
     def _plan(self, scan: Scan, frame: int, note: Callable[[str], None]) -> Iterator[Progress]:
         """Compute the change of one frame by the network, and keep it."""
         del note
-        frames, unit = self._scan.values.shape[1], self._units.factors[0] * self._trained.scale
+        unit = self._units.factors[0] * self._trained.scale
         generator = torch.Generator().manual_seed(self._options.seed + frame)
         noise = torch.randn(scan.values.shape, generator=generator)
         fields = torch.stack([scan.values / unit, scan.valid.to(noise), noise])[None]
-        yield stage_progress(frame, frames, 1, scan.values, math.nan)
+        yield self._progress(1, scan.values)
         made = apply_look_network(self._network, fields)[0]
         del fields, noise
-        yield stage_progress(frame, frames, 2, scan.values, math.nan)
+        yield self._progress(2, scan.values)
         self._change = change = self._limited(scan, unit, made)
-        distance = change.spectrum_distance(change.before)
-        yield stage_progress(frame, frames, 3, scan.values, distance)
+        yield self._progress(3, scan.values, change.spectrum_distance(change.before))
 
     def _limited(self, scan: Scan, unit: float, made: Tensor) -> LookChange:
         """Limit the change that the network has made.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +16,7 @@ from convnd_tasks.modalities.regions import Regions, apply_regions
 from convnd_tasks.modalities.value_range import value_range
 from convnd_tasks.modalities.volumes.inputs import (
     SHORTEST_SIDE,
-    check_writable,
+    ScanTransfer,
     inside_window,
     mask_weights,
 )
@@ -45,7 +44,7 @@ _SQUARE = 2.0  # largest ratio of a pixel's sides in the slices that the network
 _LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601)
 
 
-class PaintTransfer(GridTransfer):
+class PaintTransfer(ScanTransfer, GridTransfer):
     """The transfer of patterns: a network for pictures sees the slices across every axis.
 
     Args:
@@ -53,7 +52,6 @@ class PaintTransfer(GridTransfer):
             pictures.
         options: options of the transfer.
         engine: returns the network for slices along given pairs of axes.
-        integers: the result will be written in the scan's own integers.
         regions: regions with styles of their own, or None.
         change: planned changes of options, see `Changes`.
 
@@ -67,15 +65,13 @@ class PaintTransfer(GridTransfer):
         options: VolumeOptions,
         engine: Callable[[Sequence[tuple[int, int]]], StyleTransfer | OnePassTransfer],
         *,
-        integers: bool = False,
         regions: Regions | None = None,
         change: Sequence[str] = (),
     ) -> None:
         assert inputs.content is not None
         mask_weights(inputs.content, inputs.mask)
-        self._integers = integers
-        self._modality = options.modality
-        axes = Orientation(inputs.content)
+        self.scan, self._modality = inputs.content, options.modality
+        axes = Orientation(self.scan)
         planes = square_planes(axes.shape, axes.spacing)
         if not planes:
             raise InputFileError(
@@ -103,10 +99,6 @@ class PaintTransfer(GridTransfer):
         if not isinstance(self, NetworkPaintTransfer) and strength > 0:
             self.changes = Changes(change, GridModality.changeable)
             self.changes.check(options)
-
-    def check_writable(self, path: Path) -> None:
-        """See `Transfer.check_writable`."""
-        check_writable(path, self.inputs.template, integers=self._integers)
 
     def preview(self, progress: Progress) -> Grid | None:
         """Compute the scan at a step, see `Transfer.preview`; the change needs its full size."""
@@ -136,7 +128,7 @@ class NetworkPaintTransfer(PaintTransfer):
 
     def _measure(self, result: Grid, message: Callable[[str], None]) -> None:
         """Measure the safety figures of each frame, print them and record them."""
-        content, record = self.inputs.template, dict(self.record)
+        content, record = self.scan, dict(self.record)
         axes, unit = Orientation(content), scan_unit(content, self._modality)
         frames = content.values.shape[1]
         for frame in range(frames):

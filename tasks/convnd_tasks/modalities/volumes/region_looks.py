@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from convnd.errors import UsageError
-from convnd_tasks.modalities.base import Transfer
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.regions import Regions, mask_share
+from convnd_tasks.modalities.volumes.inputs import ScanTransfer
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 
@@ -24,30 +23,22 @@ if TYPE_CHECKING:
 __all__ = ["RegionLooks"]
 
 
-class RegionLooks(Transfer):
+class RegionLooks(ScanTransfer):
     """One `LookTransfer` for each region, all of the same scan; their changes are added up.
 
     Args:
         inputs: as for `LookTransfer`.
         options: options of the transfer.
         regions: the regions.
-        integers: the result will be written in the scan's own integers.
 
     Raises:
         UsageError: parts of styles are named: a look is measured in whole scans.
         InputFileError: see `LookTransfer`.
     """
 
-    def __init__(
-        self,
-        inputs: TransferInputs,
-        options: VolumeOptions,
-        regions: Regions,
-        *,
-        integers: bool = False,
-    ) -> None:
+    def __init__(self, inputs: TransferInputs, options: VolumeOptions, regions: Regions) -> None:
         assert inputs.content is not None
-        self._scan = inputs.content
+        self.scan = inputs.content
         self._labels = [part.label for part in regions.parts]
         weights = options.style_weights or (1.0,) * len(inputs.styles)
         self._looks = []
@@ -66,23 +57,19 @@ class RegionLooks(Transfer):
                 inputs,
                 styles=[inputs.styles[number] for number in styles],
                 names=["content", *(inputs.style_name(number) for number in styles), "mask"],
-                mask=self._scan.with_values(mask),
+                mask=self.scan.with_values(mask),
                 regions=None,
             )
             part_options = dataclasses.replace(
                 options, style_weights=tuple(weights[number] for number in styles)
             )
-            self._looks.append(LookTransfer(part_inputs, part_options, integers=integers))
+            self._looks.append(LookTransfer(part_inputs, part_options))
         messages = [message for look in self._looks for message in look.messages]
         self.messages = tuple(dict.fromkeys([*regions.messages, *messages]))
 
     def fingerprint(self) -> Sequence[object]:
         """See `Transfer.fingerprint`."""
         return [part for look in self._looks for part in look.fingerprint()]
-
-    def check_writable(self, path: Path) -> None:
-        """See `Transfer.check_writable`."""
-        self._looks[0].check_writable(path)
 
     def run(
         self,
@@ -126,10 +113,10 @@ class RegionLooks(Transfer):
 
     def _add_up(self, results: Sequence[Grid]) -> Grid:
         """The scan with the changes of several results."""
-        scan = values = self._scan.values
+        scan = values = self.scan.values
         for changed in results:
             # A voxel of one region has exactly the value of that region's result.
             added = torch.where(values == scan, changed.values, values + (changed.values - scan))
             values = torch.where(changed.values == scan, values, added)
         same = ~torch.isfinite(scan) | (values == scan)
-        return self._scan.with_values(torch.where(same, scan, values))
+        return self.scan.with_values(torch.where(same, scan, values))
