@@ -21,6 +21,7 @@ __all__ = [
     "color_difference",
     "color_distribution_distance",
     "edge_correlation",
+    "luma",
     "luma_similarity",
     "srgb_to_lab",
 ]
@@ -41,7 +42,7 @@ def luma_similarity(one: Tensor, other: Tensor, opacity: Tensor) -> float:
     Returns:
         From -1 to 1, where 1 is equality; NaN if the window does not fit into the picture.
     """
-    first, second = _luma(one.double())[0, 0], _luma(other.double())[0, 0]
+    first, second = luma(one.double())[0, 0], luma(other.double())[0, 0]
     return structural_similarity(first, second, 1.0, opacity[0, 0])
 
 
@@ -134,7 +135,7 @@ def edge_correlation(one: Tensor, other: Tensor, opacity: Tensor) -> float:
     kernel = smoothing * slope
 
     def magnitude(values: Tensor) -> Tensor:
-        slopes = F.conv2d(_luma(values), torch.cat([kernel, kernel.mT]))
+        slopes = F.conv2d(luma(values), torch.cat([kernel, kernel.mT]))
         return slopes.square().sum(1, keepdim=True).sqrt()
 
     weight = opacity[..., 1:-1, 1:-1]
@@ -184,7 +185,8 @@ def border_change(content: Tensor, result: Tensor, opacity: Tensor) -> dict[str,
     }
 
 
-def _luma(values: Tensor) -> Tensor:
+def luma(values: Tensor) -> Tensor:
+    """Compute the luma ``(B, 1, H, W)`` of pictures (ITU-R BT.601)."""
     weights = torch.tensor(LUMA, dtype=values.dtype).view(1, 3, 1, 1)
     return (values * weights).sum(1, keepdim=True)
 

@@ -300,6 +300,15 @@ class ScanTransfer(Transfer):
             io.quantize(self.scan)
         io.dry_run_write(path, self.scan)
 
+    def frame_labels(self, frame: int) -> tuple[str, str]:
+        """The prefix of messages and the suffix of entries about a frame, of a series of several.
+
+        Args:
+            frame: number of the frame, from 0.
+        """
+        several = self.scan.values.shape[1] > 1
+        return (f"frame {frame + 1}: ", f"_{frame + 1}") if several else ("", "")
+
 
 def mask_weights(scan: Grid, mask: Grid | None) -> Tensor:
     """Convert a mask to the share of the change that applies to each voxel.

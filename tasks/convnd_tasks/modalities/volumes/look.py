@@ -61,7 +61,7 @@ def tissue_scheme(scan: Scan, unit: str) -> TissueScheme:
     """The tissues of a scan: by Hounsfield units for "HU", three Otsu classes for other units."""
     if unit == HU:
         return HOUNSFIELD
-    return otsu_scheme([tissue_values(scan, min(scan.spacing))])
+    return otsu_scheme([tissue_values(scan)])
 
 
 def measure_scan_noise(

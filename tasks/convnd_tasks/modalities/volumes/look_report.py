@@ -24,7 +24,6 @@ def describe_frame(
     after: Mapping[int, NoisePower],
     strength: float,
     figures: Sequence[SafetyFigure],
-    unit: str,
     *,
     moderate: bool,
 ) -> tuple[list[str], dict[str, str]]:
@@ -35,13 +34,12 @@ def describe_frame(
         after: noise of the result by tissue.
         strength: share of the change that the result has.
         figures: safety figures of the result.
-        unit: unit of the values, "" for none.
         moderate: whether the result has a moderate amount of the style's noise.
 
     Returns:
         Lines for users, and the entries of the record.
     """
-    lines, record = _describe_noise(change, after, unit, moderate=moderate)
+    lines, record = _describe_noise(change, after, moderate=moderate)
     if not change.targets:
         where = "of the style " if change.before else ""
         lines.append(f"noise: left as it is, since no tissue {where}is large enough to measure it")
@@ -71,10 +69,10 @@ def describe_frame(
 
 
 def _describe_noise(
-    change: LookChange, after: Mapping[int, NoisePower], unit: str, *, moderate: bool
+    change: LookChange, after: Mapping[int, NoisePower], *, moderate: bool
 ) -> tuple[list[str], dict[str, str]]:
     """Describe the noise of each tissue before, after and in the style."""
-    lines, record = [], {}
+    lines, record, unit = [], {}, change.scheme.unit
     names = {0: "all tissues"} if change.scheme.uniform else dict(enumerate(change.scheme.names))
     for tissue, name in names.items():
         if tissue not in change.before:

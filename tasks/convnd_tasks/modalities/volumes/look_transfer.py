@@ -146,10 +146,10 @@ class LookTransfer(ScanTransfer):
 
     def _run_frame(self, frame: int, message: Callable[[str], None]) -> Iterator[Progress]:
         """Change one frame, and check that its anatomy is unchanged."""
-        frames = self.scan.values.shape[1]
+        prefix, suffix = self.frame_labels(frame)
 
         def note(line: str) -> None:
-            message(f"frame {frame + 1}: {line}" if frames > 1 else line)
+            message(prefix + line)
 
         scan = Scan.from_grid(self.scan, frame)
         yield self._progress(0, scan.values)
@@ -173,12 +173,9 @@ class LookTransfer(ScanTransfer):
         self._change = None
         self._results.append(result)
         self._strengths.append(strength * self._options.strength)
-        lines, record = describe_frame(
-            change, after, strength, figures, self._units.unit, moderate=self._moderate
-        )
+        lines, record = describe_frame(change, after, strength, figures, moderate=self._moderate)
         for line in lines:
             note(line)
-        suffix = f"_{frame + 1}" if frames > 1 else ""
         self.record |= {f"{name}{suffix}": text for name, text in record.items()}
         yield self._progress(0, result, change.spectrum_distance(after))
         broken = describe_broken(figures)

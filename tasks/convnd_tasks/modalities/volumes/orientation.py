@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 from convnd import io
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from convnd.grid import Grid
+from convnd.grid import Grid
 
 __all__ = ["DIRECTIONS", "Orientation", "canonical_affine", "canonical_array", "canonical_origin"]
 
@@ -75,8 +74,6 @@ def canonical_affine(grid: Grid) -> Any:
            [0., 2., 0., 0.],
            [3., 0., 0., 0.]])
     """
-    import numpy as np
-
     affine = io.grid_affine(grid)[:3]
     columns, origin = [], affine[:, 3]
     for axis, reversed_ in io.anatomical_axes(grid):
@@ -88,8 +85,6 @@ def canonical_affine(grid: Grid) -> Any:
 
 def canonical_origin(grid: Grid) -> tuple[float, ...]:
     """The position of the first canonical voxel, in mm along each canonical axis."""
-    import numpy as np
-
     affine = canonical_affine(grid)
     directions = affine[:, :3] / np.linalg.norm(affine[:, :3], axis=0)
     return tuple((affine[:, 3] @ directions).tolist())

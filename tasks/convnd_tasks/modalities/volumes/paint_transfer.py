@@ -11,6 +11,7 @@ import torch
 from convnd.errors import InputFileError
 from convnd.nn import resize_nd
 from convnd_tasks.modalities.grid_transfer import GridModality, GridTransfer, blend_statistics
+from convnd_tasks.modalities.images.similarity import luma
 from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
 from convnd_tasks.modalities.regions import Regions, apply_regions
 from convnd_tasks.modalities.value_range import value_range
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["NetworkPaintTransfer", "PaintTransfer", "square_planes"]
 
 _SQUARE = 2.0  # largest ratio of a pixel's sides in the slices that the network sees
-_LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601)
 
 
 class PaintTransfer(ScanTransfer, GridTransfer):
@@ -130,8 +130,7 @@ class NetworkPaintTransfer(PaintTransfer):
         """Measure the safety figures of each frame, print them and record them."""
         content, record = self.scan, dict(self.record)
         axes, unit = Orientation(content), scan_unit(content, self._modality)
-        frames = content.values.shape[1]
-        for frame in range(frames):
+        for frame in range(content.values.shape[1]):
             scan = Scan.from_grid(content, frame)
             if not bool(scan.valid.any()):
                 continue
@@ -139,14 +138,10 @@ class NetworkPaintTransfer(PaintTransfer):
             before = MeasuredScan.measure(scan, unit, min(axes.spacing))
             changed = before.changed(torch.where(scan.valid, after, scan.values))
             figures = anatomy_figures(before, changed)
-            prefix, suffix = (f"frame {frame + 1}: ", f"_{frame + 1}") if frames > 1 else ("", "")
-            broken = describe_broken(figures)
-            text = describe_figures(figures)
-            message(
-                f"{prefix}anatomy: outside of the safe limits: {broken}"
-                if broken
-                else f"{prefix}anatomy: {text}"
-            )
+            prefix, suffix = self.frame_labels(frame)
+            text, broken = describe_figures(figures), describe_broken(figures)
+            shown = f"outside of the safe limits: {broken}" if broken else text
+            message(f"{prefix}anatomy: {shown}")
             record[f"anatomy{suffix}"] = text
         self.record = record
 
@@ -209,8 +204,7 @@ def _encode_style(style: Grid, axes: Orientation) -> Tensor:
     if style.ndim == 2:
         values, (low, high) = style.values, value_range(style.values)
         if values.shape[1] == 3:
-            values = (values * values.new_tensor(_LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
-            low, high = 0.0, 1.0
+            values, low, high = luma(values), 0.0, 1.0
         factor = max(axes.shape) / max(style.shape)
         size = [max(SHORTEST_SIDE, round(extent * factor)) for extent in style.shape]
         values = _unit_range(values, low, high)

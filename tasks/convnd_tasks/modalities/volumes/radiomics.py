@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from convnd.errors import InputFileError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["Blocks", "concordance", "first_order", "texture"]
 
@@ -42,8 +42,6 @@ def first_order(
     Raises:
         InputFileError: the mask is empty.
     """
-    import numpy as np
-
     x = np.asarray(values if mask is None else values[mask], np.float64).ravel()
     if not x.size:
         raise InputFileError(
@@ -89,8 +87,6 @@ def texture(
     Raises:
         InputFileError: no two voxels of the mask are neighbours.
     """
-    import numpy as np
-
     codes = np.floor(values / bin_width).astype(np.int64)
     inside = np.ones(values.shape, bool) if mask is None else mask
     features: list[dict[str, float]] = []
@@ -117,8 +113,6 @@ def texture(
 
 def _haralick(p: NDArray[Any]) -> dict[str, float]:
     """The features of a symmetric co-occurrence matrix ``(levels, levels)`` of probabilities."""
-    import numpy as np
-
     level, other = (axis.astype(np.float64) for axis in np.nonzero(p))
     p = p[p > 0]
     difference = np.abs(level - other)
@@ -199,8 +193,6 @@ def concordance(one: Sequence[float], other: Sequence[float], *, ranked: bool = 
     >>> concordance([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]), concordance([1.0, 2.0, 3.0], [2.0, 3.0, 4.0])
     (1.0, 0.571...)
     """
-    import numpy as np
-
     x, y = np.asarray(one, float), np.asarray(other, float)
     if ranked:
         shares = np.linspace(0.02, 0.98, 49)

@@ -144,13 +144,8 @@ class TissueMap:
         return share * valid
 
 
-def tissue_values(scan: Scan, sigma: float) -> Tensor:
-    """Up to about 200,000 values of a scan's valid voxels after a small blur, ``(n,)``.
-
-    Args:
-        scan: the scan.
-        sigma: standard deviation of the blur in mm.
-    """
-    widths = sigmas(scan.spacing, sigma, min(scan.spacing))
+def tissue_values(scan: Scan) -> Tensor:
+    """Up to about 200,000 values ``(n,)`` of a scan's valid voxels, blurred by one voxel."""
+    widths = sigmas(scan.spacing, min(scan.spacing), min(scan.spacing))
     values = local_mean(scan.values, scan.valid.float(), widths)[scan.valid]
     return values[:: max(1, len(values) // 200_000)].contiguous()

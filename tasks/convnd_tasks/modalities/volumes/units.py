@@ -10,7 +10,7 @@ from convnd.errors import InputFileError, UsageError
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD, value_unit
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.tissues import otsu_scheme, tissue_values
+from convnd_tasks.modalities.volumes.tissues import otsu_limits, tissue_values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -171,7 +171,7 @@ def level_ratio(scan: Scan, style: Scan) -> float:
     Tissue is above a threshold of each scan. Two parts of one scan can have medians that differ
     much, because they have other tissues; but above a threshold that they share, medians are close.
     """
-    parts = [tissue_values(part, min(part.spacing)) for part in (scan, style)]
+    parts = [tissue_values(part) for part in (scan, style)]
     if not all(part.numel() for part in parts):
         return 1.0
     if min(float(part.quantile(0.01)) for part in parts) < 0:
@@ -183,8 +183,8 @@ def level_ratio(scan: Scan, style: Scan) -> float:
         own, shared = (
             _median_ratio(parts, limits)
             for limits in (
-                [otsu_scheme([part]).limits[0] for part in parts],
-                [otsu_scheme(parts).limits[0]] * 2,
+                [otsu_limits([part], 3)[0] for part in parts],
+                [otsu_limits(parts, 3)[0]] * 2,
             )
         )
     distances = abs(math.log(own)), abs(math.log(shared))
