@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from convnd.errors import UsageError
+from convnd.grid import Grid
 
-__all__ = ["StyleAugmentation"]
+__all__ = ["Data", "StyleAugmentation"]
+
+Data = str | os.PathLike[str] | Grid | Tensor | NDArray[np.generic]
+"""A recording or a volume: a path, a grid, or its values."""
 
 S = TypeVar("S")
 

@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,13 +14,7 @@ from torch import Tensor
 from convnd import io
 from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
-from convnd_tasks.modalities.augmentation import StyleAugmentation
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Recording = str | os.PathLike[str] | Grid | Tensor | NDArray[np.generic]
+from convnd_tasks.modalities.augmentation import Data, StyleAugmentation
 
 __all__ = ["SignalLook"]
 
@@ -77,7 +71,7 @@ class SignalLook(StyleAugmentation[_Spectrum]):
 
     def __init__(
         self,
-        styles: Recording | Sequence[Recording],
+        styles: Data | Sequence[Data],
         *,
         rate: float,
         strength: float | tuple[float, float] = (0.0, 1.0),

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io as _bytes
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from convnd.grid import Grid
 from convnd.io.reading import import_optional
 from convnd_tasks.modalities.value_range import same_units, value_range
 from convnd_tasks.modalities.volumes.orientation import canonical_array
-
-if TYPE_CHECKING:
-    from convnd.grid import Grid
 
 __all__ = ["montage"]
 

@@ -8,9 +8,10 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from convnd_tasks.modalities.metrics import Measure
@@ -23,9 +24,6 @@ from convnd_tasks.modalities.volumes.safety_figure import SafetyFigure
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import EDGE_SIGMAS, edge_sharpness
 from convnd_tasks.modalities.volumes.tissues import TissueMap
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = [
     "MeasuredScan",

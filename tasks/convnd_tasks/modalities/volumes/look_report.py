@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from convnd_tasks.modalities.volumes.look_change import LookChange
+from convnd_tasks.modalities.volumes.noise_power import NoisePower
 from convnd_tasks.modalities.volumes.safety_figure import (
     SafetyFigure,
     describe_broken,
     describe_figures,
 )
-
-if TYPE_CHECKING:
-    from convnd_tasks.modalities.volumes.look_change import LookChange
-    from convnd_tasks.modalities.volumes.noise_power import NoisePower
 
 __all__ = ["describe_frame"]
 

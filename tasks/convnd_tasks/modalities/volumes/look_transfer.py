@@ -6,11 +6,14 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from convnd.errors import NumericalError
+from convnd.grid import Grid
+from convnd.optimize import ProcessGroup
 from convnd.transfer.deterministic import make_deterministic
 from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.inputs import TransferInputs
@@ -35,12 +38,6 @@ from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.tissues import TissueMap
 from convnd_tasks.modalities.volumes.units import StyleUnits, check_voxel_sizes, scan_unit
 from convnd_tasks.samples import MATCHING_STYLE
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from convnd.grid import Grid
-    from convnd.optimize import ProcessGroup
 
 __all__ = ["LookTransfer"]
 

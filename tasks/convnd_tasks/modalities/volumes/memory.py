@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
+from convnd.grid import Grid
 from convnd.optimize import ProcessGroup
 from convnd.transfer.memory import check_estimate, usable_bytes
 from convnd.transfer.tiling_plan import MemoryEstimate
-
-if TYPE_CHECKING:
-    from convnd.grid import Grid
 
 __all__ = ["check_memory", "estimate_memory"]
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from convnd.errors import InputFileError
+from convnd.grid import Grid
 from convnd.nn import resize_nd
+from convnd.optimize import ProcessGroup
+from convnd.transfer.one_pass import OnePassTransfer
+from convnd.transfer.options import TransferOptions
+from convnd.transfer.progress import Progress
+from convnd.transfer.style_transfer import StyleTransfer
 from convnd_tasks.modalities.grid_transfer import GridModality, GridTransfer, blend_statistics
 from convnd_tasks.modalities.images.similarity import luma
 from convnd_tasks.modalities.inputs import PreparedInputs, TransferInputs
@@ -28,16 +35,6 @@ from convnd_tasks.modalities.volumes.safety_figure import describe_broken, descr
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.units import scan_unit
 from convnd_tasks.runtime.changes import Changes
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from convnd.grid import Grid
-    from convnd.optimize import ProcessGroup
-    from convnd.transfer.one_pass import OnePassTransfer
-    from convnd.transfer.options import TransferOptions
-    from convnd.transfer.progress import Progress
-    from convnd.transfer.style_transfer import StyleTransfer
 
 __all__ = ["NetworkPaintTransfer", "PaintTransfer", "square_planes"]
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from convnd.errors import UsageError
+from convnd.grid import Grid
+from convnd.optimize import ProcessGroup
+from convnd.transfer.progress import Progress
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.regions import Regions, mask_share
 from convnd_tasks.modalities.volumes.inputs import ScanTransfer
 from convnd_tasks.modalities.volumes.look_transfer import LookTransfer
 from convnd_tasks.modalities.volumes.options import VolumeOptions
-
-if TYPE_CHECKING:
-    from convnd.grid import Grid
-    from convnd.optimize import ProcessGroup
-    from convnd.transfer.progress import Progress
 
 __all__ = ["RegionLooks"]
 

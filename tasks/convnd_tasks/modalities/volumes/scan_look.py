@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from convnd import io
 from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
-from convnd_tasks.modalities.augmentation import StyleAugmentation
+from convnd_tasks.modalities.augmentation import Data, StyleAugmentation
 from convnd_tasks.modalities.volumes.look import Look, tissue_scheme
 from convnd_tasks.modalities.volumes.noise_change import (
     NoiseChange,
@@ -26,12 +26,6 @@ from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
 from convnd_tasks.modalities.volumes.units import level_ratio, scan_unit
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Volume = str | os.PathLike[str] | Grid | Tensor | NDArray[np.generic]
 
 __all__ = ["ScanLook"]
 
@@ -75,7 +69,7 @@ class ScanLook(StyleAugmentation[Scan]):
 
     def __init__(
         self,
-        styles: Volume | Sequence[Volume],
+        styles: Data | Sequence[Data],
         *,
         spacing: Sequence[float] | None = None,
         modality: str = "auto",
@@ -116,14 +110,10 @@ class ScanLook(StyleAugmentation[Scan]):
                 got=tuple(values.shape),
                 remedy="give volumes of three spatial axes",
             )
-        plain = values.detach().as_subclass(Tensor).float().cpu()
-        axes = Orientation(self._geometry(values, plain))
-        change = torch.zeros_like(plain).view(-1, *plain.shape[-3:])
-        for number, frame in enumerate(plain.reshape(change.shape)):
-            canonical = axes.canonical_frame(frame[None, None]).contiguous()
-            added = self._added(Scan.from_values(canonical, axes.spacing), style, strength)
-            change[number] = axes.from_canonical(added[None, None])[0, 0]
-        change = change.view(plain.shape).to(values.device)
+        grid = self._as_grid(values)
+        axes, frames = Orientation(grid), range(grid.values.shape[1])
+        added = [self._added(Scan.from_grid(grid, frame), style, strength) for frame in frames]
+        change = axes.from_canonical(torch.stack(added)[None]).view(values.shape).to(values.device)
         result = values + change.to(values.dtype if values.is_floating_point() else torch.float32)
         return result if isinstance(data, Tensor) else result.numpy()
 
@@ -194,29 +184,20 @@ class ScanLook(StyleAugmentation[Scan]):
         if isinstance(style, str | os.PathLike):
             style = io.read(style)
         if not isinstance(style, Grid):
-            values = style if isinstance(style, Tensor) else torch.as_tensor(style)
-            plain = values.detach().as_subclass(Tensor).float().cpu()
-            plain = plain.reshape(-1, *plain.shape[-3:])[:1][None]
-            style = self._geometry(values, plain).with_values(plain)
+            style = self._as_grid(style if isinstance(style, Tensor) else torch.as_tensor(style))
         if style.ndim != 3:
             raise InputFileError(
                 "ScanLook", expected="styles of three axes", got=style.ndim, remedy="give volumes"
             )
-        axes = Orientation(style)
-        values = axes.canonical_frame(style.values.float()).contiguous()
-        return Scan.from_values(values, axes.spacing)
+        return Scan.from_grid(style.with_values(style.values.float()))
 
-    def _geometry(self, values: Tensor, plain: Tensor) -> Grid:
-        """A grid with the axes and spacing of a volume, and values of one channel.
-
-        Args:
-            values: the volume as it was given, perhaps with an ``affine``.
-            plain: its values as a plain float32 tensor.
-        """
+    def _as_grid(self, values: Tensor) -> Grid:
+        """A volume, perhaps with an ``affine``, as a float32 grid with a channel for each frame."""
         affine = getattr(values, "affine", None)  # of MONAI's MetaTensor
-        values = plain[(None,) * (5 - plain.ndim)][:1, :1]
+        plain = values.detach().as_subclass(Tensor).float().cpu()
+        plain = plain.reshape(1, -1, *plain.shape[-3:])
         if self.spacing is not None:
-            return Grid(values=values, spacing=self.spacing, units=("mm",) * 3)
+            return Grid(values=plain, spacing=self.spacing, units=("mm",) * 3)
         if affine is None:
             raise UsageError(
                 "ScanLook",
@@ -225,10 +206,8 @@ class ScanLook(StyleAugmentation[Scan]):
                 remedy="for example spacing=(1, 1, 1)",
             )
         matrix = torch.as_tensor(affine, dtype=torch.float64).as_subclass(Tensor)
-        steps = tuple(matrix[:3, :3].norm(dim=0).tolist())
-        return Grid(
-            values=values, spacing=steps, units=("mm",) * 3, header={"affine": matrix.numpy()}
-        )
+        steps, header = tuple(matrix[:3, :3].norm(dim=0).tolist()), {"affine": matrix.numpy()}
+        return Grid(values=plain, spacing=steps, units=("mm",) * 3, header=header)
 
 
 def _checked_spacing(spacing: Sequence[float]) -> tuple[float, ...]:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from convnd.errors import InputFileError, UsageError
+from convnd.grid import Grid
 from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD, value_unit
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.tissues import otsu_limits, tissue_values
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from convnd.grid import Grid
 
 __all__ = ["StyleUnits", "check_voxel_sizes", "level_ratio", "scan_unit"]
 
