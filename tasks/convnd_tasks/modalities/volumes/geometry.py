@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from convnd import io
 from convnd.errors import InputFileError
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HOUNSFIELD",
+    "UNIT_NAMES",
     "check_placement",
     "check_same_voxels",
     "largest_shift",
@@ -22,6 +25,9 @@ __all__ = [
 
 HOUNSFIELD = "HU"
 """The unit of CT, Hounsfield units."""
+
+UNIT_NAMES = {HOUNSFIELD: "Hounsfield units (CT)", "": "values without a unit (like MR)"}
+"""Names of the units of scans, for messages."""
 
 _TOLERANCE = 0.1  # of the smallest voxel side
 _AIR = -500.0  # HU; other units have no such values
@@ -76,8 +82,6 @@ def placement_difference(first: Grid, second: Grid) -> str:
     >>> placement_difference(volume(0), volume(50))
     'voxels up to 50 mm away'
     """
-    import numpy as np
-
     grids = (first, second)
     sizes = [" x ".join(f"{step:.4g}" for step in grid.spacing) for grid in grids]
     differs = not np.allclose(first.spacing, second.spacing, rtol=1e-3)
@@ -97,8 +101,6 @@ def largest_shift(first: Grid, second: Grid) -> float | None:
     Returns:
         The distance in mm; None if a file has no affine.
     """
-    import numpy as np
-
     if any(grid.header.get("affine") is None for grid in (first, second)):
         return None
     ends = [(0, extent - 1) for extent in first.shape]

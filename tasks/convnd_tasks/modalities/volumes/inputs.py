@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from convnd import io
 from convnd.errors import InputFileError, UsageError
+from convnd_tasks import samples
 from convnd_tasks.modalities.base import Transfer
 from convnd_tasks.modalities.volumes.geometry import check_placement
 from convnd_tasks.modalities.volumes.options import parse_window
+from convnd_tasks.samples import head, phantom
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,9 +86,6 @@ def open_volume(
         InputFileError: the file cannot be read, or does not have three axes.
         UsageError: the file is an array and there is no spacing.
     """
-    from convnd_tasks import samples
-    from convnd_tasks.samples import phantom
-
     path = Path(name)
     if name in phantom.CONTENTS and not path.exists():
         return samples.content(name, spatial_dims=3, seed=seed)
@@ -123,9 +122,6 @@ def built_in_scan(name: str, seed: int, scan: Grid) -> Grid:
         seed: seed of the anatomy.
         scan: the content.
     """
-    from convnd_tasks import samples
-    from convnd_tasks.samples import head, phantom
-
     spacing = [scan.spacing[axis] for axis, _ in io.anatomical_axes(scan)]
     if name in head.STYLES:
         grid = head.middle(spacing[::-1], seed)
@@ -166,9 +162,6 @@ def open_style(
         InputFileError: see `open_volume`.
         UsageError: see `open_volume`; or there is no built-in style of this name.
     """
-    from convnd_tasks import samples
-    from convnd_tasks.samples import head, phantom
-
     path = Path(name)
     if not path.suffix and not path.exists():
         if name in phantom.STYLES or name in head.STYLES:

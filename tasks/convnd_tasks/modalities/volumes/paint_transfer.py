@@ -71,16 +71,11 @@ class PaintTransfer(ScanTransfer, GridTransfer):
         axes = Orientation(self.scan)
         planes = square_planes(axes.shape, axes.spacing)
         if not planes:
+            size, steps = f"{SHORTEST_SIDE} x {SHORTEST_SIDE}", map("{:g}".format, axes.spacing)
             raise InputFileError(
                 "scan",
-                expected=(
-                    f"slices of at least {SHORTEST_SIDE} x {SHORTEST_SIDE} square pixels along "
-                    "some axis"
-                ),
-                got=(
-                    f"{' x '.join(map(str, axes.shape))} at "
-                    f"{' x '.join(f'{step:g}' for step in axes.spacing)} mm"
-                ),
+                expected=f"slices of at least {size} square pixels along some axis",
+                got=f"{' x '.join(map(str, axes.shape))} at {' x '.join(steps)} mm",
                 remedy="use a larger volume",
             )
         encoded = apply_regions(_encode(inputs.content, inputs.styles, options), inputs, regions)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from convnd.errors import InputFileError
-from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD
+from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD, UNIT_NAMES
 from convnd_tasks.modalities.volumes.orientation import DIRECTIONS
 
 __all__ = ["RECORD", "TrainedLook"]
@@ -90,11 +90,10 @@ class TrainedLook:
             InputFileError: it has another one.
         """
         if unit != self.unit:
-            names = {HOUNSFIELD: "Hounsfield units (CT)", "": "values without a unit (like MR)"}
             raise InputFileError(
                 "scan",
-                expected=f"{names[self.unit]}, which the network was trained on",
-                got=names[unit],
+                expected=f"{UNIT_NAMES[self.unit]}, which the network was trained on",
+                got=UNIT_NAMES[unit],
                 remedy="train a network for such scans, or use --modality if this is wrong",
             )
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from convnd.errors import InputFileError, UsageError
 from convnd.grid import Grid
-from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD, value_unit
+from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD, UNIT_NAMES, value_unit
 from convnd_tasks.modalities.volumes.options import VolumeOptions, parse_window
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.tissues import otsu_limits, tissue_values
@@ -138,15 +138,12 @@ class StyleUnits:
         if self.unit == HOUNSFIELD and _may_be_hounsfield(style):
             return
         if self.unit == HOUNSFIELD or not _may_be_hounsfield(scan):
-            names = {HOUNSFIELD: "Hounsfield units (CT)", "": "values without a unit (like MR)"}
             raise InputFileError(
                 "style",
-                expected=f"{names[self.unit]}, like the scan",
-                got=names[other],
-                remedy=(
-                    "give a style of the same modality, use --modality ct if both are in HU, or "
-                    "give the corresponding values with --window and --style-window"
-                ),
+                expected=f"{UNIT_NAMES[self.unit]}, like the scan",
+                got=UNIT_NAMES[other],
+                remedy="give a style of the same modality, use --modality ct if both are in HU, or "
+                "give the corresponding values with --window and --style-window",
             )
         self.unit = HOUNSFIELD  # the scan is a part of a CT without air
 
