@@ -65,9 +65,7 @@ def tissue_scheme(scan: Scan, unit: str) -> TissueScheme:
 
 
 def measure_scan_noise(
-    scan: Scan,
-    scheme: TissueScheme,
-    resolution: float,
+    scan: Scan, scheme: TissueScheme, resolution: float
 ) -> dict[int, NoisePower]:
     """Measure the noise by tissue on the slabs of a scan.
 

@@ -16,11 +16,7 @@ from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd_tasks.modalities.augmentation import Data, StyleAugmentation
 from convnd_tasks.modalities.volumes.look import Look, tissue_scheme
-from convnd_tasks.modalities.volumes.noise_change import (
-    NoiseChange,
-    change_noise,
-    noise_changes,
-)
+from convnd_tasks.modalities.volumes.noise_change import NoiseChange, change_noise, noise_changes
 from convnd_tasks.modalities.volumes.noise_power import NoisePower, measure_noise
 from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.scan import Scan

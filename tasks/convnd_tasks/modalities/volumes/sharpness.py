@@ -19,19 +19,9 @@ import torch
 from torch import Tensor
 
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.smoothing import (
-    erode,
-    local_mean,
-    sigmas,
-    window_maximum,
-)
+from convnd_tasks.modalities.volumes.smoothing import erode, local_mean, sigmas, window_maximum
 
-__all__ = [
-    "EDGE_SIGMAS",
-    "apply_filters",
-    "edge_sharpness",
-    "quantile",
-]
+__all__ = ["EDGE_SIGMAS", "apply_filters", "edge_sharpness", "quantile"]
 
 EDGE_SIGMAS = 0.7, 2.0
 """Standard deviations of the narrow and the wide Gaussian, in resolutions."""

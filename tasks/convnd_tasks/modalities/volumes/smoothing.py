@@ -9,14 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-__all__ = [
-    "constant_background",
-    "erode",
-    "gaussian",
-    "local_mean",
-    "sigmas",
-    "window_maximum",
-]
+__all__ = ["constant_background", "erode", "gaussian", "local_mean", "sigmas", "window_maximum"]
 
 _SMALLEST_CONSTANT = 1e-3
 """Smallest share of a scan's voxels that counts as a constant region."""
