@@ -79,13 +79,8 @@ def montage(scan: Grid, style: Grid, result: Grid) -> bytes:
 
 def _panel(figure: Any, cell: Any, title: str, label: str) -> Any:
     """Add axes without ticks and frame to a cell of the figure's grid."""
-    axes: Any = figure.add_subplot(cell)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for side in axes.spines.values():
-        side.set_visible(False)
-    axes.set_title(title)
-    axes.set_ylabel(label)
+    axes: Any = figure.add_subplot(cell, xticks=[], yticks=[], title=title, ylabel=label)
+    axes.spines[:].set_visible(False)
     return axes
 
 

@@ -86,10 +86,6 @@ class LookTransfer(ScanTransfer):
         spacings = [self._axes.spacing, *(style.spacing for style in self._units.styles)]
         self._resolution = max(map(min, spacings))
         self._inside = inside_window(inputs.content, options.window)
-        self._looks: list[Look] = []
-        self._results: list[Tensor] = []
-        self._strengths: list[float] = []
-        self._change: LookChange | None = None
         self.messages = (*self._style_messages(), *self._units.messages)
         self.record: dict[str, str] = {}
 
@@ -119,11 +115,10 @@ class LookTransfer(ScanTransfer):
             self._resolution,
             extra={"figures": {"transfer": "look", "resolution_mm": self._resolution}},
         )
-        self._group = group
-        self._results = []
-        self._strengths = []
-        self._change = None
-        self._looks = self._open_styles()
+        self._group, self._looks = group, self._open_styles()
+        self._results: list[Tensor] = []
+        self._strengths: list[float] = []
+        self._change: LookChange | None = None
         message = (lambda _: None) if on_message is None else on_message
         for frame in range(self.scan.values.shape[1]):
             yield from self._run_frame(frame, message)

@@ -40,8 +40,6 @@ class RegionLooks(ScanTransfer):
         self._labels = [part.label for part in regions.parts]
         weights = options.style_weights or (1.0,) * len(inputs.styles)
         self._looks = []
-        self.record: dict[str, str] = {}
-        self._finished = 0
         for label, share, styles in regions.parts:
             if any(regions.style_part(label, number) is not None for number in styles):
                 raise UsageError(
@@ -77,7 +75,8 @@ class RegionLooks(ScanTransfer):
         on_message: Callable[[str], None] | None,
     ) -> Iterator[Progress]:
         """Change one region after the other, see `LookTransfer.run`."""
-        count, self._finished, self.record = len(self._looks), 0, {}
+        self.record: dict[str, str] = {}
+        count, self._finished = len(self._looks), 0
         for number, (label, look) in enumerate(zip(self._labels, self._looks, strict=True)):
 
             def message(line: str, label: str = label) -> None:
