@@ -46,21 +46,14 @@ def check_same_voxels(first: Grid, second: Grid) -> None:
             + (f" x {grid.values.shape[1]}" if grid.values.shape[1] > 1 else "")
             for grid in (first, second)
         ]
-        raise InputFileError(
-            "evaluate",
-            expected="two volumes of the same shape",
-            got=f"{shapes[0]} and {shapes[1]} voxels",
-            remedy="give a scan and its result",
-        )
+        expected, got = "two volumes of the same shape", f"{shapes[0]} and {shapes[1]} voxels"
+        remedy = "give a scan and its result"
+        raise InputFileError("evaluate", expected=expected, got=got, remedy=remedy)
     _check_positions(first, second, "evaluate", "two volumes with the same voxel positions")
     units = [grid.header.get("value_unit") for grid in (first, second)]
     if all(units) and units[0] != units[1]:
-        raise InputFileError(
-            "evaluate",
-            expected="two volumes with the same unit",
-            got=f"{units[0]} and {units[1]}",
-            remedy="convert one of them",
-        )
+        expected, got = "two volumes with the same unit", f"{units[0]} and {units[1]}"
+        raise InputFileError("evaluate", expected=expected, got=got, remedy="convert one of them")
 
 
 def placement_difference(first: Grid, second: Grid) -> str:
@@ -146,12 +139,9 @@ def check_placement(scan: Grid, grid: Grid, option: str) -> None:
         InputFileError: it has another shape or position than the scan.
     """
     if grid.shape != scan.shape or grid.values.shape[1] not in (1, scan.values.shape[1]):
-        raise InputFileError(
-            option,
-            expected=f"the scan's shape {' x '.join(map(str, scan.shape))}",
-            got=" x ".join(map(str, grid.shape)),
-            remedy="resample it onto the scan",
-        )
+        shape, got = (" x ".join(map(str, volume.shape)) for volume in (scan, grid))
+        expected, remedy = f"the scan's shape {shape}", "resample it onto the scan"
+        raise InputFileError(option, expected=expected, got=got, remedy=remedy)
     _check_positions(scan, grid, option, "voxels at the positions of the scan's")
 
 

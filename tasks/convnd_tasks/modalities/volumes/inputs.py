@@ -96,21 +96,14 @@ def open_volume(
         header = grid.header if codes is None else {**grid.header, "integer_codes": codes[None]}
         grid = type(grid)(values=grid.values[:, None], header=header)
     if grid.ndim != 3:
-        raise InputFileError(
-            name,
-            expected="a volume of three axes",
-            got=grid.ndim,
-            remedy=f"use convnd stylize --dim {grid.ndim}",
-        )
+        expected, remedy = "a volume of three axes", f"use convnd stylize --dim {grid.ndim}"
+        raise InputFileError(name, expected=expected, got=grid.ndim, remedy=remedy)
     if array and spacing:
         return dataclasses.replace(grid, spacing=tuple(spacing), units=("mm",) * 3)
     if array and grid.units != ("mm",) * 3:
-        raise UsageError(
-            "--spacing",
-            expected=f"millimetres along three axes for {name}",
-            got="none",
-            remedy="for example --spacing 0.6,0.6,5",
-        )
+        expected = f"millimetres along three axes for {name}"
+        remedy = "for example --spacing 0.6,0.6,5"
+        raise UsageError("--spacing", expected=expected, got="none", remedy=remedy)
     return grid
 
 
@@ -187,24 +180,16 @@ def check_scan(scan: Grid, label: str) -> None:
     import torch
 
     if scan.ndim != 3:
-        raise InputFileError(
-            str(label),
-            expected="a volume of three axes",
-            got=_extent(scan),
-            remedy="give a volume, or use convnd stylize --dim 2",
-        )
+        expected, remedy = "a volume of three axes", "give a volume, or use convnd stylize --dim 2"
+        raise InputFileError(label, expected=expected, got=_extent(scan), remedy=remedy)
     finite = scan.values[torch.isfinite(scan.values)]
     if finite.numel() == 0:
         raise InputFileError(
-            str(label), expected="some finite values", got="none", remedy="check the file"
+            label, expected="some finite values", got="none", remedy="check the file"
         )
     if bool((finite == finite[0]).all()):
-        raise InputFileError(
-            str(label),
-            expected="at least two different values",
-            got=f"{finite[0].item():g} everywhere",
-            remedy="check the file",
-        )
+        expected, got = "at least two different values", f"{finite[0].item():g} everywhere"
+        raise InputFileError(label, expected=expected, got=got, remedy="check the file")
 
 
 def check_style(style: Grid, label: str) -> None:
@@ -223,26 +208,15 @@ def check_style(style: Grid, label: str) -> None:
     if style.ndim == 3:
         check_scan(style, label)
         if sorted(style.shape)[1] < SHORTEST_SIDE:
-            raise InputFileError(
-                str(label),
-                expected=f"slices of at least {size} voxels, so that noise can be measured",
-                got=_extent(style),
-                remedy="use a larger volume",
-            )
+            expected = f"slices of at least {size} voxels, so that noise can be measured"
+            remedy = "use a larger volume"
+            raise InputFileError(label, expected=expected, got=_extent(style), remedy=remedy)
     elif style.ndim != 2 or min(style.shape) < SHORTEST_SIDE:
-        raise InputFileError(
-            str(label),
-            expected=f"a volume, or a picture of at least {size} pixels",
-            got=_extent(style),
-            remedy="use another style",
-        )
+        expected, remedy = f"a volume, or a picture of at least {size} pixels", "use another style"
+        raise InputFileError(label, expected=expected, got=_extent(style), remedy=remedy)
     if not bool(torch.isfinite(style.values).all()):
-        raise InputFileError(
-            str(label),
-            expected="finite values",
-            got="missing or infinite values",
-            remedy="fill the gaps, or crop the style",
-        )
+        got, remedy = "missing or infinite values", "fill the gaps, or crop the style"
+        raise InputFileError(label, expected="finite values", got=got, remedy=remedy)
 
 
 def inside_window(scan: Grid, window: str) -> Tensor:
@@ -267,12 +241,8 @@ def inside_window(scan: Grid, window: str) -> Tensor:
     low, high = ends
     inside = (scan.values >= low) & (scan.values <= high)
     if not bool(inside.any()):
-        raise InputFileError(
-            "scan",
-            expected=f"values in the window {low:g} … {high:g}",
-            got="none",
-            remedy="use --window auto",
-        )
+        expected = f"values in the window {low:g} … {high:g}"
+        raise InputFileError("scan", expected=expected, got="none", remedy="use --window auto")
     return inside
 
 

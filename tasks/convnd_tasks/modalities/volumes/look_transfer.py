@@ -172,12 +172,9 @@ class LookTransfer(ScanTransfer):
         yield self._progress(0, result, change.spectrum_distance(after))
         broken = describe_broken(figures)
         if broken:
-            raise NumericalError(
-                "scan",
-                expected="an unchanged anatomy",
-                got=f"{broken}, at a strength of {self._strengths[-1]:g}",
-                remedy="use another style, --mask or a smaller --strength",
-            )
+            got = f"{broken}, at a strength of {self._strengths[-1]:g}"
+            remedy = "use another style, --mask or a smaller --strength"
+            raise NumericalError("scan", expected="an unchanged anatomy", got=got, remedy=remedy)
 
     def _plan(self, scan: Scan, frame: int, note: Callable[[str], None]) -> Iterator[Progress]:
         """Plan the change of one frame, and keep it."""

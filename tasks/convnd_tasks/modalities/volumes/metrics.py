@@ -81,12 +81,9 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
         after = axes.canonical_frame(result.values, frame)
         compared = scan.valid & torch.isfinite(after)
         if not bool(compared.any()):
-            raise InputFileError(
-                "evaluate",
-                expected="voxels with a value in scan and result that are not padding",
-                got="none",
-                remedy="give a scan and a result with values",
-            )
+            expected = "voxels with a value in scan and result that are not padding"
+            remedy = "give a scan and a result with values"
+            raise InputFileError("evaluate", expected=expected, got="none", remedy=remedy)
         before = MeasuredScan.measure(scan, unit, resolution)
         frames.append(_measure_frame(before, after, compared, style, origin))
     factors = [

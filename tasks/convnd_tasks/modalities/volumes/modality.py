@@ -89,20 +89,13 @@ class Volumes(Modality):
 
     def prepare(self, inputs: TransferInputs) -> Transfer:
         """See `Modality.prepare`."""
+        names = ", ".join(inputs.names)
         if self.settings.spacing and not any(map(is_array, inputs.names)):
-            raise UsageError(
-                "--spacing",
-                expected=f"an array (.npy, .npz) among {', '.join(inputs.names)}",
-                got="files that store their spacing",
-                remedy="leave it out",
-            )
+            expected, got = f"an array (.npy, .npz) among {names}", "files that store their spacing"
+            raise UsageError("--spacing", expected=expected, got=got, remedy="leave it out")
         if self.settings.series and not any(Path(name).is_dir() for name in inputs.names):
-            raise UsageError(
-                "--series",
-                expected=f"a folder of DICOM files among {', '.join(inputs.names)}",
-                got="none",
-                remedy="leave it out",
-            )
+            expected = f"a folder of DICOM files among {names}"
+            raise UsageError("--series", expected=expected, got="none", remedy="leave it out")
         if inputs.content is None:
             raise UsageError("volumes", expected="a scan as content", got="none", remedy="give one")
         for role, grid, label in inputs.labelled():
@@ -125,12 +118,9 @@ class Volumes(Modality):
         learnt = "look" if self._look else "paint" if self.trained else ""
         if learnt and kind not in ("auto", learnt):
             purpose = "a look" if self._look else "patterns"
-            raise UsageError(
-                "--transfer",
-                expected=f"{learnt}, since this network was trained for {purpose}",
-                got=kind,
-                remedy=f"leave it out, or train with --transfer {kind}",
-            )
+            expected = f"{learnt}, since this network was trained for {purpose}"
+            remedy = f"leave it out, or train with --transfer {kind}"
+            raise UsageError("--transfer", expected=expected, got=kind, remedy=remedy)
         if kind == "look" and pictures:
             raise UsageError(
                 "--transfer", expected="paint for pictures", got=kind, remedy="leave it out"

@@ -153,10 +153,6 @@ def parse_window(text: str, option: str = "--window") -> tuple[float, float] | N
         with contextlib.suppress(ValueError):
             level, width = (float(word) for word in text.split(","))
     if not (math.isfinite(level) and 0 < width < math.inf):
-        raise UsageError(
-            option,
-            expected=f"auto, {', '.join(WINDOWS)} or LEVEL,WIDTH in HU",
-            got=repr(text),
-            remedy="for example 40,400",
-        )
+        expected = f"auto, {', '.join(WINDOWS)} or LEVEL,WIDTH in HU"
+        raise UsageError(option, expected=expected, got=repr(text), remedy="for example 40,400")
     return level - width / 2, level + width / 2

@@ -72,12 +72,9 @@ class PaintTransfer(ScanTransfer, GridTransfer):
         planes = square_planes(axes.shape, axes.spacing)
         if not planes:
             size, steps = f"{SHORTEST_SIDE} x {SHORTEST_SIDE}", map("{:g}".format, axes.spacing)
-            raise InputFileError(
-                "scan",
-                expected=f"slices of at least {size} square pixels along some axis",
-                got=f"{' x '.join(map(str, axes.shape))} at {' x '.join(steps)} mm",
-                remedy="use a larger volume",
-            )
+            expected = f"slices of at least {size} square pixels along some axis"
+            got = f"{' x '.join(map(str, axes.shape))} at {' x '.join(steps)} mm"
+            raise InputFileError("scan", expected=expected, got=got, remedy="use a larger volume")
         encoded = apply_regions(_encode(inputs.content, inputs.styles, options), inputs, regions)
         prepared, strength = encoded, options.strength
         if not isinstance(self, NetworkPaintTransfer):

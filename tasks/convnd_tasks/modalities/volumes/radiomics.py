@@ -102,12 +102,8 @@ def texture(
                 table = np.bincount(pairs, minlength=levels * levels).reshape(levels, levels)
                 features.append(_haralick((table + table.T) / (2.0 * pairs.size)))
     if not features:
-        raise InputFileError(
-            "texture",
-            expected="at least two neighbouring voxels in the mask",
-            got="none",
-            remedy="use another mask",
-        )
+        expected = "at least two neighbouring voxels in the mask"
+        raise InputFileError("texture", expected=expected, got="none", remedy="use another mask")
     return {name: float(np.mean([part[name] for part in features])) for name in features[0]}
 
 

@@ -42,12 +42,10 @@ class RegionLooks(ScanTransfer):
         self._looks = []
         for label, share, styles in regions.parts:
             if any(regions.style_part(label, number) is not None for number in styles):
-                raise UsageError(
-                    "--style-regions",
-                    expected="--transfer paint, which reads parts of styles",
-                    got="the look of scans, which is measured in whole scans",
-                    remedy="leave it out, or crop the style",
-                )
+                expected = "--transfer paint, which reads parts of styles"
+                got = "the look of scans, which is measured in whole scans"
+                remedy = "leave it out, or crop the style"
+                raise UsageError("--style-regions", expected=expected, got=got, remedy=remedy)
             mask = share if inputs.mask is None else share * mask_share(inputs.mask)
             part_inputs = dataclasses.replace(
                 inputs,

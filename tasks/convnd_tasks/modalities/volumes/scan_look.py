@@ -100,12 +100,9 @@ class ScanLook(StyleAugmentation[Scan]):
         """
         values = self._check(data, style, strength)
         if not 3 <= values.ndim <= 5:
-            raise ShapeError(
-                "ScanLook",
-                expected="(I, J, K), (C, I, J, K) or (B, C, I, J, K)",
-                got=tuple(values.shape),
-                remedy="give volumes of three spatial axes",
-            )
+            expected, got = "(I, J, K), (C, I, J, K) or (B, C, I, J, K)", tuple(values.shape)
+            remedy = "give volumes of three spatial axes"
+            raise ShapeError("ScanLook", expected=expected, got=got, remedy=remedy)
         grid = self._as_grid(values)
         axes, frames = Orientation(grid), range(grid.values.shape[1])
         added = [self._added(Scan.from_grid(grid, frame), style, strength) for frame in frames]
@@ -195,12 +192,9 @@ class ScanLook(StyleAugmentation[Scan]):
         if self.spacing is not None:
             return Grid(values=plain, spacing=self.spacing, units=("mm",) * 3)
         if affine is None:
-            raise UsageError(
-                "ScanLook",
-                expected="a spacing, since the volume has no affine",
-                got="none",
-                remedy="for example spacing=(1, 1, 1)",
-            )
+            expected = "a spacing, since the volume has no affine"
+            remedy = "for example spacing=(1, 1, 1)"
+            raise UsageError("ScanLook", expected=expected, got="none", remedy=remedy)
         matrix = torch.as_tensor(affine, dtype=torch.float64).as_subclass(Tensor)
         steps, header = tuple(matrix[:3, :3].norm(dim=0).tolist()), {"affine": matrix.numpy()}
         return Grid(values=plain, spacing=steps, units=("mm",) * 3, header=header)

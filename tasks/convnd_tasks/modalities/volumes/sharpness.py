@@ -91,14 +91,9 @@ def apply_filters(scan: Scan, amounts: Mapping[int, float], resolution: float) -
     for amount in sorted(set(amounts.values()) - {0.0}):
         # Axes with one amount are filtered together; one by one, corners were sharpened twice.
         width = math.sqrt(-amount) if amount < 0 else 1.0
-        blurred = local_mean(
-            values,
-            weight,
-            [
-                width * resolution / step if amounts.get(axis) == amount else 0.0
-                for axis, step in enumerate(scan.spacing)
-            ],
-        )
+        filtered = [amounts.get(axis) == amount for axis in range(3)]
+        steps = zip(scan.spacing, filtered, strict=True)
+        blurred = local_mean(values, weight, [width * resolution / step * on for step, on in steps])
         values = blurred if amount < 0 else values + amount * (values - blurred)
     low, high = scan.values[scan.valid].aminmax()
     return scan.with_values(torch.where(scan.valid, values.clamp(low, high), scan.values))

@@ -36,13 +36,10 @@ def check_voxel_sizes(scan: Grid, styles: Sequence[Grid]) -> None:
     own = min(scan.spacing)
     for finest in (min(style.spacing) for style in styles):
         if not 1 / _LARGEST_RATIO <= finest / own <= _LARGEST_RATIO:
-            raise InputFileError(
-                "style",
-                expected=f"voxels of {own / _LARGEST_RATIO:.3g} to {own * _LARGEST_RATIO:.3g} mm, "
-                f"since the scan's have {own:.3g} mm",
-                got=f"{finest:.3g} mm",
-                remedy="resample one of them, or give another style",
-            )
+            low, high = own / _LARGEST_RATIO, own * _LARGEST_RATIO
+            expected = f"voxels of {low:.3g} to {high:.3g} mm, since the scan's have {own:.3g} mm"
+            remedy = "resample one of them, or give another style"
+            raise InputFileError("style", expected=expected, got=f"{finest:.3g} mm", remedy=remedy)
 
 
 def scan_unit(scan: Grid, modality: str) -> str:
@@ -86,12 +83,8 @@ class StyleUnits:
         messages = []
         target, source = parse_window(options.window), parse_window(options.style_window)
         if source is not None and target is None:
-            raise UsageError(
-                "--style-window",
-                expected="also --window, the corresponding values of the scan",
-                got="auto",
-                remedy="give both",
-            )
+            expected = "also --window, the corresponding values of the scan"
+            raise UsageError("--style-window", expected=expected, got="auto", remedy="give both")
         for style in styles:
             if source is not None and target is not None:
                 factor = (target[1] - target[0]) / (source[1] - source[0])
