@@ -227,6 +227,10 @@ def test_styles_and_masks_that_do_not_fit(
     code, _, err = run("stylize-volume", scan, "--style", "nothing", *QUICK)
     assert code == 2
     check_error(err, got="nothing", expected="sharp")
+    Image.new("RGB", (20, 20)).save(tmp_path / "p.png")
+    code, _, err = run("stylize-volume", scan, "--style", "p.png", "--transfer", "look", *QUICK)
+    assert code == 2, err
+    check_error(err, operation="--transfer", expected="paint for pictures", got="look")
     save(tmp_path / "coarse.nii", nib.load(style).get_fdata(), np.diag([9.0, 9.0, 9.0, 1.0]))
     code, out, err = run("stylize-volume", scan, "--style", "coarse.nii", *QUICK)
     assert (code, out, (tmp_path / "scan_stylized.nii.gz").exists()) == (3, "", False)
