@@ -39,10 +39,8 @@ def align(scan: Scan, style: Scan) -> Scan | None:
     one, other = _details(scan, coarse), _details(style, coarse)
     mirrors = [axes for count in range(4) for axes in itertools.combinations(range(3), count)]
     number, shift = _best_shift(one, [other.flip(axes) for axes in mirrors])
-    mirror, shift = (
-        mirrors[number],
-        [places * step for places, step in zip(shift, coarse, strict=True)],
-    )
+    mirror = mirrors[number]
+    shift = [places * step for places, step in zip(shift, coarse, strict=True)]
     style = Scan(style.values.flip(mirror), style.spacing, style.valid.flip(mirror))
     placed = _place(style, scan, shift)
     if max(coarse) > 1 and bool(placed.valid.any()):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -79,8 +80,7 @@ class MeasuredScan:
 
     def body(self) -> NDArray[Any]:
         """The voxels ``(D, H, W)`` of the patient, bool."""
-        body: NDArray[Any] = (self.tissues.labels > 0).numpy()
-        return body
+        return np.asarray(self.tissues.labels > 0)
 
 
 def compare_tissues(before: MeasuredScan, after: MeasuredScan) -> list[Measure]:

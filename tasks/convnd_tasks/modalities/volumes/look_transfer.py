@@ -80,9 +80,9 @@ class LookTransfer(ScanTransfer):
         self._masked = self._axes.canonical_frame(self._mask) > 0
         weights = options.style_weights or (1.0,) * len(inputs.styles)
         pairs = [pair for pair in zip(inputs.styles, weights, strict=True) if pair[1] > 0]
-        self._weights = [weight for _, weight in pairs]
-        check_voxel_sizes(inputs.content, [style for style, _ in pairs])
-        self._units = StyleUnits(inputs.content, [style for style, _ in pairs], options)
+        styles, self._weights = [style for style, _ in pairs], [weight for _, weight in pairs]
+        check_voxel_sizes(inputs.content, styles)
+        self._units = StyleUnits(inputs.content, styles, options)
         spacings = [self._axes.spacing, *(style.spacing for style in self._units.styles)]
         self._resolution = max(map(min, spacings))
         self._inside = inside_window(inputs.content, options.window)

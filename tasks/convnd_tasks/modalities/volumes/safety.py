@@ -28,6 +28,9 @@ from convnd_tasks.modalities.volumes.tissues import (
 
 __all__ = ["limit_means", "measure_safety"]
 
+_NoiseChanges = Mapping[int, NoiseChange]
+"""Changes of the noise by tissue."""
+
 _FEWEST = 500  # voxels of a tissue that is measured
 _FEWEST_FILTERED = 100  # the same for a filter's change, which does not scatter as noise does
 _MEAN_HU, _MEAN_SHARE = 2.0, 0.01  # limits of the change of a mean
@@ -53,7 +56,7 @@ def measure_safety(
     scan: Scan,
     filtered: Tensor,
     result: Tensor,
-    changes: Mapping[int, NoiseChange],
+    changes: _NoiseChanges,
     scheme: TissueScheme,
     resolution: float,
 ) -> list[SafetyFigure]:
@@ -144,11 +147,7 @@ def _mean_changes(
 
 
 def _largest_change(
-    scan: Scan,
-    filtered: Tensor,
-    result: Tensor,
-    tissues: TissueMap,
-    changes: Mapping[int, NoiseChange],
+    scan: Scan, filtered: Tensor, result: Tensor, tissues: TissueMap, changes: _NoiseChanges
 ) -> SafetyFigure:
     """The largest change of a voxel by noise, in deviations of the noise of its tissue."""
     deviation = torch.zeros_like(result)
@@ -200,7 +199,7 @@ def _segmentation(
     filtered: Tensor,
     result: Tensor,
     tissues: TissueMap,
-    changes: Mapping[int, NoiseChange],
+    changes: _NoiseChanges,
     *,
     always: bool,
 ) -> list[SafetyFigure]:
@@ -262,11 +261,7 @@ def _separation(values: Tensor) -> float:
 
 
 def _dark_lung(
-    scan: Scan,
-    filtered: Tensor,
-    result: Tensor,
-    tissues: TissueMap,
-    changes: Mapping[int, NoiseChange],
+    scan: Scan, filtered: Tensor, result: Tensor, tissues: TissueMap, changes: _NoiseChanges
 ) -> list[SafetyFigure]:
     """The share of the lungs below -950 HU beyond the share that noise and filter explain."""
     lung = HOUNSFIELD.names.index("lung")
