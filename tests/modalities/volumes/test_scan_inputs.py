@@ -98,6 +98,16 @@ def test_the_spacing_is_that_of_the_array_beside_a_scan(run: Run, tmp_path: Path
         )
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+def test_the_result_of_an_array_has_its_shape(run: Run, tmp_path: Path, dtype: str) -> None:
+    scan = speckle().astype(dtype)
+    np.save(tmp_path / "scan.npy", scan)
+    np.save(tmp_path / "style.npy", speckle(seed=1))
+    code, _, err = run("stylize-volume", "scan.npy", "style.npy", "--spacing", "1,1,2", *QUICK)
+    assert code == 0, err
+    assert np.load(tmp_path / "scan_stylized.npy").shape == scan.shape
+
+
 def test_one_slice_is_a_volume(run: Run, tmp_path: Path) -> None:
     save(tmp_path / "slice.nii", speckle((24, 20, 1)))
     save(tmp_path / "other.nii", speckle((24, 20, 3), seed=1))

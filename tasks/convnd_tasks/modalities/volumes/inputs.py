@@ -6,10 +6,11 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from convnd import io
 from convnd.errors import InputFileError, UsageError
+from convnd.io.array import without_channels
 from convnd_tasks import samples
 from convnd_tasks.modalities.base import Transfer
 from convnd_tasks.modalities.volumes.geometry import check_placement
@@ -92,9 +93,7 @@ def open_volume(
     grid = io.read_series(path, series=series) if series and path.is_dir() else io.read(path)
     array = is_array(name)
     if array and grid.ndim == 2:  # an array (I, J, K) was read as I channels of two axes
-        codes: Any = grid.header.get("integer_codes")
-        header = grid.header if codes is None else {**grid.header, "integer_codes": codes[None]}
-        grid = type(grid)(values=grid.values[:, None], header=header)
+        grid = without_channels(grid)
     if grid.ndim != 3:
         expected, remedy = "a volume of three axes", f"use convnd stylize --dim {grid.ndim}"
         raise InputFileError(name, expected=expected, got=grid.ndim, remedy=remedy)
