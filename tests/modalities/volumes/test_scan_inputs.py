@@ -103,9 +103,10 @@ def test_the_result_of_an_array_has_its_shape(run: Run, tmp_path: Path, dtype: s
     scan = speckle().astype(dtype)
     np.save(tmp_path / "scan.npy", scan)
     np.save(tmp_path / "style.npy", speckle(seed=1))
-    code, _, err = run("stylize-volume", "scan.npy", "style.npy", "--spacing", "1,1,2", *QUICK)
+    typed = ("stylize-volume", "scan.npy", "style.npy", "--spacing", "1,1,2", "-o", "result.npy")
+    code, _, err = run(*typed, *QUICK)
     assert code == 0, err
-    assert np.load(tmp_path / "scan_stylized.npy").shape == scan.shape
+    assert np.load(tmp_path / "result.npy").shape == scan.shape
 
 
 def test_one_slice_is_a_volume(run: Run, tmp_path: Path) -> None:
