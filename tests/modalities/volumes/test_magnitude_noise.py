@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from convnd_tasks.modalities.volumes.look import moderate_noise
 from convnd_tasks.modalities.volumes.noise_power import (
     NoisePower,
     lacking_power,
@@ -12,7 +13,7 @@ from convnd_tasks.modalities.volumes.noise_power import (
 )
 from convnd_tasks.modalities.volumes.paired import added_noise
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.tissues import TissueMap, otsu_scheme
+from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme, otsu_scheme
 from convnd_tasks.modalities.volumes.units import level_ratio
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -102,3 +103,17 @@ def test_noise_beside_texture_is_not_noise_of_the_scan() -> None:
 
     smooth = head() + 300
     assert added(smooth + 20 * texture / texture.std()) == pytest.approx(added(smooth), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("limits", "own", "expected"),
+    [((80.0, 90.0), 1.0, 2.0), ((60.0, 160.0), 1.0, 3.0), ((80.0, 90.0), 2.5, 2.5)],
+)
+def test_the_built_in_style_leaves_tissues_of_little_contrast_apart(
+    limits: tuple[float, float], own: float, expected: float
+) -> None:
+    """A style with a noise of 3; a fifth of the distance of the thresholds is 2, or 20."""
+    scheme = TissueScheme(("dark", "medium", "bright"), limits, (True,) * 3, uniform=True)
+    scan, style = (NoisePower(torch.full((9, 7, 9), level**2), 3) for level in (own, 3.0))
+    noise = moderate_noise({0: scan}, {0: style}, scheme)
+    assert noise[0].deviation == pytest.approx(expected)

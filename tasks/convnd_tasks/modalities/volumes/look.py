@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +31,7 @@ __all__ = [
 ]
 
 _QUIET_HU = 10.0  # noise at a standard dose; a built-in style adds no more
+_ROSE = 5.0  # contrast-to-noise ratio at which something can be seen with certainty
 
 
 @dataclass(frozen=True)
@@ -122,16 +122,18 @@ def moderate_noise(
 ) -> dict[int, NoisePower]:
     """Limit the noise that a built-in style adds to a scan.
 
-    In HU, noise is added up to 10 HU, that of a standard dose. A louder tissue keeps its own noise.
-    In other units there is no upper limit, since the built-in style has a noise of 3 % of the
-    signal.
+    In HU, noise is added up to 10 HU, that of a standard dose. In other units the style has a noise
+    of 3 % of the signal; it is added up to a fifth of the distance between the thresholds of three
+    tissues, so that tissues of little contrast can still be told apart (Rose, 1948). A louder
+    tissue keeps its own noise.
 
     Args:
         scan: noise of the scan by tissue.
         targets: noise of a built-in style by tissue.
         scheme: tissues of the scan.
     """
-    highest = _QUIET_HU**2 if scheme.unit else math.inf
+    highest = _QUIET_HU if scheme.unit else (scheme.limits[1] - scheme.limits[0]) / _ROSE
+    highest **= 2
     return {
         tissue: scan[tissue]
         if scan[tissue].variance >= highest
