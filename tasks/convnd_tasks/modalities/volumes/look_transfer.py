@@ -57,10 +57,10 @@ class LookTransfer(ScanTransfer):
     The power of each tissue's noise is measured in every scan. A style that is another image of the
     content, such as its reconstruction by another kernel, is compared voxel by voxel, and shows
     sharpness, too. The change is a filter along each axis, and noise with the missing power for
-    each tissue. Nothing else of the style reaches the scan. Safety figures
-    are measured afterwards, and the strength of the change is lowered until they are within their
-    limits. With a mask, they are those of its voxels, since a change of a small part hardly changes
-    the figures of a whole scan.
+    each tissue. Nothing else of the style reaches the scan. Safety figures are measured afterwards,
+    and the strength of the change is lowered until they are within their limits. With a mask, they
+    are those of its voxels, since a change of a small part hardly changes the figures of a whole
+    scan.
 
     Args:
         inputs: a content with values ``(1, T, *S)`` and spacing in mm; styles that are volumes.
@@ -250,7 +250,7 @@ class LookTransfer(ScanTransfer):
             amount = (
                 "rises to 10 HU at most, as at a standard dose"
                 if scan_unit(self.scan, self._options.modality)
-                else "becomes that of a usual scan, about 3 % of the signal"
+                else "rises to about 3 % of the signal at most, less where tissues differ little"
             )
             messages.append(f"style: built-in {name}, of the scan's modality; noise {amount}")
         ignored = self._options.ignored_by_look()
