@@ -132,8 +132,8 @@ def moderate_noise(
         targets: noise of a built-in style by tissue.
         scheme: tissues of the scan.
     """
-    highest = _QUIET_HU if scheme.unit else (scheme.limits[1] - scheme.limits[0]) / _ROSE
-    highest **= 2
+    loudest = _QUIET_HU if scheme.unit else (scheme.limits[1] - scheme.limits[0]) / _ROSE
+    highest = loudest**2
     return {
         tissue: scan[tissue]
         if scan[tissue].variance >= highest

@@ -16,8 +16,8 @@ from convnd_tasks.modalities.volumes.tissues import otsu_limits, tissue_values
 
 __all__ = ["StyleUnits", "check_voxel_sizes", "level_ratio", "scan_unit"]
 
-# Two scans without a unit are not rescaled if one ratio of levels is below the first number, and
-# that of their own thresholds below the second: levels of the halves of one scan differ as much.
+# A style without a unit is not rescaled if a ratio of medians is below the first number, and that
+# above the scans' own thresholds is below the second: the halves of one scan differ as much.
 _SAME_UNIT, _FARTHEST = 1.4, 1.8
 
 _LARGEST_RATIO = 2.5  # of voxel sides; what is noise at one is anatomy at much finer ones
@@ -164,24 +164,18 @@ def level_ratio(scan: Scan, style: Scan) -> float:
     if min(float(part.quantile(0.01)) for part in parts) < 0:
         # Values around 0 have a meaningless median, so their quartile ranges are compared.
         shares = parts[0].new_tensor([0.25, 0.75])
-        levels = [float(part.quantile(shares).diff()) for part in parts]
-        own = shared = levels[0] / levels[1] if levels[0] * levels[1] > 0 else 1.0
+        levels = [[float(part.quantile(shares).diff()) for part in parts]]
     else:
-        own, shared = (
-            _median_ratio(parts, limits)
-            for limits in (
-                [otsu_limits([part], 3)[0] for part in parts],
-                [otsu_limits(parts, 3)[0]] * 2,
-            )
-        )
-    distances = abs(math.log(own)), abs(math.log(shared))
+        own, shared = [otsu_limits([part], 3)[0] for part in parts], otsu_limits(parts, 3)[0]
+        levels = [_medians_above(parts, own), _medians_above(parts, [shared] * 2)]
+    ratios = [first / second if first * second > 0 else 1.0 for first, second in levels]
+    distances = [abs(math.log(ratio)) for ratio in ratios]
     is_same = distances[0] < math.log(_FARTHEST) and min(distances) < math.log(_SAME_UNIT)
-    return 1.0 if is_same else own
+    return 1.0 if is_same else ratios[0]
 
 
-def _median_ratio(parts: Sequence[Tensor], limits: Sequence[float]) -> float:
-    """The ratio of the medians of values above limits; 1 without a positive one."""
+def _medians_above(parts: Sequence[Tensor], limits: Sequence[float]) -> list[float]:
+    """The median of the values of each part above its limit; of all where none are."""
     above = [part[part > limit] for part, limit in zip(parts, limits, strict=True)]
     pairs = zip(above, parts, strict=True)
-    levels = [float((some if some.numel() else part).median()) for some, part in pairs]
-    return levels[0] / levels[1] if levels[0] * levels[1] > 0 else 1.0
+    return [float((some if some.numel() else part).median()) for some, part in pairs]
