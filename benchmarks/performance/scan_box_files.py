@@ -1,8 +1,8 @@
 """Cut the boxes of `scan_boxes` from public scans.
 
-Boxes D are those of development. Boxes H, N, P, Q, R and S were held out from earlier series of
-changes, and have been seen since. Boxes T were named, with their places, before the method saw
-them; their results are read once, at the end of a series of changes.
+Boxes D are those of development. Boxes H, N, P, Q, R, S and T were held out from earlier series of
+changes, and have been seen since. Boxes U were named, with their places, before the method saw
+them: their places are random. Their results are read once, at the end of a series of changes.
 
 `FILES` names the scans and where they are from: packages of PyPI and Debian, and repositories of
 GitHub with their commits. The script reads their files from one folder; an archive is unpacked
@@ -234,6 +234,28 @@ PLACES = {
     "T14-T1": Place("colin27", "60:140,80:160,100:132", "T13-gadolinium"),
     "T15-diffusion": Place("diffusion", "10:74,20:100,26:58", "T16-echo-planar"),
     "T16-echo-planar": Place("functional", "20:80,20:80,24:56", "T15-diffusion"),
+    "U01-chest": Place("lung1", "181:277,246:342,11:35", "U02-chest"),
+    "U02-chest": Place("lung2", "160:256,211:307,34:58", "U01-chest"),
+    "U03-head": Place("cranium", "109:205,76:172,61:93", "U01-chest"),
+    "U04-abdomen": Place("abdomen", "48:80,5:101,8:104", "R15-heart"),
+    "U05-liver": Place("liver", "68:100,0:91,0:20", "U20-T1"),
+    "U06-T1": Place("brain1", "96:192,126:222,1:25", "U07-T1"),
+    "U07-T1": Place("brain2", "88:184,61:157,0:23", "U08-PD"),
+    "U08-PD": Place("pdhead", "5:101,108:204,29:53", "U09-FLAIR"),
+    "U09-FLAIR": Place("flair1mm", "67:99,56:152,16:112", "U10-T2"),
+    "U10-T2": Place("t2brain", "20:52,63:159,33:129", "U11-T2"),
+    "U11-T2": Place("t2head", "13:109,52:148,11:43", "U12-T1"),
+    "U12-T1": Place("t1head", "30:62,39:135,67:163", "U13-T1"),
+    "U13-T1": Place("nerve", "243:339,162:258,4:28", "U14-T2"),
+    "U14-T2": Place("t2", "92:188,57:153,2:26", "U15-T1"),
+    "U15-T1": Place("t1", "129:225,50:146,2:26", "U16-FLAIR"),
+    "U16-FLAIR": Place("flair", "38:134,59:155,0:24", "U17-gadolinium"),
+    "U17-gadolinium": Place("gadolinium", "72:168,47:143,104:136", "U18-T1"),
+    "U18-T1": Place("colin27", "89:121,32:128,70:166", "U19-T1"),
+    "U19-T1": Place("t1whole", "27:59,2:98,45:141", "U20-T1"),
+    "U20-T1": Place("t1coarse", "26:58,11:107,25:121", "U21-monkey"),
+    "U21-monkey": Place("monkey", "83:115,69:165,9:105", "U22-norm"),
+    "U22-norm": Place("norm", "126:158,102:198,80:176", "U21-monkey"),
     "style-PET": Place("noisy PET"),
     "style-array": Place("noisy porous"),
 }

@@ -2,9 +2,10 @@
 
 A box is a scan or a part of one. Each box takes the look of styles for which the correct result is
 known: the mirrored box with white noise, with noise of a kernel, with a blur of one voxel, and
-sharpened. The upper half of its slices also takes the look of the lower half with white noise. Then
-the box takes the look of another scan, and that of the built-in style. `scan_figures` measures
-every run without the code that changes scans.
+sharpened. The upper half of its slices also takes the look of the lower half with white noise, and
+without it: halves of a scan differ in their own noise, which a transfer adds, too. Then the box
+takes the look of another scan, and that of the built-in style. `scan_figures` measures every run
+without the code that changes scans.
 
 `scan_box_files` cuts the boxes.
 
@@ -102,12 +103,13 @@ def run(box: Box, name: str, keep: Path | None = None) -> dict[str, Any]:
     content, spacing = plane_last(*canonical_array(box.content))
     content = np.ascontiguousarray(np.nan_to_num(content, nan=float(np.nanmin(content))))
     grid = volume_grid(content, spacing, unit)
-    truth = expected = None
+    truth = expected = clean = None
     if name == "slices":
         if len(content) < 2 * _FEWEST_SLICES:
             return {}
         noisy, upper = known_truth(content, spacing, "white", unit), len(content) // 2
         style = volume_grid(noisy[:upper], spacing, unit)
+        clean = volume_grid(content[:upper].copy(), spacing, unit)
         content, truth = content[upper:].copy(), noisy[upper:]
         grid, expected = volume_grid(content, spacing, unit), content
     elif name in KNOWN:
@@ -136,6 +138,12 @@ def run(box: Box, name: str, keep: Path | None = None) -> dict[str, Any]:
         (truth, spacing) if truth is not None else plane_last(*canonical_array(style))
     )
     row |= judge(name, content, spacing, result, unit, truth, expected, target, target_spacing)
+    if clean is not None and truth is not None:
+        other, _, _ = _transfer(grid, clean, label)
+        labels = figures.tissue_labels(content, spacing, padding(content), unit)
+        row["left beside clean"] = _per_cent(
+            figures.spectrum_left(content, truth, result, labels, other)
+        )
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
         middle = (content[len(content) // 2], target[len(target) // 2], result[len(content) // 2])
@@ -199,11 +207,9 @@ def judge(
     if name in NOISES:
         again = known_truth(content, spacing, name, unit, seed=6)
         left = figures.spectrum_left(content, truth, result, labels)
-        row["spectrum left"] = round(100 * float(np.mean(list(left.values()))), 1) if left else None
+        row["spectrum left"] = _per_cent(left)
         floor = figures.spectrum_left(content, truth, again, labels)
-        row["left by another draw"] = (
-            round(100 * float(np.mean(list(floor.values()))), 1) if floor else None
-        )
+        row["left by another draw"] = _per_cent(floor)
         row["by tissue"] = " ".join(f"{n}:{100 * share:.0f}" for n, share in left.items())
     first, last = (figures.tissue_means(volume, labels) for volume in (anatomy, result))
     sharpened = None if expected is content else expected
@@ -271,6 +277,11 @@ def _means(
         row[name] = round(max(changes.values(), default=0.0), 3)
         row[name.replace("mean", "bone")] = round(bone, 3)
     return row
+
+
+def _per_cent(shares: Mapping[int, float]) -> float | None:
+    """The mean of the shares of tissues in %; None without tissues."""
+    return round(100 * float(np.mean(list(shares.values()))), 1) if shares else None
 
 
 def _level(means: Mapping[int, float], number: int) -> float:

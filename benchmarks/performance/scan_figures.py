@@ -41,7 +41,9 @@ def widths(spacing: Sequence[float], sigma: float) -> list[float]:
     return [sigma * finest / step if step <= 2.5 * finest else 0.0 for step in spacing]
 
 
-def spectrum_left(content: Volume, truth: Volume, result: Volume, labels: Any) -> dict[int, float]:
+def spectrum_left(
+    content: Volume, truth: Volume, result: Volume, labels: Any, other: Volume | None = None
+) -> dict[int, float]:
     r"""Distance of the result's noise spectrum to the truth's, over that of the content.
 
     Truth and result are the content plus noise. The spectra of the added noise are compared,
@@ -50,6 +52,14 @@ def spectrum_left(content: Volume, truth: Volume, result: Volume, labels: Any) -
     of a tissue, in rings of equal frequency; a quadratic surface is first subtracted from each
     region. Tissues do not count if the range of the scan clips more than 1 % of the truth, because
     the noise there is not the known one.
+
+    Args:
+        content: the scan.
+        truth: the scan with known noise.
+        result: the result for a style with known noise.
+        labels: tissues of the scan.
+        other: the result for the style without the known noise, whose spectrum is added to the
+            truth's; None adds nothing.
 
     Returns:
         The share for each tissue.
@@ -60,7 +70,8 @@ def spectrum_left(content: Volume, truth: Volume, result: Volume, labels: Any) -
         if np.isin(truth[labels == tissue], ends).mean() > 0.01:
             continue
         target, last = (_rings(volume - content, places) for volume in (truth, result))
-        left[tissue] = float(np.abs(last - target).sum() / target.sum())
+        before = 0.0 if other is None else _rings(other - content, places)
+        left[tissue] = float(np.abs(last - before - target).sum() / target.sum())
     return left
 
 

@@ -106,14 +106,14 @@ def blend_noise(
     targets = {}
     for tissue, own in scan.items():
         parts = [
-            (style[tissue].powers, weight)
+            (style[tissue].bands, weight)
             for style, weight in zip(styles, weights, strict=True)
             if tissue in style
         ]
         if parts:
             total = sum(weight for _, weight in parts)
-            powers = torch.stack([powers * (weight / total) for powers, weight in parts]).sum(0)
-            targets[tissue] = dataclasses.replace(own, powers=powers)
+            bands = torch.stack([bands * (weight / total) for bands, weight in parts]).sum(0)
+            targets[tissue] = dataclasses.replace(own, bands=bands)
     return targets
 
 

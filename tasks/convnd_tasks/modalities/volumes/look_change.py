@@ -19,12 +19,13 @@ from convnd_tasks.modalities.volumes.look import (
     tissue_scheme,
 )
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange, change_noise, noise_changes
-from convnd_tasks.modalities.volumes.noise_power import NoisePower, lacking_power
+from convnd_tasks.modalities.volumes.noise_power import NoisePower
 from convnd_tasks.modalities.volumes.orientation import DIRECTIONS
 from convnd_tasks.modalities.volumes.paired import Pair, added_noise
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import apply_filters
 from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
+from convnd_tasks.modalities.volumes.white_noise import lacking_white_noise
 
 __all__ = ["LookChange", "plan_change"]
 
@@ -149,8 +150,7 @@ def plan_change(
     for look, pair, weight in zip(looks, pairs, weights, strict=True):
         if pair is None:
             noise = moderate_noise(before, look.noise, scheme) if moderate else look.noise
-            common = [tissue for tissue in before if tissue in noise]
-            power = {n: lacking_power(before[n], noise[n], phantom=look.phantom) for n in common}
+            power = _lacking_power(sharp, before, noise, None if moderate else look, scheme)
         else:
             own = sharp if len(looks) == 1 else apply_filters(scan, pair.filters, resolution)
             power = added_noise(pair.style.slabs(), own.slabs(), scheme, resolution)
@@ -167,3 +167,30 @@ def plan_change(
     return LookChange(
         scan, sharp.values, filters, none, changes, scheme, before, targets, coarse, paired
     )
+
+
+def _lacking_power(
+    scan: Scan,
+    before: Mapping[int, NoisePower],
+    noise: Mapping[int, NoisePower],
+    look: Look | None,
+    scheme: TissueScheme,
+) -> dict[int, Tensor]:
+    """The power ``(7,)`` of noise that a style of other anatomy has more than a scan, by tissue.
+
+    A phantom has no anatomy that could look like noise, so its bands of frequency are compared. Of
+    a patient's scan only white noise can be told from anatomy.
+
+    Args:
+        scan: the scan.
+        before: its noise by tissue.
+        noise: noise of the style by tissue.
+        look: look of the style; None for a built-in one, which is a phantom.
+        scheme: tissues of the scan.
+    """
+    common = before.keys() & noise.keys()
+    if look is None or look.phantom:
+        return {n: (noise[n].bands - before[n].bands).clamp(min=0) for n in common}
+    other, resolution = tissue_scheme(look.scan, look.unit), look.resolution
+    white = lacking_white_noise(scan, look.scan, scheme, other, resolution)
+    return {n: torch.full_like(before[n].bands, white.get(n, 0.0)) for n in common}

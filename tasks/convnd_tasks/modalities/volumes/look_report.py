@@ -42,10 +42,10 @@ def describe_frame(
         lines.append(f"noise: left as it is, since no tissue {where}is large enough to measure it")
     elif not change.coarse:
         lines.append(
-            "noise: coarse noise counts only as far as fine noise goes, since the style shows "
-            "other anatomy, which looks like coarse noise; none is removed"
+            "noise: only white noise is added, since the style shows other anatomy, which looks "
+            "like coarse noise; none is removed"
         )
-        record["coarse_noise"] = "as far as fine noise goes"
+        record["added_noise"] = "white"
     elif not change.paired and any(
         target.deviation < change.before[tissue].deviation
         for tissue, target in change.targets.items()

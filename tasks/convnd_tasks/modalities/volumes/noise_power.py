@@ -1,13 +1,9 @@
-r"""The power of a tissue's noise in bands of frequency, and what of two scans differs.
+r"""The power of a tissue's noise in bands of frequency.
 
 A band of the high-pass filtered tissue has a local power at every voxel. Anatomy differs from place
 to place, and only adds to it; noise is everywhere. So the low quantiles of the local powers show
 the noise. The quantiles are divided by those of white noise of variance 1, which is drawn into the
 same tissue and measured in the same way. So neither the shape of the tissue nor the filter matters.
-
-More noise raises all quantiles by the power that was added. Stronger or sharper anatomy multiplies
-them. A difference of two scans counts only beyond two standard errors of both scans (jackknife over
-groups of voxels; Efron and Stein, 1981).
 """
 
 from __future__ import annotations
@@ -35,12 +31,10 @@ from convnd_tasks.modalities.volumes.smoothing import gaussian, local_mean, sigm
 from convnd_tasks.modalities.volumes.tissues import TissueMap
 
 __all__ = [
-    "ERRORS",
-    "GROUPS",
+    "CLEAR",
     "HIGH_PASS",
     "LOCAL_SIGMA",
     "NoisePower",
-    "lacking_power",
     "measure_noise",
     "measure_power",
     "measured_cores",
@@ -51,16 +45,13 @@ __all__ = [
 HIGH_PASS = 4.0
 """Standard deviation, in resolutions, of the Gaussian that the high-pass filter subtracts twice."""
 
+CLEAR = 3.0
+"""Mean of a tissue above the lowest value, in deviations of the noise; nearer to it, magnitude
+images show less noise, and not normally distributed (Gudbjartsson and Patz, 1995)."""
+
 LOCAL_SIGMA = 3.0
 """Resolutions; standard deviation of the Gaussian window of a local power."""
 
-GROUPS, ERRORS = 8, 2.0
-"""Groups of voxels, for standard errors by the jackknife, and errors beyond which values differ."""
-
-# Mean of a tissue above the lowest value, in deviations of the noise; nearer to it, magnitude
-# images show less noise, and not normally distributed (Gudbjartsson and Patz, 1995).
-_CLEAR = 3.0
-_OTHER_ANATOMY = 0.3  # share of its power by which that of other anatomy may differ
 _FEWEST = 400  # voxels of a tissue whose noise is measured
 _QUANTILES = (0.2, 0.35, 0.5)  # of local powers
 _SAMPLES = 10_000  # voxels at which local powers are sampled
@@ -71,27 +62,18 @@ class NoisePower:
     """The power of noise in bands of frequency, as the variance that white noise of it has.
 
     Args:
-        powers: ``(9, 7, n)``, of all voxels and without each of eight groups, by band and by
-            quantile of the local power; for voxels whose sides are one resolution. In magnitude
-            images n has the quantiles of three tissues, NaN for those that were not measured.
+        bands: ``(7,)``, by band; ``(1,)`` of all frequencies. For voxels whose sides are one
+            resolution.
         axes: number of axes with fine voxels.
     """
 
-    powers: Tensor
+    bands: Tensor
     axes: int
-
-    @property
-    def bands(self) -> Tensor:
-        """The power ``(7,)`` of each band in the quietest tissue."""
-        tissues = self.powers[0].unflatten(-1, (-1, len(_QUANTILES))).mean(-1)
-        totals = band_shares(self.axes)[0][-len(tissues) :] @ tissues.nan_to_num(math.inf).double()
-        quietest: Tensor = tissues[:, int(totals.argmin())].double()
-        return quietest
 
     @property
     def variance(self) -> float:
         """The variance of the noise, in squared units of the scan."""
-        return float(self.bands @ band_shares(self.axes)[0][-len(self.bands) :])
+        return float((self.bands * band_shares(self.axes)[0]).sum())
 
     @property
     def deviation(self) -> float:
@@ -118,13 +100,13 @@ class NoisePower:
             return difference / other.variance
         return math.inf if difference > 0 else 0.0
 
-    def plus(self, bands: Tensor) -> NoisePower:
+    def plus(self, bands: Tensor | float) -> NoisePower:
         """The power with that of other noise in addition, ``(7,)``; where it is below 0, less."""
-        return dataclasses.replace(self, powers=(self.powers + bands[:, None]).clamp(min=0))
+        return dataclasses.replace(self, bands=(self.bands + bands).clamp(min=0))
 
     def scaled(self, factor: float) -> NoisePower:
         """The power of noise whose variance is this many times as large."""
-        return dataclasses.replace(self, powers=self.powers * factor)
+        return dataclasses.replace(self, bands=self.bands * factor)
 
 
 def measure_noise(
@@ -154,17 +136,15 @@ def measure_noise(
     }
     if not tissues.scheme.uniform or not measured:
         return measured
-    volume, lowest = voxel_volume(scan.spacing, resolution), scan.values[scan.valid].min()
+    volume, lowest = voxel_volume(scan.spacing, resolution), float(scan.values[scan.valid].min())
     clear = {
         tissue: power
         for tissue, power in measured.items()
-        if float((scan.values[cores[tissue]] - lowest).mean())
-        > _CLEAR * math.sqrt(volume * float(power.powers[0, -1].mean()))
+        if float(scan.values[cores[tissue]].mean()) - lowest
+        > CLEAR * math.sqrt(volume * power.bands[-1])
     }
-    measured = clear or measured
-    none = torch.full_like(next(iter(measured.values())).powers, math.nan)
-    columns = [measured[n].powers if n in measured else none for n in range(3)]
-    return dict.fromkeys(range(3), NoisePower(torch.cat(columns, -1), axes))
+    quietest = min((clear or measured).values(), key=lambda power: power.variance)
+    return dict.fromkeys(range(len(tissues.scheme.names)), quietest)
 
 
 def measured_cores(tissues: TissueMap) -> dict[int, Tensor]:
@@ -192,7 +172,7 @@ def measure_power(
         bands: see `measure_noise`.
 
     Returns:
-        ``(9, 7, 3)``, see `NoisePower`; ``(9, 1, 3)`` without bands.
+        ``(7,)``, see `NoisePower`; ``(1,)`` without bands.
     """
     box, part = Scan(values, tuple(spacing), inner).part(inner)
     return power_meter(inner[box], spacing, resolution, bands=bands)(part.values)
@@ -218,70 +198,9 @@ def power_meter(
 
     def measure(values: Tensor) -> Tensor:
         local = _local_powers(values, inner, spacing, resolution, bands=bands)
-        groups = local.tensor_split(GROUPS, 1)
-        parts = [torch.cat([*groups[:n], *groups[n + 1 :]], 1) for n in range(GROUPS)]
-        return torch.stack([_quantiles(part) for part in (local, *parts)]) / unit
+        return (_quantiles(local) / unit).mean(-1)
 
     return measure
-
-
-def lacking_power(scan: NoisePower, style: NoisePower, *, phantom: bool = False) -> Tensor:
-    """The power of noise that a style has, and a scan of another anatomy lacks.
-
-    Noise adds the same power to all quantiles, so the smallest difference counts; tissues count by
-    how weak their anatomy is in both. Stronger anatomy multiplies the powers. So in magnitude
-    images the difference is at most what a line through quantiles and tissues has where the power
-    of the scan is 0. Coarse noise and anatomy have the same frequencies, so coarse noise counts
-    only as far as the finest goes, as if it were white.
-
-    Args:
-        scan: power of the scan's noise.
-        style: power of the style's noise.
-        phantom: the style has no anatomy that could look like noise.
-
-    Returns:
-        ``(7,)``, not below 0, by band of frequency.
-    """
-    both = scan.powers[0, 0].isfinite() & style.powers[0, 0].isfinite()
-    if not bool(both.any()):  # no tissue was measured in both
-        return torch.zeros(BANDS)
-    own, other = (part.powers[..., both].double() for part in (scan, style))
-    # The jackknife: without groups of the scan, then of the style.
-    own = torch.cat([own, own[:1].expand(GROUPS, -1, -1)])
-    other = torch.cat([other[:1].expand(GROUPS + 1, -1, -1), other[1:]])
-    # In CT each tissue has powers of its own, and a line through three of them shows nothing.
-    anatomical = scan.powers.shape[-1] > len(_QUANTILES) and not phantom
-    change = _offset(own, other, line=anatomical)
-    parts = change[1:].unflatten(0, (2, GROUPS))
-    errors = ERRORS * ((GROUPS - 1) * parts.var(1, correction=0).sum(0)).sqrt()
-    certain = torch.where(change[0] > errors, change[0], 0.0)
-    differs = _OTHER_ANATOMY * own[0].amin(-1) if anatomical else 0.0
-    highest = (change[0] + errors + differs).clamp(min=0)
-    # Where a band is not certain, the next higher one goes on, as far as errors and other anatomy
-    # allow: white noise is certain in fine bands, and hidden by anatomy in coarse ones.
-    lacking, level = torch.zeros_like(certain), certain[-1]
-    for band in reversed(range(len(certain))):
-        level = torch.minimum(level, highest[band])
-        level = torch.maximum(level, certain[band]) if phantom else level
-        lacking[band] = level
-    return lacking
-
-
-def _offset(own: Tensor, other: Tensor, *, line: bool) -> Tensor:
-    """What the powers ``(..., n)`` of a style have in addition to those of a scan, ``(...)``."""
-    # Powers scatter in proportion to themselves, and so do those of other anatomy.
-    weight = (own.square() + other.square()).clamp(min=1e-30).reciprocal()
-    tissues = (-1, len(_QUANTILES))
-    parts, weights = (
-        part.unflatten(-1, tissues).sum(-2) for part in ((other - own) * weight, weight)
-    )
-    smallest: Tensor = (parts / weights).amin(-1)
-    if not line:
-        return smallest
-    weight = weight / weight.sum(-1, keepdim=True)
-    x, y = ((part * weight).sum(-1, keepdim=True) for part in (own, other))
-    slope = ((own - x) * (other - y) * weight).sum(-1) / ((own - x).square() * weight).sum(-1)
-    return torch.minimum(smallest, y[..., 0] - slope.nan_to_num() * x[..., 0])
 
 
 def tissue_residual(

@@ -25,8 +25,6 @@ from torch import Tensor
 from convnd.nn.fft_conv import fft_length
 from convnd_tasks.modalities.volumes.alignment import align
 from convnd_tasks.modalities.volumes.noise_power import (
-    ERRORS,
-    GROUPS,
     LOCAL_SIGMA,
     measured_cores,
     power_meter,
@@ -37,6 +35,7 @@ from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import apply_filters, quantile
 from convnd_tasks.modalities.volumes.smoothing import gaussian, local_mean, sigmas
 from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
+from convnd_tasks.modalities.volumes.white_noise import ERRORS, GROUPS
 
 __all__ = ["Pair", "added_noise", "find_pair"]
 
@@ -142,14 +141,14 @@ def _measure_spectrum(rest: Scan, inner: Tensor, resolution: float) -> Tensor:
     box, _ = rest.part(inner)
     inner = inner[box]
     measure = power_meter(inner, rest.spacing, resolution)
-    measured = power = measure(rest.values[box])[0].mean(-1)
+    measured = power = measure(rest.values[box])
     shape = [fft_length(extent) for extent in inner.shape]
     white = torch.fft.fftn(torch.randn(shape, generator=torch.Generator().manual_seed(1)))
     crop = tuple(slice(0, extent) for extent in inner.shape)
     for _ in range(_CORRECTIONS):
         transfer = spectrum(power, shape, rest.spacing, resolution).sqrt()
         drawn = torch.fft.ifftn(white * transfer).real.float()[crop].contiguous()
-        again = measure(drawn)[0].mean(-1)
+        again = measure(drawn)
         power = power * (measured / again.clamp(min=1e-30)).clamp(0.25, 4.0)
     return power
 
