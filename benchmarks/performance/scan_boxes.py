@@ -2,10 +2,10 @@
 
 A box is a scan or a part of one. Each box takes the look of styles for which the correct result is
 known: the mirrored box with white noise, with noise of a kernel, with a blur of one voxel, and
-sharpened. The upper half of its slices also takes the look of the lower half with white noise, and
-without it: halves of a scan differ in their own noise, which a transfer adds, too. Then the box
-takes the look of another scan, and that of the built-in style. `scan_figures` measures every run
-without the code that changes scans.
+sharpened. The upper half of its slices also takes the look of the lower half with white noise, with
+noise of a kernel, and without: halves of a scan differ in their own noise, which a transfer adds,
+too. Then the box takes the look of another scan, and that of the built-in style. `scan_figures`
+measures every run without the code that changes scans.
 
 `scan_box_files` cuts the boxes.
 
@@ -41,8 +41,9 @@ from convnd import io
 from convnd.errors import ConvndError
 from convnd.grid import Grid
 
-KNOWN = ("white", "coloured", "blur", "sharp", "slices")
-NOISES = ("white", "coloured", "slices")
+OTHER_SLICES = ("slices", "slices-coloured")
+NOISES = ("white", "coloured", *OTHER_SLICES)
+KNOWN = (*NOISES, "blur", "sharp")
 STYLES = (*KNOWN, "scan", "built-in")
 
 _FEWEST_SLICES = 8
@@ -104,10 +105,10 @@ def run(box: Box, name: str, keep: Path | None = None) -> dict[str, Any]:
     content = np.ascontiguousarray(np.nan_to_num(content, nan=float(np.nanmin(content))))
     grid = volume_grid(content, spacing, unit)
     truth = expected = clean = None
-    if name == "slices":
+    if name in OTHER_SLICES:
         if len(content) < 2 * _FEWEST_SLICES:
             return {}
-        noisy, upper = known_truth(content, spacing, "white", unit), len(content) // 2
+        noisy, upper = known_truth(content, spacing, name, unit), len(content) // 2
         style = volume_grid(noisy[:upper], spacing, unit)
         clean = volume_grid(content[:upper].copy(), spacing, unit)
         content, truth = content[upper:].copy(), noisy[upper:]

@@ -28,7 +28,7 @@ def known_truth(
         truth = blurred if name == "blur" else 2 * content - blurred
     else:
         noise = np.random.default_rng(seed).normal(size=content.shape)
-        if name == "coloured":
+        if name.endswith("coloured"):
             noise = ndimage.gaussian_filter(noise, figures.widths(spacing, _KERNEL))
         low, high = np.percentile(content, [5, 95])
         deviation = _NOISE_HU if unit == "HU" else _NOISE_SHARE * (high - low)

@@ -18,6 +18,7 @@ from convnd_tasks.modalities.volumes.memory import estimate_memory
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange
 from convnd_tasks.modalities.volumes.noise_power import (
     NoisePower,
+    lacking_power,
     measure_power,
 )
 from convnd_tasks.modalities.volumes.noise_spectrum import spectrum
@@ -427,11 +428,30 @@ def test_the_power_of_known_noise_is_measured_in_any_tissue(kernel: float) -> No
     inside = torch.from_numpy(z[:, None, None] ** 2 + y[:, None] ** 2 + x**2 < 10**2)
     values = torch.from_numpy(10 * field / field.std()).float()
     powers = measure_power(torch.where(inside, values, 500.0), inside, SPACING, 1.0)
-    power_spectrum = spectrum(powers, [33] * 3, SPACING, 1.0)
+    power = powers.mean(1)
+    power_spectrum = spectrum(power, [33] * 3, SPACING, 1.0)
     # Lines between bands lie above the Gaussian of this kernel by a tenth.
     assert float(power_spectrum.mean()) == pytest.approx(100.0, rel=0.15)
     # The shares of the bands are those of the spectrum.
-    assert NoisePower(powers, 3).variance == pytest.approx(100.0, rel=0.15)
+    assert NoisePower(power, torch.zeros(7), 3).variance == pytest.approx(100.0, rel=0.15)
+
+
+def test_a_band_counts_where_its_difference_is_certain() -> None:
+    def power(bands: list[float], error: float) -> NoisePower:
+        return NoisePower(torch.tensor(bands).double(), torch.full((7,), error).double(), 3)
+
+    scan = power([90, 50, 20, 8, 8, 8, 8], 3.0)
+    kernel = power([190, 150, 60, 28, 10, 8, 8], 4.0)  # two errors of both are 10
+    lacking = lacking_power(scan, kernel, 0.0)
+    # Above the finest certain band nothing; the coarsest band takes what the next one lacks.
+    assert lacking.tolist() == [100, 100, 40, 20, 0, 0, 0]
+    assert not bool(lacking_power(kernel, scan, 0.0).any())
+    assert lacking_power(scan, scan, 5.0).tolist() == [5.0] * 7
+    # No band gets more than the style has, where nothing is certain.
+    falling = power([30, 90, 25, 28, 8, 8, 8], 3.0)
+    assert lacking_power(scan, falling, 0.0).tolist() == [30, 40, 20, 20, 0, 0, 0]
+    anatomy = power([900, 500, 200, 10, 8, 8, 8], 3.0)  # what only coarse bands have more
+    assert not bool(lacking_power(scan, anatomy, 0.0).any())
 
 
 @pytest.mark.parametrize("sides", [(1, 2, 2), (2, 1, 1), (2, 2, 2)])
@@ -441,7 +461,7 @@ def test_noise_has_one_power_at_every_voxel_size(sides: tuple[int, int, int]) ->
     fine = torch.randn(48, 96, 96, generator=generator)
     values = torch.nn.functional.avg_pool3d(fine[None, None], sides)[0, 0]
     inner = torch.ones(values.shape, dtype=torch.bool)
-    power = measure_power(values, inner, [float(side) for side in sides], 2.0)
+    power = measure_power(values, inner, [float(side) for side in sides], 2.0).mean(1)
     torch.testing.assert_close(power, torch.full((7,), 1 / 8).double(), rtol=0.15, atol=0.0)
 
 

@@ -86,6 +86,8 @@ def test_the_built_in_style_leaves_tissues_of_little_contrast_apart(
 ) -> None:
     """A style with a noise of 3; a fifth of the distance of the thresholds is 2, or 20."""
     scheme = TissueScheme(("dark", "medium", "bright"), limits, (True,) * 3, uniform=True)
-    scan, style = (NoisePower(torch.full((7,), level**2).double(), 3) for level in (own, 3.0))
+    scan, style = (
+        NoisePower(torch.full((7,), level**2).double(), torch.zeros(7), 3) for level in (own, 3.0)
+    )
     noise = moderate_noise({0: scan}, {0: style}, scheme)
     assert noise[0].deviation == pytest.approx(expected)

@@ -19,7 +19,7 @@ from convnd_tasks.modalities.volumes.look import (
     tissue_scheme,
 )
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange, change_noise, noise_changes
-from convnd_tasks.modalities.volumes.noise_power import NoisePower
+from convnd_tasks.modalities.volumes.noise_power import NoisePower, lacking_power
 from convnd_tasks.modalities.volumes.orientation import DIRECTIONS
 from convnd_tasks.modalities.volumes.paired import Pair, added_noise
 from convnd_tasks.modalities.volumes.scan import Scan
@@ -178,8 +178,8 @@ def _lacking_power(
 ) -> dict[int, Tensor]:
     """The power ``(7,)`` of noise that a style of other anatomy has more than a scan, by tissue.
 
-    A phantom has no anatomy that could look like noise, so its bands of frequency are compared. Of
-    a patient's scan only white noise can be told from anatomy.
+    A phantom has no anatomy that could look like noise, so its bands of frequency are compared.
+    In CT, tissues have little anatomy; in other scans only white noise can be told from it.
 
     Args:
         scan: the scan.
@@ -193,4 +193,6 @@ def _lacking_power(
         return {n: (noise[n].bands - before[n].bands).clamp(min=0) for n in common}
     other, resolution = tissue_scheme(look.scan, look.unit), look.resolution
     white = lacking_white_noise(scan, look.scan, scheme, other, resolution)
-    return {n: torch.full_like(before[n].bands, white.get(n, 0.0)) for n in common}
+    if scheme.uniform:
+        return {n: torch.full_like(before[n].bands, white.get(n, 0.0)) for n in common}
+    return {n: lacking_power(before[n], noise[n], white.get(n, 0.0)) for n in common}

@@ -41,11 +41,12 @@ def describe_frame(
         where = "of the style " if change.before else ""
         lines.append(f"noise: left as it is, since no tissue {where}is large enough to measure it")
     elif not change.coarse:
+        kind = "white" if change.scheme.uniform else "certain"
         lines.append(
-            "noise: only white noise is added, since the style shows other anatomy, which looks "
+            f"noise: only {kind} noise is added, since the style shows other anatomy, which looks "
             "like coarse noise; none is removed"
         )
-        record["added_noise"] = "white"
+        record["added_noise"] = kind
     elif not change.paired and any(
         target.deviation < change.before[tissue].deviation
         for tissue, target in change.targets.items()

@@ -35,6 +35,7 @@ __all__ = [
     "HIGH_PASS",
     "LOCAL_SIGMA",
     "NoisePower",
+    "lacking_power",
     "measure_noise",
     "measure_power",
     "measured_cores",
@@ -53,6 +54,8 @@ LOCAL_SIGMA = 3.0
 """Resolutions; standard deviation of the Gaussian window of a local power."""
 
 _FEWEST = 400  # voxels of a tissue whose noise is measured
+_ERRORS = 2.0  # beyond which powers differ
+_FINE = 3  # first band whose waves are shorter than four resolutions
 _QUANTILES = (0.2, 0.35, 0.5)  # of local powers
 _SAMPLES = 10_000  # voxels at which local powers are sampled
 
@@ -64,10 +67,12 @@ class NoisePower:
     Args:
         bands: ``(7,)``, by band; ``(1,)`` of all frequencies. For voxels whose sides are one
             resolution.
+        errors: of the same shape; what anatomy and the scatter of a small tissue may add.
         axes: number of axes with fine voxels.
     """
 
     bands: Tensor
+    errors: Tensor
     axes: int
 
     @property
@@ -106,7 +111,7 @@ class NoisePower:
 
     def scaled(self, factor: float) -> NoisePower:
         """The power of noise whose variance is this many times as large."""
-        return dataclasses.replace(self, bands=self.bands * factor)
+        return dataclasses.replace(self, bands=self.bands * factor, errors=self.errors * factor)
 
 
 def measure_noise(
@@ -128,12 +133,11 @@ def measure_noise(
     """
     axes = sum(width > 0 for width in sigmas(scan.spacing, resolution, min(scan.spacing)))
     cores = measured_cores(tissues)
-    measured = {
-        tissue: NoisePower(
-            measure_power(scan.values, inner, scan.spacing, resolution, bands=bands), axes
-        )
-        for tissue, inner in cores.items()
-    }
+    measured = {}
+    for tissue, inner in cores.items():
+        powers = measure_power(scan.values, inner, scan.spacing, resolution, bands=bands)
+        windows = int(inner.sum()) / _window_volume(scan.spacing, resolution)
+        measured[tissue] = _noise_power(powers, windows, axes)
     if not tissues.scheme.uniform or not measured:
         return measured
     volume, lowest = voxel_volume(scan.spacing, resolution), float(scan.values[scan.valid].min())
@@ -145,6 +149,45 @@ def measure_noise(
     }
     quietest = min((clear or measured).values(), key=lambda power: power.variance)
     return dict.fromkeys(range(len(tissues.scheme.names)), quietest)
+
+
+def _noise_power(powers: Tensor, windows: float, axes: int) -> NoisePower:
+    """The power of noise from quantiles ``(7, 3)`` of local powers in a number of windows.
+
+    The quantiles of noise are alike, and those of anatomy differ. Independent windows scatter.
+    """
+    bands = powers.mean(1)
+    errors = torch.hypot(powers[:, -1] - powers[:, 0], bands / math.sqrt(windows))
+    return NoisePower(bands, errors, axes)
+
+
+def _window_volume(spacing: Sequence[float], resolution: float) -> float:
+    """The number of voxels that weigh as much as the Gaussian window of a local power."""
+    widths = sigmas(spacing, LOCAL_SIGMA * resolution, min(spacing))
+    return math.prod(max(1.0, 2 * math.sqrt(math.pi) * width) for width in widths)
+
+
+def lacking_power(scan: NoisePower, style: NoisePower, white: float) -> Tensor:
+    """The power of noise ``(7,)`` that a style of another anatomy has more than a scan.
+
+    A band counts if the difference is beyond two errors of both. Elsewhere the next finer band goes
+    on, as far as the style's power. Coarse bands count only if a fine one does, and the coarsest
+    never: anatomy fills them evenly.
+
+    Args:
+        scan: power of the scan's noise.
+        style: power of the style's noise.
+        white: power of the white noise that the style has more, at least.
+    """
+    difference = style.bands - scan.bands
+    certain = difference > _ERRORS * torch.hypot(style.errors, scan.errors)
+    lacking, level = torch.full_like(difference, white), white
+    for band in reversed(range(len(difference))):
+        if certain[band] and (band >= _FINE or (band > 0 and level > white)):
+            level = float(difference[band])
+        level = max(white, min(level, float(style.bands[band])))
+        lacking[band] = level
+    return lacking
 
 
 def measured_cores(tissues: TissueMap) -> dict[int, Tensor]:
@@ -172,7 +215,7 @@ def measure_power(
         bands: see `measure_noise`.
 
     Returns:
-        ``(7,)``, see `NoisePower`; ``(1,)`` without bands.
+        ``(7, 3)``, see `power_meter`; ``(1, 3)`` without bands.
     """
     box, part = Scan(values, tuple(spacing), inner).part(inner)
     return power_meter(inner[box], spacing, resolution, bands=bands)(part.values)
@@ -190,7 +233,8 @@ def power_meter(
         bands: see `measure_noise`.
 
     Returns:
-        A function of the values ``(D, H, W)`` of the box, which returns what `measure_power` does.
+        A function of the values ``(D, H, W)`` of the box. It returns ``(7, 3)``; the power by band
+        and by quantile of the local power, or ``(1, 3)``.
     """
     noise = torch.randn(inner.shape, generator=torch.Generator().manual_seed(0))
     white = _quantiles(_local_powers(noise, inner, spacing, resolution, bands=bands))
@@ -198,7 +242,7 @@ def power_meter(
 
     def measure(values: Tensor) -> Tensor:
         local = _local_powers(values, inner, spacing, resolution, bands=bands)
-        return (_quantiles(local) / unit).mean(-1)
+        return _quantiles(local) / unit
 
     return measure
 

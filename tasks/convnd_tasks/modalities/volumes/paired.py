@@ -141,14 +141,14 @@ def _measure_spectrum(rest: Scan, inner: Tensor, resolution: float) -> Tensor:
     box, _ = rest.part(inner)
     inner = inner[box]
     measure = power_meter(inner, rest.spacing, resolution)
-    measured = power = measure(rest.values[box])
+    measured = power = measure(rest.values[box]).mean(-1)
     shape = [fft_length(extent) for extent in inner.shape]
     white = torch.fft.fftn(torch.randn(shape, generator=torch.Generator().manual_seed(1)))
     crop = tuple(slice(0, extent) for extent in inner.shape)
     for _ in range(_CORRECTIONS):
         transfer = spectrum(power, shape, rest.spacing, resolution).sqrt()
         drawn = torch.fft.ifftn(white * transfer).real.float()[crop].contiguous()
-        again = measure(drawn)
+        again = measure(drawn).mean(-1)
         power = power * (measured / again.clamp(min=1e-30)).clamp(0.25, 4.0)
     return power
 
