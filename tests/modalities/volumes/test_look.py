@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -441,11 +442,14 @@ def test_a_band_counts_where_its_difference_is_certain() -> None:
         return NoisePower(torch.tensor(bands).double(), torch.full((7,), error).double(), 3)
 
     scan = power([90, 50, 20, 8, 8, 8, 8], 3.0)
-    kernel = power([190, 150, 60, 28, 10, 8, 8], 4.0)  # two errors of both are 10
+    kernel = power([390, 150, 60, 28, 10, 8, 8], 4.0)  # two errors of both are 10
     lacking = lacking_power(scan, kernel, 0.0)
     # Above the finest certain band nothing; the coarsest band takes what the next one lacks.
     assert lacking.tolist() == [100, 100, 40, 20, 0, 0, 0]
     assert not bool(lacking_power(kernel, scan, 0.0).any())
+    for own, style in ((scan.errors, 90 * kernel.errors), (90 * scan.errors, kernel.errors)):
+        parts = dataclasses.replace(scan, errors=own), dataclasses.replace(kernel, errors=style)
+        assert not bool(lacking_power(*parts, 0.0).any())
     assert lacking_power(scan, scan, 5.0).tolist() == [5.0] * 7
     # No band gets more than the style has, where nothing is certain.
     falling = power([30, 90, 25, 28, 8, 8, 8], 3.0)
