@@ -178,8 +178,8 @@ def _lacking_power(
 ) -> dict[int, Tensor]:
     """The power ``(7,)`` of noise that a style of other anatomy has more than a scan, by tissue.
 
-    A phantom has no anatomy that could look like noise, so its bands of frequency are compared.
-    In CT, tissues have little anatomy; in other scans only white noise can be told from it.
+    Bands of frequency are compared for tissues with little anatomy, those of CT and of phantoms. In
+    other scans only white noise can be told from anatomy.
 
     Args:
         scan: the scan.
@@ -190,7 +190,7 @@ def _lacking_power(
     """
     common = before.keys() & noise.keys()
     if look is None or look.phantom:
-        return {n: (noise[n].bands - before[n].bands).clamp(min=0) for n in common}
+        return {n: lacking_power(before[n], noise[n], 0.0) for n in common}
     other, resolution = tissue_scheme(look.scan, look.unit), look.resolution
     white = lacking_white_noise(scan, look.scan, scheme, other, resolution)
     if scheme.uniform:
