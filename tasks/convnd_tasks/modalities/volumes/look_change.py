@@ -190,7 +190,8 @@ def _lacking_power(
     """
     common = before.keys() & noise.keys()
     if look is None or look.phantom:
-        return {n: lacking_power(before[n], noise[n], 0.0) for n in common}
+        # The noise of a phantom is known, so any difference counts.
+        return {n: lacking_power(before[n].exact(), noise[n].exact(), 0.0) for n in common}
     other, resolution = tissue_scheme(look.scan, look.unit), look.resolution
     white = lacking_white_noise(scan, look.scan, scheme, other, resolution)
     if scheme.uniform:

@@ -109,6 +109,10 @@ class NoisePower:
         """The power with that of other noise in addition, ``(7,)``; where it is below 0, less."""
         return dataclasses.replace(self, bands=(self.bands + bands).clamp(min=0))
 
+    def exact(self) -> NoisePower:
+        """The power without errors."""
+        return dataclasses.replace(self, errors=torch.zeros_like(self.errors))
+
     def scaled(self, factor: float) -> NoisePower:
         """The power of noise whose variance is this many times as large."""
         return dataclasses.replace(self, bands=self.bands * factor, errors=self.errors * factor)
