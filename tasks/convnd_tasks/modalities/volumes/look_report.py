@@ -41,12 +41,12 @@ def describe_frame(
         where = "of the style " if change.before else ""
         lines.append(f"noise: left as it is, since no tissue {where}is large enough to measure it")
     elif not change.coarse:
-        kind = "white" if change.scheme.uniform else "certain"
+        counts = "white noise" if change.scheme.uniform else "noise that is certainly no anatomy"
         lines.append(
-            f"noise: only {kind} noise is added, since the style shows other anatomy, which looks "
-            "like coarse noise; none is removed"
+            f"noise: only {counts} is added, since the style shows other anatomy, which looks like "
+            "coarse noise; none is removed"
         )
-        record["added_noise"] = kind
+        record["added_noise"] = counts
     elif not change.paired and any(
         target.deviation < change.before[tissue].deviation
         for tissue, target in change.targets.items()
