@@ -79,8 +79,8 @@ def test_a_job_keeps_what_it_reported(jobs: Jobs, workers: Recorded, tmp_path: P
     wait_until(lambda: job.state == "done")
     assert (job.figures["step"], job.figures["loss"], job.messages) == (3, 2.5, ["a line"])
     assert "--checkpoint-every=10" in workers.requests[0]["settings"]
-    stored = json.loads((tmp_path / STATE / job.id / "job.json").read_text())
-    assert stored["state"] == "done"
+    stored = tmp_path / STATE / job.id / "job.json"  # written after the state changes
+    wait_until(lambda: json.loads(stored.read_text())["state"] == "done")
     again = Jobs(ViewFolder(tmp_path), workers, lambda: None)  # type: ignore[arg-type]
     assert [one["output"] for one in again.describe()] == ["town_stylized.png"]
     again.close()
