@@ -44,7 +44,7 @@ def describe_frame(
         counts = "white noise" if change.scheme.uniform else "noise that is certainly no anatomy"
         lines.append(
             f"noise: only {counts} is added, since the style shows other anatomy, which looks like "
-            "coarse noise; none is removed"
+            "coarse noise and is a part of these figures; none is removed"
         )
         record["added_noise"] = counts
     elif not change.paired and any(
