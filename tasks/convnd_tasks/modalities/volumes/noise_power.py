@@ -32,6 +32,7 @@ from convnd_tasks.modalities.volumes.tissues import TissueMap
 
 __all__ = [
     "CLEAR",
+    "ERRORS",
     "HIGH_PASS",
     "LOCAL_SIGMA",
     "NoisePower",
@@ -50,11 +51,13 @@ CLEAR = 3.0
 """Mean of a tissue above the lowest value, in deviations of the noise; nearer to it, magnitude
 images show less noise, and not normally distributed (Gudbjartsson and Patz, 1995)."""
 
+ERRORS = 2.0
+"""Errors beyond which powers differ."""
+
 LOCAL_SIGMA = 3.0
 """Resolutions; standard deviation of the Gaussian window of a local power."""
 
 _FEWEST = 400  # voxels of a tissue whose noise is measured
-_ERRORS = 2.0  # beyond which powers differ
 _FINE = 3  # first band whose waves are shorter than four resolutions
 _QUANTILES = (0.2, 0.35, 0.5)  # of local powers
 _SAMPLES = 10_000  # voxels at which local powers are sampled
@@ -105,7 +108,7 @@ class NoisePower:
             return difference / other.variance
         return math.inf if difference > 0 else 0.0
 
-    def plus(self, bands: Tensor | float) -> NoisePower:
+    def plus(self, bands: Tensor) -> NoisePower:
         """The power with that of other noise in addition, ``(7,)``; where it is below 0, less."""
         return dataclasses.replace(self, bands=(self.bands + bands).clamp(min=0))
 
@@ -184,7 +187,7 @@ def lacking_power(scan: NoisePower, style: NoisePower, white: float) -> Tensor:
         white: power of the white noise that the style has more, at least.
     """
     difference = style.bands - scan.bands
-    certain = difference > _ERRORS * torch.hypot(style.errors, scan.errors)
+    certain = difference > ERRORS * torch.hypot(style.errors, scan.errors)
     lacking, level = torch.full_like(difference, white), white
     for band in reversed(range(len(difference))):
         if certain[band] and (band >= _FINE or (band > 0 and level > white)):

@@ -25,6 +25,7 @@ from torch import Tensor
 from convnd.nn.fft_conv import fft_length
 from convnd_tasks.modalities.volumes.alignment import align
 from convnd_tasks.modalities.volumes.noise_power import (
+    ERRORS,
     LOCAL_SIGMA,
     measured_cores,
     power_meter,
@@ -35,7 +36,7 @@ from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.sharpness import apply_filters, quantile
 from convnd_tasks.modalities.volumes.smoothing import gaussian, local_mean, sigmas
 from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
-from convnd_tasks.modalities.volumes.white_noise import ERRORS, GROUPS
+from convnd_tasks.modalities.volumes.white_noise import GROUPS
 
 __all__ = ["Pair", "added_noise", "find_pair"]
 

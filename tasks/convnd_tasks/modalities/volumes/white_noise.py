@@ -15,21 +15,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from convnd_tasks.modalities.volumes.noise_power import CLEAR
+from convnd_tasks.modalities.volumes.noise_power import CLEAR, ERRORS
 from convnd_tasks.modalities.volumes.noise_spectrum import voxel_volume
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import erode, sigmas
 from convnd_tasks.modalities.volumes.tissues import TissueMap, TissueScheme
 
-__all__ = ["ERRORS", "GROUPS", "lacking_white_noise"]
+__all__ = ["GROUPS", "lacking_white_noise"]
 
-GROUPS, ERRORS = 8, 2.0
-"""Groups of voxels, for standard errors, and errors beyond which values differ."""
+GROUPS = 8
+"""Groups of voxels, for standard errors."""
 
 # Sides of patches, the coarsest axis first, in the order in which they are tried.
 _SIDES = {False: ((5, 5, 5), (3, 3, 3)), True: ((1, 7, 7), (1, 5, 5))}
@@ -37,7 +38,8 @@ _SHARE = 0.05  # of the directions, in which patches vary least
 _FEWEST, _MOST = 300, 30_000  # patches of a tissue
 
 
-class _Covariance(NamedTuple):
+@dataclass(frozen=True)
+class _Covariance:
     """The covariance of the patches of a tissue.
 
     Args:
@@ -54,7 +56,7 @@ class _Covariance(NamedTuple):
         """The covariance ``(n, n)`` of some groups."""
         return self.sums[groups].sum(0) / self.counts[groups].sum()
 
-    @property
+    @cached_property
     def deviation(self) -> float:
         """The standard deviation in the directions in which patches vary least."""
         return math.sqrt(float(_least_variances([self]).mean()))
