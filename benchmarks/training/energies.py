@@ -5,11 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from convnd.backbones import Precision, load
+from convnd.backbones import choose_precision, load
 from convnd.nn.layout import channels_last
 from convnd.stats import gram_matrix
 
-__all__ = ["Energies"]
+__all__ = ["Energies", "Features"]
+
+Features = dict[str, Tensor]
+"""Features and Gram matrices by name, each with a batch axis."""
 
 STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 CONTENT = "relu4_2"
@@ -20,31 +23,33 @@ class Energies:
 
     Args:
         backbone: name of the network.
-        device: device of the pictures; a GPU computes features in bfloat16.
+        device: device of the pictures; where bfloat16 is fast, features are computed in it.
     """
 
     def __init__(self, backbone: str, device: torch.device) -> None:
         self.network = load(backbone, layers=[*STYLE, CONTENT]).to(device)
-        is_gpu = device.type == "cuda"
-        Precision(torch.bfloat16 if is_gpu else torch.float32, winograd=True).apply(self.network)
+        self.precision = choose_precision(device)
+        self.precision.apply(self.network)
 
     @torch.no_grad()
-    def read(self, contents: Tensor, styles: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Features of contents, and mean Gram matrices of styles."""
-        features = self.network(channels_last(styles), STYLE)
-        content = self.network(channels_last(contents), (CONTENT,))[CONTENT]
-        return content, [mean_gram(features[name]) for name in STYLE]
+    def of_content(self, values: Tensor) -> Features:
+        """The features of contents ``(B, 3, H, W)`` that a result is compared with."""
+        return {CONTENT: self.network(channels_last(values), (CONTENT,))[CONTENT].bfloat16()}
+
+    @torch.no_grad()
+    def of_style(self, values: Tensor) -> Features:
+        """Mean Gram matrices of styles ``(B, 3, H, W)``."""
+        features = self.network(channels_last(values), STYLE)
+        return {f"gram of {name}": mean_gram(features[name]) for name in STYLE}
 
     def __call__(
-        self, results: Tensor, content: Tensor, grams: list[Tensor]
+        self, results: Tensor, content: Features, style: Features
     ) -> tuple[Tensor, Tensor]:
         """Style energy of each layer ``(B, 5)``, and content energy ``(B,)``."""
         features = self.network(channels_last(results), (*STYLE, CONTENT))
-        layers = [
-            relative(mean_gram(features[name]), gram)
-            for name, gram in zip(STYLE, grams, strict=True)
-        ]
-        return torch.stack(layers, 1), relative(features[CONTENT].float(), content.float())
+        layers = [relative(mean_gram(features[name]), style[f"gram of {name}"]) for name in STYLE]
+        target = content[CONTENT].float()
+        return torch.stack(layers, 1), relative(features[CONTENT].float(), target)
 
 
 def mean_gram(features: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ decoder is trained. Its loss is made of the content energy and the mean style en
     python -m benchmarks.training.train_instant export --work DIR --out instant2d.safetensors
 
 ``train`` writes a checkpoint every 500 steps and continues from it. ``export`` writes the running
-mean of the weights in float16.
+mean of the weights in float16. With ``--other`` they lie between those of two runs with different
+losses, and so do style and content energy.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from benchmarks.training.batched_matching import match
 from benchmarks.training.distill_pictures import MEAN, Pictures, list_photos
-from benchmarks.training.energies import Energies
+from benchmarks.training.energies import Energies, Features
 from convnd.backbones import VGG, load
 from convnd.backbones.weights import load_state
 from convnd.feedforward import ArbitraryStyleNet
 from convnd.feedforward.decoder import CONVOLUTIONS, LEVELS, decode
 from convnd.losses import INPUT
+from convnd.malloc import keep_large_blocks, tune_malloc
 from convnd.stats import CovarianceStatistic, Sums
 
 WIDTHS = {"relu1_1": 12, "relu2_1": 24, "relu3_1": 48, "relu4_1": 96}  # components
@@ -100,52 +101,47 @@ def as_values(batch: Tensor) -> Tensor:
     return (batch + torch.tensor(MEAN)[:, None, None]).clamp(0, 1)
 
 
-class Batches(IterableDataset[tuple[Tensor, Tensor]]):
-    """An endless source of batches of contents and styles, as bytes.
+class Pool:
+    """Pictures, each with all that a training reads of it, computed once.
+
+    A training of a few thousand steps meets each picture many times, but hardly a pair twice.
 
     Args:
-        contents: source of contents.
-        styles: source of styles.
-        batch: number of pictures in a batch.
-        size: mean pixels of contents along each axis; styles are up to 1.5 times as large.
-        seed: seed of all random choices.
+        pictures: source of the pictures.
+        count: number of pictures.
+        size: mean pixels along each axis; each is a multiple of 16 from 0.75 to 1.25 times that.
+        describe: computes tensors ``(1, ...)`` by name from values ``(1, 3, H, W)``.
     """
 
     def __init__(
-        self, contents: Pictures, styles: Pictures, batch: int, size: int, seed: int
+        self, pictures: Pictures, count: int, size: int, describe: Callable[[Tensor], Features]
     ) -> None:
-        self.sources, self.batch = (contents, styles), batch
-        self.size, self.seed = size, seed
+        extents = [16 * round(size * factor / 16) for factor in (0.75, 1.0, 1.25)]
+        self.groups: list[list[Features]] = [[] for _ in extents]
+        for number in range(count):
+            group = number % len(extents)
+            # Pictures are stored in 8 bits.
+            values = (as_values(pictures.batch(1, extents[group], plain=True)) * 255).round() / 255
+            self.groups[group].append(describe(values))
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        worker = get_worker_info()
-        seed = [self.seed, 0 if worker is None else worker.id]
-        generator = torch.Generator().manual_seed(seed[0] * 1000 + seed[1])
-        for number, source in enumerate(self.sources):
-            source.rng = type(source.rng)(type(source.rng.bit_generator)([*seed, number]))
-        while True:
-            size = 16 * round(
-                self.size * (0.75 + 0.5 * float(torch.rand((), generator=generator))) / 16
-            )
-            growth = 1 + 0.5 * float(torch.rand((), generator=generator))
-            sizes = size, 16 * round(size * growth / 16)
-            content, style = (
-                (as_values(source.batch(self.batch, extent, plain=True)) * 255).round().byte()
-                for source, extent in zip(self.sources, sizes, strict=True)
-            )
-            yield content, style
+    def draw(self, count: int, generator: torch.Generator) -> Features:
+        """A batch of pictures of one size."""
+        group = self.groups[int(torch.randint(len(self.groups), (), generator=generator))]
+        rows = torch.randint(len(group), (count,), generator=generator).tolist()
+        return {name: torch.cat([group[row][name] for row in rows]) for name in group[0]}
 
 
 def loss_of(layers: Tensor, content: Tensor, args: argparse.Namespace) -> Tensor:
     """The loss of each item from its style energies ``(B, 5)`` and content energy ``(B,)``.
 
-    Both energies saturate, so that a single unusual pair does not dominate. The logarithm counts
-    relative changes of a small style energy.
+    Both energies saturate, so that a single unusual pair does not dominate. The logarithms count
+    relative changes of both; a style energy far below ``--floor`` is not reduced for its own sake.
     """
     style = (layers / (1 + 0.25 * layers)).mean(1)
-    relative_style = (layers.mean(1) + 0.01).log()
-    energy: Tensor = content / (1 + 0.1 * content) + args.style_weight * style
-    energy += args.log_weight * relative_style
+    energy: Tensor = content / (1 + 0.1 * content) * args.content_weight
+    energy += args.style_weight * style
+    energy += args.log_weight * (layers.mean(1) + args.floor).log()
+    energy += args.content_log_weight * (content + args.floor).log()
     return energy
 
 
@@ -163,9 +159,9 @@ class Trainer:
     ) -> None:
         self.args, self.device = args, torch.device(args.device)
         self.network = ArbitraryStyleNet(weights).to(self.device)
-        # Trained convolutions run as torch's own on any device; no gradient reaches these.
-        self.network.encoder.requires_grad_(True)
-        self.network.reductions.requires_grad_(True)
+        # Trained convolutions run as torch's own, which a GPU needs; no gradient reaches these.
+        self.network.encoder.requires_grad_(self.device.type == "cuda")
+        self.network.reductions.requires_grad_(self.device.type == "cuda")
         self.network.decoder.requires_grad_(True)
         self.names, self.parameters = zip(*self.network.decoder.named_parameters(), strict=True)
         mean = state.get("mean") or [parameter.detach() for parameter in self.parameters]
@@ -176,27 +172,41 @@ class Trainer:
         self.energies = Energies(args.backbone, self.device)
         self.generator = torch.Generator(self.device).manual_seed(int(state.get("step", 0)))
 
-    def step(self, number: int, share: float, content: Tensor, style: Tensor) -> Tensor:
-        """Take one step; returns loss, median style energy and mean content energy.
+    def describe_content(self, values: Tensor) -> Features:
+        """What a step reads of a content ``(1, 3, H, W)``."""
+        return self._features(values) | self.energies.of_content(values.to(self.device))
+
+    def describe_style(self, values: Tensor) -> Features:
+        """What a step reads of a style ``(1, 3, h, w)``."""
+        return self._features(values) | self.energies.of_style(values.to(self.device))
+
+    @torch.no_grad()
+    def _features(self, values: Tensor) -> Features:
+        features = self.network(values.to(self.device), (INPUT, *LEVELS))
+        levels = {name: features[name].to(torch.bfloat16, copy=True) for name in LEVELS}
+        return {INPUT: features[INPUT].clone(), **levels}
+
+    def step(self, number: int, share: float, pair: tuple[Features, Features]) -> Tensor:
+        """Take one step; returns the mean loss and the median style and content energy.
 
         Args:
             number: number of the step.
             share: share of the training that is done.
-            content: ``(B, 3, H, W)`` bytes.
-            style: ``(B, 3, h, w)`` bytes.
+            pair: a batch of contents and one of styles.
         """
         rate = min(1, (number + 1) / 200) * 0.5 * (1 + math.cos(math.pi * min(1, share)))
         for group in self.optimiser.param_groups:
             group["lr"] = self.args.lr * max(rate, 1e-3)
-        pictures, styles = (x.to(self.device, non_blocking=True) / 255 for x in (content, style))
         with torch.no_grad():
-            features, style_features = (
-                self.network(x, (INPUT, *LEVELS)) for x in (pictures, styles)
+            content, style = (
+                {name: item[name].float() for name in (INPUT, *LEVELS)} for item in pair
             )
-            matched, nearest = match(features, style_features, self.generator)
-        results = matched[INPUT] + decode(self.network.decoder, matched, nearest)
-        targets = self.energies.read(pictures, styles)
-        layers, kept_content = self.energies(results, *targets)
+            matched, nearest = match(content, style, self.generator)
+        is_fast = self.energies.precision.dtype == torch.bfloat16
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_fast):
+            change = decode(self.network.decoder, matched, nearest)
+        results = matched[INPUT] + change.float()
+        layers, kept_content = self.energies(results, *pair)
         loss = loss_of(layers, kept_content, self.args)
         outside = (results - results.clamp(0, 1)).square().mean()
         self.optimiser.zero_grad()
@@ -207,7 +217,7 @@ class Trainer:
             keep = min(KEPT_MEAN, number / (number + 50))
             for average, parameter in zip(self.mean, self.parameters, strict=True):
                 average.lerp_(parameter, 1 - keep)
-            return torch.stack([loss.mean(), layers.mean(1).median(), kept_content.mean()])
+            return torch.stack([loss.mean(), layers.mean(1).median(), kept_content.median()])
 
     def state(self, step: int, weights: dict[str, Tensor]) -> dict[str, Any]:
         """The state to continue from, on the CPU."""
@@ -227,14 +237,18 @@ def train(args: argparse.Namespace) -> None:
     torch.manual_seed(0)
     args.work.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    tune_malloc()
+    keep_large_blocks(True)
     photos, _ = list_photos(args.photos)
     art, _ = list_photos(args.art)
-    contents = Pictures(photos, 1, procedural=0.05)
-    styles = Pictures([*photos[::3], *art], 2, procedural=args.procedural)
     checkpoint = args.work / "instant.pt"
     state: dict[str, Any] = (
         torch.load(checkpoint, weights_only=False) if checkpoint.exists() else {}
     )
+    first = int(state.get("step", 0))
+    # A run that continues meets other pictures.
+    contents = Pictures(photos, 2 * first + 1, procedural=0.05)
+    styles = Pictures([*photos[::3], *art], 2 * first + 2, procedural=args.procedural)
     weights = state.get("weights")
     if weights is None and args.anew:
         weights = untrained(load("compact"), [contents, styles], 192)
@@ -242,17 +256,18 @@ def train(args: argparse.Namespace) -> None:
     weights = weights or shipped
     add_identities(weights)
     trainer = Trainer(weights, args, state)
-    first = int(state.get("step", 0))
-    batches = Batches(contents, styles, args.batch, args.size, first)
-    loader = DataLoader(
-        batches, batch_size=None, num_workers=args.workers, pin_memory=args.device == "cuda"
+    pools = (
+        Pool(contents, args.pool, args.size, trainer.describe_content),
+        Pool(styles, 3 * args.pool // 2, 5 * args.size // 4, trainer.describe_style),
     )
+    generator = torch.Generator().manual_seed(first)
     log: list[Tensor] = []
     ready = time.monotonic()
     print(f"{len(photos)} photos, {len(art)} art, ready after {ready - started:.0f} s", flush=True)
-    for step, (content, style) in enumerate(loader, first):
+    for step in range(first, args.steps):
         used = (time.monotonic() - ready) / 60 / args.minutes if args.minutes else 0.0
-        log.append(trainer.step(step, max(used, step / args.steps), content, style))
+        pair = pools[0].draw(args.batch, generator), pools[1].draw(args.batch, generator)
+        log.append(trainer.step(step, max(used, step / args.steps), pair))
         ends = step + 1 >= args.steps or used >= 1
         if (step + 1) % 100 == 0 or ends:
             medians = torch.stack(log[-100:]).median(0).values.tolist()
@@ -267,11 +282,20 @@ def train(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """Write the running mean of the weights in float16."""
-    state = torch.load(args.work / "instant.pt", map_location="cpu", weights_only=False)
-    means = {f"decode.{n}": value for n, value in zip(state["names"], state["mean"], strict=True)}
-    weights = {**state["weights"], **means}
+    """Write the running mean of the weights in float16, or between those of two runs."""
+    state, mean = read_mean(args.work)
+    if args.other is not None:
+        _, other = read_mean(args.other)
+        mean = {name: other[name].lerp(values, args.share) for name, values in mean.items()}
+    weights = {**state["weights"], **mean}
     save_file({name: value.half().contiguous() for name, value in weights.items()}, args.out)
+
+
+def read_mean(work: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The checkpoint of a run, and the running mean of its weights by name."""
+    state = torch.load(work / "instant.pt", map_location="cpu", weights_only=False)
+    names = [f"decode.{name}" for name in state["names"]]
+    return state, dict(zip(names, state["mean"], strict=True))
 
 
 def main() -> None:
@@ -282,17 +306,22 @@ def main() -> None:
     parser.add_argument("--art", type=Path, help="folder of drawings and textures: styles")
     parser.add_argument("--work", type=Path, required=True, help="folder of the checkpoint")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--other", type=Path, help="folder of another run, for export")
+    parser.add_argument("--share", type=float, default=0.5, help="of this run's weights in export")
     parser.add_argument("--steps", type=int, default=20000)
     parser.add_argument("--minutes", type=float, default=0.0, help="end after this time; 0: never")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=256, help="mean pixels of contents")
     parser.add_argument("--backbone", default="vgg19", help="network of the loss")
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--style-weight", type=float, default=10.0)
-    parser.add_argument("--log-weight", type=float, default=0.5)
+    parser.add_argument("--style-weight", type=float, default=4.0)
+    parser.add_argument("--log-weight", type=float, default=2.0, help="of the style energy")
+    parser.add_argument("--content-weight", type=float, default=0.5)
+    parser.add_argument("--content-log-weight", type=float, default=1.0)
+    parser.add_argument("--floor", type=float, default=0.05, help="of both logarithms")
     parser.add_argument("--procedural", type=float, default=0.3, help="share of drawn styles")
     parser.add_argument("--anew", action="store_true", help="draw the weights at random")
-    parser.add_argument("--workers", type=int, default=2, help="processes that make batches")
+    parser.add_argument("--pool", type=int, default=600, help="contents; half as many more styles")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convnd.nn.pad import wrapped_crop
+from convnd.nn.pad import pad_nd, wrapped_crop
 
 __all__ = ["Border", "add_border_gradient", "pad_argument", "replace_border"]
 
@@ -54,7 +54,10 @@ class Border:
         >>> Border({2: 1}).extend(torch.tensor([[[1.0, 2.0, 3.0]]]))
         tensor([[[1., 1., 2., 3., 3.]]])
         """
-        for axis, margin in self.margins.items():
+        if not self.circular and x.device.type == "cpu":
+            margins = [(self.margins.get(axis, 0),) * 2 for axis in range(2, x.ndim)]
+            return pad_nd(x, margins, "replicate")
+        for axis, margin in self.margins.items():  # on a GPU, that has no deterministic gradient
             extent = x.shape[axis]
             if not self.circular:
                 low, high = x.narrow(axis, 0, 1), x.narrow(axis, extent - 1, 1)
