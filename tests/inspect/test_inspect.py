@@ -180,8 +180,12 @@ def test_order_and_batch_do_not_matter_at_low_rank(ndim: int) -> None:
         assert all(a.value - b.value > 2 * tolerance for a, b in itertools.pairwise(hits))
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):
-            assert (one.unit, one.input, one.position) == (two.unit, two.input, two.position)
+            assert (one.unit, one.input) == (two.unit, two.input)
             assert one.value == pytest.approx(two.value, rel=0, abs=tolerance)
+            if one.position != two.position:  # two positions of one input may be equally strong
+                features = network(torch.from_numpy(values[one.input])[None, None], ["relu3_1"])
+                there = features["relu3_1"][(0, one.unit, *two.position)]
+                assert float(there) == pytest.approx(one.value, rel=0, abs=2 * tolerance)
 
 
 def test_one_overflow_costs_no_other_input_its_place() -> None:

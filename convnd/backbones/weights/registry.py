@@ -149,7 +149,7 @@ WEIGHTS.add(
         convert=load_shipped,
         stem="instant2d",
         licence="MIT, like this package",
-        provenance="decoder of any style, trained with compact's losses, see "
+        provenance="decoder of any style, trained with losses of compact and VGG-19, see "
         "convnd/backbones/data/PROVENANCE.md",
     ),
 )
