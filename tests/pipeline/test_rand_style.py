@@ -48,15 +48,14 @@ def test_the_colours_of_the_style_arrive(augment: RandStyle, picture: Tensor, st
 
 @pytest.mark.parametrize("style", ["waves", "cells"])
 def test_edges_stay_in_place(picture: Tensor, style: str) -> None:
-    """Edges of picture and result agree best without a shift, or beside them, where strokes end."""
+    """Edges of picture and result agree best without a shift; strokes add others."""
     torch.manual_seed(0)
     old, new = edges(picture), edges(RandStyle(style).apply(picture))
     likeness = {
         shift: float((old * new.roll(shift, (0, 1))).mean())
         for shift in [(y, x) for y in range(-4, 5) for x in range(-4, 5)]
     }
-    best = max(likeness, key=lambda shift: likeness[shift])
-    assert max(map(abs, best)) <= 1
+    assert max(likeness, key=lambda shift: likeness[shift]) == (0, 0)
 
 
 def test_strength_is_the_share_of_the_change(augment: RandStyle, picture: Tensor) -> None:

@@ -143,7 +143,7 @@ WEIGHTS.add(
     Entry(
         origin=ShippedFile(
             stem="instant2d",
-            sha256="f7ea99ba4a7006bc5aeef7269d3247a52e3d8f61d99b3db01bc2128458f6dd38",
+            sha256="24b2cddf0033f31dc2c5f064c20ae50fd5421f5a1880de447b4a5db74f48345d",
             size=1_272_188,
         ),
         convert=load_shipped,

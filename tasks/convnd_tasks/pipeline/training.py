@@ -42,7 +42,7 @@ Train = Callable[[Mapping[str, Any] | None], Iterator["Progress"]]
 
 DEFAULTS: dict[int, dict[str, int]] = {
     1: {"steps": 600, "crop": 8192, "batch": 1, "size": 0},
-    # 620 steps take 15 minutes on two cores with AVX2.
+    # 620 steps take 10 minutes on two cores with AVX2.
     # With the weight of `stylize` a network for pictures gives up the content for the style.
     2: {"steps": 620, "crop": 384, "batch": 1, "size": 512, "style_weight": 6, "motion_weight": 1},
     3: {"steps": 800, "crop": 32, "batch": 1, "size": 0},
