@@ -7,7 +7,7 @@ import pytest
 import torch
 from convnd_tasks.modalities.volumes.noise_power import NoisePower, lacking_power, measure_noise
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD, TissueMap
+from convnd_tasks.modalities.volumes.tissues import CT_TISSUES, TissueMap
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -19,7 +19,7 @@ SOFT = 3
 
 def noise_of(values: Array) -> NoisePower:
     scan = Scan.from_values(torch.from_numpy(values).float(), SPACING)
-    return measure_noise(scan, TissueMap(scan, HOUNSFIELD, 0.7), 0.7)[SOFT]
+    return measure_noise(scan, TissueMap(scan, CT_TISSUES, 0.7), 0.7)[SOFT]
 
 
 def kernel_noise(deviation: float, seed: int, sigma: float = 0.8) -> Array:

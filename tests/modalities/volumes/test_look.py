@@ -38,7 +38,7 @@ from convnd_tasks.modalities.volumes.smoothing import (
     gaussian,
     window_maximum,
 )
-from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD, TissueMap, otsu_scheme
+from convnd_tasks.modalities.volumes.tissues import CT_TISSUES, TissueMap, otsu_scheme
 from convnd_tasks.samples import MATCHING_STYLE
 from error_fields import raises
 from numpy.typing import NDArray
@@ -375,7 +375,7 @@ def test_safety_finds_harm() -> None:
     changes = {tissue: NoiseChange(kernel, kernel, 0.0, 5.0, 5.0) for tissue in range(5)}
 
     def broken(result: torch.Tensor) -> str:
-        figures = measure_safety(scan, values, result, changes, HOUNSFIELD, 1.0)
+        figures = measure_safety(scan, values, result, changes, CT_TISSUES, 1.0)
         return describe_broken(figures)
 
     noise = 5 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
@@ -392,16 +392,16 @@ def test_safety_finds_harm() -> None:
 def test_means_beyond_their_limit_are_brought_back() -> None:
     values = torch.from_numpy(chest(5, 1)).float()
     scan = Scan.from_values(values, SPACING)
-    tissue = TissueMap(scan, HOUNSFIELD, 1.0).core(3, 4)
+    tissue = TissueMap(scan, CT_TISSUES, 1.0).core(3, 4)
     assert int(tissue.sum()) > 500
     moved = values + 5.0 * (values > -100) - 1.0 * (values < -500)
-    excess = limit_means(scan, moved, moved, HOUNSFIELD, 1.0)
+    excess = limit_means(scan, moved, moved, CT_TISSUES, 1.0)
     assert 1.5 < float((moved - excess - values)[tissue].mean()) < 2.0
     assert float(excess.min()) >= 0
     assert float(excess.max()) < 5.0
-    lung = TissueMap(scan, HOUNSFIELD, 1.0).core(1, 8)
+    lung = TissueMap(scan, CT_TISSUES, 1.0).core(1, 8)
     assert not bool(excess[lung].any())  # its mean is within the limit
-    assert not bool(limit_means(scan, values, values + 1.0, HOUNSFIELD, 1.0).any())
+    assert not bool(limit_means(scan, values, values + 1.0, CT_TISSUES, 1.0).any())
 
 
 def test_safety_judges_thin_structures_without_deep_voxels() -> None:

@@ -13,7 +13,7 @@ from convnd_tasks.modalities.volumes.paired import Pair
 from convnd_tasks.modalities.volumes.safety import limit_means, measure_safety
 from convnd_tasks.modalities.volumes.safety_figure import SafetyFigure, describe_broken
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD
+from convnd_tasks.modalities.volumes.tissues import CT_TISSUES
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -92,13 +92,13 @@ def test_a_filter_keeps_the_means_of_small_tissues() -> None:
     scan = scan_of(values)
     bone = torch.from_numpy(ndimage.gaussian_filter(values, 1) > 200)
     moved = torch.where(bone, scan.values + 10, scan.values)
-    figures = measure_safety(scan, moved, moved, {}, HOUNSFIELD, 1.0)
+    figures = measure_safety(scan, moved, moved, {}, CT_TISSUES, 1.0)
     assert "mean change of bone 10" in describe_broken(figures)
-    excess = limit_means(scan, moved, moved, HOUNSFIELD, 1.0)
-    figures = measure_safety(scan, moved - excess, moved - excess, {}, HOUNSFIELD, 1.0)
+    excess = limit_means(scan, moved, moved, CT_TISSUES, 1.0)
+    figures = measure_safety(scan, moved - excess, moved - excess, {}, CT_TISSUES, 1.0)
     assert "mean change" not in describe_broken(figures)
     # Noise scatters in so few voxels.
-    figures = measure_safety(scan, scan.values, moved, {}, HOUNSFIELD, 1.0)
+    figures = measure_safety(scan, scan.values, moved, {}, CT_TISSUES, 1.0)
     assert "mean change" not in describe_broken(figures)
 
 

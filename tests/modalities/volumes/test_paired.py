@@ -7,7 +7,7 @@ import pytest
 import torch
 from convnd_tasks.modalities.volumes.paired import Pair, added_noise, find_pair
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD, TissueScheme, otsu_scheme
+from convnd_tasks.modalities.volumes.tissues import CT_TISSUES, TissueScheme, otsu_scheme
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -84,7 +84,7 @@ def test_the_noise_of_both_is_told_apart(scan: int, style: int, scheme: str) -> 
     content = organs() + noise(scan, 1)
     pair = pair_of(content, organs() + noise(style, 2))
     own = scan_of(content)
-    tissues: TissueScheme = HOUNSFIELD if scheme == "CT" else otsu_scheme([own.values.flatten()])
+    tissues: TissueScheme = CT_TISSUES if scheme == "CT" else otsu_scheme([own.values.flatten()])
     power = added_noise(pair.style, own, tissues, 1.0)
     expected = float(style**2 - scan**2)
     total = float(style**2 + scan**2)
@@ -98,7 +98,7 @@ def test_noise_of_a_kernel_keeps_its_spectrum() -> None:
     deviation, width = 30.0, 1.2
     content = organs() + noise(1.0, 1)
     pair = pair_of(content, content + noise(deviation, 4, width))
-    power = added_noise(pair.style, scan_of(content), HOUNSFIELD, 1.0)[3]
+    power = added_noise(pair.style, scan_of(content), CT_TISSUES, 1.0)[3]
     frequency = (np.arange(7) + 1.5) / 16
     spectrum = np.exp(-4 * (np.pi * width * frequency) ** 2)
     expected = spectrum * deviation**2 * (4 * np.pi * width**2) ** 1.5
@@ -111,7 +111,7 @@ def test_anatomy_that_no_filter_explains_is_no_noise() -> None:
     style = np.where(content > 100, 1.1 * content, content)
     pair = find_pair(scan_of(content), scan_of(style), 1.0)
     assert pair is not None
-    for bands in added_noise(pair.style, scan_of(content), HOUNSFIELD, 1.0).values():
+    for bands in added_noise(pair.style, scan_of(content), CT_TISSUES, 1.0).values():
         assert float(bands.abs().max()) < 9.0
 
 
@@ -119,7 +119,7 @@ def test_nothing_is_added_to_an_equal_scan() -> None:
     content = organs() + noise(5.0, 1)
     pair = pair_of(content, content)
     assert pair.filters == {}
-    for bands in added_noise(pair.style, scan_of(content), HOUNSFIELD, 1.0).values():
+    for bands in added_noise(pair.style, scan_of(content), CT_TISSUES, 1.0).values():
         assert not bool(bands.any())
 
 

@@ -20,7 +20,7 @@ from convnd_tasks.modalities.volumes.safety_figure import (
 )
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import gaussian
-from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD
+from convnd_tasks.modalities.volumes.tissues import CT_TISSUES
 from convnd_tasks.modalities.volumes.units import check_voxel_sizes
 from error_fields import raises
 from numpy.typing import NDArray
@@ -76,7 +76,7 @@ def transfer(content: Array, style: Array, unit: str = "HU") -> tuple[Array, lis
 
 def figures_of(scan: Scan, filtered: torch.Tensor, result: torch.Tensor) -> list[SafetyFigure]:
     changes = {tissue: NoiseChange(NONE, NONE, 0.0, 3.0, 3.0) for tissue in range(5)}
-    return measure_safety(scan, filtered, result, changes, HOUNSFIELD, 1.0)
+    return measure_safety(scan, filtered, result, changes, CT_TISSUES, 1.0)
 
 
 def test_a_strong_sharpening_overshoots_as_its_style_does() -> None:
@@ -107,7 +107,7 @@ def test_noise_lowers_the_limit_of_dice_as_far_as_it_explains() -> None:
     kernel[4, 4, 4] = 1.0
     kernel = 900 * gaussian(kernel, (1.5, 1.5, 1.5))
     changes = dict.fromkeys(range(5), NoiseChange(kernel, NONE, 0.0, 3.0, 90.0))
-    figures = measure_safety(scan, scan.values, scan.values, changes, HOUNSFIELD, 1.0)
+    figures = measure_safety(scan, scan.values, scan.values, changes, CT_TISSUES, 1.0)
     assert min(figure.low for figure in figures if figure.name.startswith("Dice")) < 0.98
 
 

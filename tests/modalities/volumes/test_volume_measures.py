@@ -17,7 +17,7 @@ from convnd_tasks.modalities.volumes.metrics import measure_all
 from convnd_tasks.modalities.volumes.radiomics import Blocks, concordance, first_order, texture
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import gaussian
-from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD
+from convnd_tasks.modalities.volumes.tissues import CT_TISSUES
 from error_fields import raises
 from skimage.feature import graycomatrix, graycoprops
 from skimage.metrics import peak_signal_noise_ratio
@@ -148,7 +148,7 @@ def test_noise_does_not_depend_on_where_a_part_of_a_scan_begins() -> None:
     for first in (0, 1, 2, 5):
         part = values[:, first : first + 60, first : first + 64]
         noise = MeasuredScan.measure(Scan.from_values(part, (3.0, 1.0, 1.0)), "HU", 1.0).noise
-        assert {"lung", "soft"} <= {HOUNSFIELD.names[tissue] for tissue in noise}
+        assert {"lung", "soft"} <= {CT_TISSUES.names[tissue] for tissue in noise}
         noises.append([noise[tissue].deviation for tissue in sorted(noise)])
     for other in noises[1:]:
         # Other voxels at the rim alone: a tenth of the places at most.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from convnd_tasks.modalities.volumes.scan import Scan
-from convnd_tasks.modalities.volumes.tissues import HOUNSFIELD, TissueScheme
+from convnd_tasks.modalities.volumes.tissues import CT_TISSUES, TissueScheme
 from convnd_tasks.modalities.volumes.white_noise import lacking_white_noise
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -67,7 +67,7 @@ def test_each_tissue_of_ct_has_its_own_noise() -> None:
     air = y < 40
     noise = np.where(air, 3.0, 12.0) * rng.normal(size=SHAPE)
     content = np.where(air, -985.0, 40.0) + rng.normal(size=SHAPE)
-    scheme = HOUNSFIELD.without_structured()
+    scheme = CT_TISSUES.without_structured()
     expected = {0: pytest.approx(9, rel=0.1), 3: pytest.approx(144, rel=0.1)}
     assert lacking(scan_of(content), scan_of(content + noise), scheme) == expected
 

@@ -9,12 +9,12 @@ from functools import cached_property
 
 import torch
 
-from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD as HU
+from convnd_tasks.modalities.volumes.geometry import HOUNSFIELD
 from convnd_tasks.modalities.volumes.noise_power import NoisePower, measure_noise
 from convnd_tasks.modalities.volumes.paired import Pair
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.tissues import (
-    HOUNSFIELD,
+    CT_TISSUES,
     TissueMap,
     TissueScheme,
     otsu_scheme,
@@ -59,8 +59,8 @@ class Look:
 
 def tissue_scheme(scan: Scan, unit: str) -> TissueScheme:
     """The tissues of a scan: by Hounsfield units for "HU", three Otsu classes for other units."""
-    if unit == HU:
-        return HOUNSFIELD
+    if unit == HOUNSFIELD:
+        return CT_TISSUES
     return otsu_scheme([tissue_values(scan)])
 
 

@@ -19,8 +19,8 @@ from convnd_tasks.modalities.volumes.safety_figure import SafetyFigure
 from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import erode, gaussian, local_mean, sigmas
 from convnd_tasks.modalities.volumes.tissues import (
+    CT_TISSUES,
     EMPHYSEMA,
-    HOUNSFIELD,
     TissueMap,
     TissueScheme,
     otsu_limits,
@@ -83,7 +83,7 @@ def measure_safety(
         _largest_change(scan, filtered, result, tissues, changes),
         structures,
         *_segmentation(scan, filtered, result, tissues, changes, always=structures.measured),
-        *(_dark_lung(scan, filtered, result, own, changes) if scheme == HOUNSFIELD else []),
+        *(_dark_lung(scan, filtered, result, own, changes) if scheme == CT_TISSUES else []),
     ]
 
 
@@ -264,7 +264,7 @@ def _dark_lung(
     scan: Scan, filtered: Tensor, result: Tensor, tissues: TissueMap, changes: _NoiseChanges
 ) -> list[SafetyFigure]:
     """The share of the lungs below -950 HU beyond the share that noise and filter explain."""
-    lung = HOUNSFIELD.names.index("lung")
+    lung = CT_TISSUES.names.index("lung")
     mask = tissues.core(lung)  # lung next to other tissues mixes with them
     name = "dark lung (LAA-950) beyond what noise explains"
     if int(mask.sum()) < 20 * _FEWEST or lung not in changes:

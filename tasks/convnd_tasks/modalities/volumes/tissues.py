@@ -13,8 +13,8 @@ from convnd_tasks.modalities.volumes.scan import Scan
 from convnd_tasks.modalities.volumes.smoothing import erode, local_mean, sigmas
 
 __all__ = [
+    "CT_TISSUES",
     "EMPHYSEMA",
-    "HOUNSFIELD",
     "TissueMap",
     "TissueScheme",
     "otsu_limits",
@@ -54,7 +54,7 @@ class TissueScheme:
         return dataclasses.replace(self, measured=tuple(measured))
 
 
-HOUNSFIELD = TissueScheme(
+CT_TISSUES = TissueScheme(
     ("air", "lung", "border", "soft", "bone"),
     (EMPHYSEMA, -500.0, -200.0, 200.0),
     # "border" holds partial volumes of lung and soft tissue; trabeculae of bone look like noise.
