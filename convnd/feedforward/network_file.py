@@ -17,7 +17,7 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from convnd.backbones.weights.integrity import tensors_sha256
@@ -91,9 +91,17 @@ def write_network(path: str | os.PathLike[str], trained: StyleNetwork, *, overwr
         "sha256": tensors_sha256(tensors),
     }
     with atomic_path(path, overwrite=overwrite) as temporary:
-        mode = temporary.stat().st_mode
-        save_file(tensors, temporary, metadata=metadata)
-        temporary.chmod(mode)  # safetensors makes its files private
+        temporary.write_bytes(_with_sorted_metadata(save(tensors, metadata=metadata)))
+
+
+def _with_sorted_metadata(file: bytes) -> bytes:
+    """Sort the metadata of a safetensors file: its writer changes their order from run to run."""
+    start = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + file[start:]
 
 
 def read_network(path: str | os.PathLike[str]) -> StyleNetwork:

@@ -21,7 +21,14 @@ from convnd.transfer.objective import TransferObjective
 from convnd.transfer.problem import TransferProblem
 from convnd.transfer.progress import Progress
 
-__all__ = ["Contents", "CropBackward", "TrainingPlan", "minimize_crop_losses", "train_network"]
+__all__ = [
+    "Contents",
+    "CropBackward",
+    "TrainingPlan",
+    "losses_so_far",
+    "minimize_crop_losses",
+    "train_network",
+]
 
 Contents = Callable[[torch.Generator], TransferProblem]
 """Draws a content at random, and returns it with its styles."""
@@ -166,7 +173,7 @@ class _Trainer:
     ) -> None:
         self.network, self.plan = network, plan
         self.step = 0
-        self.losses: list[float] = []
+        self.losses: dict[str, list[float]] = {}
         self._backward = backward
         self._parameters = [*network.parameters()]
         self._weights = parameters_to_vector(self._parameters).detach().clone()
@@ -200,7 +207,8 @@ class _Trainer:
         share = min(_AVERAGED, self.step / (self.step + 10))
         self._average.lerp_(self._weights, 1 - share)
         vector_to_parameters(self._average.clone(), self._parameters)
-        self.losses = [*self.losses, loss][-2 * _WINDOW :]
+        for name, value in {"total": loss, **parts}.items():
+            self.losses.setdefault(name, []).append(value)
         return Progress(
             step=self.step,
             steps=plan.steps,
@@ -215,15 +223,16 @@ class _Trainer:
 
     def has_settled(self) -> bool:
         """Whether the mean loss falls no faster than the tolerance allows."""
-        if self.plan.tolerance <= 0 or len(self.losses) < 2 * _WINDOW:
+        last = self.losses.get("total", [])[-2 * _WINDOW :]
+        if self.plan.tolerance <= 0 or len(last) < 2 * _WINDOW:
             return False
-        before, after = sum(self.losses[:_WINDOW]), sum(self.losses[_WINDOW:])
+        before, after = sum(last[:_WINDOW]), sum(last[_WINDOW:])
         return before - after < self.plan.tolerance * before
 
     def _state(self) -> dict[str, Any]:
         return {
             "step": self.step,
-            "losses": list(self.losses),
+            "losses": {name: list(values) for name, values in self.losses.items()},
             "weights": self._weights,
             "average": self._average,
             "optimizer": self._optimizer.state,
@@ -231,20 +240,33 @@ class _Trainer:
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Continue from a state that was read from a file."""
+        self.losses = losses_so_far(state)
         with state_errors():
-            losses = state["losses"]
-            valid = is_count(state["step"]) and isinstance(losses, list) and len(losses) < 1000
-            if not valid or not all(map(is_number, losses)):
+            if not is_count(state["step"]):
                 raise ValueError("no state of a training")
             for name in ("weights", "average"):
                 stored = state[name]
                 if stored.shape != self._weights.shape or stored.dtype != torch.float32:
                     raise ValueError(f"{name} of another network")
             self._optimizer.load(dict(state["optimizer"]))
-            self.step, self.losses = state["step"], [*losses]
+            self.step = state["step"]
             self._weights.copy_(state["weights"])
             self._average.copy_(state["average"])
             vector_to_parameters(self._average.clone(), self._parameters)
+
+
+def losses_so_far(state: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Read the objective ("total") and its terms at every step out of `Progress.state`.
+
+    Raises:
+        InputFileError: the state is not that of a training.
+    """
+    with state_errors():
+        losses, steps = state["losses"], state["step"]
+        for values in losses.values():
+            if len(values) > steps or not all(map(is_number, values)):
+                raise ValueError("no losses of a training")
+        return {name: [*values] for name, values in losses.items()}
 
 
 def _hidden_matrices(network: nn.Module) -> list[tuple[int, tuple[int, int]]]:

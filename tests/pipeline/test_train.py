@@ -242,11 +242,36 @@ def test_a_resumed_training_gives_the_same_bytes(files: Path) -> None:
     again = train(style, dim=2, data=data, out=files / "b.safetensors", resume=True, **options)
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name]), name
+    # The record, too: all steps are counted, and all losses are there.
+    assert (files / "b.safetensors").read_bytes() == (files / "a.safetensors").read_bytes()
     with pytest.raises(Stopped):
         train(style, dim=2, data=data, out=files / "c.safetensors", on_progress=stop, **options)
     options["learning_rate"] = 0.1
     with pytest.raises(UsageError):  # the checkpoint is that of other options
         train(style, dim=2, data=data, out=files / "c.safetensors", resume=True, **options)
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a-preview.png", "a-losses.svg"])
+def test_resume_without_a_checkpoint_replaces_nothing(run: Run, files: Path, name: str) -> None:
+    (files / name).write_bytes(b"mine")
+    more = ["--steps", "1", "--crop", "16", "--width", "4", "--preview-every", "1", "--resume"]
+    code, _, err = run("train", "style.png", "--data", "photos", "-o", "a.safetensors", *more)
+    assert code == OutputExistsError.exit_code
+    check_error(err, expected="a new file")
+    assert (files / name).read_bytes() == b"mine"
+    code, _, err = run(
+        "train", "style.png", "--data", "photos", "-o", "a.safetensors", *more, "--overwrite"
+    )
+    assert code == 0, err
+    assert (files / name).read_bytes() != b"mine"
+
+
+def test_a_foreign_file_in_the_place_of_the_checkpoint_stays(run: Run, files: Path) -> None:
+    (files / "a.safetensors.checkpoint").write_bytes(b"mine")
+    code, _, err = run("train", "style.png", "--data", "photos", "-o", "a.safetensors")
+    assert code == OutputExistsError.exit_code
+    check_error(err, expected="no such file or a checkpoint of an earlier run")
+    assert (files / "a.safetensors.checkpoint").read_bytes() == b"mine"
 
 
 def test_faults_of_the_caller(run: Run, files: Path) -> None:

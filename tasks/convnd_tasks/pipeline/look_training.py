@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from convnd.errors import ConvndError, InputFileError, UsageError
 from convnd.feedforward.look_net import LookNet, LookShape
@@ -67,6 +67,8 @@ class LookTrainingJob(TrainingJob):
     Raises:
         UsageError: there are several styles, or an option is one of networks for patterns.
     """
+
+    previews: ClassVar[Sequence[str]] = ("losses.svg",)
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -19,7 +19,7 @@ from convnd.feedforward.network_shape import NetworkShape
 from convnd.feedforward.transform_net import TransformNet
 from convnd.io.atomic import atomic_path, check_target
 from convnd.transfer.objective import TransferObjective
-from convnd.transfer.training import TrainingPlan, train_network
+from convnd.transfer.training import TrainingPlan, losses_so_far, train_network
 from convnd_tasks.modalities.style_network import stored_style
 from convnd_tasks.pipeline.provenance import input_entry, versions
 from convnd_tasks.pipeline.training_contents import ContentPool
@@ -80,6 +80,9 @@ class TrainingJob:
         options: options of the training.
     """
 
+    previews: ClassVar[Sequence[str]] = ("losses.svg", "preview.png")
+    """Ends of the names of the pictures that a training draws beside its file."""
+
     def __init__(
         self,
         modality: Modality,
@@ -120,28 +123,34 @@ class TrainingJob:
 
         Args:
             output: path of the file; None writes nothing.
-            overwrite: whether an existing file may be replaced.
+            overwrite: whether existing files may be replaced, beside those of a resumed run.
             on_progress: is called with every step.
             on_message: is called with lines for users.
 
         Raises:
-            OutputExistsError: the file exists and may not be replaced.
+            OutputExistsError: the file, a picture beside it, or a file in the place of the
+                checkpoint exists and may not be replaced.
             InputFileError: no content can be read, or they do not fit the styles.
             NumericalError: a loss is not finite.
         """
         started = time.monotonic()
-        if output is not None:
-            check_target(output, overwrite=overwrite or self.options.resume)
-        self.pool.on_message = on_message or self.pool.on_message
-        network, styles, train = self._prepare()
         every = self.options.checkpoint_every if output is not None else 0
         checkpointer = Checkpointer(output or Path("network"), every)
+        # What was stopped has a checkpoint, and is continued rather than refused.
+        overwrite = overwrite or (self.options.resume and checkpointer.exists())
+        if output is not None:
+            pictures = self._preview_paths(output).values() if self.options.preview_every else ()
+            for path in (output, *pictures):
+                check_target(path, overwrite=overwrite)
+            checkpointer.check(resume=self.options.resume, overwrite=overwrite)
+        self.pool.on_message = on_message or self.pool.on_message
+        network, styles, train = self._prepare()
         state = checkpointer.open(
             self.options,
             [self.kind, self.dim, *self.pool.fingerprint(), *styles],
             resume=self.options.resume,
         )
-        log = RunLog()
+        log = RunLog(losses={} if state is None else losses_so_far(state))
 
         def on_step(progress: Progress) -> None:
             if on_progress is not None:
@@ -158,7 +167,7 @@ class TrainingJob:
             record=self._record(log),
         )
         if output is not None:
-            write_network(output, trained, overwrite=overwrite or self.options.resume)
+            write_network(output, trained, overwrite=overwrite)
             if log.stopped is None:
                 checkpointer.close()
         return TrainingResult(
@@ -213,10 +222,13 @@ class TrainingJob:
             return
         curve = loss_curve({name: _averages(part) for name, part in losses.items()})
         pictures = {"losses.svg": curve, **self._pictures(network, progress)}
-        for name, picture in pictures.items():
-            path = output.with_name(f"{output.stem}-{name}")
+        for name, path in self._preview_paths(output).items():
             with atomic_path(path, overwrite=True) as temporary:
-                temporary.write_bytes(picture)
+                temporary.write_bytes(pictures[name])
+
+    def _preview_paths(self, output: Path) -> dict[str, Path]:
+        """Return the paths of the pictures beside the file, by the end of their names."""
+        return {name: output.with_name(f"{output.stem}-{name}") for name in self.previews}
 
     def _pictures(self, network: TransformNet | LookNet, progress: Progress) -> Mapping[str, bytes]:
         """Draw the network's result for the first content, by the end of the file's name."""
