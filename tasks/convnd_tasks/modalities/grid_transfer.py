@@ -87,9 +87,11 @@ class GridTransfer(Transfer):
 
     def check_writable(self, path: Path) -> None:
         """Check the format with a corner of the result, see `Transfer.check_writable`."""
-        style = self.prepared.styles[0]
-        corner = style.new_zeros((*style.shape[:2], *[2] * len(self.prepared.size)))
-        io.dry_run_write(path, self.prepared.decode(corner))
+        style, size = self.prepared.styles[0], self.prepared.size
+        # A recording is tried whole: decoding derives its sampling rate from its length, and a
+        # format may refuse a rate.
+        extents = size if len(size) == 1 else [2] * len(size)
+        io.dry_run_write(path, self.prepared.decode(style.new_zeros((*style.shape[:2], *extents))))
 
     def run(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from command_line import Run
 from convnd_tasks import samples
@@ -16,6 +17,7 @@ from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.signals.leads import identity_error
 from convnd_tasks.modalities.signals.options import SignalOptions
 from convnd_tasks.modalities.signals.prepare import prepare
+from scipy.io import wavfile
 
 from convnd import io
 from convnd.grid import Grid
@@ -108,6 +110,20 @@ def test_what_a_format_has_no_place_for_is_told_in_one_line(tmp_path: Path, run:
         ".wav": [f"b.wav has no place for: names of leads, units, {common}"],
         ".npy": [f"b.npy has no place for: sampling rate, names of leads, units, {common}"],
     }
+
+
+@pytest.mark.parametrize("count", [8000, 8001])
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_sound_of_any_length_keeps_its_rate(
+    tmp_path: Path, run: Run, count: int, suffix: str
+) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("content", "style"):
+        codes = (3000 * rng.normal(size=count)).astype(np.int16)
+        wavfile.write(tmp_path / f"{name}.wav", 8000, codes)
+    quietly(run, "content.wav", "style.wav", "-o", f"out{suffix}", steps=1)
+    data, rate = soundfile.read(tmp_path / f"out{suffix}")
+    assert (rate, len(data)) == (8000, count)
 
 
 def test_a_format_keeps_what_came_from_it(tmp_path: Path, run: Run) -> None:
