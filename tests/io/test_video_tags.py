@@ -14,7 +14,7 @@ from PIL import Image
 from video_files import picture, write_video_file
 
 from convnd import io
-from convnd.errors import InputFileError
+from convnd.errors import InputFileError, UsageError
 
 TAGS = {
     "title": "My film",
@@ -156,7 +156,7 @@ def make_pictures(folder: Path, names: list[str]) -> Path:
 )
 def test_gaps_in_a_sequence_are_told(tmp_path: Path, numbers: list[int], gap: str) -> None:
     folder = make_pictures(tmp_path / "a", [f"f{number}.png" for number in numbers])
-    remarks = io.open_video(folder).info.remarks
+    remarks = io.open_video(folder, rate=Fraction(25)).info.remarks
     assert [f": {gap};" in remark for remark in remarks] == ([True] if gap else [])
 
 
@@ -182,6 +182,31 @@ def test_pictures_without_a_number_are_told(tmp_path: Path) -> None:
     left_and_right = make_pictures(tmp_path / "b", ["f1_left.png", "f1_right.png", "f2_left.png"])
     with pytest.raises(InputFileError):
         io.open_video(left_and_right)
+
+
+def test_times_of_a_folder_are_told(tmp_path: Path) -> None:
+    """A folder has no times: a clip says which are lost, and the folder which are assumed."""
+    folder = make_pictures(tmp_path / "a", ["f1.png", "f2.png"])
+    (remark,) = io.open_video(folder).info.remarks
+    assert "25 frames a second" in remark
+    assert "--rate" in remark
+    video = io.open_video(folder, rate=Fraction(30000, 1001))
+    assert video.info.remarks == ()
+    assert io.lost_properties(tmp_path / "b", video.info) == []  # the source had no times
+    clip = io.open_video(write_video_file(tmp_path / "c.mp4"))
+    (lost,) = io.lost_properties(tmp_path / "b", clip.info, audio=False)
+    assert f"--rate {clip.info.rate}" in lost
+    assert not any("times" in lost for lost in io.lost_properties(tmp_path / "b.mkv", clip.info))
+
+
+@pytest.mark.parametrize(
+    "choice", [{"codec": "hevc"}, {"crf": 10}, {"preset": "slow"}, {"bits": 10}]
+)
+def test_a_folder_of_pictures_has_no_codec(tmp_path: Path, choice: dict[str, Any]) -> None:
+    (name,) = choice
+    with pytest.raises(UsageError, match=f"--{name}.*none for a folder of pictures"):
+        io.Encoding(**choice).check_folder(tmp_path / "frames")
+    io.Encoding().check_folder(tmp_path / "frames")
 
 
 def test_hostile_boxes(tmp_path: Path) -> None:

@@ -174,6 +174,22 @@ class Encoding:
             )
         return codec
 
+    def check_folder(self, path: Path) -> None:
+        """Check that nothing was chosen for a folder of pictures, which no codec writes.
+
+        Raises:
+            UsageError: something was.
+        """
+        for name in ("codec", "crf", "preset", "bits"):
+            chosen = getattr(self, name)
+            if chosen != getattr(Encoding, name):
+                raise UsageError(
+                    f"--{name}: {path}",
+                    expected="none for a folder of pictures",
+                    got=chosen,
+                    remedy="leave it out, or name a video",
+                )
+
     def has_aspect(self, path: Path) -> bool:
         """Whether the file can declare pixels that are not square."""
         container = self.container(path)

@@ -116,13 +116,13 @@ class ImageSequence:
 
     Args:
         folder: holds at least one picture whose name ends in a number.
-        rate: frames per second.
+        rate: frames per second; None for 25, which a remark tells.
 
     Raises:
         InputFileError: there is no such picture, or the first cannot be read.
     """
 
-    def __init__(self, folder: Path, *, rate: Fraction) -> None:
+    def __init__(self, folder: Path, *, rate: Fraction | None = None) -> None:
         numbered = numbered_images(folder)
         self._files = list(numbered.values())
         self.damage = ""
@@ -140,6 +140,9 @@ class ImageSequence:
                 f"left out, since their names have no number: {', '.join(other_pictures[:5])}"
             )
             remarks[-1] += f" and {len(other_pictures) - 5} more" if len(other_pictures) > 5 else ""
+        if rate is None:
+            rate = Fraction(25)
+            remarks.append("25 frames a second, since no --rate was given")
         first = read(self._files[0], max_pixels=size_limit(None, MAX_FRAME))
         self.info = VideoInfo(
             path=folder,

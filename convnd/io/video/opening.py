@@ -38,7 +38,7 @@ def open_video(
     """
     source = Path(path)
     if source.is_dir():
-        return ImageSequence(source, rate=Fraction(25) if rate is None else rate)
+        return ImageSequence(source, rate=rate)
     if source.suffix.lower() not in (*VIDEO_SUFFIXES, *ANIMATED_SUFFIXES):
         if not source.exists():
             raise missing_file_error(path)

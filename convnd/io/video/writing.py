@@ -101,6 +101,9 @@ def lost_properties(
     properties = lost_tags(kind, info, provenance=provenance)
     if kind in ("", *ANIMATIONS) and audio and info.audio:
         properties.append("sound")
+    if not kind and info.rate and not info.path.is_dir():
+        rate = info.rate.limit_denominator(1001)
+        properties.append(f"frame times (give about --rate {rate} to read the folder)")
     if info.aspect != 1 and not (kind and encoding.has_aspect(path)):
         properties.append(f"pixels of shape {info.aspect} (frames are resized to square ones)")
     elif kind and encoding.codec_of(path).even and (info.size[0] % 2 or info.size[1] % 2):

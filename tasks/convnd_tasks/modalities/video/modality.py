@@ -191,6 +191,7 @@ class Videos(Modality):
             io.check_output(path, overwrite=overwrite, spatial_dims=2)
             return
         if not path.suffix:
+            self._encoding.check_folder(path)
             io.check_folder(path, overwrite=overwrite)
             return
         video = None if inputs is None else self._video(inputs)
