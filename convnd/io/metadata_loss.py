@@ -1,10 +1,10 @@
-"""The metadata of a signal or volume that a file format cannot store."""
+"""What a file format cannot store of a picture, a signal or a volume besides its values."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from convnd.io.registry import find_format
 from convnd.io.signals.signal import signal_of
@@ -34,6 +34,12 @@ _IS_PRESENT: Mapping[str, Callable[[Grid], bool]] = {
     "leads of other rates": lambda grid: bool(signal_of(grid).others),
 }
 
+_IS_PRESENT_IN_PICTURE: Mapping[str, Callable[[Grid], bool]] = {
+    "transparency": lambda grid: _is_transparent(grid.header.get("alpha")),
+    "more than 8 bits": lambda grid: grid.header.get("depth") in (16, 32),
+    "more than 16 bits": lambda grid: grid.header.get("depth") == 32,
+}
+
 _LOST_GEOMETRY = {
     "npy": ("spacing", "position and directions of the scan"),
     "npz": ("position and directions of the scan",),
@@ -41,15 +47,15 @@ _LOST_GEOMETRY = {
 
 
 def lost_metadata(path: str | os.PathLike[str], grid: Grid) -> tuple[str, ...]:
-    """Name the metadata of a signal or volume that a file of this format will not contain.
+    """Name what a file of this format will not contain of a grid besides its values.
 
     Args:
         path: the output; its suffix selects the format.
         grid: what will be written.
 
     Returns:
-        Names such as ``"sampling rate"``; empty for pictures, and for the format that a signal was
-        read from.
+        Names such as ``"sampling rate"`` or ``"transparency"``; empty for the format that a signal
+        was read from.
 
     >>> import torch
     >>> from convnd.grid import Grid
@@ -59,6 +65,14 @@ def lost_metadata(path: str | os.PathLike[str], grid: Grid) -> tuple[str, ...]:
     entry = find_format(path)
     if entry is not None and grid.ndim == 3 and grid.header.get("affine") is not None:
         return _LOST_GEOMETRY.get(entry.name, ())
-    if entry is None or grid.ndim != 1 or signal_of(grid).format == entry.name:
+    if entry is None or grid.ndim > 2:
         return ()
-    return tuple(name for name in entry.unsupported_metadata if _IS_PRESENT[name](grid))
+    if grid.ndim == 1 and signal_of(grid).format == entry.name:
+        return ()
+    known = _IS_PRESENT if grid.ndim == 1 else _IS_PRESENT_IN_PICTURE
+    names = entry.unsupported_metadata
+    return tuple(name for name in names if name in known and known[name](grid))
+
+
+def _is_transparent(alpha: Any) -> bool:
+    return alpha is not None and bool((alpha < 1).any())

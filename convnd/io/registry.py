@@ -98,7 +98,7 @@ class Format:
             stem; the writer gets a path with the stem of the result.
         parts: lists the further files that an existing file is read from; None if there are none.
         folder: whether it is a folder of files; only one format can be.
-        unsupported_metadata: metadata of signals that it cannot store, see
+        unsupported_metadata: what it cannot store of signals and pictures besides values, see
             `convnd.io.lost_metadata`.
         read_provenance: reads the provenance that ``write`` stored in the file; None if the format
             cannot store it, so that it goes into a sidecar file.

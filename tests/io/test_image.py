@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import struct
@@ -867,3 +868,19 @@ def test_formats_that_are_not_read_name_what_converts_them(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputFileError, match=remedy):
         convnd.io.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg", ".bmp", ".webp", ".avif"])
+def test_what_a_format_loses_is_named(tmp_path: Path, suffix: str) -> None:
+    """The names agree with what comes back from the file."""
+    codes = np.random.default_rng(0).integers(0, 65536, (20, 24, 4), dtype=np.uint16)
+    codes[:3] = 0
+    cv2.imwrite(str(tmp_path / "deep.png"), codes)
+    grid = convnd.io.read(tmp_path / "deep.png")
+    lost = convnd.io.lost_metadata(f"result{suffix}", grid)
+    convnd.io.write(tmp_path / f"result{suffix}", grid)
+    header = convnd.io.read(tmp_path / f"result{suffix}").header
+    assert ("transparency" in lost) == ("alpha" not in header)
+    assert ("more than 8 bits" in lost) == (header["depth"] == 8)
+    solid = dataclasses.replace(grid, header={**grid.header, "alpha": torch.ones(1, 1, 20, 24)})
+    assert "transparency" not in convnd.io.lost_metadata(f"result{suffix}", solid)

@@ -46,6 +46,7 @@ _LARGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 65_536}
 _NO_ALPHA = {"JPEG", "BMP"}
 _NO_PROFILE = {"BMP"}
 _WHITE = {8: 255, 16: 65535, 32: 1}
+_DEPTHS = {"PNG": (8, 16), "TIFF": (8, 16, 32)}  # of formats with more than 8 bits
 
 
 def read_image(path: Path, *, max_pixels: int | None = None) -> Grid:
@@ -149,7 +150,7 @@ def _write_image(
         )
     header = _written_header(kind, grid)
     grid = dataclasses.replace(grid, header=header)
-    depths = {"PNG": (8, 16), "TIFF": (8, 16, 32)}.get(kind, (8,))
+    depths = _DEPTHS.get(kind, (8,))
     depth = header.get("depth", 8)
     depth = min(depth, depths[-1]) if isinstance(depth, int) and depth in _WHITE else 8
     pixels = _codes(grid, depth, alpha=kind not in _NO_ALPHA)
@@ -320,8 +321,16 @@ def _format(kind: str, *suffixes: str, writes: bool = True) -> Format:
         spatial_dims=2,
         read=read_image,
         write=functools.partial(_write_image, kind) if writes else None,
+        unsupported_metadata=_lost(kind),
         read_provenance=None if kind in ("BMP", "GIF", "HEIF") else request_provenance,
     )
+
+
+def _lost(kind: str) -> tuple[str, ...]:
+    """What a picture has and the format does not store, see `convnd.io.lost_metadata`."""
+    most = _DEPTHS.get(kind, (8,))[-1]
+    bits = (f"more than {most} bits",) if most < 32 else ()
+    return (*(("transparency",) if kind in _NO_ALPHA else ()), *bits)
 
 
 FORMATS = (
