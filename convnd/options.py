@@ -8,15 +8,18 @@ documentation::
         steps: Annotated[int, Flag("Optimisation steps."), Range(0, 1000)] = 100
 
         def __post_init__(self) -> None:
-            check_ranges(self)
+            check_fields(self)
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Collection, Iterator, Mapping
+import numbers
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from types import NoneType, UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from convnd.errors import UsageError
@@ -36,8 +39,8 @@ __all__ = [
     "Flag",
     "Range",
     "check_device_name",
+    "check_fields",
     "check_range",
-    "check_ranges",
     "flag_name",
     "flags_of",
     "number_text",
@@ -135,15 +138,61 @@ class Range:
 WEIGHT, STEPS, SEED = Range(0, 1e12), Range(0, 10_000_000), Range(0, 2**63 - 1)
 
 
-def check_ranges(options: Any) -> None:
-    """Check every number of an options dataclass against the `Range` of its field.
+_TYPES = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "text or a path",
+    tuple: "a sequence",
+}
+"""Types of fields that are checked, in words."""
+
+
+def check_fields(options: Any) -> None:
+    """Check type and range of every field of an options dataclass.
 
     Raises:
-        UsageError: a number is outside its range; the message names field, range and number.
+        UsageError: a value has another type than its field, or a number is outside the `Range` of
+            its field; the message names field and value.
     """
+    for name, kinds in _checked_types(type(options)).items():  # type: ignore[arg-type]
+        _check_type(name, getattr(options, name), kinds)
     for name, allowed in ranges_of(type(options)).items():
         default = type(options).__dataclass_fields__[name].default
         check_range(name, getattr(options, name), allowed, default)
+
+
+@functools.cache
+def _checked_types(options: type[Any]) -> Mapping[str, tuple[type[Any], ...]]:
+    """The types of the fields that have one of `_TYPES`, or None, and no other."""
+    checked = {}
+    for name, hint in _annotations(options).items():  # type: ignore[arg-type]
+        kind = get_args(hint)[0]
+        kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+        kinds = tuple(get_origin(one) or one for one in kinds)
+        if all(one in _TYPES or one is NoneType for one in kinds):
+            checked[name] = kinds
+    return checked
+
+
+def _check_type(name: str, value: object, kinds: tuple[type[Any], ...]) -> None:
+    """Check the type of one value; numbers and paths may be of any class."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    fits = {
+        NoneType: value is None,
+        bool: isinstance(value, bool),
+        int: is_number and isinstance(value, numbers.Integral),
+        float: is_number,
+        str: isinstance(value, str | os.PathLike),
+        tuple: isinstance(value, Sequence | Mapping) and not isinstance(value, str),
+    }
+    if not any(fits[kind] for kind in kinds):
+        raise UsageError(
+            name,
+            expected=" or ".join(_TYPES[kind] for kind in kinds if kind in _TYPES),
+            got=repr(value) if isinstance(value, str | float | bool) else type(value).__name__,
+            remedy="give one",
+        )
 
 
 def check_range(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from convnd.errors import UsageError
-from convnd.options import LOOK, LOSS, WEIGHT, Flag, Range, check_ranges
+from convnd.options import LOOK, LOSS, WEIGHT, Flag, Range, check_fields
 from convnd.registry import check_name
 
 __all__ = ["MOST_NETWORKS", "PADDING", "ObjectiveOptions", "split_backbones"]
@@ -168,7 +168,7 @@ class ObjectiveOptions:
     ] = "auto"
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        check_fields(self)
         if not all(self.backbones) or len(self.backbones) > MOST_NETWORKS:
             raise UsageError(
                 "backbone",

@@ -10,11 +10,14 @@ import re
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
+import torch
 from command_line import Run
 from convnd_tasks.inspect.options import PatchOptions
 from convnd_tasks.modalities.video.options import VideoOptions
 from convnd_tasks.modalities.volumes.options import VolumeOptions
+from convnd_tasks.runtime.settings import JobSettings
 from error_fields import read_fields
 
 from convnd.errors import UsageError
@@ -110,3 +113,39 @@ def test_the_command_line_names_the_option(
     assert (code, out) == (2, "")
     assert name in err or f"{name[2:].replace('-', '_')}:" in err
     assert not list(tmp_path.iterdir())
+
+
+TYPES: dict[Any, list[Any]] = {
+    int: [1.5, "3", True, [1]],
+    float: ["0.5", False, [0.5], 1j],
+    bool: ["no", 1, 0.0],
+    str: [3, True, torch.ones(3, 3) > 0, b"x"],
+}
+
+
+@pytest.mark.parametrize("options", [*OPTIONS, JobSettings])
+def test_values_of_another_type_are_usage_errors(options: Any) -> None:
+    """Of every option that is a number, a word, or true or false; such values come from Python."""
+    checked = 0
+    for name, (kind, _) in flags_of(options).items():
+        plain = set(get_args(kind) or (kind,)) - {type(None)}
+        if len(plain) == 1 and plain <= set(TYPES):
+            for value in TYPES[plain.pop()]:
+                checked += 1
+                with pytest.raises(UsageError) as refusal:
+                    options(**{**OPTIONS.get(options, {}), name: value})
+                assert read_fields(refusal.value).operation == name
+    assert checked > 40
+
+
+def test_numbers_of_numpy_and_paths_are_taken() -> None:
+    options = VolumeOptions(steps=np.int64(3), strength=np.float32(0.5), style_weights=[1.0])
+    assert (options.steps, options.strength) == (3, 0.5)
+    assert JobSettings(mask=Path("mask.nii")).mask == Path("mask.nii")
+
+
+@pytest.mark.parametrize("value", ["relu2_1", 2.0])
+def test_a_word_is_no_sequence(value: Any) -> None:
+    """It would be read letter by letter."""
+    with pytest.raises(UsageError, match="content_layers: expected a sequence"):
+        TransferOptions(content_layers=value)

@@ -15,7 +15,7 @@ from convnd.options import (
     Flag,
     Range,
     check_device_name,
-    check_ranges,
+    check_fields,
 )
 
 __all__ = ["SEARCH", "VIEWS", "PatchOptions"]
@@ -128,7 +128,7 @@ class PatchOptions:
             raise UsageError(
                 "--layer", expected="at least one layer", got="none", remedy="name one"
             )
-        check_ranges(self)
+        check_fields(self)
         check_device_name(self.device)
 
     def record(self) -> dict[str, object]:

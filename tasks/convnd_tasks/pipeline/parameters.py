@@ -35,7 +35,7 @@ def reader(kind: Any, allowed: Range, *, strict: bool = False) -> dict[str, Any]
     Args:
         kind: type of the field; where None is among its types, "auto" may be typed for it.
         allowed: range of the number.
-        strict: whether numbers outside the range are refused here, or later by `check_ranges`.
+        strict: whether numbers outside the range are refused here, or later by `check_fields`.
     """
     (plain,) = [member for member in get_args(kind) or (kind,) if member is not NoneType]
     auto = NoneType in get_args(kind)

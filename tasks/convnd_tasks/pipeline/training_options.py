@@ -15,7 +15,7 @@ from convnd.options import (
     Flag,
     Range,
     check_device_name,
-    check_ranges,
+    check_fields,
 )
 from convnd.registry import check_name
 
@@ -145,7 +145,7 @@ class TrainingOptions:
     ] = 100
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        check_fields(self)
         check_name("transfer", self.transfer, ("auto", "look", "paint"))
         check_device_name(self.device)
 

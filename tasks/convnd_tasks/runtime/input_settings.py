@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from convnd.errors import UsageError
-from convnd.options import LOOK, Flag, Range, check_ranges
+from convnd.options import LOOK, Flag, Range, check_fields
 from convnd_tasks.runtime.fraction import parse_fraction
 
 __all__ = ["INPUT", "InputSettings"]
@@ -218,7 +218,7 @@ class InputSettings:
     ] = False
 
     def __post_init__(self) -> None:
-        check_ranges(self)
+        check_fields(self)
         given = {
             "--region": self.region,
             "--style-regions": self.style_regions,
