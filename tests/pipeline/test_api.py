@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from convnd_tasks import samples
 from convnd_tasks.pipeline.in_memory import as_grid
 from error_fields import raises
 from PIL import Image
@@ -108,6 +109,38 @@ def test_arrays_of_every_rank(shape: tuple[int, ...], rng: np.random.Generator) 
     assert 3 < result.values.mean() < 7
 
 
+def test_arrays_of_any_order_in_memory_give_the_same(rng: np.random.Generator) -> None:
+    content, style = rng.normal(5, 2, (2, 200)).astype(np.float32), np.ones(200, np.float32)
+    style[::7] = 3
+    whole = convnd.stylize(content, style, dim=1, **QUICK).values
+    for other in (content.astype(">f4"), content[:, ::-1].copy()[:, ::-1], content.T.copy().T):
+        assert torch.equal(convnd.stylize(other, style, dim=1, **QUICK).values, whole)
+    with torch.inference_mode():
+        tensor = torch.from_numpy(content).clone()
+        assert torch.equal(convnd.stylize(tensor, style, dim=1, **QUICK).values, whole)
+
+
+def test_data_without_a_style_take_a_built_in_one(pixels: np.ndarray) -> None:
+    messages: list[str] = []
+    result = convnd.stylize(pixels, on_message=messages.append, **QUICK)
+    assert "no style given, using the built-in one: waves" in messages
+    waves = samples.style("waves", spatial_dims=2)
+    assert torch.equal(result.values, convnd.stylize(pixels, waves, **QUICK).values)
+
+
+def test_a_spacing_may_be_an_array(rng: np.random.Generator) -> None:
+    scan = rng.normal(size=(18, 17, 16))
+    spacing = np.array([0.7, 0.7, 3.0])
+    result = convnd.stylize(scan, scan[::-1], spacing=spacing, steps=1)
+    assert isinstance(result.result, Grid)
+    assert result.result.spacing == (0.7, 0.7, 3.0)
+
+
+def test_a_video_takes_styles_from_files(tmp_path: Path, pixels: np.ndarray) -> None:
+    with raises(UsageError, operation="stylize", got="data in memory"):
+        convnd.stylize(tmp_path / "clip.mp4", pixels, **QUICK)
+
+
 def test_a_texture_has_no_content(pixels: np.ndarray) -> None:
     result = convnd.stylize(None, pixels, **{**QUICK, "size": 32})
     assert result.values.shape[:2] == (1, 3)
@@ -131,7 +164,15 @@ def test_a_texture_has_no_content(pixels: np.ndarray) -> None:
         ((torch.rand(3, 30, 30), torch.rand(3, 30, 30)), {}, UsageError, "dim"),
         ((torch.rand(9, 9), torch.rand(9, 9)), {"dim": 3}, ShapeError, "3 to 5 axes"),
         ((torch.rand(2, 1, 200), torch.rand(200)), {"dim": 1}, ShapeError, "batch of 1"),
-        ((torch.rand(200), []), {"dim": 1}, UsageError, "at least one style"),
+        ((None, []), {}, UsageError, "at least one style"),
+        ((b"bytes", torch.rand(30, 30)), {}, UsageError, "array of real numbers, got bytes"),
+        ((np.ones(200) * 1j, np.ones(200)), {"dim": 1}, UsageError, "real numbers"),
+        (
+            (torch.rand(30, 30), torch.rand(30, 30)),
+            {"mask": torch.ones(30, 30)},
+            UsageError,
+            "mask",
+        ),
     ],
 )
 def test_errors_name_what_is_wrong(

@@ -139,9 +139,11 @@ def test_values_of_another_type_are_usage_errors(options: Any) -> None:
 
 
 def test_numbers_of_numpy_and_paths_are_taken() -> None:
-    options = VolumeOptions(steps=np.int64(3), strength=np.float32(0.5), style_weights=[1.0])
+    values: Any = {"steps": np.int64(3), "strength": np.float32(0.5), "style_weights": [1.0]}
+    options = VolumeOptions(**values)
     assert (options.steps, options.strength) == (3, 0.5)
-    assert JobSettings(mask=Path("mask.nii")).mask == Path("mask.nii")
+    path: Any = Path("mask.nii")
+    assert JobSettings(mask=path).mask == path
 
 
 @pytest.mark.parametrize("value", ["relu2_1", 2.0])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from convnd.errors import UsageError
 from convnd.grid import Grid
+from convnd_tasks.modalities.tensors import as_tensor
 
 __all__ = ["Data", "StyleAugmentation"]
 
@@ -98,15 +99,7 @@ class StyleAugmentation(ABC, Generic[S]):
             )
         if not 0 <= strength <= 1:
             raise UsageError(f"{self._name}: expected a strength from 0 to 1, got {strength}")
-        try:
-            return data if isinstance(data, Tensor) else torch.as_tensor(data)
-        except (TypeError, ValueError, RuntimeError):
-            raise UsageError(
-                self._name,
-                expected="a tensor or an array",
-                got=type(data).__name__,
-                remedy="read files first, or give keys for a dictionary",
-            ) from None
+        return as_tensor(data, self._name)
 
     def __call__(self, data: Any) -> Any:
         """Return a changed copy of data, or of a dictionary of data; or, by chance, the data.

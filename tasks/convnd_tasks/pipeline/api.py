@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convnd import io
 from convnd.errors import UsageError
 from convnd.grid import Grid
 from convnd.options import flags_of
@@ -15,10 +16,10 @@ from convnd.registry import unknown_name
 from convnd_tasks.modalities import modality_class
 from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.style_network import is_network
-from convnd_tasks.pipeline.function_job import FunctionJob, open_network
+from convnd_tasks.pipeline.function_job import FunctionJob, open_styles
 from convnd_tasks.pipeline.in_memory import as_input, is_name, kind_of_grid, spacing_text
 from convnd_tasks.pipeline.job_spec import JobSpec
-from convnd_tasks.pipeline.job_styles import check_networks
+from convnd_tasks.pipeline.job_styles import built_in_style, check_networks
 from convnd_tasks.pipeline.keyframe_arguments import keyframe_words
 from convnd_tasks.pipeline.region_arguments import RegionArguments
 from convnd_tasks.pipeline.resolve import resolve
@@ -89,26 +90,32 @@ def stylize(
     >>> tuple(result.values.shape), result.steps
     ((1, 1, 200), 1)
     """
-    styles = list(style) if isinstance(style, list | tuple) else [style]
-    settings, options = _split_settings(options)
-    regions = RegionArguments.take_from(settings)
-    inputs: TransferInputs | None = None
-    if all(is_name(data) for data in (content, *styles, *regions.data) if data is not None):
-        settings |= regions.as_settings() | ({"texture": True} if content is None else {})
-        keyframe = keyframe_words(settings)
-        spec = _resolve_files(content, styles, out, dim, settings, keyframe)
-    else:
-        inputs = _open_with_regions(content, styles, regions, dim, settings)
-        spec = _describe_inputs(inputs, out)
-    return FunctionJob(
-        spec=spec,
-        inputs=inputs,
-        out=out,
-        settings=settings,
-        options=options,
-        on_progress=on_progress,
-        on_message=on_message,
-    ).run()
+    import torch
+
+    with torch.inference_mode(mode=False):  # of the caller: gradients are needed
+        styles = list(style) if isinstance(style, list | tuple) else [style]
+        settings, options = _split_settings(options)
+        regions = RegionArguments.take_from(settings)
+        inputs: TransferInputs | None = None
+        if all(is_name(data) for data in (content, *styles, *regions.data) if data is not None):
+            settings |= regions.as_settings() | ({"texture": True} if content is None else {})
+            keyframe = keyframe_words(settings)
+            spec = _resolve_files(content, styles, out, dim, settings, keyframe)
+        else:
+            inputs = _open_with_regions(content, styles, regions, dim, settings)
+            spec = _describe_inputs(inputs, out)
+            if not spec.styles:
+                name, message = built_in_style(spec.modality, spec.dim)
+                spec = dataclasses.replace(spec, styles=(name,), message=message)
+        return FunctionJob(
+            spec=spec,
+            inputs=inputs,
+            out=out,
+            settings=settings,
+            options=options,
+            on_progress=on_progress,
+            on_message=on_message,
+        ).run()
 
 
 def evaluate(
@@ -179,7 +186,7 @@ def _evaluate_data(
     spec = _describe_inputs(inputs, None)
     transfer_options = make_options(spec, options, settings)
     modality = modality_class(spec.modality)(transfer_options, JobSettings(**settings), spec.dim)
-    inputs = open_network(inputs, spec, modality)
+    inputs = open_styles(inputs, spec, modality)
     output = as_input(result, spec.dim, "content", settings.get("rate"), spacing)
     return modality.metrics(inputs, output)
 
@@ -196,7 +203,7 @@ def _split_settings(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
             raise UsageError(name, expected="the command line", got="Python", remedy=remedy)
     if "rate" in settings:
         settings["rate"] = str(settings["rate"])
-    if settings.get("spacing"):
+    if settings.get("spacing") is not None:
         settings["spacing"] = spacing_text(settings["spacing"])
     return settings, {name: value for name, value in options.items() if name not in names}
 
@@ -236,8 +243,15 @@ def _open_with_regions(
     settings: dict[str, Any],
 ) -> TransferInputs:
     """Open data in memory and files, with the styles and the maps of regions."""
-    if not (styles or regions.styles):
+    if content is None and not (styles or regions.styles):
         raise UsageError("stylize", expected="at least one style", got="none", remedy="give one")
+    if is_name(content) and io.is_video(os.fspath(content)):
+        raise UsageError(
+            "stylize",
+            expected="files as styles of a video",
+            got="data in memory",
+            remedy="write them to files first",
+        )
     spacing = settings.pop("spacing", "")  # of arrays, which are volumes with it
     rate = settings.get("rate")
     inputs = _open_inputs(content, [*styles, *regions.styles], dim, rate, spacing)

@@ -20,14 +20,17 @@ if TYPE_CHECKING:
     from convnd_tasks.modalities.inputs import TransferInputs
     from convnd_tasks.pipeline.job_spec import JobSpec
 
-__all__ = ["FunctionJob", "open_network"]
+__all__ = ["FunctionJob", "open_styles"]
 
 
-def open_network(inputs: TransferInputs, spec: JobSpec, modality: Modality) -> TransferInputs:
-    """Open the trained network of a job, if it has one, and add the style that it learnt."""
-    if spec.network is None:
+def open_styles(inputs: TransferInputs, spec: JobSpec, modality: Modality) -> TransferInputs:
+    """Open the style of a job that is no data: a trained network, or a built-in style."""
+    if spec.network is not None:
+        return dataclasses.replace(inputs, styles=[modality.open(spec.network, "style")])
+    if inputs.styles:
         return inputs
-    return dataclasses.replace(inputs, styles=[modality.open(spec.network, "style")])
+    styles = [modality.open(name, "style", inputs.content) for name in spec.styles]
+    return dataclasses.replace(inputs, styles=styles, names=[*inputs.names, *spec.styles])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,7 @@ class FunctionJob:
         settings = JobSettings(**{"figures": False, **self.settings})
         job = Job(spec, make_options(spec, self.options, self.settings), settings)
         if inputs is not None:
-            inputs = open_network(inputs, spec, job.modality)
+            inputs = open_styles(inputs, spec, job.modality)
         spec.make_folder()
         watcher = (None if settings.quiet else notebook_picture()) or Watcher()
 

@@ -14,6 +14,7 @@ from convnd.grid import Grid
 from convnd.io.images.formats import grid_of_image, grid_of_pixels
 from convnd.io.missing import missing_file_error
 from convnd_tasks.modalities.opening import open_grid
+from convnd_tasks.modalities.tensors import as_tensor
 from convnd_tasks.runtime.fraction import parse_fraction
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def as_grid(data: Any, dim: int | None = None) -> Grid:
         dim: number of spatial axes; None counts every axis of an array of one or two axes.
 
     Raises:
-        UsageError: ``dim`` is needed and missing.
+        UsageError: ``dim`` is needed and missing, or the data are no numbers.
         ShapeError: the array has another number of axes.
         InputFileError: three channels with ``dim=2`` whose values are not in ``[0, 1]``; or a PIL
             image of an unsupported kind.
@@ -44,14 +45,11 @@ def as_grid(data: Any, dim: int | None = None) -> Grid:
     >>> as_grid(np.zeros((4, 5, 3), np.uint8)).shape
     (4, 5)
     """
-    import numpy as np
-    import torch
-
     if isinstance(data, Grid):
         return data
     if hasattr(data, "convert"):  # a PIL image
         return grid_of_image(data)
-    values = data if isinstance(data, torch.Tensor) else torch.from_numpy(np.array(data))
+    values = as_tensor(data, "stylize")
     picture = _as_codes(values, dim)
     if picture is not None:
         return picture

@@ -81,8 +81,8 @@ def resolve_styles(
     further = [name for name in further_names if name not in typed]
     names, message = (*typed, *further), ""
     if not names:
-        names = (_default_style(kind, dim, demo=demo),)
-        message = "" if demo else f"no style given, using the built-in one: {names[0]}"
+        name, message = built_in_style(kind, dim, demo=demo)
+        names = (name,)
     from_folders = has_folder(names, kind)
     if (from_folders or sheet) and regions is not None:
         raise UsageError(
@@ -188,7 +188,16 @@ def check_networks(styles: Sequence[str], *, texture: bool) -> None:
         )
 
 
-def _default_style(kind: str, dim: int, *, demo: bool) -> str:
+def built_in_style(kind: str, dim: int, *, demo: bool = False) -> tuple[str, str]:
+    """Return the name of the style of a job without one, and a line for users.
+
+    Args:
+        kind: the kind of data.
+        dim: number of spatial axes.
+        demo: whether there is no content either.
+    """
     if kind == "volumes" and not demo:  # a scan of the user changes moderately
-        return samples.MATCHING_STYLE
-    return samples.styles(2 if kind == "videos" else dim)[0]
+        name = samples.MATCHING_STYLE
+    else:
+        name = samples.styles(2 if kind == "videos" else dim)[0]
+    return name, "" if demo else f"no style given, using the built-in one: {name}"

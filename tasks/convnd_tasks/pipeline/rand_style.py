@@ -18,6 +18,7 @@ from convnd.transfer.options import TransferOptions
 from convnd_tasks.modalities.augmentation import StyleAugmentation
 from convnd_tasks.modalities.base import MIN_EXTENT
 from convnd_tasks.modalities.images.hidden import fill_hidden_pixels
+from convnd_tasks.modalities.tensors import as_tensor
 from convnd_tasks.pipeline.in_memory import as_input
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class RandStyle(StyleAugmentation[Tensor]):
                     remedy="give pictures of one or three channels",
                 )
         else:
-            values = style if isinstance(style, Tensor) else torch.as_tensor(style)
+            values = as_tensor(style, self._name)
             pictures, _ = self._pictures(values)
         return pictures[:1].expand(-1, 3, -1, -1)
 

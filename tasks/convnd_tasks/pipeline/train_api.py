@@ -65,14 +65,19 @@ def train(
     >>> tuple(net(torch.zeros(2, 1, 100)).shape)
     (2, 1, 100)
     """
+    import torch
+
     names = flags_of(TrainingOptions)
     for name in options:
         if name not in names:
             raise unknown_name("option", name, sorted(names))
     styles = list(style) if isinstance(style, list | tuple) else [style]
     target = None if out is None else Path(out)
-    job = _open_job(styles, data, dim, TrainingOptions(**options), target)
-    result = job.run(target, overwrite=overwrite, on_progress=on_progress, on_message=on_message)
+    with torch.inference_mode(mode=False), torch.enable_grad():  # whatever the caller chose
+        job = _open_job(styles, data, dim, TrainingOptions(**options), target)
+        result = job.run(
+            target, overwrite=overwrite, on_progress=on_progress, on_message=on_message
+        )
     if result.stopped is not None:
         raise result.stopped
     return result.trained.network
