@@ -181,7 +181,7 @@ def _read_errors(path: str | os.PathLike[str]) -> Iterator[None]:
             f"network {path}",
             expected="a file that convnd train has written",
             got=f"'{error_text(error)}'",
-            remedy="train one, or give a picture, signal or volume as style",
+            remedy="train one (convnd train), or name another file",
         ) from error
 
 

@@ -37,6 +37,7 @@ _ADVICE: dict[str, str] = {
             *((".rar", "unrar x"), (".7z", "7z x"), (".tar", "tar xf"), (".tgz", "tar xzf")),
         )
     },
+    ".safetensors": "give a network in place of a style: convnd stylize FILE NETWORK",
     ".dicomdir": "give the folder of the series",
 }
 # Starts of files under a wrong name: the name of the format, and the suffix that has the advice.

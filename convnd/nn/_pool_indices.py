@@ -71,7 +71,8 @@ def pool_axes_with_indices(
     indices = positions.view(x.shape[2:]).expand(x.shape)
     for axis in reversed(range(x.ndim - 2)):
         shape = x.shape
-        folded_x = x.reshape(1, math.prod(shape[: 2 + axis]), shape[2 + axis], -1)
+        folded = (1, math.prod(shape[: 2 + axis]), shape[2 + axis], math.prod(shape[3 + axis :]))
+        folded_x = x.reshape(folded)
         x, places = pool(folded_x, axis)
         size = (*shape[: 2 + axis], x.shape[2], *shape[3 + axis :])
         indices = indices.reshape(folded_x.shape).flatten(2).gather(2, places.flatten(2))

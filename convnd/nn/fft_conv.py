@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
 from convnd.nn._native import check_batched
-from convnd.nn.conv import conv_geometry
+from convnd.nn.conv import conv_geometry, conv_nd
 from convnd.nn.pad import pad_by_pairs
 from convnd.shapes import Padding, output_size
 
@@ -66,6 +66,9 @@ def fft_conv_nd(
     )
     check_batched("fft_conv", x, layer.ndim, channels=weight.shape[1] * groups)
     counts = output_size(x.shape[2:], layer)
+    if len(x) == 0:  # torch has no Fourier transform of nothing
+        options = stride, padding, dilation, groups
+        return conv_nd(x, weight, bias, *options, padding_mode=padding_mode)
     values = pad_by_pairs(x, layer.padding, padding_mode)
     y = _correlate(values, _spread(weight, layer.dilation), groups)
     for axis, (count, step) in enumerate(zip(counts, layer.stride, strict=True), start=2):

@@ -60,7 +60,7 @@ _PLUGINS = {
 _ANIMATED = {"PNG", "WEBP", "GIF", "AVIF"}  # further pictures in MPO are extras
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_STILL = "save one frame of it, or give it to convnd stylize-video"
+_STILL = "save one frame of it, or take it as a video: convnd stylize-video, evaluate --dim 3"
 _START = 32  # bytes that tell a format
 # Methods of `PIL.Image.Image.transpose` (``PIL.Image.Transpose``) that undo an orientation of EXIF.
 _TRANSPOSED: Mapping[int, Any] = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}

@@ -38,15 +38,15 @@ def export(
 
     convnd export painting.safetensors painting.onnx
     """
-    from convnd.errors import InputFileError, OutputFileError
+    from convnd.errors import InputFileError, UsageError
     from convnd.feedforward.network_file import read_network
     from convnd.feedforward.onnx_file import write_onnx
     from convnd.feedforward.transform_net import TransformNet
 
     target = network.with_suffix(_SUFFIX) if output is None else output
     if target.suffix.lower() != _SUFFIX:
-        raise OutputFileError(
-            str(target),
+        raise UsageError(
+            f"write {target}",
             expected="a name ending in .onnx",
             got=target.suffix or "no suffix",
             remedy="rename it",

@@ -169,7 +169,7 @@ def no_style_error(name: str) -> InputFileError:
         f"--regions {name}",
         expected="a region with a style",
         got="none, so that nothing would change",
-        remedy="name one, for example --region LABEL=STYLE",
+        remedy="name one, as in --region LABEL=STYLE; 0 is no label unless it is named",
     )
 
 

@@ -96,3 +96,13 @@ def test_lengths_are_products_of_small_primes() -> None:
     products = sorted(2**a * 3**b * 5**c for a in range(9) for b in range(6) for c in range(5))
     for least in range(1, 200):
         assert fft_length(least) == next(n for n in products if n >= least)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_an_empty_batch_gives_an_empty_batch(ndim: int) -> None:
+    x, weight = torch.zeros(0, 3, *[9] * ndim), torch.ones(4, 3, *[5] * ndim, requires_grad=True)
+    y = fft_conv_nd(x, weight, stride=2)
+    assert y.shape == TORCH[ndim](x, weight, stride=2).shape
+    y.sum().backward()
+    assert weight.grad is not None
+    assert not bool(weight.grad.any())

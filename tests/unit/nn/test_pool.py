@@ -263,3 +263,12 @@ def test_the_geometry_is_worked_out_once(ndim: int, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Layer, "build", None)
     for pool, values in zip(pools, expected, strict=True):
         assert torch.equal(pool(x), values)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_an_empty_batch_has_no_positions(ndim: int) -> None:
+    x = torch.zeros(0, 3, *[6, 9, 7][:ndim])
+    module = {1: torch.nn.MaxPool1d, 2: torch.nn.MaxPool2d, 3: torch.nn.MaxPool3d}[ndim]
+    expected = module(2, return_indices=True)(x)
+    found = MaxPoolNd(2, return_indices=True, spatial_dims=ndim)(x)
+    assert [part.shape for part in found] == [part.shape for part in expected]

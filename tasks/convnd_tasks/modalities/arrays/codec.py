@@ -165,11 +165,11 @@ def _check(
                 remedy="use more, or leave --seamless out",
             )
     for role, grid, label in labelled:
-        channel_counts = (1, channels) if role in ("style", "mask") else (channels,)
+        channel_counts = {1, channels} if role in ("style", "mask") else {channels}
         if grid.values.shape[1] not in channel_counts:
             raise InputFileError(
                 label,
-                expected=f"{' or '.join(map(str, channel_counts))} channels",
+                expected=" or ".join(map(str, sorted(channel_counts))) + " channels",
                 got=grid.values.shape[1],
                 remedy="select channels",
             )
