@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,65 @@ def test_uptake_values_are_named_and_not_scaled() -> None:
         assert units_of_style.factors == [pytest.approx(factor, rel=0.05)], unit
     messages = StyleUnits(grid(300, "SUV"), [], VolumeOptions()).messages
     assert messages == ("scan: values in SUV; use --modality if this is wrong",)
+
+
+def blank_series(blank: float) -> np.ndarray:
+    """Three frames, of which the second has one value."""
+    frames = [speckle(seed=1), np.full((20, 18, 16), blank, np.float32), speckle(seed=2)]
+    return np.stack(frames, -1)
+
+
+@pytest.mark.parametrize("blank", [0.0, 7.0, math.nan])
+def test_a_blank_frame_of_a_series_stays_as_it_is(run: Run, tmp_path: Path, blank: float) -> None:
+    data = blank_series(blank)
+    save(tmp_path / "series.nii", data)
+    save(tmp_path / "style.nii", 3 * (speckle(seed=3) - 300) + 300)
+    code, _, err = run("stylize-volume", "series.nii", "--style", "style.nii", *QUICK)
+    assert code == 0, err
+    assert "frame 2: left as it is, since it is blank" in err
+    back = np.asarray(nibabel.load(tmp_path / "series_stylized.nii.gz").dataobj)
+    np.testing.assert_array_equal(back[..., 1], data[..., 1])
+    code, out, err = run("evaluate", "series.nii", "series_stylized.nii.gz")
+    assert code == 0, err
+    assert "without blank ones: 2" in out
+
+
+def test_measures_of_a_series_are_means_over_frames_that_are_not_blank(tmp_path: Path) -> None:
+    data = blank_series(0)
+    scan = convnd.io.read(save(tmp_path / "a.nii", data))
+    shifted = scan.with_values(scan.values + 2)
+    rows = {m.name: m for m in measure_all(scan, shifted, [])}
+    assert rows["bias"].value == pytest.approx(2, abs=1e-4)
+    assert math.isnan(rows["bias"].parts["frame 2"])
+    assert rows["changed_background"].parts["frame 2"] == 100
+
+
+@pytest.mark.parametrize("kind", ["mask", "series", "array"])
+def test_a_scan_of_constant_regions_is_refused(run: Run, tmp_path: Path, kind: str) -> None:
+    mask = np.zeros((20, 18, 16), np.uint8)
+    mask[5:15, 5:15, 4:12] = 1
+    name, more = f"{kind}.nii", ()
+    if kind == "array":
+        name, more = "mask.npy", ("--spacing", "1,1,1")
+        np.save(tmp_path / name, mask.astype(bool))
+    else:
+        data = mask if kind == "mask" else np.stack([mask * 0, mask * 0 + 5], -1)
+        save(tmp_path / name, data)
+    save(tmp_path / "scan.nii", speckle())
+    code, _, err = run("stylize-volume", name, "--style", "scan.nii", *more, *QUICK)
+    assert code == 3, err
+    check_error(err, got="constant regions only")
+    if kind == "mask":
+        code, _, err = run("stylize-volume", "scan.nii", "--style", name, *QUICK)
+        assert code == 3, err
+        check_error(err, got="constant regions only")
+        code, _, err = run("evaluate", "scan.nii", "scan.nii", "--style", name)
+        assert code == 3, err
+
+
+def test_the_level_of_a_series_is_that_of_a_frame_that_is_not_blank(tmp_path: Path) -> None:
+    """The style has values four times as large; the first frame of the scan shows nothing."""
+    scan = convnd.io.read(save(tmp_path / "a.nii", np.roll(blank_series(0), -1, -1)))
+    style = convnd.io.read(save(tmp_path / "b.nii", 4 * speckle(seed=4)))
+    factors = StyleUnits(scan, [style], VolumeOptions()).factors
+    assert factors == pytest.approx([0.25], rel=0.05)

@@ -230,3 +230,8 @@ def test_wrong_arguments_are_refused(quiet: Tensor, tmp_path: Any) -> None:
         ScanLook(tmp_path / "a.png", spacing=STEPS)
     with raises(InputFileError, operation="ScanLook", expected="a flat tissue of 400 voxels"):
         ScanLook(quiet[:8, :8, :4], spacing=STEPS, modality="ct")
+    for value in (0.0, math.nan):
+        with raises(InputFileError, operation="ScanLook", got="constant regions only"):
+            ScanLook(torch.full((24, 24, 24), value), spacing=STEPS)
+    with raises(InputFileError, operation="ScanLook", got="constant regions only"):
+        ScanLook((anatomy() > 0).float(), spacing=STEPS, modality="mr")

@@ -29,6 +29,7 @@ __all__ = [
     "built_in_scan",
     "check_scan",
     "check_style",
+    "check_tissue",
     "default_style",
     "inside_window",
     "is_array",
@@ -189,6 +190,27 @@ def check_scan(scan: Grid, label: str) -> None:
     if bool((finite == finite[0]).all()):
         expected, got = "at least two different values", f"{finite[0].item():g} everywhere"
         raise InputFileError(label, expected=expected, got=got, remedy="check the file")
+
+
+def check_tissue(scan: Grid, label: str) -> None:
+    """Check that a volume shows something besides a constant background.
+
+    Args:
+        scan: a volume with values ``(1, T, *S)``.
+        label: name of the volume in messages.
+
+    Raises:
+        InputFileError: every frame is constant, or has constant regions of two values, as a mask.
+    """
+    from convnd_tasks.modalities.volumes.scan import first_valid_frame
+
+    if first_valid_frame(scan) is None:
+        raise InputFileError(
+            label,
+            expected="a scan, with values that differ from voxel to voxel",
+            got="constant regions only, as in a mask",
+            remedy="check the order of the files; --mask FILE gives a mask",
+        )
 
 
 def check_style(style: Grid, label: str) -> None:

@@ -20,6 +20,7 @@ from convnd_tasks.modalities.inputs import TransferInputs
 from convnd_tasks.modalities.volumes.inputs import (
     PHANTOM,
     ScanTransfer,
+    check_tissue,
     default_style,
     inside_window,
     mask_weights,
@@ -68,7 +69,8 @@ class LookTransfer(ScanTransfer):
 
     Raises:
         UsageError: an option does not fit the inputs.
-        InputFileError: a style has another unit or other voxels, or a mask lies elsewhere.
+        InputFileError: scan or style has constant regions only; a style has another unit or other
+            voxels; or a mask lies elsewhere.
     """
 
     def __init__(self, inputs: TransferInputs, options: VolumeOptions) -> None:
@@ -81,6 +83,9 @@ class LookTransfer(ScanTransfer):
         weights = options.style_weights or (1.0,) * len(inputs.styles)
         pairs = [pair for pair in zip(inputs.styles, weights, strict=True) if pair[1] > 0]
         styles, self._weights = [style for style, _ in pairs], [weight for _, weight in pairs]
+        for role, grid, label in inputs.labelled():
+            if role in ("content", "style"):
+                check_tissue(grid, label)
         check_voxel_sizes(inputs.content, styles)
         self._units = StyleUnits(inputs.content, styles, options)
         spacings = [self._axes.spacing, *(style.spacing for style in self._units.styles)]
@@ -144,6 +149,12 @@ class LookTransfer(ScanTransfer):
             message(prefix + line)
 
         scan = Scan.from_grid(self.scan, frame)
+        if not bool(scan.valid.any()):
+            note("left as it is, since it is blank: nothing but constant regions")
+            self._change = None
+            self._results.append(scan.values)
+            yield self._progress(0, scan.values)
+            return
         yield self._progress(0, scan.values)
         yield from self._plan(scan, frame, note)
         change = self._change

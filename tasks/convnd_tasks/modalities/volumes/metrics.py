@@ -25,6 +25,7 @@ from convnd_tasks.modalities.volumes.geometry import (
     largest_shift,
     value_unit,
 )
+from convnd_tasks.modalities.volumes.inputs import check_tissue
 from convnd_tasks.modalities.volumes.look_metrics import (
     MeasuredScan,
     compare_anatomy,
@@ -35,7 +36,7 @@ from convnd_tasks.modalities.volumes.look_metrics import (
 from convnd_tasks.modalities.volumes.options import VolumeOptions
 from convnd_tasks.modalities.volumes.orientation import Orientation, canonical_origin
 from convnd_tasks.modalities.volumes.radiomics import Blocks, concordance, first_order, texture
-from convnd_tasks.modalities.volumes.scan import Scan
+from convnd_tasks.modalities.volumes.scan import Scan, first_valid_frame
 from convnd_tasks.modalities.volumes.similarity import (
     anatomy_error,
     lung_mask,
@@ -54,7 +55,7 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
     """Measure a result against its scan and its style.
 
     The frames of a series are measured one by one; a measure is the mean over frames, and its parts
-    are the values of the frames.
+    are the values of the frames. A blank frame is left out.
 
     Args:
         content: the scan, values ``(1, T, *S)`` and spacing in mm.
@@ -64,26 +65,35 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
 
     Raises:
         InputFileError: scan and result differ in shape, unit or position, or have no valid voxel in
-            common; or the style has another unit.
+            common; or the style has another unit, or constant regions only.
         DependencyError: scipy is not installed.
     """
     import_optional("scipy", "evaluate", extra="volumes")
     check_same_voxels(content, result)
-    units = StyleUnits(content, [style for style in styles if style.ndim == 3][:1], VolumeOptions())
+    references = [style for style in styles if style.ndim == 3][:1]
+    for reference in references:
+        check_tissue(reference, "style")
+    units = StyleUnits(content, references, VolumeOptions())
     unit = value_unit(content) or units.unit
     axes, scans = Orientation(content), units.scans()
     resolution = max(map(min, (axes.spacing, *(scan.spacing for scan in scans))))
     style = MeasuredScan.measure(scans[0], unit, resolution) if scans else None
     origin = canonical_origin(content)
-    frames = []
+    frames, blank = [], []
+    several = content.values.shape[1] > 1 and first_valid_frame(content) is not None
     for frame in range(content.values.shape[1]):
         scan = Scan.from_grid(content, frame)
         after = axes.canonical_frame(result.values, frame)
         compared = scan.valid & torch.isfinite(after)
+        if several and not bool(scan.valid.any()):
+            frames.append(_background(scan, after))
+            blank.append(frame)
+            continue
         if not bool(compared.any()):
             expected = "voxels with a value in scan and result that are not padding"
+            got = f"none in frame {frame + 1}" if several else "none"
             remedy = "give a scan and a result with values"
-            raise InputFileError("evaluate", expected=expected, got="none", remedy=remedy)
+            raise InputFileError("evaluate", expected=expected, got=got, remedy=remedy)
         before = MeasuredScan.measure(scan, unit, resolution)
         frames.append(_measure_frame(before, after, compared, style, origin))
     factors = [
@@ -91,7 +101,7 @@ def measure_all(content: Grid, result: Grid, styles: Sequence[Grid]) -> list[Mea
         for factor in units.factors
         if factor != 1
     ]
-    return [_placement(content, result), *factors, *_join(frames)]
+    return [_placement(content, result), *factors, *_join(frames, blank)]
 
 
 def _measure_frame(
@@ -257,8 +267,13 @@ def _radiomics(
     return measures
 
 
-def _join(frames: Sequence[Sequence[Measure]]) -> list[Measure]:
-    """Average the measures of the frames of a series; their parts are the frames."""
+def _join(frames: Sequence[Sequence[Measure]], blank: Sequence[int]) -> list[Measure]:
+    """Average the measures of the frames of a series; their parts are the frames.
+
+    Args:
+        frames: the measures of each frame.
+        blank: numbers of the frames without valid voxels.
+    """
     if len(frames) == 1:
         return list(frames[0])
     by_name: dict[str, dict[int, Measure]] = {}
@@ -266,6 +281,9 @@ def _join(frames: Sequence[Sequence[Measure]]) -> list[Measure]:
         for measure in frame:
             by_name.setdefault(measure.name, {})[number] = measure
     meaning = "number of frames; every other measure is the mean over frames"
+    if blank:
+        numbers = ", ".join(str(number + 1) for number in blank)
+        meaning += f", without blank ones: {numbers}"
     joined = [Measure("frames", len(frames), meaning=meaning)]
     for rows in by_name.values():
         known = list(rows.values())

@@ -12,7 +12,9 @@ from convnd.grid import Grid
 from convnd_tasks.modalities.volumes.orientation import Orientation
 from convnd_tasks.modalities.volumes.smoothing import constant_background
 
-__all__ = ["Scan"]
+__all__ = ["Scan", "first_valid_frame"]
+
+_SAMPLES = 100_000  # voxels of a frame whose values are looked at before all of them
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Scan:
         """Take one frame of a volume with values ``(1, T, *S)``."""
         axes = Orientation(grid)
         return cls.from_values(axes.canonical_frame(grid.values, frame), axes.spacing)
+
+    @classmethod
+    def first(cls, grid: Grid) -> Scan:
+        """Take the first frame with valid voxels of a volume; of blank frames, the first."""
+        return cls.from_grid(grid, first_valid_frame(grid) or 0)
 
     def with_values(self, values: Tensor) -> Scan:
         """A scan with the same spacing and valid voxels, and other values."""
@@ -83,3 +90,18 @@ class Scan:
         for number in (1, 2):
             valid[number * (slab + gap) - gap : number * (slab + gap)] = False
         return Scan(self.values[index], self.spacing, valid)
+
+
+def first_valid_frame(grid: Grid) -> int | None:
+    """The number of the first frame with valid voxels; None if every frame is blank.
+
+    Args:
+        grid: a volume with values ``(1, T, *S)``.
+    """
+    for frame, values in enumerate(grid.values[0]):
+        sample = values.flatten()[:: max(1, values.numel() // _SAMPLES)]
+        # Background has three values at most, so a frame of more has other voxels, too.
+        several = len(sample[torch.isfinite(sample)].unique()) > 3
+        if several or bool(Scan.from_grid(grid, frame).valid.any()):
+            return frame
+    return None

@@ -15,6 +15,7 @@ from convnd import io
 from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd_tasks.modalities.augmentation import Data, StyleAugmentation
+from convnd_tasks.modalities.volumes.inputs import check_tissue
 from convnd_tasks.modalities.volumes.look import Look, tissue_scheme
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange, change_noise, noise_changes
 from convnd_tasks.modalities.volumes.noise_power import NoisePower, measure_noise
@@ -50,7 +51,8 @@ class ScanLook(StyleAugmentation[Scan]):
         keys: names of the entries of a dictionary to change; empty if calls get volumes.
 
     Raises:
-        InputFileError: a style cannot be read, is not a volume, or has no flat tissue.
+        InputFileError: a style cannot be read, is not a volume, or has no flat tissue or constant
+            regions only.
         UsageError: a number is out of range.
 
     >>> import torch
@@ -182,7 +184,8 @@ class ScanLook(StyleAugmentation[Scan]):
             raise InputFileError(
                 "ScanLook", expected="styles of three axes", got=style.ndim, remedy="give volumes"
             )
-        return Scan.from_grid(style.with_values(style.values.float()))
+        check_tissue(style, "ScanLook")
+        return Scan.first(style.with_values(style.values.float()))
 
     def _as_grid(self, values: Tensor) -> Grid:
         """A volume, perhaps with an ``affine``, as a float32 grid with a channel for each frame."""

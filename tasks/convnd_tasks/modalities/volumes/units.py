@@ -96,7 +96,7 @@ class StyleUnits:
                 continue
             self._check(scan, style, options.modality)
             calibrated = self.unit or _stated_unit(scan) == _stated_unit(style) != ""
-            factor = 1.0 if calibrated else level_ratio(*map(Scan.from_grid, (scan, style)))
+            factor = 1.0 if calibrated else level_ratio(*map(Scan.first, (scan, style)))
             self._maps.append((factor, 0.0))
             if factor != 1:
                 messages.append(
@@ -115,10 +115,10 @@ class StyleUnits:
         return [factor for factor, _ in self._maps]
 
     def scans(self) -> list[Scan]:
-        """The first frame of each style in the scan's unit."""
+        """The first frame with valid voxels of each style, in the scan's unit."""
         result = []
         for style, (factor, offset) in zip(self.styles, self._maps, strict=True):
-            scan = Scan.from_grid(style)
+            scan = Scan.first(style)
             unchanged = (factor, offset) == (1.0, 0.0)
             result.append(scan if unchanged else scan.with_values(scan.values * factor + offset))
         return result
