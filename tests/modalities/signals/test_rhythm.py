@@ -12,9 +12,11 @@ from convnd_tasks.modalities.signals.leads import may_be_ecg, resample_lead
 from convnd_tasks.modalities.signals.metrics import measure_all
 from convnd_tasks.modalities.signals.peaks import r_peaks
 from convnd_tasks.modalities.signals.rhythm import are_beats, match_peaks
+from error_fields import raises
 from numpy.typing import NDArray
 
 from convnd import io
+from convnd.errors import InputFileError
 from convnd.grid import Grid
 from convnd.io.signals.signal import describe
 
@@ -151,3 +153,14 @@ def test_beats_of_all_leads_are_where_those_of_lead_ii_are(leads: Any) -> None:
     style = samples.style("ambulatory", spatial_dims=1)
     measures = {measure.name: measure for measure in measure_all(content, content, [style])}
     assert set(measures["beat_correlation"].parts) == set(names)
+
+
+def test_recordings_of_different_lengths_are_not_compared(leads: Any) -> None:
+    values = leads["II"]
+    content = grid(values)
+    for shorter in (len(values) // 2, len(values) - 1):
+        with raises(InputFileError, operation="evaluate", got=f"{len(values)} samples"):
+            measure_all(content, grid(values[:shorter]), [content])
+    slow = grid(values[::2], rate=250.0)  # as long, at another rate
+    odd = grid(values[:-1][::2], rate=250.0)
+    assert all(measure_all(content, other, [content]) for other in (slow, odd))

@@ -65,11 +65,13 @@ def measure_all(
             measures all leads of content and result.
 
     Raises:
-        InputFileError: a recording has no sampling rate, or the leads do not fit.
+        InputFileError: a recording has no sampling rate, the leads do not fit, or the result is
+            longer or shorter than the content.
         DependencyError: neurokit2 or scipy is missing.
     """
     pairs = pairs or {}
     leads = _common_leads(content, result, styles, pairs)
+    _check_same_length(content, result)
     rhythm = Rhythm.of(content, result, leads)
     measures = [] if rhythm is None else rhythm.measures()
     style_keys = {lead: pairs.get(lead_key(lead), lead_key(lead)) for lead in leads}
@@ -120,6 +122,25 @@ def _common_leads(
             remedy="give files that belong together",
         )
     return leads
+
+
+def _check_same_length(content: Grid, result: Grid) -> None:
+    """Check that two recordings last equally long; their sampling rates may differ."""
+    rates = [sampling_rate(grid) for grid in (content, result)]
+    samples = [grid.shape[0] for grid in (content, result)]
+    spans = [count / rate for count, rate in zip(samples, rates, strict=True)]
+    # At another rate, the last sample may be missing.
+    tolerance = 0.0 if rates[0] == rates[1] else 1.001 / min(rates)
+    if abs(spans[0] - spans[1]) > tolerance:
+        got = " and ".join(
+            f"{count} samples ({span:.4g} s)" for count, span in zip(samples, spans, strict=True)
+        )
+        raise InputFileError(
+            "evaluate",
+            expected="two recordings of the same length",
+            got=got,
+            remedy="give a recording and its result",
+        )
 
 
 class _Comparison(NamedTuple):
