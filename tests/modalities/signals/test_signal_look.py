@@ -132,3 +132,12 @@ def test_what_is_refused() -> None:
     with raises(InputFileError, operation="SignalLook", got="2"):
         SignalLook(Grid(values=torch.zeros(1, 1, 40, 40)), rate=RATE)
     assert bool(torch.isfinite(look.apply(torch.zeros(99))).all())  # a constant stays
+
+
+@pytest.mark.parametrize("gap", [slice(None), slice(500, 510), slice(7, 8)])
+def test_a_style_with_gaps_is_refused(gap: slice) -> None:
+    style = noise(0, 1.0)
+    style[gap] = math.nan
+    for data in (style, style.numpy(), Grid(values=style[None, None], spacing=(1 / RATE,))):
+        with raises(InputFileError, operation="SignalLook", expected="without gaps"):
+            SignalLook(data, rate=RATE)

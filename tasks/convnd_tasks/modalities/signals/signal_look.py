@@ -53,7 +53,7 @@ class SignalLook(StyleAugmentation[_Spectrum]):
         keys: names of the entries of a dictionary to change; empty if calls get recordings.
 
     Raises:
-        InputFileError: a style cannot be read, or is no recording.
+        InputFileError: a style cannot be read, is no recording, or has gaps.
         UsageError: a number is out of range.
         ShapeError: a style has fewer than 32 samples.
 
@@ -199,7 +199,14 @@ class SignalLook(StyleAugmentation[_Spectrum]):
                 got=tuple(leads.shape),
                 remedy="give recordings with time as the last axis",
             )
-        return _spectrum(leads.nan_to_num(0.0), rate)
+        if not bool(torch.isfinite(leads).all()):
+            raise InputFileError(
+                "SignalLook",
+                expected="styles without gaps",
+                got="values that are not finite",
+                remedy="interpolate them before, or cut out a part without gaps",
+            )
+        return _spectrum(leads, rate)
 
 
 def _spectrum(leads: Tensor, rate: float) -> _Spectrum:
