@@ -95,6 +95,7 @@ def check_output(
     provenance: bool = False,
     dicom: bool = False,
     spatial_dims: int | None = None,
+    videos: bool = True,
 ) -> None:
     """Check, before any work, that a result can be written here.
 
@@ -104,6 +105,7 @@ def check_output(
         provenance: whether provenance will be stored with it.
         dicom: whether the result is a volume from DICOM files, which can go into a folder.
         spatial_dims: number of spatial axes of the result, or None if it is not known yet.
+        videos: whether the result may be written as a video.
 
     Raises:
         OutputExistsError: it exists and ``overwrite`` is false, or another file has the name of its
@@ -112,7 +114,7 @@ def check_output(
         OutputFileError: its folder is missing, is a file or takes no new files; or the path is a
             folder or a device.
     """
-    entry, _ = writable_format(path, spatial_dims, dicom=dicom)
+    entry, _ = writable_format(path, spatial_dims, dicom=dicom, videos=videos)
     if entry.folder and is_folder_name(path):
         check_folder_target(path, overwrite=overwrite)
         return

@@ -108,6 +108,7 @@ class Format:
             with a corner of the grid.
         count_axes: reads the number of spatial axes from an existing file; None if the format
             decides it.
+        video: whether its grids are pictures in time, and no volumes.
     """
 
     name: str
@@ -124,12 +125,13 @@ class Format:
     recognizes: Callable[[bytes], bool] | None = None
     check: Callable[[Path, Grid], None] | None = None
     count_axes: Callable[[Path], int] | None = None
+    video: bool = False
 
-    def holds(self, spatial_dims: int | None) -> bool:
+    def holds(self, spatial_dims: int | None, videos: bool = True) -> bool:
         """Whether files hold grids of so many axes, or a series whose frames are one of them."""
         own = self.spatial_dims
-        if own is None or spatial_dims is None:
-            return True
+        if own is None or spatial_dims is None or (self.video and not videos):
+            return videos or not self.video
         return spatial_dims == own or (self.is_series and spatial_dims == own + 1)
 
 
@@ -311,15 +313,19 @@ def is_folder_name(path: str | os.PathLike[str]) -> bool:
 
 
 def writable_format(
-    path: str | os.PathLike[str], spatial_dims: int | None = None, *, dicom: bool = False
+    path: str | os.PathLike[str],
+    spatial_dims: int | None = None,
+    *,
+    dicom: bool = False,
+    videos: bool = True,
 ) -> tuple[Format, Writer]:
     """Return the format of a file to write, and its writer.
 
     Args:
         path: the output; its suffix selects the format.
         spatial_dims: number of spatial axes that the format has to hold, or None for any.
-        dicom: whether the data come from DICOM files; they can be written as such again, into a
-            folder, which has no suffix, or into one file.
+        dicom: whether the data come from DICOM files, and may become one such file or a folder.
+        videos: whether the data may be written as a video.
 
     Raises:
         UsageError: no format for so many axes is written under this suffix.
@@ -327,10 +333,9 @@ def writable_format(
     entry = _format_of_name(path)
     if dicom and (is_folder_name(path) or (entry is not None and entry.name == "DICOM")):
         entry = next((FORMATS[key] for key in FORMATS if FORMATS[key].folder), None)
-    if entry is None or entry.write is None or not entry.holds(spatial_dims):
-        suffixes = [
-            end for end in _BY_SUFFIX if is_written(end) and _BY_SUFFIX[end].holds(spatial_dims)
-        ]
+    if entry is None or entry.write is None or not entry.holds(spatial_dims, videos):
+        written = {end: known for end, known in _BY_SUFFIX.items() if is_written(end)}
+        suffixes = [end for end, known in written.items() if known.holds(spatial_dims, videos)]
         name = Path(path).name
         usual = [end for end in suffixes if _BY_SUFFIX[end].spatial_dims == spatial_dims]
         remedy = f"for example {Path(name).stem or 'result'}{(usual or suffixes)[0]}"

@@ -228,6 +228,7 @@ FORMATS = (
         read=read_video,
         write=_write_video,
         read_provenance=_read_provenance,
+        video=True,
     ),
     Format(
         name="video (read only)",
@@ -236,5 +237,6 @@ FORMATS = (
         spatial_dims=3,
         read=read_video,
         write=None,
+        video=True,
     ),
 )

@@ -119,7 +119,7 @@ def _write_itk(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: ob
             "write",
             expected="1 channel for NRRD and MHA",
             got=grid.values.shape[1],
-            remedy="write one file per channel",
+            remedy="write an array (.npy); NIfTI (.nii.gz) holds the frames of a series",
         )
     image = sitk.GetImageFromArray(np.ascontiguousarray(_volume(grid).T))
     affine = flip_lps(grid_affine(grid))

@@ -138,7 +138,7 @@ def _write_mgh(path: Path, grid: Grid, **_: object) -> None:
     frames = grid.values.shape[1]
     if frames != 1 and "frame_step" not in grid.header:
         raise ShapeError(
-            "write", expected="1 channel for MGH", got=frames, remedy="write one file per channel"
+            "write", expected="1 channel for MGH", got=frames, remedy="write an array (.npy)"
         )
     volume = voxels_to_write(grid)
     integers = plain_integers(grid)

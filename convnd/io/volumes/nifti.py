@@ -151,7 +151,7 @@ def _write_nifti(path: Path, grid: Grid, *, provenance: Mapping[str, str], **_: 
     frames = grid.values.shape[1]
     if frames != 1 and "frame_step" not in grid.header:
         raise ShapeError(
-            "write", expected="1 channel for NIfTI", got=frames, remedy="write one file per channel"
+            "write", expected="1 channel for NIfTI", got=frames, remedy="write an array (.npy)"
         )
     volume = voxels_to_write(grid)
     header = _header_for(grid)

@@ -40,7 +40,8 @@ def voxels_to_write(grid: Grid) -> NDArray[Any]:
             "write",
             expected="finite voxels, as they were read",
             got="NaN or infinity",
-            remedy="use a smaller learning rate, or check the input",
+            remedy="divide huge values of the input; an optimisation may need a smaller "
+            "learning rate",
         )
     return volume
 

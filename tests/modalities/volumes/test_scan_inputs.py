@@ -215,7 +215,8 @@ def test_measures_of_a_series_are_means_over_frames_that_are_not_blank(tmp_path:
 def test_a_scan_of_constant_regions_is_refused(run: Run, tmp_path: Path, kind: str) -> None:
     mask = np.zeros((20, 18, 16), np.uint8)
     mask[5:15, 5:15, 4:12] = 1
-    name, more = f"{kind}.nii", ()
+    more: tuple[str, ...] = ()
+    name = f"{kind}.nii"
     if kind == "array":
         name, more = "mask.npy", ("--spacing", "1,1,1")
         np.save(tmp_path / name, mask.astype(bool))
@@ -240,3 +241,44 @@ def test_the_level_of_a_series_is_that_of_a_frame_that_is_not_blank(tmp_path: Pa
     style = convnd.io.read(save(tmp_path / "b.nii", 4 * speckle(seed=4)))
     factors = StyleUnits(scan, [style], VolumeOptions()).factors
     assert factors == pytest.approx([0.25], rel=0.05)
+
+
+@pytest.mark.parametrize("suffix", ["nii.gz", "mgz"])
+def test_an_array_of_several_volumes_becomes_a_series(
+    run: Run, tmp_path: Path, suffix: str
+) -> None:
+    np.save(tmp_path / "series.npy", np.stack([speckle(seed=seed) for seed in range(3)]))
+    mask = np.zeros((20, 18, 16), np.uint8)
+    mask[:10] = 1
+    np.save(tmp_path / "mask.npy", mask)
+    typed = ("stylize-volume", "series.npy", "--spacing", "1,1,2", "--mask", "mask.npy", *QUICK)
+    code, _, err = run(*typed, "-o", f"r.{suffix}")
+    assert code == 0, err
+    back = nibabel.load(tmp_path / f"r.{suffix}")
+    assert back.shape == (20, 18, 16, 3)
+    assert back.header.get_zooms()[:3] == pytest.approx((1, 1, 2))
+    data = np.asarray(back.dataobj)
+    for frame in range(3):
+        np.testing.assert_array_equal(data[10:, ..., frame], speckle(seed=frame)[10:])
+    code, _, err = run(*typed, "-o", "r.nrrd")
+    assert code != 0
+    check_error(err, remedy=".npy")
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "x.png"])
+def test_a_scan_is_no_video(run: Run, tmp_path: Path, name: str) -> None:
+    save(tmp_path / "scan.nii", speckle())
+    code, _, err = run("stylize-volume", "scan.nii", "-o", name, *QUICK)
+    assert code == 2
+    check_error(err, expected=".nii.gz")
+    assert ".mkv" not in err
+
+
+def test_the_remedy_for_huge_values_names_them(run: Run, tmp_path: Path) -> None:
+    """Their squares are beyond float32."""
+    values = speckle((40, 40, 16), mean=200) / 10
+    values[10:30, 10:30] += 300
+    save(tmp_path / "huge.nii", values * np.float32(1e30))
+    code, _, err = run("stylize-volume", "huge.nii", *QUICK)
+    assert code == 5
+    check_error(err.splitlines()[-1], remedy="divide huge values")

@@ -95,6 +95,9 @@ def open_volume(
     array = is_array(name)
     if array and grid.ndim == 2:  # an array (I, J, K) was read as I channels of two axes
         grid = without_channels(grid)
+    if array and grid.ndim == 3 and grid.values.shape[1] > 1:
+        # Formats of series write the channels as frames, of unknown time step.
+        grid = dataclasses.replace(grid, header={"frame_step": (1.0, "px"), **grid.header})
     if grid.ndim != 3:
         expected, remedy = "a volume of three axes", f"use convnd stylize --dim {grid.ndim}"
         raise InputFileError(name, expected=expected, got=grid.ndim, remedy=remedy)

@@ -177,6 +177,7 @@ class Volumes(Modality):
             provenance=self.settings.metadata,
             spatial_dims=self.spatial_dims,
             dicom=dicom,
+            videos=False,
         )
 
     def write(
