@@ -83,9 +83,9 @@ class LookTransfer(ScanTransfer):
         weights = options.style_weights or (1.0,) * len(inputs.styles)
         pairs = [pair for pair in zip(inputs.styles, weights, strict=True) if pair[1] > 0]
         styles, self._weights = [style for style, _ in pairs], [weight for _, weight in pairs]
-        for role, grid, label in inputs.labelled():
-            if role in ("content", "style"):
-                check_tissue(grid, label)
+        grids = [inputs.content, *inputs.styles]
+        for grid, name in zip(grids, inputs.names, strict=False):  # a mask comes last
+            check_tissue(grid, name)
         check_voxel_sizes(inputs.content, styles)
         self._units = StyleUnits(inputs.content, styles, options)
         spacings = [self._axes.spacing, *(style.spacing for style in self._units.styles)]
