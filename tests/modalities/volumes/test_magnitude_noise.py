@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
+import nibabel as _nibabel
 import numpy as np
 import pytest
 import torch
+from command_line import Run
 from convnd_tasks.modalities.volumes.look import moderate_noise
+from convnd_tasks.modalities.volumes.look_metrics import MeasuredScan
 from convnd_tasks.modalities.volumes.noise_power import (
     NoisePower,
     measure_noise,
@@ -17,6 +24,7 @@ from convnd_tasks.modalities.volumes.units import level_ratio
 from numpy.typing import NDArray
 from scipy import ndimage
 
+nibabel: Any = _nibabel  # its type hints are incomplete
 Array = NDArray[np.float64]
 SHAPE = (24, 80, 80)
 
@@ -91,3 +99,40 @@ def test_the_built_in_style_leaves_tissues_of_little_contrast_apart(
     )
     noise = moderate_noise({0: scan}, {0: style}, scheme)
     assert noise[0].deviation == pytest.approx(expected)
+
+
+def loud_air() -> tuple[Array, Array]:
+    """A scan whose air is its quietest part, and the same with much noise in the air alone."""
+    rng = np.random.default_rng(7)
+    inside = head() > 0
+    scan = head() + 300 + np.where(inside, 8.0, 5.0) * rng.normal(size=SHAPE)
+    return scan, scan + np.where(inside, 0.0, 20.0) * rng.normal(size=SHAPE)
+
+
+def test_the_noise_after_a_change_is_that_of_the_tissue_before_it() -> None:
+    """Else the body would be compared with the air, and the noise would rise from 5 to 8."""
+    values, louder = loud_air()
+    before = MeasuredScan.measure(scan_of(values), "", 1.0)
+    after = before.changed(torch.from_numpy(louder).float())
+    for part, expected in ((before, 5.0), (after, np.hypot(5, 20))):
+        assert part.noise[0].deviation == pytest.approx(expected, rel=0.05)
+    alone = MeasuredScan.measure(scan_of(louder), "", 1.0)
+    assert alone.noise[0].deviation == pytest.approx(8, rel=0.05)
+
+
+def test_the_noise_of_a_result_is_told_of_one_tissue(run: Run, tmp_path: Path) -> None:
+    """Air is the quietest part of the scan; in the result, 0 cuts its noise off."""
+    rng = np.random.default_rng(8)
+    deviations = np.where(head() > 0, 1.3, 1.0)
+    values = (head() + 4 + deviations * rng.normal(size=SHAPE)).round().clip(0, 255)
+    image = nibabel.Nifti1Image(values.T.astype(np.uint8), np.eye(4))
+    nibabel.save(image, tmp_path / "scan.nii")
+    code, _, err = run("stylize-volume", "scan.nii", "--no-figures", "-q")
+    assert code == 0, err
+    told = re.search(r"noise of all tissues: from ([\d.]+) to ([\d.]+);", err)
+    assert told is not None
+    result = np.asarray(nibabel.load(tmp_path / "scan_stylized.nii.gz").dataobj).T
+    _, y, x = np.indices(SHAPE)
+    air = np.hypot(y - 40, x - 40) > 38
+    for part, figure in zip((values, result), told.groups(), strict=True):
+        assert float(figure) == pytest.approx(part[air].std(), rel=0.08)

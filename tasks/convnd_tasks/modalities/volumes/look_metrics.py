@@ -75,7 +75,7 @@ class MeasuredScan:
         """Measure a result ``(D, H, W)`` of this scan in the same tissues."""
         scan = self.scan.with_values(values)
         tissues = TissueMap(self.scan.slabs(), self.tissues.scheme, self.resolution)
-        noise = measure_noise(scan.slabs(), tissues, self.resolution)
+        noise = measure_noise(scan.slabs(), tissues, self.resolution, before=self.noise)
         return dataclasses.replace(self, scan=scan, noise=noise)
 
     def body(self) -> NDArray[Any]:

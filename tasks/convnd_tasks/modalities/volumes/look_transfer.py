@@ -336,4 +336,5 @@ class LookTransfer(ScanTransfer):
             for values in (change.expected, result)
         )
         tissues = TissueMap(before, change.scheme, self._resolution)
-        return {**change.before, **measure_noise(after, tissues, self._resolution)}
+        noise = measure_noise(after, tissues, self._resolution, before=change.before)
+        return {**change.before, **noise}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -72,11 +72,13 @@ class NoisePower:
             resolution.
         errors: of the same shape; what anatomy and the scatter of a small tissue may add.
         axes: number of axes with fine voxels.
+        tissue: number of the tissue that it was measured in; None if it is not known.
     """
 
     bands: Tensor
     errors: Tensor
     axes: int
+    tissue: int | None = None
 
     @property
     def variance(self) -> float:
@@ -122,7 +124,12 @@ class NoisePower:
 
 
 def measure_noise(
-    scan: Scan, tissues: TissueMap, resolution: float, *, bands: bool = True
+    scan: Scan,
+    tissues: TissueMap,
+    resolution: float,
+    *,
+    bands: bool = True,
+    before: Mapping[int, NoisePower] | None = None,
 ) -> dict[int, NoisePower]:
     """Measure the noise of each tissue that has enough voxels away from others.
 
@@ -134,17 +141,23 @@ def measure_noise(
         tissues: its tissues, or those of another scan of the same anatomy and size.
         resolution: mm; the coarsest, over the compared scans, of their finest voxel sides.
         bands: measure each band; False measures one band of all frequencies.
+        before: noise before a change that led to the scan. That of a magnitude image is measured in
+            the same tissue again, if it is large enough.
 
     Returns:
         The power by tissue; the same for all tissues of a magnitude image.
     """
     axes = sum(width > 0 for width in sigmas(scan.spacing, resolution, min(scan.spacing)))
     cores = measured_cores(tissues)
+    if tissues.scheme.uniform and before:
+        # Added noise may make another tissue the quietest one, and tissues cannot be compared.
+        chosen = {power.tissue for power in before.values()}
+        cores = {tissue: cores[tissue] for tissue in cores if tissue in chosen} or cores
     measured = {}
     for tissue, inner in cores.items():
         powers = measure_power(scan.values, inner, scan.spacing, resolution, bands=bands)
         windows = int(inner.sum()) / _window_volume(scan.spacing, resolution)
-        measured[tissue] = _noise_power(powers, windows, axes)
+        measured[tissue] = dataclasses.replace(_noise_power(powers, windows, axes), tissue=tissue)
     if not tissues.scheme.uniform or not measured:
         return measured
     volume, lowest = voxel_volume(scan.spacing, resolution), float(scan.values[scan.valid].min())
