@@ -40,6 +40,7 @@ __all__ = ["FORMATS", "MAX_VALUES", "read_npy", "read_npz", "without_channels"]
 
 MAX_VALUES = 2**30  # 4 GiB as float32
 _NO_CHANNELS = "without_channels"  # key of a header
+_EXACT = "exact_values"  # key of a header: the float64 ``(C, *S)`` of a file
 _LONGEST_START = 2**16
 _LABELS = ("units", "axes", "channels")
 _MAX_LABELS = 2**16
@@ -248,6 +249,8 @@ def _grid(path: Path, array: NDArray[Any], **metadata: Any) -> Grid:
     header: dict[str, object] = {"dtype": array.dtype.name if floating else "float32"}
     if array.dtype.kind in "iu":
         header |= integer_header(array, IntegerEncoding(array.dtype.newbyteorder("=").name))
+    elif header["dtype"] == "float64" and not np.array_equal(values[0], array, equal_nan=True):
+        header[_EXACT] = array
     return Grid(values=values, header=header, **metadata)
 
 
@@ -265,8 +268,8 @@ def without_channels(grid: Grid) -> Grid:
     (8, 5, 6)
     """
     header = {**grid.header, _NO_CHANNELS: True}
-    if "integer_codes" in header:
-        header["integer_codes"] = cast("NDArray[Any]", header["integer_codes"])[None]
+    for key in header.keys() & {"integer_codes", _EXACT}:
+        header[key] = cast("NDArray[Any]", header[key])[None]
     return Grid(values=grid.values[:, None], header=header)
 
 
@@ -288,6 +291,9 @@ def _channels_first(grid: Grid) -> NDArray[Any]:
         return values
     with np.errstate(over="ignore"):
         cast = values.astype(dtype)
+    exact = grid.header.get(_EXACT)
+    if isinstance(exact, np.ndarray) and exact.shape == cast.shape:  # unchanged values keep digits
+        np.copyto(cast, exact, where=exact.astype(np.float32) == values)
     return cast if np.array_equal(np.isfinite(cast), np.isfinite(values)) else values
 
 

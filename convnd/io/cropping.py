@@ -49,8 +49,8 @@ def crop(grid: Grid, region: Sequence[slice]) -> Grid:
         header["nifti"] = _shift_origin(header["nifti"], start)
     if header.get("affine") is not None:
         header["affine"] = _shifted(header["affine"], start)
-    if "integer_codes" in header:
-        header["integer_codes"] = header["integer_codes"][(..., *region)].copy()
+    for key in header.keys() & {"integer_codes", "exact_values"}:
+        header[key] = header[key][(..., *region)].copy()
     return dataclasses.replace(
         grid, values=grid.values[(slice(None), slice(None), *region)].clone(), header=header
     )

@@ -15,6 +15,7 @@ import convnd.io
 from convnd.errors import InputFileError
 from convnd.grid import Grid
 from convnd.io.array import without_channels
+from convnd.io.cropping import crop
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4", "int16", "u1", "bool"])
@@ -185,3 +186,29 @@ def test_the_first_axis_as_a_spatial_one(suffix: str, dtype: Any, tmp_path: Path
     again = again["values"] if suffix == ".npz" else again
     assert again.shape == values.shape
     np.testing.assert_allclose(again, values, rtol=1e-7)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["<f8", ">f8"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_unchanged_values_keep_all_digits(
+    suffix: str, dtype: str, order: Any, tmp_path: Path
+) -> None:
+    values = np.asarray(np.random.default_rng(0).normal(size=(2, 7, 9)), dtype, order=order)
+    values[0, 0, 0] = np.nan
+    (np.savez if suffix == ".npz" else np.save)(tmp_path / f"a{suffix}", values)
+    grid = convnd.io.read(tmp_path / f"a{suffix}")
+    changed = grid.values.clone()
+    changed[0, 1, 3:] += 1
+    parts = {"b": (grid.with_values(changed), values)}
+    parts["c"] = without_channels(parts["b"][0]), values
+    parts["d"] = crop(parts["b"][0], (slice(1, 6), slice(2, 9))), values[:, 1:6, 2:]
+    for name, (part, expected) in parts.items():
+        convnd.io.write(tmp_path / f"{name}{suffix}", part)
+        again = np.load(tmp_path / f"{name}{suffix}")
+        again = again["values"] if suffix == ".npz" else again
+        start = 3 if name != "d" else 2
+        assert again.dtype == np.float64
+        np.testing.assert_array_equal(again[0], expected[0])
+        np.testing.assert_array_equal(again[1, :start], expected[1, :start])
+        np.testing.assert_allclose(again[1, start:], expected[1, start:] + 1, rtol=1e-6, atol=1e-7)

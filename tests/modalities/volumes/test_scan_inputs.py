@@ -282,3 +282,20 @@ def test_the_remedy_for_huge_values_names_them(run: Run, tmp_path: Path) -> None
     code, _, err = run("stylize-volume", "huge.nii", *QUICK)
     assert code == 5
     check_error(err.splitlines()[-1], remedy="divide huge values")
+
+
+def test_voxels_outside_a_mask_keep_all_digits_of_an_array(run: Run, tmp_path: Path) -> None:
+    scan = np.random.default_rng(0).normal(100, 5, (40, 40, 16))
+    scan[4:36, 10:30] += 300
+    np.save(tmp_path / "scan.npy", scan)
+    noise = np.random.default_rng(1).normal(0, 10, scan.shape)
+    save(tmp_path / "style.nii", (scan + noise).astype(np.float32))
+    mask = np.zeros(scan.shape, np.uint8)
+    mask[:20] = 1
+    np.save(tmp_path / "mask.npy", mask)
+    typed = ("stylize-volume", "scan.npy", "--spacing", "1,1,2", "--style", "style.nii", *QUICK)
+    code, _, err = run(*typed, "--mask", "mask.npy", "-o", "result.npy")
+    assert code == 0, err
+    result = np.load(tmp_path / "result.npy")
+    np.testing.assert_array_equal(result[20:], scan[20:])
+    assert np.abs(result - scan)[:20].max() > 1
