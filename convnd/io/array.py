@@ -5,8 +5,8 @@ An array of shape ``(C, *S)`` becomes values ``(1, C, *S)``; an array of one axi
 ``units``, ``axes`` and ``channels`` of `Grid`, and ``signal``: units, start and annotations of a
 signal as JSON. An archive of leads with a sampling rate (``fs``) or a vector of times is read as a
 recording, see `convnd.io.signals.arrays`. Values keep their units and gaps (NaN), and become
-float32; arrays of floating point are written back in the type of the input. Pickles are never
-loaded.
+float32; arrays of floating point are written back in the type of the input, and values of float64
+that did not change keep all digits. Pickles are never loaded.
 """
 
 from __future__ import annotations
