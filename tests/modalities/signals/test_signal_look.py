@@ -141,3 +141,11 @@ def test_a_style_with_gaps_is_refused(gap: slice) -> None:
     for data in (style, style.numpy(), Grid(values=style[None, None], spacing=(1 / RATE,))):
         with raises(InputFileError, operation="SignalLook", expected="without gaps"):
             SignalLook(data, rate=RATE)
+
+
+def test_reversed_and_big_endian_arrays_are_recordings() -> None:
+    style, batch = noise(0, 1.0).numpy(), noise(1, 0.2, (2, 4000)).numpy()
+    expected = SignalLook(style, rate=RATE).apply(batch, strength=1.0)
+    look = SignalLook(style[::-1].copy()[::-1].astype(">f4"), rate=RATE)
+    for view in (batch.astype(">f4"), batch[:, ::-1].copy()[:, ::-1]):
+        np.testing.assert_array_equal(look.apply(view, strength=1.0), expected)

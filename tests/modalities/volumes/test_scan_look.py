@@ -235,3 +235,15 @@ def test_wrong_arguments_are_refused(quiet: Tensor, tmp_path: Any) -> None:
             ScanLook(torch.full((24, 24, 24), value), spacing=STEPS)
     with raises(InputFileError, operation="ScanLook", got="constant regions only"):
         ScanLook((anatomy() > 0).float(), spacing=STEPS, modality="mr")
+
+
+def test_flipped_and_big_endian_arrays_are_volumes(look: ScanLook, quiet: Tensor) -> None:
+    """A view and its copy give the same; a flip is the most common augmentation."""
+    for view in (np.flip(quiet.numpy(), 0), quiet.numpy()[:, ::-1], quiet.numpy().astype(">f4")):
+        results = []
+        for data in (view, torch.tensor(np.array(view, np.float32, order="C"))):
+            torch.manual_seed(0)
+            results.append(torch.as_tensor(look.apply(data)))
+        assert torch.equal(*results)
+    style = np.flip(quiet.numpy(), 0)
+    assert ScanLook(style, spacing=STEPS, modality="ct").apply(quiet, strength=0.0).equal(quiet)

@@ -15,6 +15,7 @@ from convnd import io
 from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd_tasks.modalities.augmentation import Data, StyleAugmentation
+from convnd_tasks.modalities.tensors import as_tensor
 
 __all__ = ["SignalLook"]
 
@@ -190,7 +191,7 @@ class SignalLook(StyleAugmentation[_Spectrum]):
             rate = 1 / style.spacing[0] if style.units[0] == "s" else rate
             leads = style.values[0]
         else:
-            leads = torch.as_tensor(style).detach().float()
+            leads = as_tensor(style, "SignalLook").detach().float()
             leads = leads[None] if leads.ndim == 1 else leads
         if leads.ndim != 2 or leads.shape[-1] < _MIN_SAMPLES:
             raise ShapeError(

@@ -15,6 +15,7 @@ from convnd import io
 from convnd.errors import InputFileError, ShapeError, UsageError
 from convnd.grid import Grid
 from convnd_tasks.modalities.augmentation import Data, StyleAugmentation
+from convnd_tasks.modalities.tensors import as_tensor
 from convnd_tasks.modalities.volumes.inputs import check_tissue
 from convnd_tasks.modalities.volumes.look import Look, tissue_scheme
 from convnd_tasks.modalities.volumes.noise_change import NoiseChange, change_noise, noise_changes
@@ -179,7 +180,7 @@ class ScanLook(StyleAugmentation[Scan]):
         if isinstance(style, str | os.PathLike):
             style = io.read(style)
         if not isinstance(style, Grid):
-            style = self._as_grid(style if isinstance(style, Tensor) else torch.as_tensor(style))
+            style = self._as_grid(as_tensor(style, "ScanLook"))
         if style.ndim != 3:
             raise InputFileError(
                 "ScanLook", expected="styles of three axes", got=style.ndim, remedy="give volumes"
