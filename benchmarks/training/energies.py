@@ -9,7 +9,7 @@ from convnd.backbones import choose_precision, load
 from convnd.nn.layout import channels_last
 from convnd.stats import gram_matrix
 
-__all__ = ["Energies", "Features"]
+__all__ = ["Energies", "Features", "shifts"]
 
 Features = dict[str, Tensor]
 """Features and Gram matrices by name, each with a batch axis."""
@@ -61,3 +61,22 @@ def relative(values: Tensor, target: Tensor) -> Tensor:
     """Squared distance to the target over the target's sum of squares, for each item."""
     axes = tuple(range(1, values.ndim))
     return (values - target).square().sum(axes) / target.square().sum(axes).clamp_min(1e-12)
+
+
+def shifts(results: Tensor, start: Tensor) -> Tensor:
+    """Estimate by how many pixels the edges of results lie beside those they started from.
+
+    Both energies hardly change if all edges move by a fraction of a pixel, so that nothing else
+    holds them in place. A shifted picture differs from the first one by the shift times its slope.
+
+    Args:
+        results: ``(B, 3, H, W)``.
+        start: the same pictures without the decoder's change.
+
+    Returns:
+        ``(B, 2)``, along the rows and the columns.
+    """
+    change, grey = (results - start).mean(1), start.mean(1)
+    slopes = torch.stack(torch.gradient(grey, dim=(1, 2)), 1)
+    power = slopes.square().sum((2, 3)).clamp_min(1e-9)
+    return (change[:, None] * slopes).sum((2, 3)) / power

@@ -1,7 +1,8 @@
 """Train the decoder of `convnd.feedforward.ArbitraryStyleNet`, which convnd ships.
 
 Encoder, principal components, matching of statistics and choice of patches are fixed; only the
-decoder is trained. Its loss is made of the content energy and the mean style energy of five layers.
+decoder is trained. Its loss is made of the content energy, the mean style energy of five layers,
+and a penalty on edges that move.
 ``train`` starts from the shipped network, unless ``--anew`` is given.
 
     python -m benchmarks.training.train_instant train  --photos DIR --art DIR --work DIR --steps N
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from benchmarks.training.batched_matching import match
 from benchmarks.training.distill_pictures import MEAN, Pictures, list_photos
-from benchmarks.training.energies import Energies, Features
+from benchmarks.training.energies import Energies, Features, shifts
 from convnd.backbones import VGG, load
 from convnd.backbones.weights import load_state
 from convnd.feedforward import ArbitraryStyleNet
@@ -38,6 +39,7 @@ from convnd.stats import CovarianceStatistic, Sums
 
 WIDTHS = {"relu1_1": 12, "relu2_1": 24, "relu3_1": 48, "relu4_1": 96}  # components
 HIDDEN = {"relu1_1": 24, "relu2_1": 32, "relu3_1": 64, "relu4_1": 96}  # channels of the decoder
+SHIFT_WEIGHT = 20.0  # of the squared shift of edges in pixels
 KEPT_MEAN = 0.998  # share of the running mean of the weights that a step keeps
 
 
@@ -107,7 +109,7 @@ class Pool:
     A training of a few thousand steps meets each picture many times, but hardly a pair twice.
 
     Args:
-        pictures: source of the pictures.
+        pictures: source of the pictures, which are turned by 0, 90, 180 or 270 degrees.
         count: number of pictures.
         size: mean pixels along each axis; each is a multiple of 16 from 0.75 to 1.25 times that.
         describe: computes tensors ``(1, ...)`` by name from values ``(1, 3, H, W)``.
@@ -120,9 +122,11 @@ class Pool:
         self.groups: list[list[Features]] = [[] for _ in extents]
         for number in range(count):
             group = number % len(extents)
+            values = as_values(pictures.batch(1, extents[group], plain=True))
+            # No direction is special. Pictures are flipped from left to right already.
+            turned = values.rot90(number // len(extents) % 4, (2, 3))
             # Pictures are stored in 8 bits.
-            values = (as_values(pictures.batch(1, extents[group], plain=True)) * 255).round() / 255
-            self.groups[group].append(describe(values))
+            self.groups[group].append(describe((turned * 255).round() / 255))
 
     def draw(self, count: int, generator: torch.Generator) -> Features:
         """A batch of pictures of one size."""
@@ -209,8 +213,9 @@ class Trainer:
         layers, kept_content = self.energies(results, *pair)
         loss = loss_of(layers, kept_content, self.args)
         outside = (results - results.clamp(0, 1)).square().mean()
+        beside = shifts(results, matched[INPUT]).square().sum(1).mean()
         self.optimiser.zero_grad()
-        (loss.mean() + 20 * outside).backward()
+        (loss.mean() + 20 * outside + SHIFT_WEIGHT * beside).backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 2.0)
         self.optimiser.step()
         with torch.no_grad():
