@@ -103,6 +103,20 @@ def test_an_estimate_names_the_files_and_leaves_none(photos: Path, tmp_path: Pat
         estimate_patches([str(photos)], None, options, out)
 
 
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_report_may_lie_in_the_folder(photos: Path, tmp_path: Path, exists: bool) -> None:
+    folder = tmp_path / "out"
+    if exists:
+        folder.mkdir()
+    options = PatchOptions(layers=("relu1_1",), units="0")
+    run_patches([str(photos)], 2, options, folder, report=folder / "report.html")
+    assert "<html" in (folder / "report.html").read_text()
+    assert (folder / "patches.json").exists()
+    with raises(UsageError, operation="report", expected="a name ending in .html"):
+        run_patches([str(photos)], 2, options, tmp_path / "b", report=tmp_path / "b" / "report.txt")
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_mixed_folder_gives_what_has_as_many_axes(photos: Path, tmp_path: Path) -> None:
     (photos / "table.csv").write_text("time,I\n0,1\n1,2\n")
     assert _run(tmp_path / "out", [str(photos)], 2, units="0")["inputs"] == 3

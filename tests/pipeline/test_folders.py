@@ -10,6 +10,7 @@ import pytest
 from command_line import Run
 from convnd_tasks.pipeline.folders import list_contents, result_names, typical_file
 from convnd_tasks.pipeline.resolve import resolve
+from convnd_tasks.pipeline.style_folders import style_outputs
 from error_fields import raises
 from PIL import Image
 
@@ -103,3 +104,24 @@ def test_one_picture_goes_into_a_folder(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     spec = resolve(["town", "waves"], output=tmp_path / "out")
     assert spec.outputs == (tmp_path / "out" / "town_stylized.png",)
+
+
+def test_no_result_replaces_another_one(tmp_path: Path) -> None:
+    """Folders become a part of a name, and so do styles; both can end in the same name."""
+    folder = tmp_path / "c"
+    contents = [picture(folder / "sub-b.png"), picture(folder / "sub" / "b.png")]
+    names = result_names([str(path) for path in contents], "pictures", 2, folder)
+    assert len({name.lower() for name in names}) == 2
+    for styles in (["x/w.png", "y/w.png"], ["b", "b_b"]):
+        results = [Path("a_stylized.png"), Path("a_b_stylized.png")]
+        paths, _ = style_outputs(results, styles, "c", None)
+        assert len(set(paths)) == 4, paths
+
+
+def test_contents_and_styles_of_equal_names_give_all_results(run: Run, tmp_path: Path) -> None:
+    picture(tmp_path / "c" / "sub-b.png")
+    picture(tmp_path / "c" / "sub" / "b.png")
+    picture(tmp_path / "style.png")
+    code, _, err = run("stylize", "c", "style.png", "-o", "out/", "--recursive", *QUICK)
+    assert code == 0, err
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2

@@ -137,9 +137,9 @@ def verify(
     failed = 0
     for name in selected:
         try:
-            sha256 = check(name)
-            command_output.append("intact", {"name": name, "sha256": sha256})
-            echo(f"{name}: intact, {sha256}")
+            path = check(name)
+            command_output.append("intact", {"name": name, "path": str(path)})
+            echo(f"{name}: intact, {path}")
         except InputFileError as error:
             if len(selected) == 1:
                 raise

@@ -27,7 +27,7 @@ from convnd_tasks.inspect.search import SUPPRESSION, SearchResult, cut_patches, 
 from convnd_tasks.inspect.units import parse_units
 from convnd_tasks.inspect.views import ViewInputs, Views, open_view_inputs
 from convnd_tasks.pipeline.dry_run import ABOVE, BELOW, Estimate
-from convnd_tasks.pipeline.report import Report, check_report
+from convnd_tasks.pipeline.report import Report, check_report, check_report_name
 from convnd_tasks.runtime.checkpoints import save_last_good
 from convnd_tasks.runtime.wording import count_text
 
@@ -134,8 +134,10 @@ def run_patches(
             rows = [[name, str(error)] for name, error in search.errors.items()]
             page.table(["input", "reason"], rows)
         write_tables(folder, search, options.record(), messages)
+        if report is not None and _is_in(report, output):
+            page.write(folder / report.name)
         result.pictures = [output / name for name in sorted(p.name for p in folder.glob("*.png"))]
-        if report is not None:
+        if report is not None and not _is_in(report, output):
             page.write(report, overwrite=overwrite)
     return result
 
@@ -197,9 +199,16 @@ def _check(options: PatchOptions, output: Path, report: Path | None, *, overwrit
         raise unknown_name("--explain", options.explain, list(METHODS))
     check_name("--suppress", options.suppress, SUPPRESSION)
     choose_device(options.device)
-    if report is not None:
+    if report is not None and _is_in(report, output) and not output.exists():
+        check_report_name(report)
+    elif report is not None:
         check_report(report, overwrite=overwrite)
     check_folder(output, overwrite=overwrite)
+
+
+def _is_in(report: Path, output: Path) -> bool:
+    """Whether the report belongs to the files of the output's folder, which appear together."""
+    return report.parent.resolve() == output.resolve()
 
 
 def _open(names: Sequence[str], dim: int | None, options: PatchOptions) -> _Task:

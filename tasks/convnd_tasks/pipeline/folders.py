@@ -12,6 +12,7 @@ from typing import NamedTuple
 from convnd import io
 from convnd.errors import ConvndError, InputFileError
 from convnd.io.registry import find_format, known_suffix, may_hold
+from convnd_tasks.pipeline.distinct_names import distinct_names
 
 __all__ = [
     "ARRAY_SUFFIXES",
@@ -244,7 +245,7 @@ def result_names(contents: Sequence[str], kind: str, dim: int, folder: Path | No
 
     The names of folders below the folder come before the name of a file; scans with names after
     BIDS keep their folders. Results that would have the same name keep the suffixes of their
-    contents in it.
+    contents in it, and get numbers if that does not help.
 
     Args:
         contents: paths of the contents.
@@ -273,7 +274,7 @@ def result_names(contents: Sequence[str], kind: str, dim: int, folder: Path | No
         counts = Counter(name.lower() for name in results)  # some file systems ignore case
         clashing = [counts[name.lower()] > 1 for name in results]
         if not any(clash and not full for clash, full in zip(clashing, whole, strict=True)):
-            return results
+            return distinct_names(results)
         whole = [full or clash for clash, full in zip(clashing, whole, strict=True)]
 
 

@@ -130,7 +130,7 @@ def infer_dim(files: Sequence[Path], dim: int | None) -> int:
     if dim is None:
         raise UsageError(
             "--dim",
-            expected="1 for signals, 2 for pictures or 3 for volumes",
+            expected="1 for signals, 2 for pictures, 3 for volumes, or the axes of an array",
             got="none, and no name that tells",
             remedy="add --dim",
         )

@@ -21,7 +21,7 @@ from convnd.io.atomic import atomic_path, check_target
 if TYPE_CHECKING:
     from jinja2 import Template
 
-__all__ = ["Report", "check_report"]
+__all__ = ["Report", "check_report", "check_report_name"]
 
 _MEDIA_TYPES = {b"\x89PNG": "image/png", b"<?xml": "image/svg+xml", b"<svg": "image/svg+xml"}
 
@@ -172,6 +172,16 @@ def check_report(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
         OutputExistsError: the file exists and ``overwrite`` is false.
         OutputFileError: the file cannot be written.
     """
+    check_report_name(path)
+    check_target(path, overwrite=overwrite)
+
+
+def check_report_name(path: str | os.PathLike[str]) -> None:
+    """Check that the name of a report ends in ``.html`` or ``.htm``.
+
+    Raises:
+        UsageError: it does not.
+    """
     if not os.fspath(path).lower().endswith((".html", ".htm")):
         raise UsageError(
             "report",
@@ -179,7 +189,6 @@ def check_report(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
             got=repr(os.fspath(path)),
             remedy="rename it",
         )
-    check_target(path, overwrite=overwrite)
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from convnd.errors import OutputFileError
 from convnd.io.registry import find_format
+from convnd_tasks.pipeline.distinct_names import distinct_names
 from convnd_tasks.pipeline.folders import list_contents
 
 __all__ = ["expand_folders", "has_folder", "style_outputs"]
@@ -77,11 +78,11 @@ def style_outputs(
         Path(style).name if stems.count(stem) > 1 else stem
         for style, stem in zip(styles, stems, strict=True)
     ]
-    paths = []
+    names = []
     for path, word in itertools.product(results, words):
         before, _, after = path.name.rpartition("stylized")
-        paths.append(folder / f"{before}{word}{after}")
-    return tuple(paths), folder
+        names.append(f"{before}{word}{after}")
+    return tuple(folder / name for name in distinct_names(names)), folder
 
 
 def _stem(name: str) -> str:
