@@ -48,7 +48,12 @@ def max_with_indices(x: Tensor, layer: Layer, sizes: Sequence[int]) -> tuple[Ten
     # From positions in the padded field to those in the field.
     for axis, (low, _) in enumerate(layer.padding):
         coordinate = indices // math.prod(padded_x.shape[3 + axis :]) % padded_x.shape[2 + axis]
-        positions += (coordinate - low) * math.prod(x.shape[3 + axis :])
+        coordinate = coordinate - low
+        # Of a window of -inf alone, its first sample in the field counts, as in torch.
+        coordinate = torch.where(coordinate < 0, coordinate % layer.dilation[axis], coordinate)
+        positions += coordinate * math.prod(x.shape[3 + axis :])
+    # From there, so that no gradient goes into the padding.
+    values = x.flatten(2).gather(2, positions.flatten(2)).view(values.shape)
     return values, positions
 
 

@@ -12,6 +12,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from convnd.errors import ShapeError, UsageError
 from convnd.nn._native import NO_NODE, check_batched, trace_as_leaf
+from convnd.nn._rounding import in_floating_point, to_type
 from convnd.nn._scripting import is_scripting, script_blur
 from convnd.nn.pad import check_mode, pad_nd
 from convnd.shapes import ntuple
@@ -42,7 +43,7 @@ def gaussian_blur_nd(
         truncate: radius of the kernel in standard deviations, rounded to whole samples.
 
     Returns:
-        ``(B, C, *S)``; ``x`` itself if ``sigma`` is 0.
+        ``(B, C, *S)``, of the type of ``x``, whole numbers rounded; ``x`` itself if ``sigma`` is 0.
 
     Raises:
         UnknownNameError: no such padding mode.
@@ -60,11 +61,14 @@ def gaussian_blur_nd(
         return result
     check_mode(padding_mode)
     deviations = _deviations(sigma, x.ndim - 2, truncate)
-    for axis, deviation in enumerate(deviations, 2):
-        radius = int(truncate * deviation + 0.5)
+    radii = [int(truncate * deviation + 0.5) for deviation in deviations]
+    if not any(radii):
+        return x
+    y = in_floating_point(x)
+    for axis, (deviation, radius) in enumerate(zip(deviations, radii, strict=True), 2):
         if radius:
-            x = _blur_axis(x, axis, deviation, radius, padding_mode)
-    return x
+            y = _blur_axis(y, axis, deviation, radius, padding_mode)
+    return to_type(y, x.dtype)
 
 
 def _deviations(sigma: float | Sequence[float], ndim: int, truncate: float) -> list[float]:

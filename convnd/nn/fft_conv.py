@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
 from convnd.nn._native import check_batched
+from convnd.nn._rounding import in_floating_point, to_type
 from convnd.nn.conv import conv_geometry, conv_nd
 from convnd.nn.pad import pad_by_pairs
 from convnd.shapes import Padding, output_size
@@ -70,14 +71,15 @@ def fft_conv_nd(
         options = stride, padding, dilation, groups
         return conv_nd(x, weight, bias, *options, padding_mode=padding_mode)
     values = pad_by_pairs(x, layer.padding, padding_mode)
-    y = _correlate(values, _spread(weight, layer.dilation), groups)
+    kernel = in_floating_point(_spread(weight, layer.dilation))
+    y = _correlate(in_floating_point(values), kernel, groups)
     for axis, (count, step) in enumerate(zip(counts, layer.stride, strict=True), start=2):
         y = y.narrow(axis, 0, (count - 1) * step + 1)
         if step > 1:
             y = y[(slice(None),) * axis + (slice(None, None, step),)]
     if bias is not None:
         y = y + bias.view(-1, *[1] * layer.ndim)
-    return y.to(x.dtype)
+    return to_type(y, x.dtype)
 
 
 def fft_length(least: int) -> int:

@@ -12,6 +12,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from convnd.errors import ShapeError, UsageError
 from convnd.nn._native import apply_separably, check_batched
+from convnd.nn._rounding import in_floating_point, to_type
 from convnd.nn.pad import wrapped_crop
 from convnd.registry import check_name
 from convnd.shapes import ntuple
@@ -96,13 +97,14 @@ def _resample(x: Tensor, target: tuple[int, ...], mode: str, *, antialias: bool)
         y = F.interpolate(part, part_size, mode=RESIZE_MODES[mode], antialias=antialias)
         return y.mT if swap else y
 
+    y = x if mode == "nearest" else in_floating_point(x)
     # Torch's antialiased operators do not support 16-bit types.
-    y = x.float() if antialias and x.element_size() < 4 else x
+    y = y.float() if antialias and y.element_size() < 4 else y
     if len(target) == 1:
         y = apply(y[:, :, None], (None, 0))[:, :, 0]
     else:
         y = apply_separably(y, apply, max_rank=2)
-    return y.to(x.dtype)
+    return to_type(y, x.dtype)
 
 
 def _target(

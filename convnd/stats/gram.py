@@ -164,7 +164,7 @@ def _products(rows: Tensor) -> Tensor:
     if rows.dtype in (torch.float32, torch.float64):
         return rows.mT @ rows
     batch, count, channels = rows.shape
-    if count <= _FLOAT32_POSITIONS:
+    if count <= _FLOAT32_POSITIONS or rows.dtype == torch.float16:  # whose largest number is 65504
         return _products(rows.float())
     size = max(_MIN_CHUNK, math.ceil(count / _CHUNKS))
     chunked_count = count // size * size

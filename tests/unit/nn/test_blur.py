@@ -64,3 +64,15 @@ def test_what_the_module_refuses() -> None:
         GaussianBlurNd((1.0, 1.0), spatial_dims=3)
     with raises(ShapeError, operation="GaussianBlurNd", expected="x of rank 5"):
         GaussianBlurNd(1.0, spatial_dims=3)(torch.zeros(1, 1, 4, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+def test_whole_numbers_are_rounded(dtype: torch.dtype) -> None:
+    codes = np.random.default_rng(0).integers(0, 255, (1, 2, 12, 13))
+    blurred = gaussian_blur_nd(torch.from_numpy(codes).to(dtype), (1.5, 0.7))
+    assert blurred.dtype == dtype
+    for channel in range(2):
+        expected = ndimage.gaussian_filter(
+            codes[0, channel].astype(float), (1.5, 0.7), mode="nearest"
+        )
+        assert np.abs(blurred[0, channel].double().numpy() - expected).max() <= 0.5 + 1e-3

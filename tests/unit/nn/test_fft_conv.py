@@ -106,3 +106,8 @@ def test_an_empty_batch_gives_an_empty_batch(ndim: int) -> None:
     y.sum().backward()
     assert weight.grad is not None
     assert not bool(weight.grad.any())
+
+
+def test_whole_numbers_are_exact(rng: np.random.Generator) -> None:
+    x, weight = (torch.from_numpy(rng.integers(-9, 255, s)) for s in ((1, 2, 9, 9), (3, 2, 3, 3)))
+    assert torch.equal(fft_conv_nd(x, weight), conv_nd(x, weight))

@@ -272,3 +272,17 @@ def test_an_empty_batch_has_no_positions(ndim: int) -> None:
     expected = module(2, return_indices=True)(x)
     found = MaxPoolNd(2, return_indices=True, spatial_dims=ndim)(x)
     assert [part.shape for part in found] == [part.shape for part in expected]
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_windows_of_minus_infinity_have_a_position_and_a_gradient(dilation: int) -> None:
+    """That of their first sample, as in torch; convnd pads unequally by itself."""
+    x = torch.tensor([[[-torch.inf] * 4 + [1.0, -torch.inf, 2.0]]], requires_grad=True)
+    options: dict[str, Any] = {"dilation": dilation, "return_indices": True}
+    expected, positions = F.max_pool1d(F.pad(x, (0, 1), value=-torch.inf), 3, 1, 1, **options)
+    y, found = max_pool_nd(x, 3, 1, ((1, 2),), **options)
+    assert torch.equal(y, expected)
+    assert torch.equal(found, positions)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    (wanted,) = torch.autograd.grad(expected.sum(), x)
+    assert torch.equal(gradient, wanted)

@@ -172,3 +172,21 @@ def test_bad_inputs_are_refused() -> None:
     for scale in (0.0, -1.0, math.inf, math.nan):
         with raises(UsageError, operation="resize", expected="positive finite scale"):
             resize_nd(x, scale=scale)
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+@pytest.mark.parametrize("size", [5, 16, 21])
+def test_whole_numbers_are_rounded_in_their_range(mode: str, size: int) -> None:
+    """As torch does for uint8; cubic kernels overshoot beside edges."""
+    x = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    x[..., 4:] = 255
+    name = {"linear": "bilinear", "cubic": "bicubic"}[mode]
+    expected = F.interpolate(x.float(), (size, size), mode=name, antialias=True)
+    result = resize_nd(x, size, mode=mode)
+    assert result.dtype == torch.uint8
+    assert torch.equal(result.float(), expected.clamp(0, 255).round())
+    constant = torch.full((1, 1, 8, 8), -200, dtype=torch.int32)
+    assert bool((resize_nd(constant, size, mode=mode) == -200).all())
+    half = torch.arange(8).expand(1, 1, 8, 8) > 3
+    share = float(resize_nd(half, size, mode=mode).float().mean())
+    assert abs(share - 0.5) <= 0.5 / size + 1e-6  # a sample in the middle counts

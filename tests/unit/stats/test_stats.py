@@ -194,3 +194,13 @@ def test_errors() -> None:
         blend([part, part], [2, -1])
     with raises(UnknownNameError, operation="statistic", got="'grams'", remedy="'gram'"):
         STATISTICS["grams"]
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 64, 64), (2, 3, 45, 50)])
+def test_half_precision_does_not_overflow(shape: tuple[int, ...]) -> None:
+    """The sums exceed 65504, the largest number of float16."""
+    features = (30 + torch.rand(shape)).half()
+    flat = features.double().flatten(2)
+    result = gram_matrix(features)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result.double(), flat @ flat.mT, rtol=1e-4, atol=0)
