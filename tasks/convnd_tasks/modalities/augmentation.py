@@ -99,7 +99,8 @@ class StyleAugmentation(ABC, Generic[S]):
             )
         if not 0 <= strength <= 1:
             raise UsageError(f"{self._name}: expected a strength from 0 to 1, got {strength}")
-        return as_tensor(data, self._name)
+        remedy = "read files first, or give keys for a dictionary"
+        return as_tensor(data, self._name, remedy=remedy)
 
     def __call__(self, data: Any) -> Any:
         """Return a changed copy of data, or of a dictionary of data; or, by chance, the data.

@@ -13,13 +13,14 @@ from convnd.errors import UsageError
 __all__ = ["as_tensor"]
 
 
-def as_tensor(data: Any, operation: str) -> Tensor:
+def as_tensor(data: Any, operation: str, *, remedy: str = "convert the data first") -> Tensor:
     """Convert an array to a tensor; its numbers may have any order of bytes, axes and elements.
 
     Args:
         data: a tensor, which is returned as it is, unless it was made in inference mode and can
             have no gradient; or an array, which is copied.
         operation: name of the caller, for the error.
+        remedy: what the error advises.
 
     Raises:
         UsageError: the data are no real numbers.
@@ -39,5 +40,5 @@ def as_tensor(data: Any, operation: str) -> Tensor:
         operation,
         expected="a tensor or an array of real numbers",
         got=type(data).__name__,
-        remedy="convert the data first; give files by their paths",
+        remedy=remedy,
     )

@@ -49,7 +49,7 @@ def as_grid(data: Any, dim: int | None = None) -> Grid:
         return data
     if hasattr(data, "convert"):  # a PIL image
         return grid_of_image(data)
-    values = as_tensor(data, "stylize")
+    values = as_tensor(data, "stylize", remedy="give arrays, or files by their paths")
     picture = _as_codes(values, dim)
     if picture is not None:
         return picture

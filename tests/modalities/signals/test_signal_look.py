@@ -143,6 +143,12 @@ def test_a_style_with_gaps_is_refused(gap: slice) -> None:
             SignalLook(data, rate=RATE)
 
 
+def test_a_dictionary_without_keys_is_told_of_them() -> None:
+    look = SignalLook(noise(0, 1.0), rate=RATE)
+    with raises(UsageError, operation="SignalLook", got="dict", remedy="keys for a dictionary"):
+        look.apply({"ecg": noise(1, 0.2)})
+
+
 def test_reversed_and_big_endian_arrays_are_recordings() -> None:
     style, batch = noise(0, 1.0).numpy(), noise(1, 0.2, (2, 4000)).numpy()
     expected = SignalLook(style, rate=RATE).apply(batch, strength=1.0)

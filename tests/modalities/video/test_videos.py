@@ -565,7 +565,7 @@ def test_folder_of_videos(run: Run, tmp_path: Path) -> None:
 def test_damage_is_reported_and_the_rest_done(run: Run, tmp_path: Path) -> None:
     io.write_image_sequence(tmp_path / "shots", film(4).frames())
     (tmp_path / "shots" / "frame-000003.png").write_bytes(b"damaged")
-    code, out, err = run("stylize-video", "shots", "cells", "-o", "a.mp4", *FAST)
+    code, out, err = run("stylize-video", "shots", "cells", "--rate", "25", "-o", "a.mp4", *FAST)
     assert code == 1
     assert "3 frames" in out
     unfinished, *others, damaged = err.splitlines()
