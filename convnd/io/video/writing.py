@@ -103,7 +103,7 @@ def lost_properties(
         properties.append("sound")
     if not kind and info.rate and not info.path.is_dir():
         rate = info.rate.limit_denominator(1001)
-        properties.append(f"frame times (give about --rate {rate} to read the folder)")
+        properties.append(f"frame times (read the folder with --rate {rate}, their mean)")
     if info.aspect != 1 and not (kind and encoding.has_aspect(path)):
         properties.append(f"pixels of shape {info.aspect} (frames are resized to square ones)")
     elif kind and encoding.codec_of(path).even and (info.size[0] % 2 or info.size[1] % 2):

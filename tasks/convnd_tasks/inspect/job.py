@@ -109,6 +109,7 @@ def run_patches(
             nothing is left behind.
     """
     _check(options, output, report, overwrite=overwrite)
+    in_folder = report is not None and _is_in(report, output)
     make_deterministic(options.deterministic)
     task = _open(names, dim, options)
     messages: list[str] = []
@@ -134,10 +135,10 @@ def run_patches(
             rows = [[name, str(error)] for name, error in search.errors.items()]
             page.table(["input", "reason"], rows)
         write_tables(folder, search, options.record(), messages)
-        if report is not None and _is_in(report, output):
+        if report is not None and in_folder:
             page.write(folder / report.name)
         result.pictures = [output / name for name in sorted(p.name for p in folder.glob("*.png"))]
-        if report is not None and not _is_in(report, output):
+        if report is not None and not in_folder:
             page.write(report, overwrite=overwrite)
     return result
 

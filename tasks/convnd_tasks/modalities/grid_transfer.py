@@ -86,7 +86,7 @@ class GridTransfer(Transfer):
         return [len(prepared.size), prepared.size, prepared.spacing, *values]
 
     def check_writable(self, path: Path) -> None:
-        """Check the format with a corner of the result, see `Transfer.check_writable`."""
+        """Check the format with zeros: a recording, or a corner of the result; see `Transfer`."""
         style, size = self.prepared.styles[0], self.prepared.size
         # A recording is tried whole: decoding derives its sampling rate from its length, and a
         # format may refuse a rate.
